@@ -1,0 +1,1 @@
+"""Experts declared in `perstack.toml`, run durably and published as MCP tools."""

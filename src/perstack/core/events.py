@@ -1,0 +1,427 @@
+"""The facts of a run, in three unions.
+
+`RunEvent`s change a checkpoint and are stored; folding them rebuilds it exactly, so no event carries a checkpoint or repeats
+what an earlier one said. `StreamingEvent`s and `RuntimeEvent`s only matter to whoever is watching and are never stored.
+`docs/events.md` lists all of them with their JSON form.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from perstack.core.messages import ExpertMessage, Message, ToolKind, ToolResult, Usage
+from perstack.core.todo import TodoList
+from perstack.definition.record import Record
+
+
+class Stamp(Record):
+    """Where and when something happened.
+
+    `sequence` counts a run's events from 1; `timestamp` is in milliseconds since the epoch; `step_number` is the ordinal of the
+    step within its job, so it is unique also when delegates run side by side.
+    """
+
+    job_id: str
+    run_id: str
+    expert_key: str
+    step_number: int
+    sequence: int
+    timestamp: int
+
+
+class Event(Record):
+    """Anything that happened in a run."""
+
+    stamp: Stamp
+
+
+class StoredEvent(Event):
+    """A fact that changes a checkpoint. Its id is also the id of the checkpoint that it leads to."""
+
+    @property
+    def id(self) -> str:
+        """Globally unique, made of the run id and the position within the run."""
+        return f"{self.stamp.run_id}-{self.stamp.sequence}"
+
+
+class ExpertRef(Record):
+    """Which expert a run belongs to."""
+
+    key: str
+    name: str
+    version: str
+
+
+class DelegatedBy(Record):
+    """The tool call of another run that this run answers."""
+
+    expert: ExpertRef
+    tool_call_id: str
+    tool_name: str
+    checkpoint_id: str
+    run_id: str
+
+
+class Delegation(Record):
+    """One delegate call of a run and the child run that answers it."""
+
+    expert: ExpertRef
+    tool_call_id: str
+    tool_name: str
+    query: str
+    run_id: str
+
+
+class RunError(Record):
+    """Why a generation or a run failed, free of secrets."""
+
+    name: str
+    message: str
+    status_code: int | None = None
+    is_retryable: bool = False
+
+
+class StartRun(StoredEvent):
+    """A run begins, from nothing or as the continuation of a checkpoint (`continued_from`).
+
+    `step_limit` is the last step number that the job may use for this request.
+    """
+
+    type: Literal["startRun"] = "startRun"
+    expert: ExpertRef
+    provider: str
+    model: str
+    input_messages: tuple[Message, ...]
+    step_limit: int
+    context_window: int | None = None
+    delegated_by: DelegatedBy | None = None
+    continued_from: str | None = None
+    definition_hash: str | None = None
+    trace_parent: str | None = None
+
+
+class ResumeFromStop(StoredEvent):
+    """A stopped run goes on, or, with `continued_from`, a branch of it begins at that checkpoint."""
+
+    type: Literal["resumeFromStop"] = "resumeFromStop"
+    continued_from: str | None = None
+    step_limit: int | None = None
+    trace_parent: str | None = None
+
+
+class StartGeneration(StoredEvent):
+    """The model is about to be asked."""
+
+    type: Literal["startGeneration"] = "startGeneration"
+
+
+class Retry(StoredEvent):
+    """A generation gave nothing usable and is tried again.
+
+    After a provider failure (`error`) the same step is generated again once `delay_seconds` have passed; after an unusable reply
+    `new_messages` tell the model what was wrong and the next step follows.
+    """
+
+    type: Literal["retry"] = "retry"
+    reason: str
+    error: RunError | None = None
+    new_messages: tuple[Message, ...] = ()
+    usage: Usage = Field(default_factory=Usage)
+    delay_seconds: float = 0.0
+
+
+class ToolTarget(Record):
+    """Which tool a call of a message means."""
+
+    tool_call_id: str
+    skill_name: str
+    kind: ToolKind
+
+
+class CallTools(StoredEvent):
+    """The model asked for tools; `targets` has one entry for each call of `new_message`, in the order of execution."""
+
+    type: Literal["callTools"] = "callTools"
+    new_message: ExpertMessage
+    targets: tuple[ToolTarget, ...]
+    usage: Usage
+
+
+class StartToolCalls(StoredEvent):
+    """These calls are about to be executed: from here on their effect may have happened."""
+
+    type: Literal["startToolCalls"] = "startToolCalls"
+    tool_call_ids: tuple[str, ...]
+
+
+class RecordToolResult(StoredEvent):
+    """One tool call is answered; `todos` is the new list if the call changed it."""
+
+    type: Literal["recordToolResult"] = "recordToolResult"
+    tool_result: ToolResult
+    todos: TodoList | None = None
+
+
+class AttemptCompletion(StoredEvent):
+    """The expert wants to finish. Accepted, the run ends; refused, the expert reads why in the result."""
+
+    type: Literal["attemptCompletion"] = "attemptCompletion"
+    tool_result: ToolResult
+    accepted: bool
+
+
+class FinishMcpTools(StoredEvent):
+    """All calls to skills are answered; delegates or questions to the user remain."""
+
+    type: Literal["finishMcpTools"] = "finishMcpTools"
+
+
+class CallDelegate(StoredEvent):
+    """Child runs are assigned to the delegate calls of the message."""
+
+    type: Literal["callDelegate"] = "callDelegate"
+    delegate_to: tuple[Delegation, ...]
+
+
+class SkipDelegates(StoredEvent):
+    """The message has no delegate call that is unanswered."""
+
+    type: Literal["skipDelegates"] = "skipDelegates"
+
+
+class CallInteractiveTool(StoredEvent):
+    """A question is put to the user."""
+
+    type: Literal["callInteractiveTool"] = "callInteractiveTool"
+    tool_call_id: str
+
+
+class ProceedToInteractiveTools(StoredEvent):
+    """After a stop, questions to the user are still open."""
+
+    type: Literal["proceedToInteractiveTools"] = "proceedToInteractiveTools"
+
+
+class ResolveToolResults(StoredEvent):
+    """Every tool call of the message is answered."""
+
+    type: Literal["resolveToolResults"] = "resolveToolResults"
+
+
+class FinishToolCall(StoredEvent):
+    """The results become a tool message of the conversation, in call order."""
+
+    type: Literal["finishToolCall"] = "finishToolCall"
+
+
+class ResumeToolCalls(StoredEvent):
+    """After a stop, calls of the last message are still unanswered and are taken up again."""
+
+    type: Literal["resumeToolCalls"] = "resumeToolCalls"
+
+
+class FinishAllToolCalls(StoredEvent):
+    """After a stop, no call is open."""
+
+    type: Literal["finishAllToolCalls"] = "finishAllToolCalls"
+
+
+class ContinueToNextStep(StoredEvent):
+    """A step is over; the next one has the number `next_step_number`."""
+
+    type: Literal["continueToNextStep"] = "continueToNextStep"
+    next_step_number: int
+
+
+class CompleteRun(StoredEvent):
+    """The run ends with an answer. `new_message` is there when the answer is a plain text reply of the model."""
+
+    type: Literal["completeRun"] = "completeRun"
+    text: str
+    new_message: ExpertMessage | None = None
+    usage: Usage = Field(default_factory=Usage)
+
+
+class StopRunByInteractiveTool(StoredEvent):
+    """The run waits for an answer of the user."""
+
+    type: Literal["stopRunByInteractiveTool"] = "stopRunByInteractiveTool"
+
+
+class StopRunByDelegate(StoredEvent):
+    """The run waits for its delegates."""
+
+    type: Literal["stopRunByDelegate"] = "stopRunByDelegate"
+
+
+class StopRunByExceededMaxSteps(StoredEvent):
+    """The job has used all its steps."""
+
+    type: Literal["stopRunByExceededMaxSteps"] = "stopRunByExceededMaxSteps"
+
+
+class StopRunByError(StoredEvent):
+    """The run cannot go on."""
+
+    type: Literal["stopRunByError"] = "stopRunByError"
+    error: RunError
+    usage: Usage = Field(default_factory=Usage)
+
+
+class StopRunByCancellation(StoredEvent):
+    """The caller, or the end of the process, stopped the run; it can be resumed."""
+
+    type: Literal["stopRunByCancellation"] = "stopRunByCancellation"
+    reason: str
+
+
+RunEvent = Annotated[
+    StartRun
+    | ResumeFromStop
+    | StartGeneration
+    | Retry
+    | CallTools
+    | StartToolCalls
+    | RecordToolResult
+    | AttemptCompletion
+    | FinishMcpTools
+    | CallDelegate
+    | SkipDelegates
+    | CallInteractiveTool
+    | ProceedToInteractiveTools
+    | ResolveToolResults
+    | FinishToolCall
+    | ResumeToolCalls
+    | FinishAllToolCalls
+    | ContinueToNextStep
+    | CompleteRun
+    | StopRunByInteractiveTool
+    | StopRunByDelegate
+    | StopRunByExceededMaxSteps
+    | StopRunByError
+    | StopRunByCancellation,
+    Field(discriminator="type"),
+]
+
+
+class PassingEvent(Event):
+    """Something worth watching that changes no checkpoint. `ordinal` makes its id unique after the event it follows."""
+
+    ordinal: int
+
+    @property
+    def id(self) -> str:
+        """Globally unique."""
+        return f"{self.stamp.run_id}-{self.stamp.sequence}.{self.ordinal}"
+
+
+class StartStreamingReasoning(PassingEvent):
+    """The model begins to think."""
+
+    type: Literal["startStreamingReasoning"] = "startStreamingReasoning"
+
+
+class StreamReasoning(PassingEvent):
+    """A piece of thinking."""
+
+    type: Literal["streamReasoning"] = "streamReasoning"
+    delta: str
+
+
+class CompleteStreamingReasoning(PassingEvent):
+    """The model has thought; `text` is the whole of it."""
+
+    type: Literal["completeStreamingReasoning"] = "completeStreamingReasoning"
+    text: str
+
+
+class StartStreamingRunResult(PassingEvent):
+    """The model begins to answer in text."""
+
+    type: Literal["startStreamingRunResult"] = "startStreamingRunResult"
+
+
+class StreamRunResult(PassingEvent):
+    """A piece of text."""
+
+    type: Literal["streamRunResult"] = "streamRunResult"
+    delta: str
+
+
+class CompleteStreamingRunResult(PassingEvent):
+    """The text is complete."""
+
+    type: Literal["completeStreamingRunResult"] = "completeStreamingRunResult"
+    text: str
+
+
+StreamingEvent = Annotated[
+    StartStreamingReasoning
+    | StreamReasoning
+    | CompleteStreamingReasoning
+    | StartStreamingRunResult
+    | StreamRunResult
+    | CompleteStreamingRunResult,
+    Field(discriminator="type"),
+]
+
+
+class InitializeRuntime(PassingEvent):
+    """A process takes up a run."""
+
+    type: Literal["initializeRuntime"] = "initializeRuntime"
+    runtime_version: str
+    expert_name: str
+    experts: tuple[str, ...]
+    model: str
+    max_steps: int
+    max_retries: int
+    timeout: int
+    query: str | None = None
+
+
+class SkillStarting(PassingEvent):
+    """A skill's server is about to be started."""
+
+    type: Literal["skillStarting"] = "skillStarting"
+    skill_name: str
+    command: str
+    args: tuple[str, ...] = ()
+
+
+class SkillConnected(PassingEvent):
+    """A skill is ready; durations are in milliseconds."""
+
+    type: Literal["skillConnected"] = "skillConnected"
+    skill_name: str
+    server_info: dict[str, Any] | None = None
+    spawn_duration_ms: float | None = None
+    handshake_duration_ms: float | None = None
+    tool_discovery_duration_ms: float | None = None
+    connect_duration_ms: float | None = None
+    total_duration_ms: float | None = None
+
+
+class SkillStderr(PassingEvent):
+    """A line that a skill's server wrote to its stderr."""
+
+    type: Literal["skillStderr"] = "skillStderr"
+    skill_name: str
+    message: str
+
+
+class SkillDisconnected(PassingEvent):
+    """A skill's connection is closed."""
+
+    type: Literal["skillDisconnected"] = "skillDisconnected"
+    skill_name: str
+
+
+RuntimeEvent = Annotated[
+    InitializeRuntime | SkillStarting | SkillConnected | SkillStderr | SkillDisconnected,
+    Field(discriminator="type"),
+]
+
+PerstackEvent = RunEvent | StreamingEvent | RuntimeEvent
+
+RUN_EVENT: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)

@@ -1,0 +1,344 @@
+"""How an event changes a checkpoint: the table of legal transitions and `evolve`, which is pure and total."""
+
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint, CheckpointStatus, State
+from perstack.core.messages import (
+    ExpertMessage,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    ToolResultPart,
+    text_result,
+)
+
+S = State
+
+TRANSITIONS: dict[State, dict[str, State]] = {
+    S.INIT: {"startRun": S.PREPARING_FOR_STEP, "resumeFromStop": S.RESUMING_FROM_STOP},
+    S.RESUMING_FROM_STOP: {
+        "resumeToolCalls": S.CALLING_MCP_TOOLS,
+        "proceedToInteractiveTools": S.CALLING_INTERACTIVE_TOOLS,
+        "resolveToolResults": S.RESOLVING_TOOL_RESULT,
+        "finishAllToolCalls": S.FINISHING_STEP,
+    },
+    S.PREPARING_FOR_STEP: {"startGeneration": S.GENERATING_TOOL_CALL},
+    S.GENERATING_TOOL_CALL: {
+        "callTools": S.CALLING_MCP_TOOLS,
+        "completeRun": S.STOPPED,
+        "retry": S.FINISHING_STEP,
+    },
+    S.CALLING_MCP_TOOLS: {
+        "startToolCalls": S.CALLING_MCP_TOOLS,
+        "recordToolResult": S.CALLING_MCP_TOOLS,
+        "attemptCompletion": S.CALLING_MCP_TOOLS,
+        "completeRun": S.STOPPED,
+        "finishMcpTools": S.CALLING_DELEGATES,
+        "resolveToolResults": S.RESOLVING_TOOL_RESULT,
+    },
+    S.CALLING_DELEGATES: {
+        "callDelegate": S.CALLING_DELEGATES,
+        "skipDelegates": S.CALLING_INTERACTIVE_TOOLS,
+        "stopRunByDelegate": S.STOPPED,
+    },
+    S.CALLING_INTERACTIVE_TOOLS: {
+        "callInteractiveTool": S.CALLING_INTERACTIVE_TOOLS,
+        "stopRunByInteractiveTool": S.STOPPED,
+        "resolveToolResults": S.RESOLVING_TOOL_RESULT,
+    },
+    S.RESOLVING_TOOL_RESULT: {"finishToolCall": S.FINISHING_STEP},
+    S.FINISHING_STEP: {
+        "continueToNextStep": S.PREPARING_FOR_STEP,
+        "stopRunByExceededMaxSteps": S.STOPPED,
+    },
+    S.STOPPED: {"recordToolResult": S.STOPPED, "resumeFromStop": S.RESUMING_FROM_STOP},
+}
+STOPS_FROM_ANYWHERE = frozenset({"stopRunByError", "stopRunByCancellation"})
+
+
+class IllegalTransitionError(Exception):
+    """An event that the state of the run does not allow: a bug, or a damaged store."""
+
+
+def next_state(checkpoint: Checkpoint, event: ev.RunEvent) -> State:
+    """Where `event` leads.
+
+    Raises:
+        IllegalTransitionError: The event does not belong to this run, is out of sequence, or is not legal in its state.
+    """
+    stamp = event.stamp
+    if (stamp.run_id, stamp.sequence) != (checkpoint.run_id, checkpoint.sequence + 1):
+        raise IllegalTransitionError(
+            f"event {event.id} does not follow {checkpoint.run_id}-{checkpoint.sequence}"
+        )
+    if event.type in STOPS_FROM_ANYWHERE and checkpoint.status != "completed":
+        return S.STOPPED
+    target = TRANSITIONS[checkpoint.state].get(event.type)
+    if target is None:
+        raise IllegalTransitionError(f"{event.type} is not legal in state {checkpoint.state}")
+    if isinstance(event, ev.Retry) and event.error is not None:
+        return S.PREPARING_FOR_STEP
+    return target
+
+
+def evolve(checkpoint: Checkpoint, event: ev.RunEvent) -> Checkpoint:
+    """The checkpoint after `event`.
+
+    Raises:
+        IllegalTransitionError: See `next_state`.
+    """
+    state = next_state(checkpoint, event)
+    changes = _changes(checkpoint, event)
+    return checkpoint.model_copy(
+        update={
+            "id": event.id,
+            "sequence": event.stamp.sequence,
+            "updated_at": event.stamp.timestamp,
+            "state": state,
+            **changes,
+        }
+    )
+
+
+def fold(start: Checkpoint, events: Iterable[ev.RunEvent]) -> Checkpoint:
+    """The checkpoint after all `events` of a run, from `start` on."""
+    for event in events:
+        start = evolve(start, event)
+    return start
+
+
+def blank(stamp: ev.Stamp, expert: ev.ExpertRef) -> Checkpoint:
+    """A run before its first event. `stamp` is that of the first event."""
+    return Checkpoint(
+        id=f"{stamp.run_id}-0",
+        job_id=stamp.job_id,
+        run_id=stamp.run_id,
+        step_number=stamp.step_number,
+        step_limit=stamp.step_number,
+        expert=expert,
+        provider="",
+        model="",
+        started_at=stamp.timestamp,
+        updated_at=stamp.timestamp,
+    )
+
+
+def branch(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
+    """A new run before its first event that carries on from `base`, which stays as it is."""
+    return base.model_copy(
+        update={
+            "id": f"{stamp.run_id}-0",
+            "parent_id": base.id,
+            "job_id": stamp.job_id,
+            "run_id": stamp.run_id,
+            "sequence": 0,
+            "state": State.INIT,
+            "status": "init",
+            "step_number": stamp.step_number,
+            "usage": type(base.usage)(),
+            "started_at": stamp.timestamp,
+            "updated_at": stamp.timestamp,
+        }
+    )
+
+
+def origin(first: ev.RunEvent, base: Checkpoint | None) -> Checkpoint:
+    """The checkpoint to fold a run's events onto, given its first event and the checkpoint that it continues, if any.
+
+    Raises:
+        IllegalTransitionError: The event cannot be the first of a run.
+    """
+    if base is not None:
+        return branch(base, first.stamp)
+    if not isinstance(first, ev.StartRun):
+        raise IllegalTransitionError(f"a run cannot begin with {first.type}")
+    return blank(first.stamp, first.expert)
+
+
+def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # noqa: C901, PLR0911, PLR0912 - one flat case per event is the readable form of an exhaustive match
+    match event:
+        case ev.StartRun():
+            return _begin(checkpoint, event)
+        case ev.ResumeFromStop():
+            return _resume(checkpoint, event)
+        case ev.StartGeneration():
+            return {"retry_delay_seconds": 0.0}
+        case ev.Retry():
+            return _retry(checkpoint, event)
+        case ev.CallTools():
+            return _call_tools(checkpoint, event)
+        case ev.StartToolCalls():
+            return {"started_tool_calls": checkpoint.started_tool_calls | set(event.tool_call_ids)}
+        case ev.RecordToolResult():
+            todos = checkpoint.todos if event.todos is None else event.todos
+            return {"tool_results": (*checkpoint.tool_results, event.tool_result), "todos": todos}
+        case ev.AttemptCompletion():
+            results = (*checkpoint.tool_results, event.tool_result)
+            return {"tool_results": results, "is_completion_accepted": event.accepted}
+        case ev.CallDelegate():
+            return {"delegate_to": event.delegate_to}
+        case ev.CallInteractiveTool():
+            return {"started_tool_calls": checkpoint.started_tool_calls | {event.tool_call_id}}
+        case ev.FinishToolCall():
+            return {"messages": (*checkpoint.messages, _tool_message(checkpoint)), **_NO_CALLS}
+        case ev.ContinueToNextStep():
+            return {"step_number": event.next_step_number}
+        case ev.CompleteRun():
+            return _complete(checkpoint, event)
+        case ev.StopRunByInteractiveTool():
+            return _stop("stoppedByInteractiveTool")
+        case ev.StopRunByDelegate():
+            return _stop("stoppedByDelegate")
+        case ev.StopRunByExceededMaxSteps():
+            return _stop("stoppedByExceededMaxSteps")
+        case ev.StopRunByCancellation():
+            return _stop("stoppedByCancellation")
+        case ev.StopRunByError():
+            return {**_stop("stoppedByError"), "error": event.error, "usage": checkpoint.usage + event.usage}
+        case (
+            ev.FinishMcpTools()
+            | ev.SkipDelegates()
+            | ev.ProceedToInteractiveTools()
+            | ev.ResolveToolResults()
+            | ev.ResumeToolCalls()
+            | ev.FinishAllToolCalls()
+        ):
+            return {}
+        case _:
+            assert_never(event)
+
+
+_NO_CALLS: dict[str, Any] = {
+    "tool_calls": (),
+    "started_tool_calls": frozenset[str](),
+    "tool_results": (),
+    "delegate_to": (),
+    "is_completion_accepted": False,
+}
+
+
+def _stop(status: CheckpointStatus) -> dict[str, Any]:
+    return {"status": status}
+
+
+def _begin(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
+    history = close_open_calls(checkpoint)
+    return {
+        "status": "proceeding",
+        "expert": event.expert,
+        "provider": event.provider,
+        "model": event.model,
+        "messages": (*history, *event.input_messages),
+        "step_limit": event.step_limit,
+        "context_window": event.context_window,
+        "delegated_by": event.delegated_by,
+        "trace_parent": event.trace_parent,
+        "text": "",
+        "error": None,
+        "retry_count": 0,
+        "retry_delay_seconds": 0.0,
+        **_NO_CALLS,
+    }
+
+
+def _resume(checkpoint: Checkpoint, event: ev.ResumeFromStop) -> dict[str, Any]:
+    return {
+        "status": "proceeding",
+        "error": None,
+        "retry_count": 0,
+        "step_limit": checkpoint.step_limit if event.step_limit is None else event.step_limit,
+        "trace_parent": event.trace_parent or checkpoint.trace_parent,
+    }
+
+
+def _retry(checkpoint: Checkpoint, event: ev.Retry) -> dict[str, Any]:
+    return {
+        "messages": (*checkpoint.messages, *event.new_messages),
+        "retry_count": checkpoint.retry_count + 1,
+        "retry_delay_seconds": event.delay_seconds,
+        "usage": checkpoint.usage + event.usage,
+    }
+
+
+def _call_tools(checkpoint: Checkpoint, event: ev.CallTools) -> dict[str, Any]:
+    parts = {part.tool_call_id: part for part in event.new_message.tool_calls}
+    calls = tuple(
+        ToolCall(
+            id=target.tool_call_id,
+            skill_name=target.skill_name,
+            kind=target.kind,
+            tool_name=parts[target.tool_call_id].tool_name,
+            args=parts[target.tool_call_id].args,
+            args_error=parts[target.tool_call_id].args_error,
+        )
+        for target in event.targets
+    )
+    return {
+        "messages": (*checkpoint.messages, event.new_message),
+        **_NO_CALLS,
+        "tool_calls": calls,
+        "usage": checkpoint.usage + event.usage,
+        "context_window_usage": _window_usage(checkpoint, event.usage.input_tokens + event.usage.output_tokens),
+        "retry_count": 0,
+    }
+
+
+def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
+    messages = checkpoint.messages
+    if event.new_message is not None:
+        messages = (*messages, event.new_message)
+    else:
+        answer = ExpertMessage(contents=(TextPart(text=event.text),) if event.text else ())
+        messages = (*messages, _tool_message(checkpoint), answer)
+    tokens = event.usage.input_tokens + event.usage.output_tokens
+    return {
+        "status": "completed",
+        "messages": messages,
+        "text": event.text,
+        "usage": checkpoint.usage + event.usage,
+        "context_window_usage": _window_usage(checkpoint, tokens) if tokens else checkpoint.context_window_usage,
+        "retry_count": 0,
+        **_NO_CALLS,
+    }
+
+
+def _window_usage(checkpoint: Checkpoint, tokens: int) -> float | None:
+    return min(tokens / checkpoint.context_window, 1.0) if checkpoint.context_window else None
+
+
+def _tool_message(checkpoint: Checkpoint) -> ToolMessage:
+    return tool_message(checkpoint.messages, checkpoint.tool_results)
+
+
+def tool_message(messages: tuple[Message, ...], results: tuple[ToolResult, ...]) -> ToolMessage:
+    """The results as one message, in the order of the calls of the last expert message."""
+    by_id = {result.id: result for result in results}
+    last = messages[-1]
+    calls = last.tool_calls if isinstance(last, ExpertMessage) else ()
+    return ToolMessage(
+        contents=tuple(
+            ToolResultPart(
+                tool_call_id=call.tool_call_id,
+                tool_name=call.tool_name,
+                contents=by_id[call.tool_call_id].result,
+                is_error=by_id[call.tool_call_id].is_error,
+            )
+            for call in calls
+        )
+    )
+
+
+def close_open_calls(checkpoint: Checkpoint) -> tuple[Message, ...]:
+    """The conversation of a stopped run, made fit for a new message: calls left open are answered as not finished."""
+    if not checkpoint.tool_calls:
+        return checkpoint.messages
+    unfinished = tuple(
+        text_result(call, "The run was stopped before this call finished; its effect is unknown.", is_error=True)
+        for call in checkpoint.pending_tool_calls
+    )
+    closing = tool_message(checkpoint.messages, checkpoint.tool_results + unfinished)
+    return (*checkpoint.messages, closing)

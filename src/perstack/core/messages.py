@@ -1,0 +1,211 @@
+"""Messages, their parts, tool calls and token usage: the values a conversation is made of."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from perstack.definition.record import Record
+
+
+class TextPart(Record):
+    """Plain text."""
+
+    type: Literal["textPart"] = "textPart"
+    text: str
+
+
+class ImageUrlPart(Record):
+    """An image that the model fetches from a public address."""
+
+    type: Literal["imageUrlPart"] = "imageUrlPart"
+    url: str
+    mime_type: str
+
+
+class ImageInlinePart(Record):
+    """An image inside the message, base64."""
+
+    type: Literal["imageInlinePart"] = "imageInlinePart"
+    encoded_data: str
+    mime_type: str
+
+
+class ImageBinaryPart(Record):
+    """An image as a caller's binary variant carries it (base64 in JSON)."""
+
+    type: Literal["imageBinaryPart"] = "imageBinaryPart"
+    data: str
+    mime_type: str
+
+
+class FileUrlPart(Record):
+    """A file that the model fetches from a public address."""
+
+    type: Literal["fileUrlPart"] = "fileUrlPart"
+    url: str
+    mime_type: str
+
+
+class FileInlinePart(Record):
+    """A file inside the message, base64."""
+
+    type: Literal["fileInlinePart"] = "fileInlinePart"
+    encoded_data: str
+    mime_type: str
+
+
+class FileBinaryPart(Record):
+    """A file as a caller's binary variant carries it (base64 in JSON)."""
+
+    type: Literal["fileBinaryPart"] = "fileBinaryPart"
+    data: str
+    mime_type: str
+
+
+class ThinkingPart(Record):
+    """What the model thought; sent back with its signature so that the provider accepts the history."""
+
+    type: Literal["thinkingPart"] = "thinkingPart"
+    thinking: str
+    signature: str | None = None
+
+
+class ToolCallPart(Record):
+    """One tool call the model asks for.
+
+    `args_error` says why the arguments could not be read; `args` is then empty and the call is answered with that reason.
+    """
+
+    type: Literal["toolCallPart"] = "toolCallPart"
+    tool_call_id: str
+    tool_name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    args_error: str | None = None
+
+
+ResultPart = Annotated[TextPart | ImageInlinePart | FileInlinePart, Field(discriminator="type")]
+
+
+class ToolResultPart(Record):
+    """The answer to one tool call."""
+
+    type: Literal["toolResultPart"] = "toolResultPart"
+    tool_call_id: str
+    tool_name: str
+    contents: tuple[ResultPart, ...]
+    is_error: bool = False
+
+
+UserPart = Annotated[
+    TextPart
+    | ImageUrlPart
+    | ImageInlinePart
+    | ImageBinaryPart
+    | FileUrlPart
+    | FileInlinePart
+    | FileBinaryPart,
+    Field(discriminator="type"),
+]
+ExpertPart = Annotated[ThinkingPart | TextPart | ToolCallPart, Field(discriminator="type")]
+
+
+class InstructionMessage(Record):
+    """The system prompt of a run. `stable` is byte-identical for every step and job; `volatile` holds time and place."""
+
+    type: Literal["instructionMessage"] = "instructionMessage"
+    stable: str
+    volatile: str = ""
+
+
+class UserMessage(Record):
+    """What the caller, or the runtime in its place, says to the expert."""
+
+    type: Literal["userMessage"] = "userMessage"
+    contents: tuple[UserPart, ...]
+
+
+class ExpertMessage(Record):
+    """What the model said: thinking, then text, then tool calls (the order that providers demand back)."""
+
+    type: Literal["expertMessage"] = "expertMessage"
+    contents: tuple[ExpertPart, ...]
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined."""
+        return "".join(part.text for part in self.contents if isinstance(part, TextPart))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCallPart, ...]:
+        """The tool calls, in the model's order."""
+        return tuple(part for part in self.contents if isinstance(part, ToolCallPart))
+
+
+class ToolMessage(Record):
+    """The results of all tool calls of the expert message before it, in call order."""
+
+    type: Literal["toolMessage"] = "toolMessage"
+    contents: tuple[ToolResultPart, ...]
+
+
+Message = Annotated[
+    InstructionMessage | UserMessage | ExpertMessage | ToolMessage, Field(discriminator="type")
+]
+
+ToolKind = Literal["mcp", "delegate", "interactive"]
+
+
+class ToolCall(Record):
+    """A tool call that was matched with its tool, and what kind of tool that is."""
+
+    id: str
+    skill_name: str
+    tool_name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    args_error: str | None = None
+    kind: ToolKind = "mcp"
+
+
+class ToolResult(Record):
+    """The result of one tool call."""
+
+    id: str
+    skill_name: str
+    tool_name: str
+    result: tuple[ResultPart, ...]
+    is_error: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined by newlines."""
+        return "\n".join(part.text for part in self.result if isinstance(part, TextPart))
+
+
+def text_result(call: ToolCall, text: str, *, is_error: bool = False) -> ToolResult:
+    """A result of one text part for `call`."""
+    return ToolResult(
+        id=call.id,
+        skill_name=call.skill_name,
+        tool_name=call.tool_name,
+        result=(TextPart(text=text),),
+        is_error=is_error,
+    )
+
+
+class Usage(Record):
+    """Tokens of one or several generations. `input_tokens` includes the cached ones."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    cached_input_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+        )

@@ -1,0 +1,303 @@
+"""What the runtime needs from the outside, as Protocols with a contract. Adapters satisfy them by shape; `engine` plugs them in."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from perstack.core.checkpoint import Checkpoint, Job, JobStatus
+from perstack.core.events import PerstackEvent, RunEvent
+from perstack.core.messages import Message, ThinkingPart, ToolCall, ToolCallPart, ToolKind, ToolResult, Usage
+from perstack.definition.model import Expert, Provider, ReasoningBudget
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool as the model is shown it.
+
+    `name` is what the model calls; `skill_name` says where it comes from. `is_repeatable` means that the tool declares itself
+    read-only or idempotent, so a call of unknown outcome may be made again.
+    """
+
+    skill_name: str
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    kind: ToolKind = "mcp"
+    is_read_only: bool = False
+    is_repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model of which provider generates, and how."""
+
+    provider: Provider
+    model: str
+    reasoning_budget: ReasoningBudget = "low"
+    timeout_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One question to a model: the whole conversation and the tools it may call."""
+
+    choice: ModelChoice
+    messages: tuple[Message, ...]
+    tools: tuple[ToolDefinition, ...]
+    conversation_id: str
+    expert_key: str
+
+
+FinishReason = Literal["stop", "toolCalls", "length", "contentFilter", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A model's whole reply. Any part may be empty."""
+
+    text: str = ""
+    thinking: tuple[ThinkingPart, ...] = ()
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    finish_reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=Usage)
+    response_id: str | None = None
+    response_model: str | None = None
+    first_chunk_seconds: float | None = None
+
+
+class Deltas(Protocol):
+    """Receives a reply piece by piece while it is generated. Must not block or raise."""
+
+    def reasoning(self, delta: str) -> None:
+        """A piece of thinking."""
+        ...
+
+    def text(self, delta: str) -> None:
+        """A piece of text."""
+        ...
+
+
+class Model(Protocol):
+    """A way to reach language models."""
+
+    async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+        """Ask once; never retry. Streams when `deltas` is given, else takes the reply whole.
+
+        Contract: cancellation stops the request. The key is looked up outside the request and appears in no error.
+
+        Raises:
+            ModelError: Every failure of the provider or the network, including a timeout; says whether it is retryable.
+            ConfigError: The key or another setting is missing.
+        """
+        ...
+
+    def context_window(self, choice: ModelChoice) -> int | None:
+        """Size of the model's context window in tokens, if it is known. Immediate: no network, no heavy import."""
+        ...
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        """The model that the expert's run uses: the caller's choice, else the expert's tier, else the file's model.
+
+        Raises:
+            ConfigError: No model can be determined.
+        """
+        ...
+
+
+class Skills(Protocol):
+    """The skills of one job: connections are opened when an expert first needs them and shared by all runs of the job."""
+
+    async def tools(self, expert: Expert, run: "SkillListener") -> tuple[ToolDefinition, ...]:
+        """Connect what the expert's definition names and return its tools, filtered by `pick` and `omit`.
+
+        Contract: the built-in base skill first, then the file's order; names are unique within one expert. Skills of type
+        `interactiveSkill` are included with kind `interactive`; delegates are not, they are the runtime's own.
+
+        Raises:
+            SkillError: A skill cannot be started; the others that this call started are left usable for the job.
+        """
+        ...
+
+    async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
+        """Execute one call of kind `mcp`.
+
+        Contract: never raises but for cancellation, which stops the work; everything that goes wrong is a result with `is_error`.
+        """
+        ...
+
+
+class SkillListener(Protocol):
+    """Is told what happens to the skills of a run. Must not block or raise."""
+
+    def connecting(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
+        """Entered around one attempt to connect; an exception that passes through marks it failed."""
+        ...
+
+    def starting(self, skill_name: str, command: str, args: Sequence[str]) -> None:
+        """A server process is about to be started."""
+        ...
+
+    def connected(
+        self, skill_name: str, server_info: dict[str, Any] | None, durations_ms: dict[str, float]
+    ) -> None:
+        """A skill is ready; durations by phase: spawn, handshake, toolDiscovery, connect, total."""
+        ...
+
+    def stderr(self, skill_name: str, line: str) -> None:
+        """A server wrote a line to its stderr."""
+        ...
+
+    def disconnected(self, skill_name: str) -> None:
+        """A connection is closed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to drive a job. `fence` grows with each new owner, so a writer that lost its lease is found out."""
+
+    job_id: str
+    owner: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job with every event of each of its runs, in the order in which the runs began."""
+
+    job: Job
+    runs: dict[str, tuple[RunEvent, ...]]
+
+
+class Store(Protocol):
+    """Where events are durable. Several processes may use one store at the same time."""
+
+    async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
+        """Write the events in one transaction; they are durable on return. The first `startRun` of an unknown job creates it.
+
+        Raises:
+            LeaseLostError: Another process owns the job now; nothing was written.
+            StoreError: The disk is full, read-only or damaged; nothing was written.
+        """
+        ...
+
+    async def acquire(self, job_id: str) -> Lease:
+        """Become the owner of a job, existing or not yet.
+
+        Raises:
+            JobStateError: A living process owns it.
+        """
+        ...
+
+    async def renew(self, lease: Lease) -> None:
+        """Keep the lease for another period.
+
+        Raises:
+            LeaseLostError: Another process owns the job now.
+        """
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Give the job back. A lease that is lost already is ignored."""
+        ...
+
+    async def load(self, job_id: str) -> JobRecord:
+        """A job and all its events.
+
+        Raises:
+            NotFoundError: There is no such job.
+        """
+        ...
+
+    async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
+        """The job's events, over all runs in the order of writing, after position `after`; also the last one's position.
+
+        Raises:
+            NotFoundError: There is no such job.
+        """
+        ...
+
+    async def jobs(
+        self, *, status: JobStatus | None = None, expert_key: str | None = None, limit: int = 100, offset: int = 0
+    ) -> tuple[Job, ...]:
+        """Jobs, newest first."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class GenerationSpan(Protocol):
+    """The measure of one generation."""
+
+    def finished(self, generation: Generation) -> None:
+        """It ended well."""
+        ...
+
+    def failed(self, error_type: str) -> None:
+        """It ended badly; `error_type` is of low cardinality and free of secrets."""
+        ...
+
+
+class ToolCallSpan(Protocol):
+    """The measure of one tool call."""
+
+    def finished(self, result: ToolResult) -> None:
+        """It was answered."""
+        ...
+
+
+class RunSpan(Protocol):
+    """The measure of one activation of a run. Its methods are called in the task that drives the run."""
+
+    @property
+    def trace_parent(self) -> str | None:
+        """W3C trace context of the run's span, to be stored for links after a resume."""
+        ...
+
+    def observe(self, event: RunEvent, checkpoint: Checkpoint) -> None:
+        """An event is durable. Opens and closes step spans; the open step is current until the next call."""
+        ...
+
+    def skill_connection(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
+        """Current while one skill is being connected; an exception that passes through marks it failed."""
+        ...
+
+    def generation(self, request: GenerationRequest, attempt: int) -> AbstractContextManager[GenerationSpan]:
+        """Current while the model is asked; `attempt` counts from 1 within the step."""
+        ...
+
+    def tool_call(self, call: ToolCall, expert_key: str) -> AbstractContextManager[ToolCallSpan]:
+        """Current while a tool call is executed; used in the task that executes it."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Makes spans of runs. Never blocks, never fails a run."""
+
+    def run(
+        self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
+    ) -> AbstractContextManager[RunSpan]:
+        """Current while a run is active; `resumed_from` is the trace context of the activation that it continues."""
+        ...
+
+
+Listener = Callable[[PerstackEvent, Checkpoint | None], None]
+"""Is told of each event once it is durable, with the checkpoint that it led to. Must not block or raise."""
+
+NewId = Callable[[], str]
+"""Makes a new globally unique id of lower-case letters and digits."""
+
+OpenSkills = Callable[[], AbstractAsyncContextManager[Skills]]
+"""Opens the pool of skills of one job; leaving the context closes every connection and ends every process."""
+
