@@ -1,0 +1,33 @@
+"""What holds for every test: one event loop back end, and no paid model by accident."""
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+PROVIDER_CREDENTIAL = re.compile(
+    r"""
+      .*_API_KEY | .*_AUTH_TOKEN | .*_BEARER_TOKEN.*
+    | AWS_.* | AZURE_.* | GOOGLE_APPLICATION_CREDENTIALS | VERTEX.*
+    """,
+    re.VERBOSE,
+)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The back end of the product: litellm runs on asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_provider_credentials() -> Iterator[None]:
+    """A developer's own keys are out of reach, also for the processes that tests start."""
+    removed = {name: os.environ.pop(name) for name in list(os.environ) if is_credential(name)}
+    yield
+    os.environ.update(removed)
+
+
+def is_credential(name: str) -> bool:
+    return PROVIDER_CREDENTIAL.fullmatch(name) is not None
