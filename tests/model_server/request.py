@@ -11,7 +11,7 @@ DialectName = Literal["openai_chat", "openai_responses", "anthropic", "gemini", 
 Role = Literal["user", "note", "assistant", "tool"]
 
 # Coding agents put these beside or after tool results, where only a human turn would otherwise be.
-_NOTE_STARTS = ("<system-reminder>", "<environment_context>")
+_NOTE_STARTS = ("<system-reminder>", "<environment_context>", "<session_context>")
 
 
 @dataclass(frozen=True)
