@@ -1,0 +1,100 @@
+"""Which environment variables a child process gets: few by default, named ones on top, dangerous ones never.
+
+Skills and commands are as untrusted as the text a model writes. So a child starts from an allow-list
+and not from the environment of perstack, which holds provider keys, and it can never be handed a
+variable that makes an interpreter, a loader, a shell or git run something else than it was asked to.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+INHERITED = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "SHELL",
+        "TERM",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "PERSTACK_PROXY_URL",
+        "NPM_CONFIG_PROXY",
+        "NPM_CONFIG_HTTPS_PROXY",
+    }
+)
+"""What every child inherits. NODE_PATH is not among them: it decides which code a server loads."""
+
+PROTECTED = re.compile(
+    r"""
+      PATH | HOME | SHELL | IFS | ENV | BASH_ENV | BASH_FUNC_.* | BASHOPTS | SHELLOPTS
+    | PROMPT_COMMAND | PS4 | ZDOTDIR | GCONV_PATH
+    | LD_.* | DYLD_.*
+    | NODE_PATH | NODE_OPTIONS | NPM_CONFIG_.*
+    | PYTHONPATH | PYTHONHOME | PYTHONSTARTUP | PYTHONUSERBASE | PYTHONBREAKPOINT | PYTHONINSPECT
+    | PERL5LIB | PERLLIB | PERL5OPT | PERL5DB | RUBYLIB | RUBYOPT
+    | JAVA_TOOL_OPTIONS | JDK_JAVA_OPTIONS | _JAVA_OPTIONS
+    | GIT_SSH | GIT_SSH_COMMAND | GIT_EXTERNAL_DIFF | GIT_PROXY_COMMAND | GIT_ASKPASS | SSH_ASKPASS
+    | GIT_EXEC_PATH | GIT_TEMPLATE_DIR | GIT_EDITOR | GIT_SEQUENCE_EDITOR | GIT_PAGER
+    | GIT_CONFIG | GIT_CONFIG_.*
+    | OTEL_EXPORTER_OTLP_(.*_)?HEADERS
+    """,
+    re.VERBOSE,
+)
+"""Names, in upper case, that nobody can set for a child: neither `requiredEnv` nor a tool call."""
+
+PROVIDER_KEYS = re.compile(
+    r"""
+      (ANTHROPIC|OPENAI|GOOGLE_GENERATIVE_AI|GOOGLE|GEMINI|FIREWORKS|DEEPSEEK|OLLAMA|AZURE)_API_KEY
+    | ANTHROPIC_AUTH_TOKEN | AZURE_(AI|OPENAI)_API_KEY | PERSTACK_API_KEY
+    | AWS_ACCESS_KEY_ID | AWS_SECRET_ACCESS_KEY | AWS_SESSION_TOKEN | AWS_BEARER_TOKEN_BEDROCK
+    | GOOGLE_APPLICATION_CREDENTIALS
+    """,
+    re.VERBOSE,
+)
+"""Credentials of perstack itself, in upper case. Only `requiredEnv` hands them to a skill."""
+
+
+def child_environment(
+    environment: Mapping[str, str],
+    required: Iterable[str] = (),
+    extra: Mapping[str, str] | None = None,
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The environment of a child process, and the names that it was refused.
+
+    Args:
+        environment: What perstack itself has.
+        required: Names whose values an author asked for (`requiredEnv`). One without a value is
+            left out; whether that is an error is for the caller to say.
+        extra: Variables that a tool call asked for, with their values.
+
+    Returns:
+        The variables for the child, and each asked-for name that is not the asker's to set.
+    """
+    child = {name: environment[name] for name in INHERITED if environment.get(name)}
+    refused: list[str] = []
+    for name in required:
+        if name in INHERITED:
+            continue
+        if is_protected(name):
+            refused.append(name)
+        elif value := environment.get(name):
+            child[name] = value
+    for name, value in (extra or {}).items():
+        if is_protected(name) or is_provider_key(name):
+            refused.append(name)
+        else:
+            child[name] = value
+    return child, tuple(refused)
+
+
+def is_protected(name: str) -> bool:
+    """Whether nobody can set this variable for a child process, however it is spelled."""
+    return PROTECTED.fullmatch(name.upper()) is not None
+
+
+def is_provider_key(name: str) -> bool:
+    """Whether this variable is a credential of perstack itself."""
+    return PROVIDER_KEYS.fullmatch(name.upper()) is not None
