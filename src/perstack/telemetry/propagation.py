@@ -1,0 +1,100 @@
+"""Trace context from outside and to skills: HTTP headers, environment variables, baggage."""
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import baggage, context, propagate, trace
+from opentelemetry.context import Context
+
+from perstack.telemetry import semconv
+
+CARRIED_VARIABLES = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_HTTP_CALLER = context.create_key("perstack-http-caller")
+
+
+class TraceContextMiddleware:
+    """ASGI middleware: requests continue the trace that their `traceparent` header names.
+
+    The MCP SDK reads the context of a message's `_meta` only; where there is one it still wins,
+    because it is the closer parent.
+
+    Args:
+        app: The application to wrap.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        caller = propagate.extract(headers)
+        span_context = trace.get_current_span(caller).get_span_context()
+        token = context.attach(context.set_value(_HTTP_CALLER, span_context, caller))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            context.detach(token)
+
+
+def annotate_call(*, job_id: str, transport: str, session_id: str | None = None) -> None:
+    """Adds to the current span, the SDK's for an MCP call, what only the server knows.
+
+    Args:
+        job_id: The job that answers the call.
+        transport: `pipe` for stdio, `tcp` for HTTP.
+        session_id: Id of the MCP session, if there is one.
+    """
+    span = trace.get_current_span()
+    if not span.is_recording():
+        return
+    span.set_attributes({semconv.JOB_ID: job_id, semconv.NETWORK_TRANSPORT: transport})
+    if session_id is not None:
+        span.set_attribute(semconv.MCP_SESSION_ID, session_id)
+    caller = context.get_value(_HTTP_CALLER)
+    parent = getattr(span, "parent", None)
+    if isinstance(caller, trace.SpanContext) and caller.is_valid and caller != parent:
+        span.add_link(caller)
+
+
+def environment_parent(environment: Mapping[str, str]) -> Context | None:
+    """The context of whoever started this process, if `TRACEPARENT` names a span of theirs."""
+    carrier = {name.lower(): environment[name] for name in CARRIED_VARIABLES if name in environment}
+    if "traceparent" not in carrier:
+        return None
+    found = propagate.extract(carrier, context=Context())
+    return found if trace.get_current_span(found).get_span_context().is_valid else None
+
+
+@contextmanager
+def continuing_environment(environment: Mapping[str, str]) -> Generator[None]:
+    """Spans begun inside without another parent belong to the trace that started this process.
+
+    For processes that serve one caller (stdio, command line); not for an HTTP server, whose
+    requests have callers of their own.
+    """
+    parent = environment_parent(environment)
+    if parent is None or trace.get_current_span().get_span_context().is_valid:
+        yield
+        return
+    token = context.attach(parent)
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def without_baggage(current: Context | None = None) -> Context:
+    """A context whose baggage is not sent to skill servers, who may be third parties."""
+    return baggage.clear(current)

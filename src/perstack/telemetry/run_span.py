@@ -1,0 +1,335 @@
+"""One activation of a run while it lasts: its steps, and the spans of what happens in them."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import Token
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Tracer
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint, State
+from perstack.core.messages import ToolCall, ToolResult
+from perstack.runtime.ports import Generation, GenerationRequest, GenerationSpan, ToolCallSpan
+from perstack.telemetry import semconv
+from perstack.telemetry.content import Capture
+from perstack.telemetry.outcome import error_type_of, failing_with, mark_failed
+from perstack.telemetry.propagation import without_baggage
+from perstack.telemetry.redact import Redactor
+
+BETWEEN_STEPS = frozenset({State.INIT, State.STOPPED, State.FINISHING_STEP})
+LONGEST_NAME = 128
+LONGEST_REASON = 256
+
+
+class ActiveRun:
+    """Follows a run's events; satisfies the `RunSpan` port. The caller ends `span` after `close`.
+
+    Args:
+        tracer: Where spans come from.
+        span: The run's own span, current already.
+        checkpoint: Where the run stands; in the middle of a step after a crash.
+        redactor: Knows the secrets.
+        capture: Writes content; None leaves it out.
+        keeps_baggage: Whether baggage goes to skill servers.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        span: Span,
+        checkpoint: Checkpoint,
+        *,
+        redactor: Redactor,
+        capture: Capture | None,
+        keeps_baggage: bool,
+    ) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._first = checkpoint
+        self._last = checkpoint
+        self._redactor = redactor
+        self._capture = capture if span.is_recording() else None
+        self._keeps_baggage = keeps_baggage
+        self._step: Span | None = None
+        self._step_token: Token[Context] | None = None
+        self._step_count = 0
+        self._has_waited = False
+        self._is_failed = False
+        if checkpoint.state not in BETWEEN_STEPS:
+            self._open_step(checkpoint.step_number)
+
+    @property
+    def trace_parent(self) -> str | None:
+        own = self._span.get_span_context()
+        if not own.is_valid:
+            return None
+        return f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}"
+
+    def observe(self, event: ev.RunEvent, checkpoint: Checkpoint) -> None:
+        self._last = checkpoint
+        match event:
+            case ev.StartRun():
+                self._begin(event)
+                self._open_step(event.stamp.step_number)
+            case ev.ResumeFromStop():
+                if checkpoint.tool_calls and self._step is None:
+                    self._open_step(checkpoint.step_number)
+            case ev.ContinueToNextStep():
+                self._close_step("delegate" if self._has_waited else "continue")
+                self._open_step(event.next_step_number)
+            case ev.Retry():
+                self._retried(event, checkpoint)
+            case ev.StopRunByDelegate():
+                self._has_waited = True
+                self._mark_checkpoint()
+            case _:
+                self._observe_stop(event, checkpoint)
+
+    @contextmanager
+    def skill_connection(self, skill_name: str, skill_type: str) -> Generator[None]:
+        # Skills belong to the run, although they are connected during its first step.
+        is_in_step = trace.get_current_span() is self._step
+        parent = trace.set_span_in_context(self._span) if is_in_step else None
+        attributes = {
+            semconv.JOB_ID: self._first.job_id,
+            semconv.SKILL_NAME: skill_name,
+            semconv.SKILL_TYPE: skill_type,
+        }
+        with (
+            self._current(
+                f"skill.connect {skill_name}", attributes, self._outbound(parent)
+            ) as span,
+            failing_with(span),
+        ):
+            yield
+
+    @contextmanager
+    def generation(self, request: GenerationRequest, attempt: int) -> Generator[GenerationSpan]:
+        attributes = _request_attributes(request, attempt)
+        attributes |= self._common(request.expert_key)
+        name = f"chat {request.choice.model}"
+        with (
+            self._current(name, attributes, kind=SpanKind.CLIENT) as span,
+            failing_with(span),
+        ):
+            capture = self._capture if span.is_recording() else None
+            if capture is not None:
+                self._redactor.learn(request.choice.provider.setting.headers.values())
+                capture.conversation(span, request.messages)
+            yield _Generation(span, capture)
+
+    @contextmanager
+    def tool_call(self, call: ToolCall, expert_key: str) -> Generator[ToolCallSpan]:
+        # The model chose name and id, and it may have chosen anything.
+        tool_name = self._redactor.head(call.tool_name, LONGEST_NAME)
+        attributes = {
+            semconv.OPERATION_NAME: "execute_tool",
+            semconv.TOOL_NAME: tool_name,
+            semconv.TOOL_TYPE: "function",
+            semconv.TOOL_CALL_ID: self._redactor.head(call.id, LONGEST_NAME),
+            semconv.SKILL_NAME: call.skill_name,
+            semconv.TOOL_KIND: call.kind,
+            **self._common(expert_key),
+        }
+        parent = self._outbound(None) if call.kind == "mcp" else None
+        name = f"execute_tool {tool_name}"
+        with self._current(name, attributes, parent) as span, failing_with(span):
+            capture = self._capture if span.is_recording() else None
+            if capture is not None:
+                capture.arguments(span, call)
+            yield _ToolCall(span, capture)
+
+    def fail(self, error: BaseException) -> None:
+        """The run ends by an exception; a stop that was observed before says more and stays."""
+        if not self._is_failed:
+            self._is_failed = True
+            mark_failed(self._span, error_type_of(error))
+
+    def close(self) -> None:
+        """The activation is over: whatever is open ends, in the task that opened it."""
+        self._close_step(None)
+        usage, before = self._last.usage, self._first.usage
+        self._span.set_attributes(
+            {
+                semconv.RUN_STATUS: self._last.status,
+                semconv.RUN_STEPS: self._step_count,
+                semconv.USAGE_INPUT_TOKENS: usage.input_tokens - before.input_tokens,
+                semconv.USAGE_OUTPUT_TOKENS: usage.output_tokens - before.output_tokens,
+            }
+        )
+
+    def _observe_stop(self, event: ev.RunEvent, checkpoint: Checkpoint) -> None:
+        match event:
+            case ev.StopRunByInteractiveTool():
+                self._ask(checkpoint)
+                self._close_step("interactive")
+            case ev.CompleteRun():
+                self._complete(event)
+            case ev.StopRunByExceededMaxSteps():
+                self._close_step("exceededMaxSteps")
+            case ev.StopRunByError():
+                self._stop("error", event.error.name)
+            case ev.StopRunByCancellation():
+                self._stop(semconv.CANCELLED, semconv.CANCELLED)
+            case _:
+                pass
+
+    def _begin(self, event: ev.StartRun) -> None:
+        self._span.set_attributes(
+            {
+                semconv.PROVIDER_NAME: semconv.provider_name(event.provider),
+                semconv.REQUEST_MODEL: event.model,
+                semconv.MAX_STEPS: event.step_limit - event.stamp.step_number + 1,
+            }
+        )
+        if event.delegated_by is not None:
+            self._span.set_attribute(semconv.RUN_PARENT_ID, event.delegated_by.run_id)
+        if self._capture is not None:
+            self._capture.conversation(self._span, event.input_messages)
+
+    def _complete(self, event: ev.CompleteRun) -> None:
+        if self._capture is not None:
+            self._capture.answer(self._span, event.text)
+        self._close_step("finish")
+
+    def _retried(self, event: ev.Retry, checkpoint: Checkpoint) -> None:
+        attributes: dict[str, Any] = {
+            semconv.RETRY_ATTEMPT: checkpoint.retry_count,
+            semconv.RETRY_DELAY_MS: round(event.delay_seconds * 1000),
+            semconv.RETRY_REASON: self._redactor.head(event.reason, LONGEST_REASON),
+        }
+        if event.error is not None:
+            attributes[semconv.ERROR_TYPE] = event.error.name
+        (self._step or self._span).add_event(semconv.RETRY_EVENT, attributes)
+
+    def _ask(self, checkpoint: Checkpoint) -> None:
+        for call in checkpoint.pending("interactive"):
+            self._span.add_event(
+                semconv.INTERACTIVE_STOP_EVENT,
+                {semconv.INTERACTIVE_TOOL: call.tool_name, semconv.INTERACTIVE_CALL_ID: call.id},
+            )
+
+    def _stop(self, finish: str, error_type: str) -> None:
+        self._is_failed = True
+        mark_failed(self._span, error_type)
+        if self._step is not None:
+            mark_failed(self._step, error_type)
+        self._close_step(finish)
+
+    def _open_step(self, number: int) -> None:
+        self._close_step(None)
+        parent = trace.set_span_in_context(self._span)
+        attributes = {
+            semconv.JOB_ID: self._first.job_id,
+            semconv.RUN_ID: self._first.run_id,
+            semconv.STEP_NUMBER: number,
+        }
+        self._step = self._tracer.start_span("step", context=parent, attributes=attributes)
+        self._step_token = context.attach(trace.set_span_in_context(self._step))
+        self._step_count += 1
+        self._has_waited = False
+
+    def _close_step(self, finish: str | None) -> None:
+        if self._step is None or self._step_token is None:
+            return
+        if finish is not None:
+            self._step.set_attribute(semconv.STEP_FINISH, finish)
+            self._mark_checkpoint()
+        context.detach(self._step_token)
+        self._step.end()
+        self._step = self._step_token = None
+
+    def _mark_checkpoint(self) -> None:
+        if self._step is not None:
+            self._step.add_event(semconv.CHECKPOINT_EVENT, {semconv.CHECKPOINT_ID: self._last.id})
+
+    def _common(self, expert_key: str) -> dict[str, Any]:
+        return {
+            semconv.AGENT_NAME: expert_key,
+            semconv.CONVERSATION_ID: self._first.job_id,
+            semconv.JOB_ID: self._first.job_id,
+        }
+
+    def _outbound(self, parent: Context | None) -> Context | None:
+        return parent if self._keeps_baggage else without_baggage(parent)
+
+    @contextmanager
+    def _current(
+        self,
+        name: str,
+        attributes: Mapping[str, Any],
+        parent: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> Generator[Span]:
+        span = self._tracer.start_span(name, context=parent, kind=kind, attributes=attributes)
+        token = context.attach(trace.set_span_in_context(span, parent))
+        try:
+            yield span
+        finally:
+            context.detach(token)
+            span.end()
+
+
+class _Generation:
+    """Satisfies the `GenerationSpan` port."""
+
+    def __init__(self, span: Span, capture: Capture | None) -> None:
+        self._span = span
+        self._capture = capture
+
+    def finished(self, generation: Generation) -> None:
+        if not self._span.is_recording():
+            return
+        usage = generation.usage
+        attributes: dict[str, Any] = {
+            semconv.RESPONSE_FINISH_REASONS: [semconv.finish_reason(generation.finish_reason)],
+            semconv.USAGE_INPUT_TOKENS: usage.input_tokens,
+            semconv.USAGE_OUTPUT_TOKENS: usage.output_tokens,
+            semconv.USAGE_CACHE_READ_TOKENS: usage.cached_input_tokens,
+            semconv.USAGE_REASONING_TOKENS: usage.reasoning_tokens,
+            semconv.RESPONSE_ID: generation.response_id,
+            semconv.RESPONSE_MODEL: generation.response_model,
+            semconv.RESPONSE_TIME_TO_FIRST_CHUNK: generation.first_chunk_seconds,
+        }
+        self._span.set_attributes({k: v for k, v in attributes.items() if v is not None})
+        if self._capture is not None:
+            self._capture.generation(self._span, generation)
+
+    def failed(self, error_type: str) -> None:
+        mark_failed(self._span, error_type)
+
+
+class _ToolCall:
+    """Satisfies the `ToolCallSpan` port."""
+
+    def __init__(self, span: Span, capture: Capture | None) -> None:
+        self._span = span
+        self._capture = capture
+
+    def finished(self, result: ToolResult) -> None:
+        if result.is_error:
+            mark_failed(self._span, semconv.TOOL_ERROR)
+        if self._capture is not None:
+            self._capture.result(self._span, result)
+
+
+def _request_attributes(request: GenerationRequest, attempt: int) -> dict[str, Any]:
+    choice = request.choice
+    attributes: dict[str, Any] = {
+        semconv.OPERATION_NAME: "chat",
+        semconv.PROVIDER_NAME: semconv.provider_name(choice.provider.provider_name),
+        semconv.REQUEST_MODEL: choice.model,
+        semconv.REQUEST_REASONING_LEVEL: str(choice.reasoning_budget),
+    }
+    if attempt > 1:
+        attributes[semconv.LLM_ATTEMPT] = attempt
+    if choice.provider.setting.base_url is not None:
+        address = urlsplit(choice.provider.setting.base_url)
+        attributes[semconv.SERVER_ADDRESS] = address.hostname or ""
+        if address.port is not None:
+            attributes[semconv.SERVER_PORT] = address.port
+    return attributes

@@ -1,0 +1,74 @@
+"""Which spans are made: as the environment's sampler decides, without the MCP SDK's noise."""
+
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import sampling
+from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, Tracer
+from opentelemetry.util.types import Attributes
+
+from perstack.telemetry import semconv
+from perstack.telemetry.settings import McpSpans, TelemetrySettings
+
+MCP_SCOPE = "mcp-python-sdk"
+CALL_METHOD = "tools/call"
+
+
+def head_sampler(settings: TelemetrySettings) -> sampling.Sampler:
+    """The sampler that `OTEL_TRACES_SAMPLER` names; an unknown name samples everything."""
+    ratio = min(settings.sampler_argument, 1.0)
+    match settings.sampler:
+        case "always_off":
+            return sampling.ALWAYS_OFF
+        case "always_on":
+            return sampling.ALWAYS_ON
+        case "parentbased_always_off":
+            return sampling.DEFAULT_OFF
+        case "traceidratio":
+            return sampling.TraceIdRatioBased(ratio)
+        case "parentbased_traceidratio":
+            return sampling.ParentBasedTraceIdRatio(ratio)
+        case _:
+            return sampling.DEFAULT_ON
+
+
+class QuietTracer(Tracer):
+    """The MCP SDK's tracer without the spans of handshakes, listings and notifications.
+
+    A span that is left out is transparent: what begins inside it belongs to its parent. A sampler
+    that drops it would leave its children without a parent and tell the other side not to record.
+
+    Args:
+        tracer: Makes the spans that are kept.
+        kept: `tools` keeps tool calls, `none` nothing.
+    """
+
+    def __init__(self, tracer: Tracer, kept: McpSpans) -> None:
+        self._tracer = tracer
+        self._kept = kept
+
+    def start_span(
+        self, name: str, context: Context | None = None, *rest: Any, **named: Any
+    ) -> Span:
+        if self._keeps(*rest, **named):
+            return self._tracer.start_span(name, context, *rest, **named)
+        return NonRecordingSpan(trace.get_current_span(context).get_span_context())
+
+    # The return type is private to the API, so it is left to inference.
+    def start_as_current_span(
+        self, name: str, context: Context | None = None, *rest: Any, **named: Any
+    ):
+        if self._keeps(*rest, **named):
+            return self._tracer.start_as_current_span(name, context, *rest, **named)
+        return trace.use_span(self.start_span(name, context, *rest, **named))
+
+    def _keeps(
+        self,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        *_: Any,
+        **__: Any,
+    ) -> bool:
+        method = (attributes or {}).get(semconv.MCP_METHOD_NAME)
+        return self._kept == "all" or (self._kept == "tools" and method == CALL_METHOD)

@@ -1,0 +1,225 @@
+"""What the environment says about telemetry: operators own it, so `perstack.toml` says nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+from urllib.parse import unquote
+
+from perstack.telemetry.content import DEFAULT_LIMIT
+
+PERSTACK_VARIABLES = frozenset(
+    {
+        "PERSTACK_OTEL",
+        "PERSTACK_OTEL_BAGGAGE_TO_SKILLS",
+        "PERSTACK_OTEL_MAX_CONTENT",
+        "PERSTACK_OTEL_MCP_SPANS",
+        "PERSTACK_OTEL_SHUTDOWN_TIMEOUT",
+    }
+)
+STANDARD_VARIABLES = frozenset(
+    {
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_INSECURE",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_SDK_DISABLED",
+        "OTEL_SERVICE_NAME",
+        "OTEL_TRACES_EXPORTER",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
+    }
+)
+"""The specification's variables that are read here; those of OTLP also in their `_TRACES_` form."""
+
+ON = frozenset({"1", "on", "true", "yes"})
+EXPORTERS = ("otlp", "console", "none")
+PROTOCOLS = ("http/protobuf", "grpc")
+CAPTURE_MODES = ("no_content", "span_only", "event_only", "span_and_event", "true", "false")
+CAPTURES_ON_SPANS = frozenset({"span_only", "span_and_event", "true"})
+MCP_SPAN_MODES = ("tools", "all", "none")
+
+McpSpans = Literal["tools", "all", "none"]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtlpSettings:
+    """Where spans are sent to and how.
+
+    `headers` has the form of the variable; `timeout_seconds` is for one batch.
+    """
+
+    protocol: str
+    endpoint: str
+    headers: str
+    compression: str
+    timeout_seconds: float
+    certificate: str | None
+    client_key: str | None
+    client_certificate: str | None
+    is_insecure: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """All of it. `problems` says which values were not understood and gave way to a default."""
+
+    is_forbidden: bool
+    exporters: tuple[str, ...]
+    otlp: OtlpSettings
+    resource: dict[str, str]
+    sampler: str
+    sampler_argument: float
+    schedule_delay_ms: int
+    queue_size: int
+    batch_size: int
+    shutdown_seconds: float
+    captures_content: bool
+    max_content: int
+    mcp_spans: McpSpans
+    keeps_baggage: bool
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def is_on(self) -> bool:
+        """Whether spans are exported at all."""
+        return not self.is_forbidden and bool(self.exporters)
+
+
+def read_settings(environment: Mapping[str, str]) -> TelemetrySettings:
+    """The settings that `environment` gives; what it does not give has its default."""
+    read = _Reader(environment)
+    captures = read.choice(
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", CAPTURE_MODES, "no_content"
+    )
+    captures_content = captures in CAPTURES_ON_SPANS
+    mcp_spans = read.choice("PERSTACK_OTEL_MCP_SPANS", MCP_SPAN_MODES, "tools")
+    return TelemetrySettings(
+        is_forbidden=read.is_forbidden(),
+        exporters=read.exporters(),
+        otlp=read.otlp(),
+        resource=read.resource(),
+        sampler=read.text("OTEL_TRACES_SAMPLER", "parentbased_always_on").lower(),
+        sampler_argument=read.number("OTEL_TRACES_SAMPLER_ARG", 1.0, float),
+        # The specified 5 s suit long-lived services; runs are short and watched.
+        schedule_delay_ms=read.number("OTEL_BSP_SCHEDULE_DELAY", 1000, int),
+        queue_size=read.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, int),
+        # Spans with content are large, and a batch over the receiver's limit is lost whole.
+        batch_size=read.number(
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 64 if captures_content else 512, int
+        ),
+        shutdown_seconds=read.number("PERSTACK_OTEL_SHUTDOWN_TIMEOUT", 1.5, float),
+        captures_content=captures_content,
+        max_content=read.number("PERSTACK_OTEL_MAX_CONTENT", DEFAULT_LIMIT, int),
+        mcp_spans="all" if mcp_spans == "all" else "none" if mcp_spans == "none" else "tools",
+        keeps_baggage=read.text("PERSTACK_OTEL_BAGGAGE_TO_SKILLS", "off").lower() in ON,
+        problems=read.all_problems(),
+    )
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        # The specification treats an empty variable like an absent one.
+        return self._environment.get(name, "").strip() or default
+
+    def number(self, name: str, default: Value, parse: Callable[[str], Value]) -> Value:
+        given = self.text(name, "")
+        try:
+            number = parse(given) if given else default
+        except ValueError:
+            number = None
+        # Counts, delays and sizes of zero or less have no meaning, except a sampling ratio of zero.
+        if number is None or (given and float(given) <= 0 and name != "OTEL_TRACES_SAMPLER_ARG"):
+            self.problems.append(f"{name} must be a positive number; using {default}")
+            return default
+        return number
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        given = self.text(name, default).lower()
+        if given in choices:
+            return given
+        self.problems.append(f"{name} must be one of {', '.join(choices)}; using {default}")
+        return default
+
+    def all_problems(self) -> tuple[str, ...]:
+        if self.text("OTEL_CONFIG_FILE", ""):
+            self.problems.append(
+                "OTEL_CONFIG_FILE is not read; use the OTEL_EXPORTER_OTLP_ variables"
+            )
+        return tuple(dict.fromkeys(self.problems))
+
+    def is_forbidden(self) -> bool:
+        mode = self.choice("PERSTACK_OTEL", ("auto", "on", "off"), "auto")
+        return mode == "off" or self.text("OTEL_SDK_DISABLED", "false").lower() == "true"
+
+    def exporters(self) -> tuple[str, ...]:
+        named = self.text("OTEL_TRACES_EXPORTER", "")
+        wants = self.text("PERSTACK_OTEL", "auto").lower() == "on" or self.otlp_text("ENDPOINT", "")
+        if not named:
+            return ("otlp",) if wants else ()
+        names = [name.strip().lower() for name in named.split(",")]
+        for name in names:
+            if name not in EXPORTERS:
+                known = ", ".join(EXPORTERS)
+                self.problems.append(f"OTEL_TRACES_EXPORTER takes {known}; the rest is ignored")
+        return tuple(dict.fromkeys(name for name in names if name in EXPORTERS and name != "none"))
+
+    def otlp_text(self, name: str, default: str) -> str:
+        general = self.text(f"OTEL_EXPORTER_OTLP_{name}", default)
+        return self.text(f"OTEL_EXPORTER_OTLP_TRACES_{name}", general)
+
+    def otlp(self) -> OtlpSettings:
+        specific = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+        general = "OTEL_EXPORTER_OTLP_PROTOCOL"
+        name = specific if self.text(specific, "") else general
+        protocol = self.choice(name, PROTOCOLS, PROTOCOLS[0])
+        timeout = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"
+        if not self.text(timeout, ""):
+            timeout = "OTEL_EXPORTER_OTLP_TIMEOUT"
+        insecure = self.otlp_text("INSECURE", "")
+        return OtlpSettings(
+            protocol=protocol,
+            endpoint=self._endpoint(protocol),
+            headers=self.otlp_text("HEADERS", ""),
+            compression=self.otlp_text("COMPRESSION", "none").lower(),
+            # The specified 10 s would let a dead collector hold up the end of the process.
+            timeout_seconds=self.number(timeout, 2.0, float),
+            certificate=self.otlp_text("CERTIFICATE", "") or None,
+            client_key=self.otlp_text("CLIENT_KEY", "") or None,
+            client_certificate=self.otlp_text("CLIENT_CERTIFICATE", "") or None,
+            is_insecure=insecure.lower() == "true" if insecure else None,
+        )
+
+    def _endpoint(self, protocol: str) -> str:
+        """A signal's own endpoint stands as it is; over HTTP the general one is a base."""
+        if own := self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""):
+            return own
+        if protocol == "grpc":
+            return self.text("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
+        base = self.text("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
+        return f"{base.removesuffix('/')}/v1/traces"
+
+    def resource(self) -> dict[str, str]:
+        """Resource attributes: `OTEL_SERVICE_NAME` goes before the list, our own name after."""
+        attributes: dict[str, str] = {"service.name": "perstack"}
+        for pair in self.text("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+            key, separator, value = pair.partition("=")
+            if separator:
+                attributes[key.strip()] = unquote(value.strip())
+        if name := self.text("OTEL_SERVICE_NAME", ""):
+            attributes["service.name"] = name
+        return attributes
