@@ -1,0 +1,115 @@
+"""How each provider is reached: the route through litellm, the key, the address and the headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from perstack.definition.model import Provider, ProviderName
+from perstack.errors import ConfigError
+
+OPENAI_ORGANIZATION_HEADER = "OpenAI-Organization"
+OPENAI_PROJECT_HEADER = "OpenAI-Project"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is fixed for a provider.
+
+    Attributes:
+        prefix: litellm's name of the provider.
+        default_base_url: Passed on every call, so that no variable of the process can redirect one.
+        key_variable: Environment variable of the key; `None` where no key is needed.
+        base_url_variable: Environment variable that replaces the default address.
+        appended: Path that litellm appends itself; taken off an address that already has it.
+    """
+
+    prefix: str
+    default_base_url: str
+    key_variable: str | None
+    base_url_variable: str
+    appended: str = ""
+
+
+ROUTES: dict[ProviderName, Route] = {
+    "anthropic": Route(
+        "anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "/v1"
+    ),
+    "openai": Route("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "ollama": Route("ollama_chat", "http://localhost:11434", None, "OLLAMA_BASE_URL", "/api"),
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Connection:
+    """What one call needs beside the conversation. Holds the key, so it has no `repr`."""
+
+    provider: ProviderName
+    model: str
+    base_url: str
+    api_key: str | None
+    headers: dict[str, str]
+
+    @property
+    def host(self) -> str:
+        """Host and port, for messages."""
+        return host_of(self.base_url)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that no message may contain: the key, and the headers that a user adds."""
+        return tuple(value for value in (self.api_key, *self.headers.values()) if value)
+
+
+def host_of(url: str) -> str:
+    """`host:port` of a URL, without the credentials that it may carry."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.hostname}:{port}"
+
+
+def connect(provider: Provider, model: str, environment: Mapping[str, str]) -> Connection:
+    """How to reach a model. A setting in the file beats the environment.
+
+    Raises:
+        ConfigError: The provider is not supported yet, or its key is not set.
+    """
+    name = provider.provider_name
+    route = ROUTES.get(name)
+    if route is None:
+        raise ConfigError(
+            f"provider {name!r} is not supported yet.",
+            hint=f"Supported are {', '.join(sorted([*ROUTES, 'scripted']))}.",
+        )
+    given = provider.setting.base_url or environment.get(route.base_url_variable)
+    return Connection(
+        provider=name,
+        model=f"{route.prefix}/{model}",
+        base_url=(given or route.default_base_url).rstrip("/").removesuffix(route.appended),
+        api_key=_key(route, environment),
+        headers=_headers(provider, environment),
+    )
+
+
+def _key(route: Route, environment: Mapping[str, str]) -> str | None:
+    if route.key_variable is None:
+        return None
+    key = environment.get(route.key_variable)
+    if not key:
+        raise ConfigError(
+            f"{route.key_variable} is not set.",
+            hint="Put it into .env beside perstack.toml or into the environment.",
+        )
+    return key
+
+
+def _headers(provider: Provider, environment: Mapping[str, str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if provider.provider_name == "openai":
+        setting = provider.setting
+        organization = setting.organization or environment.get("OPENAI_ORGANIZATION")
+        project = setting.project or environment.get("OPENAI_PROJECT")
+        if organization:
+            headers[OPENAI_ORGANIZATION_HEADER] = organization
+        if project:
+            headers[OPENAI_PROJECT_HEADER] = project
+    return {**headers, **provider.setting.headers}

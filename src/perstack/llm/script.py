@@ -1,0 +1,104 @@
+"""The file that a scripted model plays."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from perstack.core.messages import Usage
+from perstack.definition.model import Definitions, Provider
+from perstack.definition.record import Record
+from perstack.errors import ConfigError
+from perstack.runtime.ports import FinishReason
+
+SCRIPT_VARIABLE = "PERSTACK_SCRIPT"
+
+
+class ScriptedToolCall(Record):
+    """One tool call of a reply."""
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScriptedError(Record):
+    """A failure in place of a reply; after `times` failures in one process, the reply itself."""
+
+    message: str = "scripted failure"
+    status: int | None = None
+    name: str | None = None
+    retry_after_seconds: float | None = Field(default=None, ge=0)
+    times: int | None = Field(default=None, ge=1)
+
+
+class ScriptedReply(Record):
+    """One reply."""
+
+    text: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ScriptedToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    delay_seconds: float = Field(default=0.0, ge=0)
+    error: ScriptedError | None = None
+
+
+class Script(Record):
+    """The replies of each expert."""
+
+    name: str = Field(default="", exclude=True)
+    experts: dict[str, tuple[ScriptedReply, ...]] = Field(default_factory=dict)
+
+    def replies(self, expert_key: str) -> tuple[ScriptedReply, ...]:
+        """The replies of an expert, in order."""
+        return self.experts.get(expert_key, ())
+
+
+def script_path(
+    definitions: Definitions, provider: Provider, environment: Mapping[str, str]
+) -> Path:
+    """Where the script is: the setting, relative to perstack.toml, else the variable.
+
+    Raises:
+        ConfigError: Neither is given.
+    """
+    if setting := provider.setting.script:
+        folder = definitions.path.parent if definitions.path else Path()
+        return folder / setting
+    if variable := environment.get(SCRIPT_VARIABLE):
+        return Path(variable)
+    raise ConfigError(
+        "provider 'scripted' has no script.",
+        hint=f"Set `script` under [provider.setting] in perstack.toml, or {SCRIPT_VARIABLE}.",
+    )
+
+
+def load_script(path: Path) -> Script:
+    """Read a script.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no script; the message names each place.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{path}: the script cannot be read: {reason}.") from error
+    try:
+        value = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        script = Script.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_problems(error)}", hint="See docs/scripted.md.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: the script cannot be read: {error}.") from error
+    return script.model_copy(update={"name": path.name})
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors()
+    )

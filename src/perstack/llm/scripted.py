@@ -1,0 +1,217 @@
+"""The provider `scripted`: plays a script of replies, so that definitions run without a key.
+
+A script is a TOML or JSON file (by its suffix). Under `experts` it has a list of replies for each
+expert key:
+
+    [[experts.greeter]]
+    text = "Let me look."
+    toolCalls = [{ name = "readTextFile", args = { path = "{{query}}" } }]
+
+    [[experts.greeter]]
+    text = "It says: {{lastToolResult}}"
+
+Which reply is played depends on the conversation alone: an expert that has spoken n times so far
+gets its reply n + 1. So a run that is resumed in another process goes on where it was.
+`docs/scripted.md` describes the fields.
+"""
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any, cast
+
+import anyio
+
+from perstack.core.messages import (
+    ExpertMessage,
+    InstructionMessage,
+    Message,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
+from perstack.definition.model import Expert
+from perstack.errors import ModelError
+from perstack.llm.failure import is_retryable, status_name, timeout_failure
+from perstack.llm.script import Script, ScriptedError, ScriptedReply
+from perstack.llm.selection import Selection
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest, ModelChoice
+
+PROVIDER = "scripted"
+MODEL = "scripted"
+_PIECE_CHARACTERS = 12
+_CHARACTERS_PER_TOKEN = 4
+_CONTEXT_WINDOW = 200_000
+
+
+class ScriptedModel:
+    """Plays a script."""
+
+    def __init__(self, selection: Selection, script: Script) -> None:
+        self._selection = selection
+        self._script = script
+        self._failures: dict[tuple[str, str, int], int] = {}
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        return self._selection.choose(expert)
+
+    def context_window(self, choice: ModelChoice) -> int | None:
+        return _CONTEXT_WINDOW
+
+    async def warm_up(self) -> None:
+        """Nothing to do."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+        index = sum(isinstance(message, ExpertMessage) for message in request.messages)
+        reply = self._reply(request.expert_key, index)
+        seconds = request.choice.timeout_seconds
+        try:
+            with anyio.fail_after(seconds):
+                if reply.error is not None and self._fails_now(request, index, reply.error):
+                    await anyio.sleep(reply.delay_seconds)
+                    raise _failure(reply.error)
+                generation = _generation(request, reply, index)
+                await _play(generation, reply.delay_seconds, deltas)
+        except TimeoutError as error:
+            raise timeout_failure(seconds, provider=PROVIDER) from error
+        return generation
+
+    def _reply(self, expert_key: str, index: int) -> ScriptedReply:
+        replies = self._script.replies(expert_key)
+        if index < len(replies):
+            return replies[index]
+        told = f"it has {len(replies)}" if replies else "it has none for this expert"
+        raise ModelError(
+            f"the script {self._script.name} has no reply {index + 1} for expert "
+            f"{expert_key!r}: {told}",
+            name="ScriptEndedError",
+            provider=PROVIDER,
+        )
+
+    def _fails_now(self, request: GenerationRequest, index: int, error: ScriptedError) -> bool:
+        if error.times is None:
+            return True
+        key = (request.conversation_id, request.expert_key, index)
+        count = self._failures.get(key, 0) + 1
+        if count > error.times:
+            self._failures.pop(key, None)
+            return False
+        self._failures[key] = count
+        return True
+
+
+def _failure(error: ScriptedError) -> ModelError:
+    name = error.name or (status_name(error.status) if error.status else "ScriptedError")
+    return ModelError(
+        error.message,
+        name=name,
+        provider=PROVIDER,
+        status=error.status,
+        is_retryable=error.status is not None and is_retryable(error.status, ""),
+        retry_after_seconds=error.retry_after_seconds,
+    )
+
+
+def _generation(request: GenerationRequest, reply: ScriptedReply, index: int) -> Generation:
+    values = {
+        "{{query}}": _query(request.messages),
+        "{{lastToolResult}}": _last_tool_result(request.messages),
+    }
+    calls = tuple(
+        ToolCallPart(
+            tool_call_id=_call_id(request, index, number),
+            tool_name=call.name,
+            args=cast("dict[str, Any]", _filled(call.args, values)),
+        )
+        for number, call in enumerate(reply.tool_calls)
+    )
+    text = cast("str", _filled(reply.text, values))
+    return Generation(
+        text=text,
+        thinking=(ThinkingPart(thinking=reply.thinking),) if reply.thinking else (),
+        tool_calls=calls,
+        finish_reason=reply.finish_reason or ("toolCalls" if calls else "stop"),
+        usage=reply.usage or _estimated(request.messages, text + reply.thinking, calls),
+        response_id=_call_id(request, index, -1).replace("call_", "reply_"),
+        response_model=request.choice.model,
+    )
+
+
+def _call_id(request: GenerationRequest, index: int, number: int) -> str:
+    """The same for the same place in the same conversation, and for no other."""
+    place = f"{request.conversation_id}\n{request.expert_key}\n{index}\n{number}"
+    return f"call_{sha256(place.encode()).hexdigest()[:24]}"
+
+
+def _query(messages: Sequence[Message]) -> str:
+    last = next((item for item in reversed(messages) if isinstance(item, UserMessage)), None)
+    if last is None:
+        return ""
+    return "\n".join(part.text for part in last.contents if isinstance(part, TextPart))
+
+
+def _last_tool_result(messages: Sequence[Message]) -> str:
+    last = next((item for item in reversed(messages) if isinstance(item, ToolMessage)), None)
+    if last is None or not last.contents:
+        return ""
+    contents = last.contents[-1].contents
+    return "\n".join(part.text for part in contents if isinstance(part, TextPart))
+
+
+def _filled(value: Any, values: dict[str, str]) -> Any:
+    """The value with its placeholders replaced, however deep they are."""
+    if isinstance(value, str):
+        for placeholder, text in values.items():
+            value = value.replace(placeholder, text)
+        return value
+    if isinstance(value, dict):
+        table = cast("dict[str, Any]", value)
+        return {key: _filled(item, values) for key, item in table.items()}
+    if isinstance(value, list):
+        return [_filled(item, values) for item in cast("list[Any]", value)]
+    return value
+
+
+def _estimated(messages: Sequence[Message], said: str, calls: Sequence[ToolCallPart]) -> Usage:
+    """Plausible counts, so that budgets and figures can be tried out."""
+    given = sum(_size(message) for message in messages) // _CHARACTERS_PER_TOKEN
+    made = (len(said) + sum(len(str(call.args)) for call in calls)) // _CHARACTERS_PER_TOKEN + 1
+    return Usage(input_tokens=given, output_tokens=made, total_tokens=given + made)
+
+
+def _size(message: Message) -> int:
+    match message:
+        case InstructionMessage():
+            return len(message.stable) + len(message.volatile)
+        case ToolMessage():
+            parts = [part for result in message.contents for part in result.contents]
+        case UserMessage() | ExpertMessage():
+            parts = message.contents
+    return sum(len(part.text) for part in parts if isinstance(part, TextPart))
+
+
+async def _play(generation: Generation, delay_seconds: float, deltas: Deltas | None) -> None:
+    """Take the time, and say the reply in pieces where somebody listens."""
+    if deltas is None:
+        await anyio.sleep(delay_seconds)
+        return
+    pieces = [
+        (deltas.reasoning, piece) for part in generation.thinking for piece in _cut(part.thinking)
+    ]
+    pieces += [(deltas.text, piece) for piece in _cut(generation.text)]
+    pause = delay_seconds / max(1, len(pieces))
+    for tell, piece in pieces:
+        await anyio.sleep(pause)
+        tell(piece)
+    if not pieces:
+        await anyio.sleep(delay_seconds)
+
+
+def _cut(text: str) -> Iterator[str]:
+    for start in range(0, len(text), _PIECE_CHARACTERS):
+        yield text[start : start + _PIECE_CHARACTERS]

@@ -1,0 +1,86 @@
+"""Which model generates for an expert: the caller's, its tier's, the file's, the middle tier's."""
+
+from dataclasses import dataclass
+
+from perstack.definition.model import Definitions, Expert, Provider, ReasoningBudget
+from perstack.errors import ConfigError
+from perstack.llm.catalog import model_facts, tier_model
+from perstack.runtime.ports import ModelChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The choices of one set of definitions and one caller.
+
+    Attributes:
+        provider: Who generates; with the file's settings only where the file means this provider.
+        model_override: The caller's model; beats every tier.
+        file_model: `model` of the file, if it belongs to this provider.
+    """
+
+    provider: Provider
+    model_override: str | None
+    file_model: str | None
+    reasoning_budget: ReasoningBudget
+    timeout_seconds: float
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        """The model for an expert.
+
+        Raises:
+            ConfigError: Neither the caller, the expert, the file nor the provider names one.
+        """
+        return ModelChoice(
+            provider=self.provider,
+            model=self._model(expert),
+            reasoning_budget=self.reasoning_budget,
+            timeout_seconds=self.timeout_seconds,
+        )
+
+    def _model(self, expert: Expert) -> str:
+        name = self.provider.provider_name
+        tier = expert.default_model_tier
+        found = (
+            self.model_override
+            or (tier and tier_model(name, tier))
+            or self.file_model
+            or tier_model(name, "middle")
+        )
+        if not found:
+            raise ConfigError(
+                f"no model is set for expert {expert.key!r}, and {name} has no default model.",
+                hint='Write `model = "…"` at the top of perstack.toml or pass --model.',
+            )
+        return found
+
+
+def select(
+    definitions: Definitions,
+    *,
+    provider: Provider,
+    model: str | None = None,
+    reasoning_budget: ReasoningBudget | None = None,
+    timeout_ms: int | None = None,
+) -> Selection:
+    """The choices that follow from a file and what the caller wants otherwise."""
+    is_file_provider = provider.provider_name == definitions.provider.provider_name
+    budget = definitions.reasoning_budget if reasoning_budget is None else reasoning_budget
+    is_budget_given = (
+        reasoning_budget is not None or "reasoning_budget" in definitions.model_fields_set
+    )
+    if provider.provider_name == "ollama" and not is_budget_given:
+        # Ollama refuses the request when a model that cannot think is asked to.
+        budget = "none"
+    return Selection(
+        provider=provider,
+        model_override=model,
+        file_model=definitions.model if is_file_provider else None,
+        reasoning_budget=budget,
+        timeout_seconds=(definitions.timeout if timeout_ms is None else timeout_ms) / 1000,
+    )
+
+
+def context_window(choice: ModelChoice) -> int | None:
+    """Size of the model's context window in tokens, if it is known."""
+    facts = model_facts(choice.provider.provider_name, choice.model)
+    return facts.context_window if facts else None
