@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -140,7 +140,7 @@ def _import_litellm() -> Callable[[str | None], _Gateway]:
 
 
 def _silence(litellm: Any) -> None:
-    """Keep litellm off stdout, which is the protocol's, and off stderr, where it could show a key."""
+    """Keep litellm off stdout, the protocol's, and off stderr, where it could show a key."""
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.num_retries = None
@@ -187,12 +187,13 @@ class _Call:
                 return whole_reply(await self._ask(is_stream=False), self._names)
             return await self._stream(deltas)
         except Exception as error:  # noqa: BLE001 - litellm and its providers raise anything
-            # Without the chain, which holds the request and with it the key.
-            raise self._failure(error, is_stream=deltas is not None) from None
+            failure = self._failure(error, is_stream=deltas is not None)
         finally:
             await self._exchange.close()
             self._gateway.is_internal_call.reset(internal_token)
             self._current.reset(exchange_token)
+        # Outside the handler, so that no context hangs on it: that holds the request and its key.
+        raise failure
 
     async def _ask(self, *, is_stream: bool) -> Any:
         options = call_options(self._connection, self._request)
@@ -210,8 +211,7 @@ class _Call:
             await wrapper.fetch_stream()
         # The provider's chunks themselves: litellm's wrapper around them rebuilds each one several
         # times, at eight times the cost, and ends replies in which a piece of text repeats.
-        chunks: AsyncIterable[Any] = wrapper.completion_stream
-        async for chunk in chunks:
+        async for chunk in cast("AsyncIterable[Any]", wrapper.completion_stream):
             if first_chunk_seconds is None:
                 first_chunk_seconds = anyio.current_time() - started
             reply.add(chunk)
@@ -223,8 +223,11 @@ class _Call:
         if exchange.has_timed_out:
             return timeout_failure(self._request.choice.timeout_seconds, provider=provider)
         if exchange.network_error is not None:
+            event = "lost" if exchange.is_lost else "cannot reach"
             return network_failure(
-                exchange.network_error, connection.host, provider=provider, secrets=secrets
+                f"{event} {connection.host}: {exchange.network_error}",
+                provider=provider,
+                secrets=secrets,
             )
         if exchange.failure is not None:
             return status_failure(

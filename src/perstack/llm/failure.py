@@ -110,10 +110,10 @@ def is_retryable(status: int, message: str) -> bool:
     return status in _RETRYABLE_STATUSES or _RETRYABLE_WORDS.search(message) is not None
 
 
-def network_failure(reason: str, host: str, *, provider: str, secrets: Iterable[str]) -> ModelError:
+def network_failure(message: str, *, provider: str, secrets: Iterable[str]) -> ModelError:
     """The error for a connection that could not be made or did not hold."""
     return ModelError(
-        sanitized(f"cannot reach {host}: {reason}", secrets),
+        sanitized(message, secrets),
         name="APIConnectionError",
         provider=provider,
         is_retryable=True,

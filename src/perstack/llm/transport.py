@@ -28,10 +28,12 @@ class Exchange:
         preparing: Shields the call until its request goes out, because litellm prepares it in a
             thread that cannot be interrupted and whose result must not be thrown away.
         network_error: Why there was no answer, or none to the end.
+        is_lost: The connection had been made.
     """
 
     preparing: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
     network_error: str | None = None
+    is_lost: bool = False
     has_timed_out: bool = False
     was_answered: bool = False
     failure: HttpFailure | None = None
@@ -104,6 +106,7 @@ class _ObservedStream(httpx.AsyncByteStream):
 def _noted(exchange: Exchange, error: httpx.TransportError) -> NetworkError:
     exchange.has_timed_out = isinstance(error, httpx.TimeoutException)
     exchange.network_error = _reason(error)
+    exchange.is_lost = isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
     return NetworkError(exchange.network_error)
 
 
