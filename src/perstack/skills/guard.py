@@ -1,8 +1,9 @@
-"""Which environment variables a child process gets: few by default, named ones on top, dangerous ones never.
+"""Which environment variables a child process gets: few by default, named ones on top.
 
-Skills and commands are as untrusted as the text a model writes. So a child starts from an allow-list
-and not from the environment of perstack, which holds provider keys, and it can never be handed a
-variable that makes an interpreter, a loader, a shell or git run something else than it was asked to.
+Skills and commands are as untrusted as the text that a model writes. So a child starts from an
+allow-list and not from the environment of perstack, which holds provider keys; and it can never be
+handed a variable that makes an interpreter, a loader, a shell or git run something else than it was
+asked to run.
 """
 
 import re

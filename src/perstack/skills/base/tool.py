@@ -1,0 +1,155 @@
+"""What a built-in tool is made of: how the model sees it, and what answers a call."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol, TypeVar
+
+import anyio
+from anyio import to_thread
+from pydantic import AfterValidator, StringConstraints
+
+from perstack.core.messages import ResultPart, TextPart
+from perstack.definition.names import BASE_SKILL
+from perstack.definition.record import Record
+from perstack.runtime.ports import ToolDefinition
+from perstack.skills.workspace import Workspace
+
+Schema = dict[str, Any]
+Facts = dict[str, Any]
+Answer = Facts | tuple[ResultPart, ...]
+ArgumentsT = TypeVar("ArgumentsT", bound=Record)
+
+
+class GroupGuard(Protocol):
+    """Sees to it that a process group does not outlive perstack, even when perstack is killed."""
+
+    async def guard(self, group: int) -> None:
+        """The group was started."""
+        ...
+
+    async def release(self, group: int) -> None:
+        """The group is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the tools of one job work on.
+
+    `changing` is held by a tool that changes files: two edits of one file in one message must not
+    overwrite each other, and they take effect in the order in which they were asked for.
+    """
+
+    workspace: Workspace
+    environment: Mapping[str, str] = field(repr=False)
+    group_guard: GroupGuard | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    started_seconds: float = 0.0
+    changing: anyio.Lock = field(default_factory=anyio.Lock)
+
+
+Respond = Callable[[Surroundings, Mapping[str, Any]], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltInTool:
+    """A tool of the base skill: its definition, the shape of its arguments, and what answers it."""
+
+    definition: ToolDefinition
+    arguments: type[Record]
+    respond: Respond
+
+
+def define(
+    name: str, description: str, schema: Schema, *, effect: str = "changes"
+) -> ToolDefinition:
+    """How the model sees a tool.
+
+    Args:
+        name: What the model calls.
+        description: For the model.
+        schema: `properties` and `required` of the arguments.
+        effect: `reads`, `repeatable` (changes something, but twice is the same as once) or
+            `changes`.
+    """
+    return ToolDefinition(
+        skill_name=BASE_SKILL,
+        name=name,
+        description=description,
+        input_schema={
+            "type": "object",
+            "additionalProperties": False,
+            **schema,
+        },
+        is_read_only=effect == "reads",
+        is_repeatable=effect != "changes",
+    )
+
+
+def reading(
+    definition: ToolDefinition,
+    arguments: type[ArgumentsT],
+    work: Callable[[Workspace, ArgumentsT], Answer],
+) -> BuiltInTool:
+    """A tool that reads the workspace, in a worker thread: the disk may be slow or far away."""
+
+    async def respond(surroundings: Surroundings, args: Mapping[str, Any]) -> Answer:
+        checked = arguments.model_validate(args)
+        return await to_thread.run_sync(work, surroundings.workspace, checked)
+
+    return BuiltInTool(definition, arguments, respond)
+
+
+def changing(
+    definition: ToolDefinition,
+    arguments: type[ArgumentsT],
+    work: Callable[[Workspace, ArgumentsT], Answer],
+) -> BuiltInTool:
+    """A tool that changes the workspace: in a worker thread, one at a time."""
+
+    async def respond(surroundings: Surroundings, args: Mapping[str, Any]) -> Answer:
+        checked = arguments.model_validate(args)
+        async with surroundings.changing:
+            return await to_thread.run_sync(work, surroundings.workspace, checked)
+
+    return BuiltInTool(definition, arguments, respond)
+
+
+def as_text(facts: Facts) -> TextPart:
+    """Facts in the form in which every built-in tool answers: one JSON object."""
+    text = json.dumps(facts, ensure_ascii=False)
+    # A file name on the disk need not be Unicode, but a message must be.
+    return TextPart(text=text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain the NUL character")
+    return text
+
+
+SystemText = Annotated[str, AfterValidator(_without_nul)]
+"""A text that is handed to the operating system, which cannot take a NUL in it."""
+
+PathText = Annotated[SystemText, StringConstraints(min_length=1)]
+
+
+class PathArgument(Record):
+    """Arguments that are a path and nothing else."""
+
+    path: PathText
+
+
+PATH_RULES = "Relative to the workspace, or absolute and inside it."
+
+
+def path_property(what: str) -> Schema:
+    """The schema of a path argument."""
+    return {"type": "string", "minLength": 1, "description": f"{what}. {PATH_RULES}"}
+
+
+def path_schema(what: str) -> Schema:
+    """The schema of arguments that are a path and nothing else."""
+    return {"properties": {"path": path_property(what)}, "required": ["path"]}
