@@ -1,8 +1,9 @@
 """Every exception that perstack raises on purpose.
 
-Outcomes of a run (limits, retries spent, questions, provider failures) are events with a status, and a tool's failure is a
-result for the model; neither is an exception. What is left is bad configuration and broken surroundings, and it is translated
-into words for the user exactly once, at the faces (`server`, `cli`).
+Outcomes of a run (limits, retries spent, questions, provider failures) are events with a status,
+and a tool's failure is a result for the model; neither is an exception. What is left is bad
+configuration and broken surroundings, and it is translated into words for the user exactly once, at
+the faces (`server`, `cli`).
 """
 
 
@@ -38,7 +39,10 @@ class UnknownExpertError(PerstackError):
 
 
 class ConfigError(PerstackError):
-    """A setting outside `perstack.toml` is missing or wrong: a key in the environment, an option, a folder."""
+    """A setting outside `perstack.toml` is missing or wrong.
+
+    A key in the environment, an option, a folder.
+    """
 
     code = "config.invalid"
 
@@ -107,6 +111,6 @@ class LeaseLostError(PerstackError):
 
 
 class JobStateError(PerstackError):
-    """The job is in a state that does not allow what was asked, such as continuing a job that is running elsewhere."""
+    """The job is in a state that does not allow what was asked, such as running elsewhere."""
 
     code = "job.state"

@@ -49,10 +49,13 @@ JobStatus = Literal[
 
 
 class Checkpoint(Record):
-    """A run after some event, whose id it bears; `parent_id` is the checkpoint that the run continues or branched from.
+    """A run after some event, whose id it bears.
 
-    `tool_calls` are the calls of the last expert message in order of execution, `started_tool_calls` those whose effect may have
-    happened, `tool_results` the answers so far in order of arrival. `usage` is this run's own; delegates count theirs.
+    `parent_id` is the checkpoint that the run continues or branched from.
+
+    `tool_calls` are the calls of the last expert message in order of execution,
+    `started_tool_calls` those whose effect may have happened, `tool_results` the answers so far in
+    order of arrival. `usage` is this run's own; delegates count theirs.
     """
 
     id: str
@@ -105,8 +108,8 @@ class Checkpoint(Record):
 class Job(Record):
     """One request of a user and everything that was done for it, as listings show it.
 
-    `status` is that of the newest run that nobody delegated; a job that no process drives although it has not stopped is
-    `interrupted`. Times are in milliseconds since the epoch.
+    `status` is that of the newest run that nobody delegated; a job that no process drives although
+    it has not stopped is `interrupted`. Times are in milliseconds since the epoch.
     """
 
     id: str

@@ -1,11 +1,11 @@
-"""The facts of a run, in three unions.
+"""The facts of a run.
 
-`RunEvent`s change a checkpoint and are stored; folding them rebuilds it exactly, so no event carries a checkpoint or repeats
-what an earlier one said. `StreamingEvent`s and `RuntimeEvent`s only matter to whoever is watching and are never stored.
-`docs/events.md` lists all of them with their JSON form.
+A `RunEvent` changes a checkpoint and is stored. Folding them rebuilds the checkpoint exactly, so no
+event carries one or repeats what an earlier event said. `docs/events.md` lists them with their JSON
+form; `core.passing` has the events that are not stored.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -17,8 +17,9 @@ from perstack.definition.record import Record
 class Stamp(Record):
     """Where and when something happened.
 
-    `sequence` counts a run's events from 1; `timestamp` is in milliseconds since the epoch; `step_number` is the ordinal of the
-    step within its job, so it is unique also when delegates run side by side.
+    `sequence` counts a run's events from 1; `timestamp` is in milliseconds since the epoch;
+    `step_number` is the ordinal of the step within its job, so it is unique also when delegates run
+    side by side.
     """
 
     job_id: str
@@ -36,7 +37,10 @@ class Event(Record):
 
 
 class StoredEvent(Event):
-    """A fact that changes a checkpoint. Its id is also the id of the checkpoint that it leads to."""
+    """A fact that changes a checkpoint.
+
+    Its id is also the id of the checkpoint that it leads to.
+    """
 
     @property
     def id(self) -> str:
@@ -101,7 +105,7 @@ class StartRun(StoredEvent):
 
 
 class ResumeFromStop(StoredEvent):
-    """A stopped run goes on, or, with `continued_from`, a branch of it begins at that checkpoint."""
+    """A stopped run goes on; with `continued_from`, a branch begins at that checkpoint."""
 
     type: Literal["resumeFromStop"] = "resumeFromStop"
     continued_from: str | None = None
@@ -118,8 +122,9 @@ class StartGeneration(StoredEvent):
 class Retry(StoredEvent):
     """A generation gave nothing usable and is tried again.
 
-    After a provider failure (`error`) the same step is generated again once `delay_seconds` have passed; after an unusable reply
-    `new_messages` tell the model what was wrong and the next step follows.
+    After a provider failure (`error`) the same step is generated again once `delay_seconds` have
+    passed; after an unusable reply `new_messages` tell the model what was wrong and the next step
+    follows.
     """
 
     type: Literal["retry"] = "retry"
@@ -139,7 +144,10 @@ class ToolTarget(Record):
 
 
 class CallTools(StoredEvent):
-    """The model asked for tools; `targets` has one entry for each call of `new_message`, in the order of execution."""
+    """The model asked for tools.
+
+    `targets` has one entry for each call of `new_message`, in the order of execution.
+    """
 
     type: Literal["callTools"] = "callTools"
     new_message: ExpertMessage
@@ -163,7 +171,10 @@ class RecordToolResult(StoredEvent):
 
 
 class AttemptCompletion(StoredEvent):
-    """The expert wants to finish. Accepted, the run ends; refused, the expert reads why in the result."""
+    """The expert wants to finish.
+
+    Accepted, the run ends; refused, the expert reads why in the result.
+    """
 
     type: Literal["attemptCompletion"] = "attemptCompletion"
     tool_result: ToolResult
@@ -234,7 +245,10 @@ class ContinueToNextStep(StoredEvent):
 
 
 class CompleteRun(StoredEvent):
-    """The run ends with an answer. `new_message` is there when the answer is a plain text reply of the model."""
+    """The run ends with an answer.
+
+    `new_message` is there when the answer is a plain text reply of the model.
+    """
 
     type: Literal["completeRun"] = "completeRun"
     text: str
@@ -303,125 +317,5 @@ RunEvent = Annotated[
     Field(discriminator="type"),
 ]
 
-
-class PassingEvent(Event):
-    """Something worth watching that changes no checkpoint. `ordinal` makes its id unique after the event it follows."""
-
-    ordinal: int
-
-    @property
-    def id(self) -> str:
-        """Globally unique."""
-        return f"{self.stamp.run_id}-{self.stamp.sequence}.{self.ordinal}"
-
-
-class StartStreamingReasoning(PassingEvent):
-    """The model begins to think."""
-
-    type: Literal["startStreamingReasoning"] = "startStreamingReasoning"
-
-
-class StreamReasoning(PassingEvent):
-    """A piece of thinking."""
-
-    type: Literal["streamReasoning"] = "streamReasoning"
-    delta: str
-
-
-class CompleteStreamingReasoning(PassingEvent):
-    """The model has thought; `text` is the whole of it."""
-
-    type: Literal["completeStreamingReasoning"] = "completeStreamingReasoning"
-    text: str
-
-
-class StartStreamingRunResult(PassingEvent):
-    """The model begins to answer in text."""
-
-    type: Literal["startStreamingRunResult"] = "startStreamingRunResult"
-
-
-class StreamRunResult(PassingEvent):
-    """A piece of text."""
-
-    type: Literal["streamRunResult"] = "streamRunResult"
-    delta: str
-
-
-class CompleteStreamingRunResult(PassingEvent):
-    """The text is complete."""
-
-    type: Literal["completeStreamingRunResult"] = "completeStreamingRunResult"
-    text: str
-
-
-StreamingEvent = Annotated[
-    StartStreamingReasoning
-    | StreamReasoning
-    | CompleteStreamingReasoning
-    | StartStreamingRunResult
-    | StreamRunResult
-    | CompleteStreamingRunResult,
-    Field(discriminator="type"),
-]
-
-
-class InitializeRuntime(PassingEvent):
-    """A process takes up a run."""
-
-    type: Literal["initializeRuntime"] = "initializeRuntime"
-    runtime_version: str
-    expert_name: str
-    experts: tuple[str, ...]
-    model: str
-    max_steps: int
-    max_retries: int
-    timeout: int
-    query: str | None = None
-
-
-class SkillStarting(PassingEvent):
-    """A skill's server is about to be started."""
-
-    type: Literal["skillStarting"] = "skillStarting"
-    skill_name: str
-    command: str
-    args: tuple[str, ...] = ()
-
-
-class SkillConnected(PassingEvent):
-    """A skill is ready; durations are in milliseconds."""
-
-    type: Literal["skillConnected"] = "skillConnected"
-    skill_name: str
-    server_info: dict[str, Any] | None = None
-    spawn_duration_ms: float | None = None
-    handshake_duration_ms: float | None = None
-    tool_discovery_duration_ms: float | None = None
-    connect_duration_ms: float | None = None
-    total_duration_ms: float | None = None
-
-
-class SkillStderr(PassingEvent):
-    """A line that a skill's server wrote to its stderr."""
-
-    type: Literal["skillStderr"] = "skillStderr"
-    skill_name: str
-    message: str
-
-
-class SkillDisconnected(PassingEvent):
-    """A skill's connection is closed."""
-
-    type: Literal["skillDisconnected"] = "skillDisconnected"
-    skill_name: str
-
-
-RuntimeEvent = Annotated[
-    InitializeRuntime | SkillStarting | SkillConnected | SkillStderr | SkillDisconnected,
-    Field(discriminator="type"),
-]
-
-PerstackEvent = RunEvent | StreamingEvent | RuntimeEvent
 
 RUN_EVENT: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)

@@ -1,4 +1,7 @@
-"""How an event changes a checkpoint: the table of legal transitions and `evolve`, which is pure and total."""
+"""How an event changes a checkpoint.
+
+The table of legal transitions and `evolve`, which is pure and total.
+"""
 
 from collections.abc import Iterable
 from typing import Any, assert_never
@@ -68,7 +71,8 @@ def next_state(checkpoint: Checkpoint, event: ev.RunEvent) -> State:
     """Where `event` leads.
 
     Raises:
-        IllegalTransitionError: The event does not belong to this run, is out of sequence, or is not legal in its state.
+        IllegalTransitionError: The event does not belong to this run, is out of sequence, or is not
+        legal in its state.
     """
     stamp = event.stamp
     if (stamp.run_id, stamp.sequence) != (checkpoint.run_id, checkpoint.sequence + 1):
@@ -93,10 +97,12 @@ def evolve(checkpoint: Checkpoint, event: ev.RunEvent) -> Checkpoint:
     """
     state = next_state(checkpoint, event)
     changes = _changes(checkpoint, event)
+    is_first = checkpoint.sequence == 0
     return checkpoint.model_copy(
         update={
             "id": event.id,
             "sequence": event.stamp.sequence,
+            "started_at": event.stamp.timestamp if is_first else checkpoint.started_at,
             "updated_at": event.stamp.timestamp,
             "state": state,
             **changes,
@@ -147,7 +153,7 @@ def branch(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
 
 
 def origin(first: ev.RunEvent, base: Checkpoint | None) -> Checkpoint:
-    """The checkpoint to fold a run's events onto, given its first event and the checkpoint that it continues, if any.
+    """The checkpoint to fold a run's events onto; `base` is the one that the run continues, if any.
 
     Raises:
         IllegalTransitionError: The event cannot be the first of a run.
@@ -198,7 +204,11 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
         case ev.StopRunByCancellation():
             return _stop("stoppedByCancellation")
         case ev.StopRunByError():
-            return {**_stop("stoppedByError"), "error": event.error, "usage": checkpoint.usage + event.usage}
+            return {
+                **_stop("stoppedByError"),
+                "error": event.error,
+                "usage": checkpoint.usage + event.usage,
+            }
         case (
             ev.FinishMcpTools()
             | ev.SkipDelegates()
@@ -282,7 +292,9 @@ def _call_tools(checkpoint: Checkpoint, event: ev.CallTools) -> dict[str, Any]:
         **_NO_CALLS,
         "tool_calls": calls,
         "usage": checkpoint.usage + event.usage,
-        "context_window_usage": _window_usage(checkpoint, event.usage.input_tokens + event.usage.output_tokens),
+        "context_window_usage": _window_usage(
+            checkpoint, event.usage.input_tokens + event.usage.output_tokens
+        ),
         "retry_count": 0,
     }
 
@@ -300,7 +312,9 @@ def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
         "messages": messages,
         "text": event.text,
         "usage": checkpoint.usage + event.usage,
-        "context_window_usage": _window_usage(checkpoint, tokens) if tokens else checkpoint.context_window_usage,
+        "context_window_usage": _window_usage(checkpoint, tokens)
+        if tokens
+        else checkpoint.context_window_usage,
         "retry_count": 0,
         **_NO_CALLS,
     }
@@ -333,11 +347,18 @@ def tool_message(messages: tuple[Message, ...], results: tuple[ToolResult, ...])
 
 
 def close_open_calls(checkpoint: Checkpoint) -> tuple[Message, ...]:
-    """The conversation of a stopped run, made fit for a new message: calls left open are answered as not finished."""
+    """The conversation of a stopped run, made fit for a new message.
+
+    Calls left open are answered as not finished.
+    """
     if not checkpoint.tool_calls:
         return checkpoint.messages
     unfinished = tuple(
-        text_result(call, "The run was stopped before this call finished; its effect is unknown.", is_error=True)
+        text_result(
+            call,
+            "The run was stopped before this call finished; its effect is unknown.",
+            is_error=True,
+        )
         for call in checkpoint.pending_tool_calls
     )
     closing = tool_message(checkpoint.messages, checkpoint.tool_results + unfinished)

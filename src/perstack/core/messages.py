@@ -63,7 +63,10 @@ class FileBinaryPart(Record):
 
 
 class ThinkingPart(Record):
-    """What the model thought; sent back with its signature so that the provider accepts the history."""
+    """What the model thought.
+
+    Sent back with its signature so that the provider accepts the history.
+    """
 
     type: Literal["thinkingPart"] = "thinkingPart"
     thinking: str
@@ -73,7 +76,8 @@ class ThinkingPart(Record):
 class ToolCallPart(Record):
     """One tool call the model asks for.
 
-    `args_error` says why the arguments could not be read; `args` is then empty and the call is answered with that reason.
+    `args_error` says why the arguments could not be read; `args` is then empty and the call is
+    answered with that reason.
     """
 
     type: Literal["toolCallPart"] = "toolCallPart"
@@ -110,7 +114,10 @@ ExpertPart = Annotated[ThinkingPart | TextPart | ToolCallPart, Field(discriminat
 
 
 class InstructionMessage(Record):
-    """The system prompt of a run. `stable` is byte-identical for every step and job; `volatile` holds time and place."""
+    """The system prompt of a run.
+
+    `stable` is byte-identical for every step and job; `volatile` holds time and place.
+    """
 
     type: Literal["instructionMessage"] = "instructionMessage"
     stable: str
@@ -125,7 +132,10 @@ class UserMessage(Record):
 
 
 class ExpertMessage(Record):
-    """What the model said: thinking, then text, then tool calls (the order that providers demand back)."""
+    """What the model said.
+
+    Thinking, then text, then tool calls (the order that providers demand back).
+    """
 
     type: Literal["expertMessage"] = "expertMessage"
     contents: tuple[ExpertPart, ...]

@@ -1,4 +1,7 @@
-"""The todo list of one run: part of its checkpoint, changed only by the run's own `todo` and `clearTodo` calls."""
+"""The todo list of one run.
+
+Part of its checkpoint, changed only by the run's own `todo` and `clearTodo` calls.
+"""
 
 from perstack.definition.record import Record
 

@@ -1,4 +1,7 @@
-"""What the runtime needs from the outside, as Protocols with a contract. Adapters satisfy them by shape; `engine` plugs them in."""
+"""What the runtime needs from the outside, as Protocols with a contract.
+
+Adapters satisfy them by shape; `engine` plugs them in.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -6,8 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
-from perstack.core.events import PerstackEvent, RunEvent
-from perstack.core.messages import Message, ThinkingPart, ToolCall, ToolCallPart, ToolKind, ToolResult, Usage
+from perstack.core.events import RunEvent
+from perstack.core.messages import (
+    Message,
+    ThinkingPart,
+    ToolCall,
+    ToolCallPart,
+    ToolKind,
+    ToolResult,
+    Usage,
+)
+from perstack.core.passing import PerstackEvent
 from perstack.definition.model import Expert, Provider, ReasoningBudget
 
 
@@ -15,8 +27,9 @@ from perstack.definition.model import Expert, Provider, ReasoningBudget
 class ToolDefinition:
     """A tool as the model is shown it.
 
-    `name` is what the model calls; `skill_name` says where it comes from. `is_repeatable` means that the tool declares itself
-    read-only or idempotent, so a call of unknown outcome may be made again.
+    `name` is what the model calls; `skill_name` says where it comes from. `is_repeatable` means
+    that the tool declares itself read-only or idempotent, so a call of unknown outcome may be made
+    again.
     """
 
     skill_name: str
@@ -84,45 +97,66 @@ class Model(Protocol):
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
         """Ask once; never retry. Streams when `deltas` is given, else takes the reply whole.
 
-        Contract: cancellation stops the request. The key is looked up outside the request and appears in no error.
+        Contract: cancellation stops the request. The key is looked up outside the request and
+        appears in no error.
 
         Raises:
-            ModelError: Every failure of the provider or the network, including a timeout; says whether it is retryable.
+            ModelError: Every failure of the provider or the network, including a timeout; says
+            whether it is retryable.
             ConfigError: The key or another setting is missing.
         """
         ...
 
     def context_window(self, choice: ModelChoice) -> int | None:
-        """Size of the model's context window in tokens, if it is known. Immediate: no network, no heavy import."""
+        """Size of the model's context window in tokens, if it is known.
+
+        Immediate: no network, no heavy import.
+        """
         ...
 
     def choose(self, expert: Expert) -> ModelChoice:
-        """The model that the expert's run uses: the caller's choice, else the expert's tier, else the file's model.
+        """The model that the expert's run uses.
+
+        The caller's choice, else the expert's tier, else the file's model.
 
         Raises:
             ConfigError: No model can be determined.
         """
         ...
 
+    async def warm_up(self) -> None:
+        """Load, off the event loop's thread, what the first generation would otherwise wait for."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give connections back."""
+        ...
+
 
 class Skills(Protocol):
-    """The skills of one job: connections are opened when an expert first needs them and shared by all runs of the job."""
+    """The skills of one job.
+
+    Connections are opened when an expert first needs them and shared by all runs of the job.
+    """
 
     async def tools(self, expert: Expert, run: "SkillListener") -> tuple[ToolDefinition, ...]:
-        """Connect what the expert's definition names and return its tools, filtered by `pick` and `omit`.
+        """Connect what the expert names and return its tools, filtered by `pick` and `omit`.
 
-        Contract: the built-in base skill first, then the file's order; names are unique within one expert. Skills of type
-        `interactiveSkill` are included with kind `interactive`; delegates are not, they are the runtime's own.
+        Contract: the built-in base skill first, then the file's order; names are unique within one
+        expert. Skills of type `interactiveSkill` are included with kind `interactive`; delegates
+        are not, they are the runtime's own.
 
         Raises:
-            SkillError: A skill cannot be started; the others that this call started are left usable for the job.
+            SkillError: A skill cannot be started; the others that this call started are left usable
+            for the job.
         """
         ...
 
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         """Execute one call of kind `mcp`.
 
-        Contract: never raises but for cancellation, which stops the work; everything that goes wrong is a result with `is_error`.
+        Contract: never raises but for cancellation, which stops the work; everything that goes
+        wrong is a result with `is_error`.
         """
         ...
 
@@ -131,7 +165,10 @@ class SkillListener(Protocol):
     """Is told what happens to the skills of a run. Must not block or raise."""
 
     def connecting(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
-        """Entered around one attempt to connect; an exception that passes through marks it failed."""
+        """Entered around one attempt to connect.
+
+        An exception that passes through marks it failed.
+        """
         ...
 
     def starting(self, skill_name: str, command: str, args: Sequence[str]) -> None:
@@ -155,7 +192,10 @@ class SkillListener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to drive a job. `fence` grows with each new owner, so a writer that lost its lease is found out."""
+    """The right to drive a job.
+
+    `fence` grows with each new owner, so a writer that lost its lease is found out.
+    """
 
     job_id: str
     owner: str
@@ -174,7 +214,9 @@ class Store(Protocol):
     """Where events are durable. Several processes may use one store at the same time."""
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
-        """Write the events in one transaction; they are durable on return. The first `startRun` of an unknown job creates it.
+        """Write the events in one transaction; they are durable on return.
+
+        The first `startRun` of an unknown job creates it.
 
         Raises:
             LeaseLostError: Another process owns the job now; nothing was written.
@@ -211,7 +253,9 @@ class Store(Protocol):
         ...
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
-        """The job's events, over all runs in the order of writing, after position `after`; also the last one's position.
+        """The job's events, over all runs in the order of writing, after position `after`.
+
+        Also the last one's position.
 
         Raises:
             NotFoundError: There is no such job.
@@ -219,7 +263,12 @@ class Store(Protocol):
         ...
 
     async def jobs(
-        self, *, status: JobStatus | None = None, expert_key: str | None = None, limit: int = 100, offset: int = 0
+        self,
+        *,
+        status: JobStatus | None = None,
+        expert_key: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
     ) -> tuple[Job, ...]:
         """Jobs, newest first."""
         ...
@@ -258,7 +307,10 @@ class ToolCallSpan(Protocol):
 
 
 class RunSpan(Protocol):
-    """The measure of one activation of a run. Its methods are called in the task that drives the run."""
+    """The measure of one activation of a run.
+
+    Its methods are called in the task that drives the run.
+    """
 
     @property
     def trace_parent(self) -> str | None:
@@ -266,14 +318,22 @@ class RunSpan(Protocol):
         ...
 
     def observe(self, event: RunEvent, checkpoint: Checkpoint) -> None:
-        """An event is durable. Opens and closes step spans; the open step is current until the next call."""
+        """An event is durable.
+
+        Opens and closes step spans; the open step is current until the next call.
+        """
         ...
 
     def skill_connection(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
-        """Current while one skill is being connected; an exception that passes through marks it failed."""
+        """Current while one skill is being connected.
+
+        An exception that passes through marks it failed.
+        """
         ...
 
-    def generation(self, request: GenerationRequest, attempt: int) -> AbstractContextManager[GenerationSpan]:
+    def generation(
+        self, request: GenerationRequest, attempt: int
+    ) -> AbstractContextManager[GenerationSpan]:
         """Current while the model is asked; `attempt` counts from 1 within the step."""
         ...
 
@@ -288,16 +348,24 @@ class Telemetry(Protocol):
     def run(
         self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
     ) -> AbstractContextManager[RunSpan]:
-        """Current while a run is active; `resumed_from` is the trace context of the activation that it continues."""
+        """Current while a run is active.
+
+        `resumed_from` is the trace context of the activation that it continues.
+        """
         ...
 
 
 Listener = Callable[[PerstackEvent, Checkpoint | None], None]
-"""Is told of each event once it is durable, with the checkpoint that it led to. Must not block or raise."""
+"""Is told of each event once it is durable, with the checkpoint that it led to.
+
+Must not block or raise.
+"""
 
 NewId = Callable[[], str]
 """Makes a new globally unique id of lower-case letters and digits."""
 
 OpenSkills = Callable[[], AbstractAsyncContextManager[Skills]]
-"""Opens the pool of skills of one job; leaving the context closes every connection and ends every process."""
+"""Opens the pool of skills of one job.
 
+Leaving the context closes every connection and ends every process.
+"""

@@ -1,0 +1,239 @@
+"""From a request to a job at work.
+
+Which run begins or goes on, with what messages, steps and parts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.messages import TextPart, UserMessage, text_result
+from perstack.definition.model import Expert
+from perstack.definition.names import MAX_QUERY_CHARACTERS
+from perstack.errors import ConfigError, JobStateError, UnknownExpertError
+from perstack.jobs import RunningJob
+from perstack.runtime.continuation import Begin, History, JobRequest, Plan, Rest, plan, query_of
+from perstack.runtime.execute import begin, resume
+from perstack.runtime.job import JobContext, Steps
+from perstack.runtime.ports import Lease, Listener, Skills
+from perstack.runtime.prompt import Place, instruction_message
+from perstack.runtime.run import Opening
+from perstack.settings import Surroundings
+
+
+def check_query(request: JobRequest) -> None:
+    """Refuse a query that no expert could work with.
+
+    Raises:
+        ConfigError: It is too long, or empty for a new job.
+    """
+    length = len(request.query)
+    if length > MAX_QUERY_CHARACTERS:
+        raise ConfigError(
+            f"The query has {length:,} characters; the limit is {MAX_QUERY_CHARACTERS:,}.",
+            hint="Put the material into a file of the workspace and name its path in the query.",
+        )
+    if request.job_id is None and not request.query.strip():
+        raise ConfigError("The query is empty.", hint="Say what the expert shall do.")
+
+
+def join(live: RunningJob, request: JobRequest) -> RunningJob:
+    """The running job, for a caller that wants its result.
+
+    Raises:
+        JobStateError: The caller wants something else of it than to wait.
+    """
+    if request.checkpoint_id is None and request.query.strip() in ("", live.query.strip()):
+        return live
+    raise JobStateError(
+        f"Job {live.job_id} is still running and takes no new query.",
+        hint="Wait for its result or cancel it, then continue it.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """One stretch of work on a job, ready to be driven."""
+
+    around: Surroundings
+    job_id: str
+    expert: Expert
+    query: str
+    plan: Plan
+    steps: Steps
+    files: tuple[str, ...]
+    known: Mapping[str, Checkpoint]
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether there is nothing to drive."""
+        return isinstance(self.plan, Rest)
+
+    def running_job(self, listener: Listener | None) -> RunningJob:
+        """The job as others see it while it is driven."""
+        job = RunningJob(
+            job_id=self.job_id,
+            expert_key=self.expert.key,
+            query=self.query,
+            checkpoints=dict(self.known),
+            listener=listener,
+        )
+        if self.known and not isinstance(self.plan, Begin):
+            job.began.set()
+        return job
+
+    async def drive(self, job: RunningJob, lease: Lease) -> None:
+        """Work on the job until it stops.
+
+        Raises:
+            PerstackError: It could not be begun, or the store failed.
+        """
+        try:
+            async with self.around.open_skills(self.around.loaded.definitions) as skills:
+                await self._work(self._context(job, lease, skills))
+        finally:
+            self.around.flush_telemetry()
+
+    async def _work(self, context: JobContext) -> None:
+        match self.plan:
+            case Begin(base=base, query=query):
+                opening = self._opening(context, base, query)
+                first_step = context.steps.take() or context.steps.limit
+                run_id = context.new_id()
+                await begin(
+                    context, self.expert, opening, base, run_id=run_id, first_step=first_step
+                )
+            case Rest():
+                return
+            case going_on:
+                answer = going_on.answer
+                result = text_result(answer[0], answer[1]) if answer is not None else None
+                await resume(context, self.expert, going_on.checkpoint, result)
+
+    def _opening(self, context: JobContext, base: Checkpoint | None, query: str) -> Opening:
+        if base is not None and not query.strip():
+            return Opening(continued_from=base.id)
+        asked = UserMessage(
+            contents=tuple(TextPart(text=text) for text in _spoken(query, self.files))
+        )
+        if base is not None:
+            return Opening(messages=(asked,), continued_from=base.id)
+        instruction = instruction_message(self.expert, context.place, context.clock.now_ms())
+        return Opening(messages=(instruction, asked))
+
+    def _context(self, job: RunningJob, lease: Lease, skills: Skills) -> JobContext:
+        around = self.around
+        definitions = around.loaded.definitions
+        retries = around.settings.max_retries
+        return JobContext(
+            job_id=self.job_id,
+            definitions=definitions,
+            definition_hash=around.loaded.digest,
+            model=around.model,
+            skills=skills,
+            store=around.store,
+            lease=lease,
+            telemetry=around.telemetry,
+            clock=around.parts.clock,
+            new_id=around.parts.new_id,
+            jitter=around.parts.jitter,
+            stop_reason=lambda: job.stop_reason,
+            listener=job.heard,
+            steps=self.steps,
+            place=Place(
+                around.workspace, is_sandbox=around.environment.get("PERSTACK_SANDBOX") == "1"
+            ),
+            max_retries=definitions.max_retries if retries is None else retries,
+            wants_deltas=around.settings.is_streaming,
+            known=dict(self.known),
+        )
+
+
+def _spoken(query: str, files: tuple[str, ...]) -> tuple[str, ...]:
+    if not files:
+        return (query,)
+    listing = "\n".join(f"- {path}" for path in files)
+    return (query, f"\n\nFiles of the workspace that the caller points to:\n{listing}")
+
+
+def new_activation(around: Surroundings, job_id: str, request: JobRequest) -> Activation:
+    """A job that begins.
+
+    Raises:
+        UnknownExpertError: The expert is not defined.
+        ConfigError: No model can be determined for it.
+    """
+    expert = find_expert(around, request.expert_key)
+    around.model.choose(expert)
+    max_steps = _max_steps(around, request)
+    return Activation(
+        around=around,
+        job_id=job_id,
+        expert=expert,
+        query=request.query,
+        plan=Begin(None, request.query),
+        steps=Steps(last=0, limit=max_steps),
+        files=request.files,
+        known={},
+    )
+
+
+def continued_activation(around: Surroundings, request: JobRequest, history: History) -> Activation:
+    """A job that goes on.
+
+    Raises:
+        UnknownExpertError: Its expert is not defined any more.
+        NotFoundError: It has no such checkpoint.
+        JobStateError: The request does not fit the job's state.
+    """
+    root = history.root
+    if request.expert_key is not None and request.expert_key != root.expert.key:
+        raise JobStateError(
+            f"Job {root.job_id} belongs to {root.expert.key!r}, not to {request.expert_key!r}.",
+            hint=f"Continue it with {root.expert.key!r}.",
+        )
+    expert = find_expert(around, root.expert.key)
+    todo = plan(history, request)
+    max_steps = _max_steps(around, request)
+    query = query_of(history.record, root.run_id)
+    return Activation(
+        around=around,
+        job_id=root.job_id,
+        expert=expert,
+        query=todo.query if isinstance(todo, Begin) else query,
+        plan=todo,
+        steps=Steps(last=history.last_step, limit=_limit(history, todo, request, max_steps)),
+        files=request.files,
+        known=history.checkpoints,
+    )
+
+
+def _limit(history: History, todo: Plan, request: JobRequest, max_steps: int) -> int:
+    """A new query, a raised limit and a job that had used its steps get an allowance of their own.
+
+    Else the old one holds.
+    """
+    is_fresh = isinstance(todo, Begin) or request.max_steps is not None
+    if is_fresh or history.root.status == "stoppedByExceededMaxSteps":
+        return history.last_step + max_steps
+    return max(history.root.step_limit, history.last_step)
+
+
+def _max_steps(around: Surroundings, request: JobRequest) -> int:
+    for given in (request.max_steps, around.settings.max_steps):
+        if given is not None:
+            return given
+    return around.loaded.definitions.max_steps
+
+
+def find_expert(around: Surroundings, key: str | None) -> Expert:
+    """The expert with this key.
+
+    Raises:
+        UnknownExpertError: There is none.
+    """
+    experts = around.loaded.definitions.experts
+    if key is not None and key in experts:
+        return experts[key]
+    known = ", ".join(experts) or "none"
+    raise UnknownExpertError(f"Expert {key!r} is not defined.", hint=f"The experts are: {known}.")

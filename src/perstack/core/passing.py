@@ -1,0 +1,134 @@
+"""Events that only matter to whoever is watching.
+
+A reply as it streams, and what happens around a run. Never stored.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from perstack.core.events import Event, RunEvent
+
+
+class PassingEvent(Event):
+    """Something worth watching that changes no checkpoint.
+
+    `ordinal` makes its id unique after the event it follows.
+    """
+
+    ordinal: int
+
+    @property
+    def id(self) -> str:
+        """Globally unique."""
+        return f"{self.stamp.run_id}-{self.stamp.sequence}.{self.ordinal}"
+
+
+class StartStreamingReasoning(PassingEvent):
+    """The model begins to think."""
+
+    type: Literal["startStreamingReasoning"] = "startStreamingReasoning"
+
+
+class StreamReasoning(PassingEvent):
+    """A piece of thinking."""
+
+    type: Literal["streamReasoning"] = "streamReasoning"
+    delta: str
+
+
+class CompleteStreamingReasoning(PassingEvent):
+    """The model has thought; `text` is the whole of it."""
+
+    type: Literal["completeStreamingReasoning"] = "completeStreamingReasoning"
+    text: str
+
+
+class StartStreamingRunResult(PassingEvent):
+    """The model begins to answer in text."""
+
+    type: Literal["startStreamingRunResult"] = "startStreamingRunResult"
+
+
+class StreamRunResult(PassingEvent):
+    """A piece of text."""
+
+    type: Literal["streamRunResult"] = "streamRunResult"
+    delta: str
+
+
+class CompleteStreamingRunResult(PassingEvent):
+    """The text is complete."""
+
+    type: Literal["completeStreamingRunResult"] = "completeStreamingRunResult"
+    text: str
+
+
+StreamingEvent = Annotated[
+    StartStreamingReasoning
+    | StreamReasoning
+    | CompleteStreamingReasoning
+    | StartStreamingRunResult
+    | StreamRunResult
+    | CompleteStreamingRunResult,
+    Field(discriminator="type"),
+]
+
+
+class InitializeRuntime(PassingEvent):
+    """A process takes up a run."""
+
+    type: Literal["initializeRuntime"] = "initializeRuntime"
+    runtime_version: str
+    expert_name: str
+    experts: tuple[str, ...]
+    model: str
+    max_steps: int
+    max_retries: int
+    timeout: int
+    query: str | None = None
+
+
+class SkillStarting(PassingEvent):
+    """A skill's server is about to be started."""
+
+    type: Literal["skillStarting"] = "skillStarting"
+    skill_name: str
+    command: str
+    args: tuple[str, ...] = ()
+
+
+class SkillConnected(PassingEvent):
+    """A skill is ready; durations are in milliseconds."""
+
+    type: Literal["skillConnected"] = "skillConnected"
+    skill_name: str
+    server_info: dict[str, Any] | None = None
+    spawn_duration_ms: float | None = None
+    handshake_duration_ms: float | None = None
+    tool_discovery_duration_ms: float | None = None
+    connect_duration_ms: float | None = None
+    total_duration_ms: float | None = None
+
+
+class SkillStderr(PassingEvent):
+    """A line that a skill's server wrote to its stderr."""
+
+    type: Literal["skillStderr"] = "skillStderr"
+    skill_name: str
+    message: str
+
+
+class SkillDisconnected(PassingEvent):
+    """A skill's connection is closed."""
+
+    type: Literal["skillDisconnected"] = "skillDisconnected"
+    skill_name: str
+
+
+RuntimeEvent = Annotated[
+    InitializeRuntime | SkillStarting | SkillConnected | SkillStderr | SkillDisconnected,
+    Field(discriminator="type"),
+]
+
+PerstackEvent = RunEvent | StreamingEvent | RuntimeEvent

@@ -1,0 +1,255 @@
+"""The composition root.
+
+Definitions, model, skills, store and telemetry come together here, and nowhere else.
+"""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from perstack.activation import Activation, check_query, continued_activation, join, new_activation
+from perstack.core.checkpoint import Job, JobStatus
+from perstack.definition.environment import load_environment
+from perstack.definition.load import Loaded, find_config, load
+from perstack.definition.model import Definitions
+from perstack.errors import ConfigError, JobStateError, NotFoundError
+from perstack.jobs import Jobs, JobView, RunningJob, view
+from perstack.llm.router import open_model
+from perstack.runtime.continuation import JobRequest, query_of, rebuild
+from perstack.runtime.ports import JobRecord, Lease, Listener, Store
+from perstack.settings import Parts, Settings, Surroundings
+from perstack.skills.pool import open_skills
+from perstack.store.memory import MemoryStore
+from perstack.store.sqlite import open_sqlite_store
+from perstack.telemetry.setup import configure
+
+STORE_PATH = Path("perstack") / "store.db"
+
+
+class Engine:
+    """Starts, watches, continues and stops jobs; the one object that every face works with."""
+
+    def __init__(self, around: Surroundings, jobs: Jobs) -> None:
+        self._around = around
+        self._jobs = jobs
+
+    @property
+    def definitions(self) -> Definitions:
+        """The present snapshot of the definition file."""
+        return self._around.loaded.definitions
+
+    @property
+    def loaded(self) -> Loaded:
+        """The definition file with its warnings."""
+        return self._around.loaded
+
+    @property
+    def workspace(self) -> Path:
+        """The folder that experts work in."""
+        return self._around.workspace
+
+    @property
+    def settings(self) -> Settings:
+        """What the face decided."""
+        return self._around.settings
+
+    async def warm_up(self) -> None:
+        """Load what the first job would otherwise wait for."""
+        await self._around.model.warm_up()
+
+    def running(self, job_id: str) -> RunningJob | None:
+        """The job, if this process drives it."""
+        return self._jobs.get(job_id)
+
+    async def start(self, request: JobRequest, listener: Listener | None = None) -> RunningJob:
+        """Do what `request` asks: begin a job, or continue, answer, resume or branch one.
+
+        Or join one that is running.
+
+        The job outlives the caller. `listener` is told of each event of a job begun or continued
+        here, once it is durable.
+
+        Raises:
+            ConfigError: The query is empty or too long, or a setting is missing.
+            UnknownExpertError: The expert is not defined.
+            NotFoundError: There is no such job or checkpoint.
+            JobStateError: The job is running elsewhere, or its state does not allow what was asked.
+            StoreError: The store cannot be read or written.
+        """
+        check_query(request)
+        if request.job_id is not None:
+            live = self._jobs.get(request.job_id)
+            if live is not None:
+                return join(live, request)
+        job_id = request.job_id or request.new_job_id or self._around.parts.new_id()
+        lease = await self._around.store.acquire(job_id)
+        try:
+            activation = await self._prepare(job_id, request)
+        except BaseException:
+            await self._give_back(lease)
+            raise
+        job = activation.running_job(listener)
+        if activation.is_at_rest:
+            await self._give_back(lease)
+            job.finish()
+        else:
+            self._jobs.launch(job, lease, activation.drive)
+        return job
+
+    async def job(self, job_id: str) -> JobView:
+        """How a job stands, whoever drives it.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        live = self._jobs.get(job_id)
+        if live is not None and live.began.is_set():
+            return live.view()
+        record = await self._around.store.load(job_id)
+        history = rebuild(record)
+        query = query_of(record, history.root.run_id)
+        return view(history.checkpoints, query=query, status=record.job.status)
+
+    async def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        expert_key: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[Job, ...]:
+        """The jobs of the workspace, newest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return await self._around.store.jobs(
+            status=status, expert_key=expert_key, limit=limit, offset=offset
+        )
+
+    async def record(self, job_id: str) -> JobRecord:
+        """A job with all its events.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        return await self._around.store.load(job_id)
+
+    async def cancel(self, job_id: str, reason: str) -> JobView:
+        """Stop a job at once; it stays resumable. A job that has stopped already is left as it is.
+
+        Raises:
+            NotFoundError: There is no such job.
+            JobStateError: Another process drives it.
+        """
+        live = self._jobs.get(job_id)
+        if live is not None:
+            live.cancel(reason)
+            await live.stopped.wait()
+            return live.view()
+        present = await self.job(job_id)
+        if present.job.status == "running":
+            raise JobStateError(
+                f"Job {job_id} is driven by another process.",
+                hint="Cancel it where it was started.",
+            )
+        return present
+
+    async def _prepare(self, job_id: str, request: JobRequest) -> Activation:
+        around = self._around
+        if request.job_id is None:
+            if request.new_job_id is not None and await self._exists(job_id):
+                raise JobStateError(
+                    f"Job {job_id} exists already.", hint="Continue it, or choose another id."
+                )
+            return new_activation(around, job_id, request)
+        return continued_activation(around, request, rebuild(await around.store.load(job_id)))
+
+    async def _exists(self, job_id: str) -> bool:
+        try:
+            await self._around.store.load(job_id)
+        except NotFoundError:
+            return False
+        return True
+
+    async def _give_back(self, lease: Lease) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._around.store.release(lease)
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, parts: Parts | None = None) -> AsyncGenerator[Engine]:
+    """Load the definitions and open everything that jobs need.
+
+    Leaving the context stops all jobs, resumable.
+
+    Raises:
+        DefinitionError: The definition file cannot be found or accepted.
+        ConfigError: A setting outside it is missing or wrong.
+        StoreError: The store cannot be opened.
+    """
+    parts = parts or Parts()
+    async with AsyncExitStack() as stack:
+        around = await _put_together(settings, parts, stack)
+        async with anyio.create_task_group() as tasks:
+            jobs = Jobs(tasks, around.store, parts.clock)
+            try:
+                yield Engine(around, jobs)
+            finally:
+                jobs.cancel_all("perstack was shut down")
+
+
+async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack) -> Surroundings:
+    cwd = Path.cwd()
+    loaded = load(find_config(settings.config, cwd), strict=settings.is_strict)
+    home = loaded.path.parent if settings.home == "config" else cwd
+    workspace = (settings.workspace or home).resolve()
+    if not workspace.is_dir():
+        raise ConfigError(
+            f"The workspace {workspace} is not a folder.",
+            hint="Create it or give another --workspace.",
+        )
+    base = os.environ if settings.environment is None else settings.environment
+    environment = load_environment(settings.env_paths, loaded.definitions.env_path, home, base)
+    telemetry = configure(environment, transport=settings.transport)
+    stack.callback(telemetry.stop)
+    store: Store
+    if parts.store is not None:
+        store = parts.store
+    elif settings.is_in_memory:
+        store = MemoryStore(clock=parts.clock)
+    else:
+        store = await stack.enter_async_context(
+            open_sqlite_store(workspace / STORE_PATH, clock=parts.clock)
+        )
+    model = parts.model or open_model(
+        definitions=loaded.definitions,
+        environment=environment,
+        provider=settings.provider,
+        model=settings.model,
+        reasoning_budget=settings.reasoning_budget,
+        timeout_ms=settings.timeout_ms,
+    )
+    stack.push_async_callback(model.aclose)
+    return Surroundings(
+        settings=settings,
+        workspace=workspace,
+        environment=environment,
+        loaded=loaded,
+        model=model,
+        store=store,
+        open_skills=parts.open_skills
+        or (
+            lambda definitions: open_skills(
+                workspace=workspace, environment=environment, definitions=definitions
+            )
+        ),
+        telemetry=parts.telemetry or telemetry.telemetry,
+        flush_telemetry=telemetry.flush_soon,
+        parts=parts,
+    )

@@ -1,0 +1,256 @@
+"""The jobs that this process drives: their tasks, leases, watchers and results."""
+
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from logging import getLogger
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from perstack.core.checkpoint import JOB_STATUS_OF, Checkpoint, Job, JobStatus
+from perstack.core.history import newest_root
+from perstack.core.messages import ExpertMessage, ToolCall, Usage
+from perstack.core.passing import PerstackEvent
+from perstack.errors import LeaseLostError, PerstackError
+from perstack.runtime.ports import Clock, Lease, Listener, Store
+
+LOG = getLogger(__name__)
+HEARTBEAT_SECONDS = 5.0
+WATCH_BUFFER = 4096
+
+Watched = tuple[PerstackEvent, Checkpoint | None]
+Drive = Callable[["RunningJob", Lease], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """What there is to say about a job at one moment.
+
+    Args:
+        job: Its summary; the status is that of the newest run that nobody delegated.
+        checkpoint: The newest checkpoint of that run.
+        text: The answer, the error, the open question or the text so far, as the status has it.
+        questions: The questions that wait for the user.
+        usage: Tokens of all runs.
+        runs: The newest checkpoint of each run, in the order in which they began.
+    """
+
+    job: Job
+    checkpoint: Checkpoint
+    text: str
+    questions: tuple[ToolCall, ...]
+    usage: Usage
+    runs: tuple[Checkpoint, ...]
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace in which the newest activation can be found."""
+        parent = self.checkpoint.trace_parent
+        return parent.split("-")[1] if parent else None
+
+
+def view(
+    checkpoints: Mapping[str, Checkpoint], *, query: str, status: JobStatus | None = None
+) -> JobView:
+    """A job as its runs' newest checkpoints have it.
+
+    `status` overrides what the newest root run says.
+    """
+    root = newest_root(checkpoints)
+    if root is None:
+        raise ValueError("a job has a run that nobody delegated")
+    usage = sum((checkpoint.usage for checkpoint in checkpoints.values()), Usage())
+    first = min(checkpoint.started_at for checkpoint in checkpoints.values())
+    latest = max(checkpoint.updated_at for checkpoint in checkpoints.values())
+    state = status or JOB_STATUS_OF[root.status]
+    job = Job(
+        id=root.job_id,
+        status=state,
+        coordinator_expert_key=root.expert.key,
+        query=query,
+        total_steps=max(checkpoint.step_number for checkpoint in checkpoints.values()),
+        usage=usage,
+        run_count=len(checkpoints),
+        started_at=first,
+        updated_at=latest,
+        finished_at=None
+        if state in ("running", "interrupted", "stoppedByInteractiveTool")
+        else latest,
+    )
+    return JobView(
+        job=job,
+        checkpoint=root,
+        text=_text(root),
+        questions=root.pending("interactive") if root.status == "stoppedByInteractiveTool" else (),
+        usage=usage,
+        runs=tuple(checkpoints.values()),
+    )
+
+
+def _text(root: Checkpoint) -> str:
+    if root.status == "completed":
+        return root.text
+    if root.error is not None:
+        return root.error.message
+    spoken = [message.text for message in root.messages if isinstance(message, ExpertMessage)]
+    return next((text for text in reversed(spoken) if text), "")
+
+
+@dataclass(eq=False, slots=True)
+class RunningJob:
+    """A job that this process drives, from `start` until it stops."""
+
+    job_id: str
+    expert_key: str
+    query: str
+    checkpoints: dict[str, Checkpoint]
+    listener: Listener | None = None
+    stop_reason: str = "cancelled"
+    failure: PerstackError | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    stopped: anyio.Event = field(default_factory=anyio.Event)
+    began: anyio.Event = field(default_factory=anyio.Event)
+    _watchers: set[MemoryObjectSendStream[Watched]] = field(
+        default_factory=set[MemoryObjectSendStream[Watched]]
+    )
+
+    def heard(self, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
+        """Take in an event and pass it on.
+
+        A watcher that does not keep up loses events rather than slow the job down.
+        """
+        if checkpoint is not None:
+            self.checkpoints[checkpoint.run_id] = checkpoint
+            self.began.set()
+        if self.listener is not None:
+            try:
+                self.listener(event, checkpoint)
+            except Exception:  # a listener's bug must not end the job
+                LOG.exception("A listener failed on %s", event.type)
+        for watcher in self._watchers:
+            if watcher.statistics().current_buffer_used < WATCH_BUFFER:
+                watcher.send_nowait((event, checkpoint))
+
+    @contextmanager
+    def watch(self) -> Generator[MemoryObjectReceiveStream[Watched]]:
+        """Events from now on; the stream ends when the job stops."""
+        send, receive = anyio.create_memory_object_stream[Watched](WATCH_BUFFER)
+        if self.stopped.is_set():
+            send.close()
+        else:
+            self._watchers.add(send)
+        try:
+            yield receive
+        finally:
+            self._watchers.discard(send)
+            send.close()
+            receive.close()
+
+    async def wait(self, seconds: float | None = None) -> JobView:
+        """How the job stands once it has stopped, or after `seconds` if that is earlier.
+
+        Raises:
+            PerstackError: The job could not be begun, or its store failed.
+        """
+        with anyio.move_on_after(seconds):
+            await self.stopped.wait()
+        if not self.began.is_set() and not self.stopped.is_set():
+            await self.began.wait()
+        return self.view()
+
+    def view(self) -> JobView:
+        """How the job stands.
+
+        Raises:
+            PerstackError: The job could not be begun, or its store failed.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return view(
+            self.checkpoints, query=self.query, status=None if self.stopped.is_set() else "running"
+        )
+
+    def cancel(self, reason: str) -> None:
+        """Stop the job at once. It stays resumable."""
+        if not self.stopped.is_set():
+            self.stop_reason = reason
+            self.scope.cancel()
+
+    def finish(self) -> None:
+        """Tell everyone who waits that the job has stopped."""
+        self.stopped.set()
+        self.began.set()
+        for watcher in self._watchers:
+            watcher.close()
+
+
+class Jobs:
+    """All jobs that this process drives, each in a task that outlives the request for it."""
+
+    def __init__(self, tasks: TaskGroup, store: Store, clock: Clock) -> None:
+        self._tasks = tasks
+        self._store = store
+        self._clock = clock
+        self._live: dict[str, RunningJob] = {}
+
+    def get(self, job_id: str) -> RunningJob | None:
+        """The job, if this process drives it."""
+        return self._live.get(job_id)
+
+    def launch(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
+        """Drive a job until it stops.
+
+        The lease is kept alive meanwhile and given back afterwards.
+        """
+        self._live[job.job_id] = job
+        self._tasks.start_soon(self._run, job, lease, drive, name=f"job {job.job_id}")
+
+    def cancel_all(self, reason: str) -> None:
+        """Stop every job; each stays resumable."""
+        for job in tuple(self._live.values()):
+            job.cancel(reason)
+
+    async def _run(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
+        try:
+            with job.scope:
+                await self._guarded(job, lease, drive)
+        except Exception as error:  # the border of a job: a bug in one must not end the others
+            LOG.exception("Job %s failed", job.job_id)
+            job.failure = PerstackError(
+                f"Internal error in job {job.job_id}: {type(error).__name__}."
+            )
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._release(lease)
+            self._live.pop(job.job_id, None)
+            job.finish()
+
+    async def _guarded(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_lease, job, lease)
+            try:
+                await drive(job, lease)
+            except PerstackError as error:
+                job.failure = (
+                    error  # carried out of the task group by hand, which would wrap it in a group
+                )
+            tasks.cancel_scope.cancel()
+
+    async def _keep_lease(self, job: RunningJob, lease: Lease) -> None:
+        while True:
+            await self._clock.sleep(HEARTBEAT_SECONDS)
+            try:
+                await self._store.renew(lease)
+            except LeaseLostError:
+                job.cancel("another process took the job over")
+                return
+            except PerstackError as error:
+                LOG.warning("The lease of job %s could not be renewed: %s", job.job_id, error)
+
+    async def _release(self, lease: Lease) -> None:
+        try:
+            await self._store.release(lease)
+        except PerstackError as error:
+            LOG.warning("The lease of job %s could not be given back: %s", lease.job_id, error)

@@ -1,0 +1,163 @@
+"""What a request means for the job it names.
+
+Begin, go on, answer a question, branch, or nothing more to do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.history import checkpoint_at, newest_checkpoints, newest_root
+from perstack.core.messages import TextPart, ToolCall, UserMessage
+from perstack.errors import JobStateError, NotFoundError
+from perstack.runtime.ports import JobRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InteractiveAnswer:
+    """The user's answer to a question of an expert.
+
+    Without `tool_call_id` it answers the first open one.
+    """
+
+    text: str
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a caller wants done.
+
+    Args:
+        expert_key: Which expert; may be left out when `job_id` is given.
+        query: The task, a follow-up, or the answer to the open question. Empty with `job_id`: just
+        go on.
+        job_id: Continue this job.
+        new_job_id: The id that a new job shall have.
+        checkpoint_id: With `job_id`: go on from this checkpoint; an older one makes a branch.
+        answer: The answer to an open question, where `query` alone does not say which.
+        files: Paths in the workspace that the caller points to.
+        max_steps: Steps that this request may use, over all its runs.
+    """
+
+    expert_key: str | None = None
+    query: str = ""
+    job_id: str | None = None
+    new_job_id: str | None = None
+    checkpoint_id: str | None = None
+    answer: InteractiveAnswer | None = None
+    files: tuple[str, ...] = ()
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start a new run on top of `base`, with `query` as the next user message (none.
+
+    Go on where `base` stands).
+    """
+
+    base: Checkpoint | None
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with the run of `checkpoint`; `answer` is recorded first."""
+
+    checkpoint: Checkpoint
+    answer: tuple[ToolCall, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """There is nothing to do: the job stands at `checkpoint`."""
+
+    checkpoint: Checkpoint
+
+
+Plan = Begin | Resume | Rest
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A stored job, rebuilt."""
+
+    record: JobRecord
+    checkpoints: Mapping[str, Checkpoint]
+    root: Checkpoint
+
+    @property
+    def last_step(self) -> int:
+        """The highest step number in use."""
+        return max(checkpoint.step_number for checkpoint in self.checkpoints.values())
+
+
+def rebuild(record: JobRecord) -> History:
+    """Fold a stored job.
+
+    Raises:
+        NotFoundError: The job has no run yet.
+    """
+    checkpoints = newest_checkpoints(record.runs)
+    root = newest_root(checkpoints)
+    if root is None:
+        raise NotFoundError(f"Job {record.job.id} has no run.")
+    return History(record, checkpoints, root)
+
+
+def plan(history: History, request: JobRequest) -> Plan:
+    """Decide what `request` asks of a job that no one is driving.
+
+    Raises:
+        NotFoundError: The job has no such checkpoint.
+        JobStateError: The checkpoint or the answer does not fit the job.
+    """
+    head = history.root
+    if request.checkpoint_id is not None and request.checkpoint_id != head.id:
+        return Begin(_older(history, request.checkpoint_id), request.query)
+    if head.status == "stoppedByInteractiveTool":
+        return _answer(head, request)
+    if request.answer is not None:
+        raise JobStateError(f"Job {head.job_id} is not waiting for an answer.")
+    is_repeat = request.query.strip() in ("", query_of(history.record, head.run_id).strip())
+    if head.status == "completed":
+        return Begin(head, request.query) if request.query.strip() else Rest(head)
+    return Resume(head) if is_repeat else Begin(head, request.query)
+
+
+def _older(history: History, checkpoint_id: str) -> Checkpoint:
+    base = checkpoint_at(history.record.runs, checkpoint_id)
+    if base is None:
+        raise NotFoundError(f"Checkpoint {checkpoint_id} not found in job {history.root.job_id}.")
+    if base.delegated_by is not None:
+        raise JobStateError(
+            f"Checkpoint {checkpoint_id} belongs to a delegate.",
+            hint="Resume from a checkpoint of the run that the job began with.",
+        )
+    return base
+
+
+def _answer(head: Checkpoint, request: JobRequest) -> Plan:
+    questions = head.pending("interactive")
+    answer = request.answer or (InteractiveAnswer(text=request.query) if request.query else None)
+    if answer is None:
+        return Rest(head)
+    for call in questions:
+        if answer.tool_call_id in (None, call.id):
+            return Resume(head, (call, answer.text))
+    raise JobStateError(f"Job {head.job_id} has no open question {answer.tool_call_id!r}.")
+
+
+def query_of(record: JobRecord, run_id: str) -> str:
+    """The text with which the caller began a run; empty for a branch that went on without one."""
+    first = record.runs[run_id][0]
+    if not isinstance(first, ev.StartRun):
+        return ""
+    spoken = [message for message in first.input_messages if isinstance(message, UserMessage)]
+    return (
+        "".join(part.text for part in spoken[-1].contents if isinstance(part, TextPart))
+        if spoken
+        else ""
+    )

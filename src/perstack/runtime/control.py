@@ -1,0 +1,117 @@
+"""The three base-skill tools that change the run itself.
+
+`todo`, `clearTodo` and `attemptCompletion`.
+"""
+
+import json
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.messages import ExpertMessage, TextPart, ToolCall, ToolResult, text_result
+from perstack.core.todo import TodoList
+from perstack.definition.names import BASE_SKILL
+from perstack.definition.record import Record
+
+ATTEMPT_COMPLETION = "attemptCompletion"
+CONTROL_TOOLS = frozenset({"todo", "clearTodo", ATTEMPT_COMPLETION})
+
+
+class TodoInput(Record):
+    """Arguments of `todo`."""
+
+    new_todos: tuple[str, ...] = ()
+    completed_todos: tuple[int, ...] = ()
+
+
+class CompletionInput(Record):
+    """Arguments of `attemptCompletion`."""
+
+    result: str | None = Field(default=None)
+
+
+def is_control(call: ToolCall) -> bool:
+    """Whether the run answers this call itself."""
+    return call.skill_name == BASE_SKILL and call.tool_name in CONTROL_TOOLS
+
+
+def change_todos(todos: TodoList, call: ToolCall) -> tuple[ToolResult, TodoList]:
+    """Answer a `todo` or `clearTodo` call; the list is unchanged if the arguments are wrong."""
+    if call.tool_name == "clearTodo":
+        return _json_result(call, {"todos": []}), TodoList()
+    try:
+        wanted = TodoInput.model_validate(call.args)
+    except ValidationError as error:
+        return _bad_arguments(call, error), todos
+    changed = todos.add(wanted.new_todos).complete(wanted.completed_todos)
+    return _json_result(call, {"todos": [todo.model_dump() for todo in changed.todos]}), changed
+
+
+def judge_completion(checkpoint: Checkpoint, call: ToolCall) -> tuple[ToolResult, bool]:
+    """Answer an `attemptCompletion` call, and say whether the run may end.
+
+    It may not while todos are open, while other calls of the same message failed (the expert has
+    not read the failure yet) or while delegates or questions of the same message are unanswered.
+    """
+    try:
+        CompletionInput.model_validate(call.args)
+    except ValidationError as error:
+        return _bad_arguments(call, error), False
+    remaining = checkpoint.todos.remaining
+    if remaining:
+        open_todos = {"remainingTodos": [todo.model_dump() for todo in remaining]}
+        return _json_result(call, open_todos), False
+    obstacle = _obstacle(checkpoint, call)
+    if obstacle is not None:
+        return text_result(call, obstacle, is_error=True), False
+    return _json_result(call, {}), True
+
+
+def completion_text(checkpoint: Checkpoint) -> str:
+    """The answer of a run whose `attemptCompletion` was accepted.
+
+    Its `result`, else the text said beside the call.
+    """
+    for call in checkpoint.tool_calls:
+        if is_control(call) and call.tool_name == ATTEMPT_COMPLETION:
+            result = call.args.get("result")
+            if isinstance(result, str) and result:
+                return result
+    last = checkpoint.messages[-1]
+    return last.text if isinstance(last, ExpertMessage) else ""
+
+
+def _obstacle(checkpoint: Checkpoint, call: ToolCall) -> str | None:
+    failed = [result.tool_name for result in checkpoint.tool_results if result.is_error]
+    if failed:
+        return (
+            f"Not completed: {', '.join(failed)} failed in the same message. "
+            "Read the error, put it right or accept it, then call attemptCompletion again."
+        )
+    others = [other.tool_name for other in checkpoint.pending_tool_calls if other.id != call.id]
+    if others:
+        return (
+            f"Not completed: {', '.join(others)} in the same message is not answered yet. "
+            "Wait for the answer, then call attemptCompletion on its own."
+        )
+    return None
+
+
+def _json_result(call: ToolCall, content: dict[str, Any]) -> ToolResult:
+    return text_result(call, json.dumps(content, ensure_ascii=False))
+
+
+def _bad_arguments(call: ToolCall, error: ValidationError) -> ToolResult:
+    problems = "; ".join(
+        f"{'.'.join(str(part) for part in issue['loc']) or 'arguments'}: {issue['msg']}"
+        for issue in error.errors(include_input=False, include_url=False)
+    )
+    message = json.dumps({"error": "InvalidArguments", "message": problems})
+    return ToolResult(
+        id=call.id,
+        skill_name=call.skill_name,
+        tool_name=call.tool_name,
+        result=(TextPart(text=message),),
+        is_error=True,
+    )

@@ -1,0 +1,60 @@
+"""What all runs of one job share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.definition.model import Definitions
+from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills, Store, Telemetry
+from perstack.runtime.prompt import Place
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps of a job.
+
+    Numbers are handed out once, over all its runs, so the limit also holds for parallel delegates.
+
+    Args:
+        last: The highest number in use.
+        limit: The highest number that may be used.
+    """
+
+    last: int
+    limit: int
+
+    def take(self) -> int | None:
+        """The next step number, or `None` when there is none left."""
+        if self.last >= self.limit:
+            return None
+        self.last += 1
+        return self.last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext:
+    """Everything that the runs of one activation of a job work with.
+
+    `known` holds the newest checkpoint of each run that the store already had when the activation
+    began; `listener` is told of every event; `jitter` gives numbers from 0 to 1 for the spread of
+    retries; `stop_reason` says why the job is being cancelled.
+    """
+
+    job_id: str
+    definitions: Definitions
+    definition_hash: str | None
+    model: Model
+    skills: Skills
+    store: Store
+    lease: Lease
+    telemetry: Telemetry
+    clock: Clock
+    new_id: NewId
+    jitter: Callable[[], float]
+    stop_reason: Callable[[], str]
+    listener: Listener
+    steps: Steps
+    place: Place
+    max_retries: int
+    wants_deltas: bool = False
+    known: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])

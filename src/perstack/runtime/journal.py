@@ -1,0 +1,44 @@
+"""The way of an event into the store and on to whoever watches."""
+
+import anyio
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.events import RunEvent
+from perstack.runtime.ports import Lease, Listener, RunSpan, Store
+
+
+class Journal:
+    """Collects a run's events and makes them durable, in one transaction, before it acts on them.
+
+    Events that are decided without an effect between them share a commit. Every effect begins with
+    `settle`, and nobody hears of an event that is not durable.
+    """
+
+    def __init__(self, store: Store, lease: Lease, span: RunSpan, listener: Listener) -> None:
+        self._store = store
+        self._lease = lease
+        self._span = span
+        self._listener = listener
+        self._noted: list[tuple[RunEvent, Checkpoint]] = []
+
+    def note(self, event: RunEvent, checkpoint: Checkpoint) -> None:
+        """Take in an event with the checkpoint that it led to."""
+        self._noted.append((event, checkpoint))
+
+    async def settle(self) -> None:
+        """Make everything noted durable, then tell the trace and the listener.
+
+        A write once begun is finished even if the run is cancelled meanwhile.
+
+        Raises:
+            LeaseLostError: Another process drives the job; nothing was written.
+            StoreError: The store cannot be written; nothing was written.
+        """
+        if not self._noted:
+            return
+        noted, self._noted = self._noted, []
+        with anyio.CancelScope(shield=True):
+            await self._store.append([event for event, _ in noted], self._lease)
+        for event, checkpoint in noted:
+            self._span.observe(event, checkpoint)
+            self._listener(event, checkpoint)

@@ -1,0 +1,43 @@
+"""The loop: decide, evolve, record, until the run stops."""
+
+import anyio
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint
+from perstack.runtime.run import Run
+from perstack.runtime.states import DECIDE
+
+
+async def drive(run: Run) -> Checkpoint:
+    """Work on the run until it stops.
+
+    Cancelled, it records what has finished meanwhile and the stop itself, and lets the cancellation
+    pass: the run can be resumed from there, and no model or tool is called any more.
+
+    Raises:
+        LeaseLostError: Another process drives the job.
+        StoreError: The store cannot be written.
+    """
+    try:
+        while not run.checkpoint.is_final:
+            decide = DECIDE[run.checkpoint.state]
+            run.advance(
+                await decide(run, run.checkpoint)
+            )  # effects happen in decide, and only there
+        await run.journal.settle()
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            await stop_cancelled(run)
+        raise
+    return run.checkpoint
+
+
+async def stop_cancelled(run: Run) -> None:
+    """Record results that arrived before the cancellation, then the stop."""
+    if run.checkpoint.is_final and run.checkpoint.status != "stoppedByDelegate":
+        await run.journal.settle()
+        return
+    for result in run.calls.finished():
+        run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=result))
+    run.advance(ev.StopRunByCancellation(stamp=run.stamp(), reason=run.job.stop_reason()))
+    await run.journal.settle()

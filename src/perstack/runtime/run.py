@@ -1,0 +1,137 @@
+"""One active run.
+
+An expert at work on a job, with the only two ways to the outside, `generate` and `call_tool`.
+"""
+
+from dataclasses import dataclass
+
+from anyio.abc import TaskGroup
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.events import DelegatedBy, RunEvent, Stamp
+from perstack.core.machine import evolve
+from perstack.core.messages import Message, ToolCall, ToolResult, text_result
+from perstack.definition.model import Expert
+from perstack.errors import ModelError
+from perstack.runtime.broadcast import Broadcast
+from perstack.runtime.calls import CallsInFlight
+from perstack.runtime.job import JobContext
+from perstack.runtime.journal import Journal
+from perstack.runtime.ports import Generation, GenerationRequest, ModelChoice, RunSpan
+from perstack.runtime.tools import Toolbox, build_toolbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a run begins.
+
+    `messages` are what it is told first; without messages a branch of `continued_from` goes on
+    where that checkpoint stands.
+    """
+
+    messages: tuple[Message, ...] = ()
+    continued_from: str | None = None
+    delegated_by: DelegatedBy | None = None
+
+
+class Run:
+    """What the decisions of one run work with.
+
+    Its state is `checkpoint`, one frozen value that `advance` replaces.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: JobContext,
+        expert: Expert,
+        opening: Opening,
+        checkpoint: Checkpoint,
+        span: RunSpan,
+        tasks: TaskGroup,
+    ) -> None:
+        self.job = job
+        self.expert = expert
+        self.choice: ModelChoice = job.model.choose(expert)
+        self.opening = opening
+        self.checkpoint = checkpoint
+        self.span = span
+        self.journal = Journal(job.store, job.lease, span, job.listener)
+        self.broadcast = Broadcast(job.listener, span, self.stamp)
+        self.calls = CallsInFlight(tasks, self.call_tool)
+        self._toolbox: Toolbox | None = None
+
+    def stamp(self) -> Stamp:
+        """The stamp of the event that follows the present checkpoint."""
+        return Stamp(
+            job_id=self.checkpoint.job_id,
+            run_id=self.checkpoint.run_id,
+            expert_key=self.expert.key,
+            step_number=self.checkpoint.step_number,
+            sequence=self.checkpoint.sequence + 1,
+            timestamp=self.job.clock.now_ms(),
+        )
+
+    def advance(self, event: RunEvent) -> None:
+        """Apply an event to the state and hand it to the journal."""
+        self.checkpoint = evolve(self.checkpoint, event)
+        self.journal.note(event, self.checkpoint)
+
+    async def toolbox(self) -> Toolbox:
+        """The run's tools; the first call connects its skills.
+
+        Raises:
+            SkillError: A skill cannot be started.
+        """
+        if self._toolbox is None:
+            await self.journal.settle()
+            skill_tools = await self.job.skills.tools(self.expert, self.broadcast)
+            self._toolbox = build_toolbox(
+                self.expert,
+                self.job.definitions,
+                skill_tools,
+                is_delegated=self.checkpoint.delegated_by is not None,
+            )
+        return self._toolbox
+
+    async def generate(self) -> Generation:
+        """Ask the model about the conversation so far.
+
+        Raises:
+            ModelError: The provider failed.
+            ConfigError: A key or another setting is missing.
+            SkillError: A skill cannot be started.
+        """
+        toolbox = await self.toolbox()
+        await self.journal.settle()
+        request = GenerationRequest(
+            choice=self.choice,
+            messages=self.checkpoint.messages,
+            tools=toolbox.definitions,
+            conversation_id=self.checkpoint.job_id,
+            expert_key=self.expert.key,
+        )
+        deltas = self.broadcast if self.job.wants_deltas else None
+        with self.span.generation(request, self.checkpoint.retry_count + 1) as span:
+            try:
+                generation = await self.job.model.generate(request, deltas)
+            except ModelError as error:
+                span.failed(error.name)
+                raise
+            finally:
+                self.broadcast.finish_streaming()
+            span.finished(generation)
+        return generation
+
+    async def call_tool(self, call: ToolCall) -> ToolResult:
+        """Execute one call of a skill's tool."""
+        toolbox = await self.toolbox()
+        with self.span.tool_call(call, self.expert.key) as span:
+            rejection = toolbox.rejection(call)
+            if rejection is None:
+                key = f"{self.checkpoint.run_id}:{call.id}"
+                result = await self.job.skills.call(self.expert, call, key)
+            else:
+                result = text_result(call, rejection, is_error=True)
+            span.finished(result)
+        return result

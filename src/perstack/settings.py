@@ -1,0 +1,105 @@
+"""What an engine is made from: the face's decisions, stand-ins for tests, and what came of both."""
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+from perstack.definition.load import Loaded
+from perstack.definition.model import Definitions, ReasoningBudget
+from perstack.runtime.ports import Clock, Model, NewId, Skills, Store, Telemetry
+
+OpenSkills = Callable[[Definitions], AbstractAsyncContextManager[Skills]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a face decides; `None` leaves it to `perstack.toml`, then to the built-in default.
+
+    Args:
+        config: Path of the definition file; else it is looked for from the current folder upwards.
+        workspace: The folder that experts work in; else `home` decides.
+        home: Where the workspace and the `.env` files are unless told otherwise: beside the
+        definition file or in the current folder.
+        env_paths: Files that add to the environment; each must exist.
+        provider: Overrides the provider of the file.
+        model: Overrides every model and tier.
+        reasoning_budget: Overrides the file's.
+        max_steps: Steps for one request, over all its runs.
+        max_retries: Retries of one generation.
+        timeout_ms: Milliseconds for one generation.
+        is_strict: Whether unknown keys of the file are errors.
+        is_streaming: Whether someone listens for a reply piece by piece.
+        environment: The process's environment, if not the real one.
+        is_in_memory: Keep nothing on disk.
+        transport: What the telemetry says about the way in: cli, stdio, http or library.
+    """
+
+    config: Path | None = None
+    workspace: Path | None = None
+    home: Literal["config", "cwd"] = "cwd"
+    env_paths: tuple[str, ...] | None = None
+    provider: str | None = None
+    model: str | None = None
+    reasoning_budget: ReasoningBudget | None = None
+    max_steps: int | None = None
+    max_retries: int | None = None
+    timeout_ms: int | None = None
+    is_strict: bool = False
+    is_streaming: bool = False
+    environment: Mapping[str, str] | None = None
+    is_in_memory: bool = False
+    transport: str = "library"
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await anyio.sleep(seconds)
+
+
+def new_id() -> str:
+    """A new id: 24 lower-case letters and digits, too random to guess or to meet twice."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+    return secrets.choice(alphabet[:26]) + "".join(secrets.choice(alphabet) for _ in range(23))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Stand-ins for what the engine would otherwise make itself."""
+
+    model: Model | None = None
+    store: Store | None = None
+    open_skills: OpenSkills | None = None
+    telemetry: Telemetry | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    new_id: NewId = new_id
+    jitter: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an engine has put together."""
+
+    settings: Settings
+    workspace: Path
+    environment: Mapping[str, str]
+    loaded: Loaded
+    model: Model
+    store: Store
+    open_skills: OpenSkills
+    telemetry: Telemetry
+    flush_telemetry: Callable[[], None]
+    parts: Parts

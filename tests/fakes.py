@@ -1,0 +1,328 @@
+"""Stand-ins that satisfy the runtime's ports."""
+
+import itertools
+import json
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from perstack.core.checkpoint import Checkpoint, Job, JobStatus
+from perstack.core.events import RunEvent
+from perstack.core.messages import ToolCall, ToolCallPart, ToolResult, text_result
+from perstack.core.passing import PerstackEvent
+from perstack.definition.model import Definitions, Expert, Provider
+from perstack.definition.names import BASE_SKILL
+from perstack.errors import LeaseLostError, ModelError, NotFoundError
+from perstack.runtime.job import JobContext, Steps
+from perstack.runtime.ports import (
+    Deltas,
+    Generation,
+    GenerationRequest,
+    JobRecord,
+    Lease,
+    ModelChoice,
+    SkillListener,
+    ToolDefinition,
+)
+from perstack.runtime.prompt import Place
+
+Reply = Generation | ModelError
+Script = Callable[[GenerationRequest], Reply]
+
+
+def call(name: str, call_id: str = "", **args: Any) -> ToolCallPart:
+    """A tool call of a reply."""
+    return ToolCallPart(tool_call_id=call_id or f"id-{name}-{len(args)}", tool_name=name, args=args)
+
+
+def calls(*parts: ToolCallPart, text: str = "") -> Generation:
+    """A reply that calls tools."""
+    return Generation(text=text, tool_calls=parts, finish_reason="toolCalls")
+
+
+def says(text: str) -> Generation:
+    """A reply of plain text."""
+    return Generation(text=text)
+
+
+def done(result: str) -> Generation:
+    """A reply that completes the run."""
+    return calls(call("attemptCompletion", f"done-{result}", result=result))
+
+
+class FakeModel:
+    """Replies from a queue for each expert, or from a function; remembers what it was asked."""
+
+    def __init__(self, replies: Mapping[str, Sequence[Reply]] | Script) -> None:
+        self.requests: list[GenerationRequest] = []
+        self._script: Script
+        if callable(replies):
+            self._script = replies
+        else:
+            queues = {key: iter(queue) for key, queue in replies.items()}
+            self._script = lambda request: next(queues[request.expert_key])
+
+    async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+        self.requests.append(request)
+        await anyio.lowlevel.checkpoint()
+        reply = self._script(request)
+        if isinstance(reply, ModelError):
+            raise reply
+        if deltas is not None and reply.text:
+            deltas.text(reply.text)
+        return reply
+
+    def context_window(self, choice: ModelChoice) -> int | None:
+        return 1000
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        return ModelChoice(provider=Provider(provider_name="scripted"), model="fake-model")
+
+    async def warm_up(self) -> None:
+        return
+
+    async def aclose(self) -> None:
+        return
+
+
+Handler = Callable[[ToolCall], ToolResult]
+
+
+def tool(
+    name: str, *, kind: Any = "mcp", is_repeatable: bool = False, skill: str = BASE_SKILL
+) -> ToolDefinition:
+    """A tool of the fake skill."""
+    return ToolDefinition(
+        skill_name=skill,
+        name=name,
+        description=name,
+        input_schema={"type": "object"},
+        kind=kind,
+        is_repeatable=is_repeatable,
+    )
+
+
+STANDARD_TOOLS = (
+    tool("attemptCompletion"),
+    tool("todo"),
+    tool("clearTodo"),
+    tool("echo"),
+    tool("look", is_repeatable=True),
+    tool("askUser", kind="interactive", skill="ask"),
+)
+
+
+def echo(call_: ToolCall) -> ToolResult:
+    return text_result(call_, json.dumps(call_.args), is_error=call_.args.get("fail") is True)
+
+
+@dataclass
+class FakeSkills:
+    """Has the standard tools; `handler` executes them, `gate` holds calls back until it is set."""
+
+    handler: Handler = echo
+    tools_of: tuple[ToolDefinition, ...] = STANDARD_TOOLS
+    called: list[ToolCall] = field(default_factory=list[ToolCall])
+    keys: list[str] = field(default_factory=list[str])
+    gate: anyio.Event | None = None
+    failure: Exception | None = None
+
+    async def tools(self, expert: Expert, run: SkillListener) -> tuple[ToolDefinition, ...]:
+        if self.failure is not None:
+            raise self.failure
+        return self.tools_of
+
+    async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
+        self.called.append(call)
+        self.keys.append(idempotency_key)
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.handler(call)
+
+
+class FakeStore:
+    """Keeps events in a list and checks the lease."""
+
+    def __init__(self) -> None:
+        self.events_written: list[RunEvent] = []
+        self.commits: list[int] = []
+        self.fence = 0
+
+    async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
+        if lease.fence < self.fence:
+            raise LeaseLostError("lost")
+        await anyio.lowlevel.checkpoint()
+        self.events_written.extend(events)
+        self.commits.append(len(events))
+
+    async def acquire(self, job_id: str) -> Lease:
+        self.fence += 1
+        return Lease(job_id, "fake", self.fence)
+
+    async def renew(self, lease: Lease) -> None:
+        if lease.fence < self.fence:
+            raise LeaseLostError("lost")
+
+    async def release(self, lease: Lease) -> None:
+        return
+
+    async def load(self, job_id: str) -> JobRecord:
+        raise NotFoundError(job_id)
+
+    async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
+        return len(self.events_written), tuple(self.events_written[after:])
+
+    async def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        expert_key: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[Job, ...]:
+        return ()
+
+    def runs(self) -> dict[str, tuple[RunEvent, ...]]:
+        """The events by run, in the order in which the runs began."""
+        runs: dict[str, list[RunEvent]] = {}
+        for event in self.events_written:
+            runs.setdefault(event.stamp.run_id, []).append(event)
+        return {run_id: tuple(events) for run_id, events in runs.items()}
+
+    def types(self, run_id: str) -> list[str]:
+        """The types of a run's events."""
+        return [event.type for event in self.runs()[run_id]]
+
+
+class FakeClock:
+    """Time that passes only when someone sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000
+        self.slept: list[float] = []
+
+    def now_ms(self) -> int:
+        self.now += 1
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += int(seconds * 1000)
+        await anyio.lowlevel.checkpoint()
+
+
+class NoGenerationSpan:
+    """Measures nothing."""
+
+    def finished(self, generation: Generation) -> None:
+        return
+
+    def failed(self, error_type: str) -> None:
+        return
+
+
+class NoToolCallSpan:
+    """Measures nothing."""
+
+    def finished(self, result: ToolResult) -> None:
+        return
+
+
+class NoSpan:
+    """Measures nothing of a run."""
+
+    trace_parent: str | None = None
+
+    def observe(self, event: RunEvent, checkpoint: Checkpoint) -> None:
+        return
+
+    @contextmanager
+    def skill_connection(self, skill_name: str, skill_type: str) -> Generator[None]:
+        yield
+
+    @contextmanager
+    def generation(self, request: GenerationRequest, attempt: int) -> Generator[NoGenerationSpan]:
+        yield NoGenerationSpan()
+
+    @contextmanager
+    def tool_call(self, call: ToolCall, expert_key: str) -> Generator[NoToolCallSpan]:
+        yield NoToolCallSpan()
+
+
+class NoTelemetry:
+    """Makes spans that measure nothing."""
+
+    @contextmanager
+    def run(
+        self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
+    ) -> Generator[NoSpan]:
+        yield NoSpan()
+
+
+def experts(**delegates: tuple[str, ...]) -> Definitions:
+    """Definitions with an expert for each keyword; `a_x` stands for `@a/x`."""
+    tables = {
+        _key(name): Expert(
+            key=_key(name), instruction=f"You are {name}.", delegates=tuple(map(_key, children))
+        )
+        for name, children in delegates.items()
+    }
+    return Definitions(experts=tables)
+
+
+def _key(name: str) -> str:
+    scope, _, rest = name.partition("_")
+    return f"@{scope}/{rest}" if rest else name
+
+
+def counting_ids() -> Callable[[], str]:
+    """Makes the ids run2, run3 and so on."""
+    numbers = itertools.count(2)
+    return lambda: f"run{next(numbers)}"
+
+
+def job_context(
+    definitions: Definitions,
+    model: FakeModel,
+    *,
+    skills: FakeSkills | None = None,
+    store: FakeStore | None = None,
+    max_steps: int = 100,
+    max_retries: int = 5,
+    heard: list[PerstackEvent] | None = None,
+    known: dict[str, Checkpoint] | None = None,
+    steps: Steps | None = None,
+    clock: FakeClock | None = None,
+) -> JobContext:
+    """A job of fakes."""
+    store = store or FakeStore()
+    return JobContext(
+        job_id="job1",
+        definitions=definitions,
+        definition_hash=None,
+        model=model,
+        skills=skills or FakeSkills(),
+        store=store,
+        lease=Lease("job1", "fake", store.fence),
+        telemetry=NoTelemetry(),
+        clock=clock or FakeClock(),
+        new_id=counting_ids(),
+        jitter=lambda: 1.0,
+        stop_reason=lambda: "cancelled",
+        listener=lambda event, _checkpoint: heard.append(event) if heard is not None else None,
+        steps=steps or Steps(last=0, limit=max_steps),
+        place=Place(Path("/workspace")),
+        max_retries=max_retries,
+        wants_deltas=heard is not None,
+        known=known or {},
+    )
+
+
+@asynccontextmanager
+async def no_skills(_definitions: Definitions) -> AsyncGenerator[FakeSkills]:
+    """Opens the fake skills for an engine."""
+    yield FakeSkills()
