@@ -2,7 +2,6 @@
 
 import sys
 import threading
-from importlib.metadata import version
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import Attributes
 
+from perstack import __version__
 from perstack.telemetry import semconv
 from perstack.telemetry.delivery import Outlet, Relay
 from perstack.telemetry.diagnostics import DiagnosticsHandler
@@ -30,7 +30,7 @@ class PerstackProvider(TracerProvider):
 
     def __init__(self, settings: TelemetrySettings, transport: str) -> None:
         attributes = {
-            "service.version": version("perstack"),
+            "service.version": __version__,
             semconv.TRANSPORT: transport,
             **settings.resource,
         }

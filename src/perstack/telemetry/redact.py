@@ -47,7 +47,7 @@ class Redactor:
     def head(self, text: str, limit: int) -> str:
         """The first `limit` characters without the secrets; reads no more than it must."""
         window = text[: limit + self._longest]
-        # Half a surrogate pair, as models and tools may send it, would spoil a whole batch of spans.
+        # Half a surrogate pair, as models and tools may send it, would spoil a batch of spans.
         clean = window.encode("utf-8", "replace").decode("utf-8")
         redacted = self.text(clean)
         if len(text) > len(window):

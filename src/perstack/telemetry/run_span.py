@@ -6,6 +6,7 @@ from contextvars import Token
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Tracer
@@ -21,6 +22,7 @@ from perstack.telemetry.propagation import without_baggage
 from perstack.telemetry.redact import Redactor
 
 BETWEEN_STEPS = frozenset({State.INIT, State.STOPPED, State.FINISHING_STEP})
+INTERRUPTED = "interrupted"
 LONGEST_NAME = 128
 LONGEST_REASON = 256
 
@@ -59,7 +61,9 @@ class ActiveRun:
         self._step_count = 0
         self._has_waited = False
         self._is_failed = False
-        if checkpoint.state not in BETWEEN_STEPS:
+        self._task = anyio.get_current_task().id
+        is_waiting = checkpoint.status == "stoppedByDelegate"
+        if checkpoint.state not in BETWEEN_STEPS or is_waiting:
             self._open_step(checkpoint.step_number)
 
     @property
@@ -92,8 +96,8 @@ class ActiveRun:
     @contextmanager
     def skill_connection(self, skill_name: str, skill_type: str) -> Generator[None]:
         # Skills belong to the run, although they are connected during its first step.
-        is_in_step = trace.get_current_span() is self._step
-        parent = trace.set_span_in_context(self._span) if is_in_step else None
+        is_in_call = trace.get_current_span() not in (self._step, self._span)
+        parent = None if is_in_call else trace.set_span_in_context(self._span)
         attributes = {
             semconv.JOB_ID: self._first.job_id,
             semconv.SKILL_NAME: skill_name,
@@ -113,7 +117,7 @@ class ActiveRun:
         attributes |= self._common(request.expert_key)
         name = f"chat {request.choice.model}"
         with (
-            self._current(name, attributes, kind=SpanKind.CLIENT) as span,
+            self._current(name, attributes, self._in_step(), SpanKind.CLIENT) as span,
             failing_with(span),
         ):
             capture = self._capture if span.is_recording() else None
@@ -135,7 +139,9 @@ class ActiveRun:
             semconv.TOOL_KIND: call.kind,
             **self._common(expert_key),
         }
-        parent = self._outbound(None) if call.kind == "mcp" else None
+        parent = self._in_step()
+        if call.kind == "mcp":
+            parent = self._outbound(parent)
         name = f"execute_tool {tool_name}"
         with self._current(name, attributes, parent) as span, failing_with(span):
             capture = self._capture if span.is_recording() else None
@@ -151,7 +157,11 @@ class ActiveRun:
 
     def close(self) -> None:
         """The activation is over: whatever is open ends, in the task that opened it."""
+        if self._last.state is not State.STOPPED and not self._is_failed:
+            mark_failed(self._span, INTERRUPTED)
         self._close_step(None)
+        if self._step_token is not None:
+            context.detach(self._step_token)
         usage, before = self._last.usage, self._first.usage
         self._span.set_attributes(
             {
@@ -229,19 +239,30 @@ class ActiveRun:
             semconv.STEP_NUMBER: number,
         }
         self._step = self._tracer.start_span("step", context=parent, attributes=attributes)
-        self._step_token = context.attach(trace.set_span_in_context(self._step))
+        if self._is_in_own_task():
+            self._step_token = context.attach(trace.set_span_in_context(self._step))
         self._step_count += 1
         self._has_waited = False
 
     def _close_step(self, finish: str | None) -> None:
-        if self._step is None or self._step_token is None:
+        if self._step is None:
             return
         if finish is not None:
             self._step.set_attribute(semconv.STEP_FINISH, finish)
             self._mark_checkpoint()
-        context.detach(self._step_token)
         self._step.end()
-        self._step = self._step_token = None
+        self._step = None
+        if self._step_token is not None and self._is_in_own_task():
+            context.detach(self._step_token)
+            self._step_token = None
+
+    def _in_step(self) -> Context | None:
+        """The parent of what happens in a step, whichever task it happens in."""
+        return None if self._step is None else trace.set_span_in_context(self._step)
+
+    def _is_in_own_task(self) -> bool:
+        # A context variable can only be reset in the task that set it.
+        return anyio.get_current_task().id == self._task
 
     def _mark_checkpoint(self) -> None:
         if self._step is not None:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, TraceFlags, Tracer
 
+from perstack import __version__
 from perstack.core.checkpoint import Checkpoint
 from perstack.definition.model import Expert, McpSseSkill, ToolFilter
 from perstack.runtime.ports import RunSpan
@@ -103,7 +103,7 @@ def tracer_of(provider: trace.TracerProvider | None = None) -> Tracer:
     """The tracer of this package: from `provider`, else from the one the process sets."""
     return trace.get_tracer(
         semconv.SCOPE,
-        version("perstack"),
+        __version__,
         tracer_provider=provider,
         schema_url=semconv.SCHEMA_URL,
     )
