@@ -1,0 +1,1 @@
+"""Where events are durable: adapters of the `Store` port."""

@@ -1,0 +1,173 @@
+"""What a store must know of a job to accept further events, and the summary that follows from them.
+
+Pure, and shared by all stores, so that they agree on statuses and on what they refuse.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from perstack.core.checkpoint import JOB_STATUS_OF, CheckpointStatus, Job, JobStatus
+from perstack.core.events import (
+    CallTools,
+    CompleteRun,
+    ResumeFromStop,
+    Retry,
+    RunEvent,
+    StartRun,
+    StopRunByError,
+)
+from perstack.core.messages import TextPart, Usage, UserMessage
+from perstack.errors import StoreError
+
+QUERY_LENGTH = 200
+
+STATUS_AFTER: dict[str, CheckpointStatus] = {
+    "startRun": "proceeding",
+    "resumeFromStop": "proceeding",
+    "completeRun": "completed",
+    "stopRunByInteractiveTool": "stoppedByInteractiveTool",
+    "stopRunByDelegate": "stoppedByDelegate",
+    "stopRunByExceededMaxSteps": "stoppedByExceededMaxSteps",
+    "stopRunByError": "stoppedByError",
+    "stopRunByCancellation": "stoppedByCancellation",
+}
+FINISHED: frozenset[JobStatus] = frozenset(
+    {"completed", "stoppedByMaxSteps", "stoppedByError", "stoppedByCancellation"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunTail:
+    """The end of a run as it is stored. A root run is one that nobody delegated."""
+
+    expert_key: str
+    is_root: bool
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A job's summary, its newest root run, and the tails of those runs that matter just now."""
+
+    job: Job
+    root_run_id: str
+    tails: Mapping[str, RunTail]
+
+
+def named_runs(events: Iterable[RunEvent]) -> set[str]:
+    """The runs whose tails `enter` needs for these events."""
+    events = tuple(events)
+    bases = {_base_run(event) for event in events}
+    return {event.stamp.run_id for event in events} | {base for base in bases if base}
+
+
+def enter(ledger: Ledger | None, event: RunEvent) -> Ledger:
+    """The ledger after one more event; `None` stands for a job that is not stored yet.
+
+    Raises:
+        StoreError: The event is stored already, leaves a gap, or begins no job or run.
+    """
+    stamp = event.stamp
+    ledger = ledger or _open(event)
+    tail = ledger.tails.get(stamp.run_id) or _begin(ledger, event)
+    if stamp.sequence != tail.last_sequence + 1:
+        word = "is already stored" if stamp.sequence <= tail.last_sequence else "comes too early"
+        raise StoreError(
+            f"Event {event.id} {word}: run {stamp.run_id} has {tail.last_sequence} events.",
+            hint="Load the job again before you go on with it.",
+        )
+    if stamp.expert_key != tail.expert_key:
+        raise StoreError(f"Event {event.id} names another expert than its run, {tail.expert_key}.")
+    begins = stamp.sequence == 1
+    root = stamp.run_id if begins and tail.is_root else ledger.root_run_id
+    return Ledger(
+        job=_summarise(ledger.job, event, begins=begins, is_root=stamp.run_id == root),
+        root_run_id=root,
+        tails={**ledger.tails, stamp.run_id: replace(tail, last_sequence=stamp.sequence)},
+    )
+
+
+def shown(job: Job, *, is_driven: bool) -> Job:
+    """The job as a reader should see it: one that runs, but that nobody drives, is interrupted."""
+    if job.status == "running" and not is_driven:
+        return job.model_copy(update={"status": "interrupted"})
+    return job
+
+
+def by_run(events: Iterable[RunEvent]) -> dict[str, tuple[RunEvent, ...]]:
+    """The events of each run, in the order in which the runs began."""
+    runs: dict[str, list[RunEvent]] = {}
+    for event in events:
+        runs.setdefault(event.stamp.run_id, []).append(event)
+    return {run_id: tuple(of_run) for run_id, of_run in runs.items()}
+
+
+def _open(event: RunEvent) -> Ledger:
+    if not isinstance(event, StartRun):
+        raise StoreError(
+            f"Event {event.id} cannot be the first of job {event.stamp.job_id}: it is no startRun."
+        )
+    job = Job(
+        id=event.stamp.job_id,
+        status="running",
+        coordinator_expert_key=event.stamp.expert_key,
+        query=_query(event),
+        started_at=event.stamp.timestamp,
+        updated_at=event.stamp.timestamp,
+    )
+    return Ledger(job=job, root_run_id=event.stamp.run_id, tails={})
+
+
+def _query(event: StartRun) -> str:
+    for message in event.input_messages:
+        if isinstance(message, UserMessage):
+            for part in message.contents:
+                if isinstance(part, TextPart):
+                    # A preview is for people; half a surrogate pair is not text that can be stored.
+                    return part.text[:QUERY_LENGTH].encode("utf-8", "replace").decode("utf-8")
+    return ""
+
+
+def _begin(ledger: Ledger, event: RunEvent) -> RunTail:
+    if not isinstance(event, StartRun | ResumeFromStop):
+        raise StoreError(f"Event {event.id} belongs to a run that has not begun.")
+    if isinstance(event, StartRun):
+        is_root = event.delegated_by is None
+    else:
+        base = ledger.tails.get(_base_run(event) or "")
+        if base is None:
+            raise StoreError(
+                f"Event {event.id} branches from a run that job {ledger.job.id} lacks."
+            )
+        is_root = base.is_root
+    return RunTail(expert_key=event.stamp.expert_key, is_root=is_root, last_sequence=0)
+
+
+def _base_run(event: RunEvent) -> str | None:
+    if isinstance(event, ResumeFromStop) and event.continued_from:
+        return event.continued_from.rpartition("-")[0]
+    return None
+
+
+def _summarise(job: Job, event: RunEvent, *, begins: bool, is_root: bool) -> Job:
+    status, finished_at = job.status, job.finished_at
+    if is_root and event.type in STATUS_AFTER:
+        status = JOB_STATUS_OF[STATUS_AFTER[event.type]]
+        finished_at = event.stamp.timestamp if status in FINISHED else None
+    usage = _usage(event)
+    return job.model_copy(
+        update={
+            "status": status,
+            "finished_at": finished_at,
+            "total_steps": max(job.total_steps, event.stamp.step_number),
+            "usage": job.usage if usage is None else job.usage + usage,
+            "run_count": job.run_count + begins,
+            "updated_at": max(job.updated_at, event.stamp.timestamp),
+        }
+    )
+
+
+def _usage(event: RunEvent) -> Usage | None:
+    return (
+        event.usage if isinstance(event, CallTools | Retry | CompleteRun | StopRunByError) else None
+    )

@@ -1,0 +1,125 @@
+"""The statements behind `load`, `events` and `jobs`."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from perstack.core.checkpoint import Job, JobStatus
+from perstack.core.events import RunEvent
+from perstack.core.messages import Usage
+from perstack.errors import NotFoundError, StoreError
+from perstack.runtime.ports import JobRecord
+from perstack.store.ownership import Holding, Ownership
+from perstack.store.projection import by_run, shown
+from perstack.store.rows import Row, decode
+
+JOB_COLUMNS = """
+    jobs.id, jobs.status, jobs.coordinator_expert_key, jobs.query, jobs.total_steps, jobs.usage,
+    jobs.run_count, jobs.started_at, jobs.updated_at, jobs.finished_at
+"""
+SELECT_JOBS = f"""
+    SELECT {JOB_COLUMNS}, leases.owner, coalesce(leases.lease_until, 0), coalesce(leases.fence, 0)
+    FROM jobs LEFT JOIN leases ON leases.job_id = jobs.id
+"""  # noqa: S608 - the columns are a constant
+NEWEST_FIRST = "ORDER BY jobs.started_at DESC, jobs.ref DESC LIMIT ? OFFSET ?"
+# The plus sign keeps SQLite from walking over the events of all other jobs by position.
+SELECT_EVENTS = """
+    SELECT events.position, runs.id, runs.expert_key, events.step_number, events.sequence,
+        events.timestamp, events.type, events.body
+    FROM jobs JOIN runs ON runs.job = jobs.ref JOIN events ON events.run = runs.ref
+    WHERE jobs.id = ? AND +events.position > ?
+    ORDER BY events.position
+"""
+
+
+def load(connection: sqlite3.Connection, ownership: Ownership, job_id: str) -> JobRecord:
+    """A job and its events, as they were at one moment."""
+    connection.execute("BEGIN")
+    try:
+        row = connection.execute(f"{SELECT_JOBS} WHERE jobs.id = ?", (job_id,)).fetchone()
+        _, stored = events(connection, job_id, 0)
+    finally:
+        connection.execute("COMMIT")
+    return JobRecord(_shown(row, ownership), by_run(stored))
+
+
+def events(
+    connection: sqlite3.Connection, job_id: str, after: int
+) -> tuple[int, tuple[RunEvent, ...]]:
+    """Events after a position, and the position of the last one.
+
+    Raises:
+        NotFoundError: There is no such job.
+    """
+    rows = connection.execute(SELECT_EVENTS, (job_id, after)).fetchall()
+    if not rows and not _exists(connection, job_id):
+        raise NotFoundError(f"There is no job {job_id}.")
+
+    def fetch(digest: str) -> bytes:
+        found = connection.execute("SELECT bytes FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
+        if found is None:
+            raise StoreError(
+                f"A part of job {job_id} is missing from the store (blob {digest}).",
+                hint="The store is damaged; restore it from a backup.",
+            )
+        return found[0]
+
+    found = tuple(decode(Row(job_id, *fields), fetch) for _, *fields in rows)
+    return rows[-1][0] if rows else after, found
+
+
+def jobs(
+    connection: sqlite3.Connection,
+    ownership: Ownership,
+    *,
+    status: JobStatus | None,
+    expert_key: str | None,
+    limit: int,
+    offset: int,
+) -> tuple[Job, ...]:
+    """Summaries, newest first."""
+    conditions: list[str] = []
+    values: list[object] = []
+    if expert_key is not None:
+        conditions.append("jobs.coordinator_expert_key = ?")
+        values.append(expert_key)
+    # Whether a job that has not stopped is running or interrupted is not on disk: its driver may
+    # have died without a word. So these two are told apart, and counted, after the query.
+    is_open = status in {"running", "interrupted"}
+    if status is not None:
+        conditions.append("jobs.status = ?")
+        values.append("running" if is_open else status)
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    values += [-1, 0] if is_open else [limit, offset]
+    rows = connection.execute(f"{SELECT_JOBS} {where} {NEWEST_FIRST}", values).fetchall()
+    found = tuple(_shown(row, ownership) for row in rows)
+    if not is_open:
+        return found
+    return tuple(job for job in found if job.status == status)[offset : offset + limit]
+
+
+def job_of(row: Sequence[Any]) -> Job:
+    """The summary in the columns `JOB_COLUMNS`."""
+    job_id, status, key, query, steps, usage, runs, started, updated, finished = row
+    return Job(
+        id=job_id,
+        status=status,
+        coordinator_expert_key=key,
+        query=query,
+        total_steps=steps,
+        usage=Usage.model_validate(json.loads(usage)),
+        run_count=runs,
+        started_at=started,
+        updated_at=updated,
+        finished_at=finished,
+    )
+
+
+def _shown(row: Sequence[Any], ownership: Ownership) -> Job:
+    return shown(job_of(row[:-3]), is_driven=ownership.is_driven(Holding(*row[-3:])))
+
+
+def _exists(connection: sqlite3.Connection, job_id: str) -> bool:
+    rows: Iterable[object] = connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,))
+    return any(True for _ in rows)

@@ -1,0 +1,99 @@
+"""The stored form of an event: columns, and a body of compact JSON that repeats none of them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from perstack.core.events import RUN_EVENT, RunEvent
+from perstack.errors import StoreError
+from perstack.store.blobs import MARK, put_back, take_out
+
+COLUMNS = frozenset({"stamp", "type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an event says beyond its columns. `body` is `None` if that is nothing."""
+
+    body: str | None
+    blobs: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An event as it comes back from the database."""
+
+    job_id: str
+    run_id: str
+    expert_key: str
+    step_number: int
+    sequence: int
+    timestamp: int
+    type: str
+    body: str | None
+
+
+def encode(event: RunEvent) -> Content:
+    """Split an event into its body and its blobs."""
+    if type(event).model_fields.keys() == COLUMNS:
+        return Content(None)
+    blobs: dict[str, bytes] = {}
+    content = event.model_dump(by_alias=True, exclude=set(COLUMNS), exclude_none=True)
+    content = take_out(content, blobs)
+    return Content(_compact(content) if content else None, blobs)
+
+
+def _compact(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Half a surrogate pair has no UTF-8 form, its escape sequence has.
+        return json.dumps(content, separators=(",", ":"))
+    return text
+
+
+def decode(row: Row, fetch: Callable[[str], bytes]) -> RunEvent:
+    """The event of a row; `fetch` gives the bytes of a blob.
+
+    Raises:
+        StoreError: The row is not an event that this version knows.
+    """
+    try:
+        return _decode(row, fetch)
+    except ValueError as error:
+        raise StoreError(
+            f"Event {row.run_id}-{row.sequence} of job {row.job_id} ({row.type}) cannot be read.",
+            hint="The store is damaged, or a newer version of perstack wrote it.",
+        ) from error
+
+
+def _decode(row: Row, fetch: Callable[[str], bytes]) -> RunEvent:
+    if row.body is None or MARK not in row.body:
+        try:
+            return RUN_EVENT.validate_json(_document(row))
+        except ValidationError:
+            pass  # half a surrogate pair is refused by that parser and read by the one below
+    content: dict[str, Any] = json.loads(row.body) if row.body else {}
+    return RUN_EVENT.validate_python(
+        {"type": row.type, "stamp": _stamp(row), **put_back(content, fetch)}
+    )
+
+
+def _document(row: Row) -> str:
+    head = f'{{"type":{json.dumps(row.type)},"stamp":{json.dumps(_stamp(row))}'
+    return f"{head},{row.body[1:]}" if row.body else f"{head}}}"
+
+
+def _stamp(row: Row) -> dict[str, str | int]:
+    return {
+        "jobId": row.job_id,
+        "runId": row.run_id,
+        "expertKey": row.expert_key,
+        "stepNumber": row.step_number,
+        "sequence": row.sequence,
+        "timestamp": row.timestamp,
+    }

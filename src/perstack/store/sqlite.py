@@ -1,0 +1,134 @@
+"""The store of one workspace: a SQLite file that several processes may use at the same time."""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from perstack.core.checkpoint import Job, JobStatus
+from perstack.core.events import RunEvent
+from perstack.runtime.ports import JobRecord, Lease
+from perstack.store import reading, writing
+from perstack.store.connection import open_connections, store_error
+from perstack.store.ownership import (
+    IsAlive,
+    Ownership,
+    SystemClock,
+    WallClock,
+    process_is_alive,
+    this_process,
+)
+from perstack.store.rows import encode
+from perstack.store.writer import Writer
+
+T = TypeVar("T")
+
+
+def store_path(workspace: Path) -> Path:
+    """Where the store of a workspace is."""
+    return workspace / "perstack" / "store.db"
+
+
+class SqliteStore:
+    """Satisfies the `Store` port. Made by `open_sqlite_store`."""
+
+    def __init__(
+        self, path: Path, ownership: Ownership, writer: Writer, connection: sqlite3.Connection
+    ) -> None:
+        self._path = path
+        self._ownership = ownership
+        self._writer = writer
+        self._connection = connection
+        self._one_reader = anyio.CapacityLimiter(1)
+
+    async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
+        for event in events:
+            if event.stamp.job_id != lease.job_id:
+                raise ValueError(f"event {event.id} is not of job {lease.job_id}")
+        rows = [(event, encode(event)) for event in events]
+        await self._writer.submit(
+            lambda connection: writing.append(connection, self._ownership, lease, rows)
+        )
+
+    async def acquire(self, job_id: str) -> Lease:
+        return await self._writer.submit(
+            lambda connection: writing.acquire(connection, self._ownership, job_id)
+        )
+
+    async def renew(self, lease: Lease) -> None:
+        await self._writer.submit(
+            lambda connection: writing.renew(connection, self._ownership, lease)
+        )
+
+    async def release(self, lease: Lease) -> None:
+        await self._writer.submit(lambda connection: writing.release(connection, lease))
+
+    async def load(self, job_id: str) -> JobRecord:
+        return await self._read(
+            lambda connection: reading.load(connection, self._ownership, job_id)
+        )
+
+    async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
+        return await self._read(lambda connection: reading.events(connection, job_id, after))
+
+    async def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        expert_key: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[Job, ...]:
+        return await self._read(
+            partial(
+                reading.jobs,
+                ownership=self._ownership,
+                status=status,
+                expert_key=expert_key,
+                limit=limit,
+                offset=offset,
+            )
+        )
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await anyio.to_thread.run_sync(query, self._connection, limiter=self._one_reader)
+        except sqlite3.Error as error:
+            raise store_error(error, self._path) from error
+
+
+@asynccontextmanager
+async def open_sqlite_store(
+    path: Path,
+    *,
+    owner: str | None = None,
+    clock: WallClock | None = None,
+    is_alive: IsAlive = process_is_alive,
+) -> AsyncGenerator[SqliteStore, None]:
+    """Open the store at `path`, made with its folder if missing; leaving the context closes it.
+
+    Args:
+        path: The file, see `store_path`.
+        owner: Who takes leases through this store; this process by default.
+        clock: Tells when leases expire; the machine's by default.
+        is_alive: Tells whether another owner may still be working.
+
+    Raises:
+        StoreError: It cannot be opened, or a newer version of perstack made it.
+    """
+    ownership = Ownership(owner or this_process(), clock or SystemClock(), is_alive)
+    writing_connection, reading_connection = await anyio.to_thread.run_sync(open_connections, path)
+    writer = Writer(writing_connection, path)
+    try:
+        yield SqliteStore(path, ownership, writer, reading_connection)
+    finally:
+        await writer.close()
+        # The last connection of all processes folds the log back into the file as it closes.
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(reading_connection.close)
+            await anyio.to_thread.run_sync(writing_connection.close)

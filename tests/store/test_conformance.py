@@ -1,0 +1,401 @@
+"""What every store promises, asked of each of them."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import anyio
+import pytest
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import JobStatus
+from perstack.core.machine import blank, fold
+from perstack.core.messages import Usage
+from perstack.errors import JobStateError, LeaseLostError, NotFoundError, StoreError
+from perstack.runtime.ports import Store
+from perstack.store.ownership import LEASE_SECONDS
+from tests.store.backend import Backend
+from tests.store.story import EXPERT, RunStory, write
+
+pytestmark = pytest.mark.anyio
+
+
+async def status_of(store: Store, job_id: str = "job") -> JobStatus:
+    return (await store.load(job_id)).job.status
+
+
+async def test_a_job_is_loaded_as_it_was_written(store: Store) -> None:
+    run = RunStory()
+    events = (run.start(), *run.step(), *run.step(), run.generate(), run.complete())
+    await write(store, *events)
+
+    record = await store.load("job")
+
+    assert record.runs == {"run": events}
+
+
+async def test_folding_what_was_loaded_rebuilds_the_checkpoint(store: Store) -> None:
+    run = RunStory()
+    events = (run.start(), *run.step(), run.generate(), run.complete())
+    await write(store, *events)
+
+    loaded = (await store.load("job")).runs["run"]
+
+    start = blank(events[0].stamp, EXPERT)
+    assert fold(start, loaded) == fold(start, events)
+
+
+async def test_a_job_is_summarised_from_its_events(store: Store) -> None:
+    run = RunStory(at=1000)
+    await write(store, run.start("q" * 500), *run.step(), run.generate(), run.complete())
+
+    job = (await store.load("job")).job
+
+    assert job.query == "q" * 200
+    assert (job.coordinator_expert_key, job.total_steps, job.run_count) == ("researcher", 2, 1)
+    assert job.usage == Usage(input_tokens=180, output_tokens=20, total_tokens=200)
+    assert (job.status, job.started_at, job.finished_at) == ("completed", 1001, run.now)
+
+
+async def test_events_are_read_on_from_a_position(store: Store) -> None:
+    run = RunStory()
+    lease = await write(store, run.start())
+    first, begun = await store.events("job")
+    step = run.step()
+    await store.append(step, lease)
+
+    last, followed = await store.events("job", after=first)
+
+    assert (len(begun), followed) == (1, step)
+    assert last > first
+    assert await store.events("job", after=last) == (last, ())
+
+
+async def test_events_of_all_runs_come_in_the_order_of_writing(store: Store) -> None:
+    parent = RunStory()
+    child = parent.delegate("child")
+    other = RunStory("other", "other-run")
+    await write(store, other.start())
+    written: list[ev.RunEvent] = [
+        parent.start(),
+        child.start(delegated_by=parent.as_delegator()),
+        parent.generate(),
+        child.generate(),
+    ]
+    lease = await store.acquire("job")
+    for event in written:
+        await store.append([event], lease)
+
+    _, events = await store.events("job")
+    record = await store.load("job")
+
+    assert events == tuple(written)
+    assert list(record.runs) == ["run", "child"]
+
+
+async def test_an_unknown_job_is_not_found(store: Store) -> None:
+    with pytest.raises(NotFoundError, match="nowhere"):
+        await store.load("nowhere")
+    with pytest.raises(NotFoundError, match="nowhere"):
+        await store.events("nowhere")
+
+
+async def test_a_job_that_was_only_acquired_is_not_there_yet(store: Store) -> None:
+    await store.acquire("job")
+
+    assert await store.jobs() == ()
+    with pytest.raises(NotFoundError):
+        await store.load("job")
+
+
+async def test_jobs_are_listed_newest_first_in_pages(store: Store) -> None:
+    for number, at in enumerate((1000, 3000, 2000, 3000)):
+        await write(store, RunStory(f"job-{number}", f"run-{number}", at=at).start())
+
+    assert [job.id for job in await store.jobs()] == ["job-3", "job-1", "job-2", "job-0"]
+    assert [job.id for job in await store.jobs(limit=2, offset=1)] == ["job-1", "job-2"]
+    running = await store.jobs(status="running", limit=2, offset=1)
+    assert [job.id for job in running] == ["job-1", "job-2"]
+
+
+async def test_jobs_are_filtered_by_status_and_expert(store: Store) -> None:
+    done, open_run = RunStory("done", "run-1"), RunStory("open", "run-2", expert="writer")
+    await write(store, done.start(), done.generate(), done.complete())
+    await write(store, open_run.start())
+
+    assert [job.id for job in await store.jobs(status="completed")] == ["done"]
+    assert [job.id for job in await store.jobs(status="running")] == ["open"]
+    assert [job.id for job in await store.jobs(expert_key="writer")] == ["open"]
+    assert await store.jobs(status="completed", expert_key="writer") == ()
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "is_finished"),
+    [
+        (RunStory.complete, "completed", True),
+        (RunStory.fail, "stoppedByError", True),
+        (RunStory.cancel, "stoppedByCancellation", True),
+        (RunStory.exhaust, "stoppedByMaxSteps", True),
+        (RunStory.ask, "stoppedByInteractiveTool", False),
+        (RunStory.wait, "running", False),
+    ],
+)
+async def test_the_status_of_a_job_is_that_of_its_root_run(
+    store: Store, stop: Callable[[RunStory], ev.RunEvent], status: JobStatus, is_finished: bool
+) -> None:
+    run = RunStory()
+    lease = await write(store, run.start(), run.generate())
+    assert await status_of(store) == "running"
+
+    await store.append([stop(run)], lease)
+
+    job = (await store.load("job")).job
+    assert (job.status, job.finished_at) == (status, run.now if is_finished else None)
+
+
+async def test_a_job_that_is_resumed_runs_again(store: Store) -> None:
+    run = RunStory()
+    lease = await write(store, run.start(), run.cancel())
+
+    await store.append([run.resume()], lease)
+
+    job = (await store.load("job")).job
+    assert (job.status, job.finished_at, job.run_count) == ("running", None, 1)
+
+
+async def test_a_delegate_that_stops_does_not_stop_the_job(store: Store) -> None:
+    parent = RunStory()
+    child = parent.delegate("child")
+    await write(
+        store,
+        parent.start(),
+        child.start(delegated_by=parent.as_delegator()),
+        *child.step(),
+        child.fail(),
+    )
+
+    job = (await store.load("job")).job
+
+    assert (job.status, job.run_count, job.usage.total_tokens) == ("running", 2, 200)
+
+
+async def test_the_newest_root_run_speaks_for_the_job(store: Store) -> None:
+    first, second = RunStory(), RunStory(run_id="again")
+    lease = await write(store, first.start(), first.generate(), first.complete())
+
+    await store.append([second.start("And then?", continued_from=f"run-{first.sequence}")], lease)
+
+    job = (await store.load("job")).job
+    assert (job.status, job.query, job.run_count) == ("running", "Find it.", 2)
+
+
+async def test_a_branch_of_a_root_run_speaks_for_the_job(store: Store) -> None:
+    first, second = RunStory(), RunStory(run_id="branch")
+    lease = await write(store, first.start(), first.generate(), first.complete())
+    await store.append([second.branch("run-2")], lease)
+    assert await status_of(store) == "running"
+
+    await store.append([second.fail()], lease)
+
+    assert await status_of(store) == "stoppedByError"
+
+
+async def test_an_event_is_not_written_twice(store: Store) -> None:
+    run = RunStory()
+    start = run.start()
+    lease = await write(store, start)
+
+    with pytest.raises(StoreError, match="run-1 is already stored"):
+        await store.append([start], lease)
+
+    assert (await store.load("job")).runs == {"run": (start,)}
+
+
+async def test_a_refused_event_takes_its_whole_append_with_it(store: Store) -> None:
+    run = RunStory()
+    start = run.start()
+    lease = await write(store, start)
+    follower = run.generate()
+    run.sequence += 1
+    too_early = run.cancel()
+
+    with pytest.raises(StoreError, match="run-4 comes too early"):
+        await store.append([follower, too_early], lease)
+
+    record = await store.load("job")
+    assert (record.runs, record.job.status) == ({"run": (start,)}, "running")
+
+
+async def test_neither_a_job_nor_a_run_begins_in_the_middle(store: Store) -> None:
+    run, stray = RunStory(), RunStory(run_id="stray")
+    lease = await store.acquire("job")
+
+    with pytest.raises(StoreError, match="no startRun"):
+        await store.append([run.generate()], lease)
+    await store.append([RunStory().start()], lease)
+    with pytest.raises(StoreError, match="not begun"):
+        await store.append([stray.generate()], lease)
+    with pytest.raises(StoreError, match="branches from a run"):
+        await store.append([RunStory(run_id="stray").branch("nowhere-1")], lease)
+
+
+async def test_an_event_of_another_job_is_a_bug_of_the_caller(store: Store) -> None:
+    lease = await store.acquire("job")
+
+    with pytest.raises(ValueError, match="not of job job"):
+        await store.append([RunStory("other").start()], lease)
+
+
+async def test_an_empty_append_writes_nothing(store: Store) -> None:
+    lease = await store.acquire("job")
+
+    await store.append([], lease)
+
+    assert await store.jobs() == ()
+
+
+async def test_a_held_job_is_not_acquired_again_by_anyone(backend: Backend) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    await us.acquire("job")
+
+    with pytest.raises(JobStateError, match="this process"):
+        await us.acquire("job")
+    with pytest.raises(JobStateError, match="job"):
+        await them.acquire("job")
+
+
+async def test_a_released_job_is_free_and_its_lease_is_worthless(backend: Backend) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    run = RunStory()
+    old = await write(us, run.start())
+    await us.release(old)
+    with pytest.raises(LeaseLostError):
+        await us.append([run.generate()], old)
+
+    new = await them.acquire("job")
+
+    assert (new.owner, new.fence) == ("them", old.fence + 1)
+    await us.release(old)
+    await them.renew(new)
+
+
+@pytest.mark.parametrize("cause", ["expired", "dead"])
+async def test_a_job_is_taken_over_from_an_owner_that_is_gone(backend: Backend, cause: str) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    run = RunStory()
+    start = run.start()
+    old = await write(us, start)
+    if cause == "expired":
+        backend.clock.advance(LEASE_SECONDS)
+    else:
+        backend.dead.add("us")
+
+    new = await them.acquire("job")
+
+    with pytest.raises(LeaseLostError):
+        await us.append([run.generate()], old)
+    with pytest.raises(LeaseLostError):
+        await us.renew(old)
+    assert (await them.load("job")).runs == {"run": (start,)}
+    assert new.fence == old.fence + 1
+
+
+async def test_a_renewed_lease_lasts_longer(backend: Backend) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    lease = await us.acquire("job")
+    backend.clock.advance(LEASE_SECONDS - 1)
+    await us.renew(lease)
+    backend.clock.advance(LEASE_SECONDS - 1)
+
+    with pytest.raises(JobStateError):
+        await them.acquire("job")
+
+
+async def test_an_expired_lease_that_nobody_took_still_writes(backend: Backend) -> None:
+    us = await backend.open_as("us")
+    run = RunStory()
+    lease = await write(us, run.start())
+    backend.clock.advance(LEASE_SECONDS * 10)
+
+    await us.append([run.generate()], lease)
+
+    await us.renew(lease)
+    assert await status_of(us) == "running"
+
+
+async def test_only_one_of_many_acquires_a_free_job(backend: Backend) -> None:
+    stores = [await backend.open_as(f"owner-{number}") for number in range(4)]
+    won: list[str] = []
+
+    async def try_to_acquire(store: Store) -> None:
+        with suppress(JobStateError):
+            won.append((await store.acquire("job")).owner)
+
+    async with anyio.create_task_group() as group:
+        for store in stores:
+            group.start_soon(try_to_acquire, store)
+
+    assert len(won) == 1
+
+
+async def test_a_running_job_without_a_living_driver_is_interrupted(backend: Backend) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    run = RunStory()
+    lease = await write(us, run.start())
+    assert await status_of(them) == "running"
+
+    backend.clock.advance(LEASE_SECONDS)
+    assert await status_of(them) == "interrupted"
+    await us.renew(lease)
+    assert await status_of(them) == "running"
+    backend.dead.add("us")
+    assert await status_of(them) == "interrupted"
+
+    assert [job.id for job in await them.jobs(status="interrupted")] == ["job"]
+    assert await them.jobs(status="running") == ()
+
+
+async def test_a_stopped_job_is_never_interrupted(store: Store) -> None:
+    run = RunStory()
+    lease = await write(store, run.start(), run.ask())
+    await store.release(lease)
+
+    assert await status_of(store) == "stoppedByInteractiveTool"
+
+
+async def test_many_jobs_append_at_the_same_time(store: Store) -> None:
+    async def live(number: int) -> None:
+        run = RunStory(f"job-{number}", f"run-{number}")
+        lease = await write(store, run.start())
+        for _ in range(3):
+            await store.append(run.step(), lease)
+        await store.append([run.generate(), run.complete()], lease)
+        await store.release(lease)
+
+    async with anyio.create_task_group() as group:
+        for number in range(40):
+            group.start_soon(live, number)
+
+    jobs = await store.jobs(status="completed")
+    assert {(job.total_steps, job.usage.total_tokens) for job in jobs} == {(4, 400)}
+    assert len(jobs) == 40
+    for number in range(40):
+        (events,) = (await store.load(f"job-{number}")).runs.values()
+        assert [event.stamp.sequence for event in events] == list(range(1, 25))
+
+
+async def test_delegates_of_one_job_append_side_by_side(store: Store) -> None:
+    parent = RunStory()
+    lease = await write(store, parent.start())
+
+    async def work(child: RunStory) -> None:
+        await store.append([child.start(delegated_by=parent.as_delegator())], lease)
+        for _ in range(5):
+            await store.append(child.step(), lease)
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(work, parent.delegate(f"child-{number}"))
+
+    record = await store.load("job")
+    assert record.job.usage.total_tokens == 8 * 5 * 100
+    assert {len(events) for run_id, events in record.runs.items() if run_id != "run"} == {36}
