@@ -1,0 +1,387 @@
+"""Models through litellm, against a server that speaks the providers' formats."""
+
+import json
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from perstack.core.messages import ThinkingPart
+from perstack.definition.model import Definitions, Provider, ProviderName
+from perstack.errors import ConfigError
+from perstack.llm.client import LiteLlmModel
+from perstack.llm.router import OpenModel, open_model
+from perstack.runtime.ports import Generation, ToolDefinition
+from tests.llm.conversation import (
+    ADD,
+    INSTRUCTION,
+    Listener,
+    answers,
+    ask,
+    calls,
+    provider_at,
+    returns,
+    says,
+)
+from tests.model_server import ModelServer, Reply, ToolCall, Usage, call, model_server
+
+pytestmark = pytest.mark.anyio
+
+ENVIRONMENT = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
+MODELS: dict[ProviderName, str] = {
+    "anthropic": "claude-sonnet-4-5",
+    "openai": "gpt-5",
+    "ollama": "llama3",
+}
+every_provider = pytest.mark.parametrize("name", list(MODELS))
+streamed_or_not = pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+
+
+@pytest.fixture
+async def model() -> AsyncGenerator[OpenModel]:
+    opened = open_model(definitions=Definitions(), environment=ENVIRONMENT)
+    yield opened
+    await opened.aclose()
+
+
+def provider(server: ModelServer, name: ProviderName) -> Provider:
+    return provider_at(name, server.base_url + ("/v1" if name == "openai" else ""))
+
+
+def listener(*, is_stream: bool) -> Listener | None:
+    return Listener() if is_stream else None
+
+
+@every_provider
+@streamed_or_not
+async def test_text_and_counts_arrive(
+    model: OpenModel, name: ProviderName, is_stream: bool
+) -> None:
+    usage = Usage(input_tokens=100, output_tokens=50)
+    async with model_server(Reply("It is 3.", usage=usage)) as server:
+        reply = await model.generate(
+            ask(provider(server, name), model=MODELS[name]), listener(is_stream=is_stream)
+        )
+
+    assert (reply.text, reply.finish_reason, reply.tool_calls) == ("It is 3.", "stop", ())
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (100, 50)
+    assert reply.usage.total_tokens == 150
+    assert reply.response_model == MODELS[name]
+    assert (reply.first_chunk_seconds is not None) is is_stream
+    [request] = server.requests
+    assert request.is_stream is is_stream
+    assert (request.model, request.system) == (MODELS[name], request.system)
+    assert "You add." in request.system
+    assert request.last_user_text == "add 1 and 2"
+    assert request.tool_names == ("add",)
+
+
+@every_provider
+@streamed_or_not
+async def test_parallel_tool_calls_arrive_in_order(
+    model: OpenModel, name: ProviderName, is_stream: bool
+) -> None:
+    wanted = (ToolCall("add", {"a": 1}), ToolCall("add", {"a": 2}))
+    async with model_server(Reply("Both.", tool_calls=wanted)) as server:
+        reply = await model.generate(
+            ask(provider(server, name), model=MODELS[name]), listener(is_stream=is_stream)
+        )
+
+    assert [(item.tool_name, item.args) for item in reply.tool_calls] == [
+        ("add", {"a": 1}),
+        ("add", {"a": 2}),
+    ]
+    assert len({item.tool_call_id for item in reply.tool_calls} - {""}) == 2
+    assert (reply.text, reply.finish_reason) == ("Both.", "toolCalls")
+
+
+@every_provider
+@streamed_or_not
+async def test_thinking_arrives(model: OpenModel, name: ProviderName, is_stream: bool) -> None:
+    heard = Listener()
+    async with model_server(Reply("3", thinking="one and two", signature="seal")) as server:
+        reply = await model.generate(
+            ask(provider(server, name), model=MODELS[name], budget="low"),
+            heard if is_stream else None,
+        )
+
+    signature = "seal" if name == "anthropic" else None
+    assert reply.thinking == (ThinkingPart(thinking="one and two", signature=signature),)
+    assert "".join(heard.thoughts) == ("one and two" if is_stream else "")
+
+
+@streamed_or_not
+async def test_cached_and_reasoning_tokens_are_counted(model: OpenModel, is_stream: bool) -> None:
+    usage = Usage(input_tokens=100, output_tokens=50, cached_tokens=60, reasoning_tokens=20)
+    async with model_server(Reply("3", usage=usage)) as server:
+        reply = await model.generate(
+            ask(provider(server, "openai"), model="gpt-5"), listener(is_stream=is_stream)
+        )
+
+    assert (reply.usage.cached_input_tokens, reply.usage.reasoning_tokens) == (60, 20)
+
+
+@streamed_or_not
+async def test_anthropics_cached_tokens_are_part_of_the_input(
+    model: OpenModel, is_stream: bool
+) -> None:
+    usage = Usage(input_tokens=100, cached_tokens=60, cache_write_tokens=30)
+    async with model_server(Reply("3", usage=usage)) as server:
+        reply = await model.generate(
+            ask(provider(server, "anthropic"), model="claude-sonnet-4-5"),
+            listener(is_stream=is_stream),
+        )
+
+    assert (reply.usage.input_tokens, reply.usage.cached_input_tokens) == (100, 60)
+
+
+@streamed_or_not
+@pytest.mark.parametrize(
+    ("finish", "reason"), [("length", "length"), ("content_filter", "contentFilter")]
+)
+async def test_a_reply_that_was_cut_off_says_why(
+    model: OpenModel, is_stream: bool, finish: str, reason: str
+) -> None:
+    async with model_server(Reply("3", finish=finish)) as server:  # pyright: ignore[reportArgumentType] - a parameter is a plain string
+        reply = await model.generate(
+            ask(provider(server, "openai"), model="gpt-5"), listener(is_stream=is_stream)
+        )
+
+    assert reply.finish_reason == reason
+
+
+@streamed_or_not
+async def test_arguments_that_are_no_json_are_told_with_the_call(
+    model: OpenModel, is_stream: bool
+) -> None:
+    async with model_server(Reply(tool_calls=(ToolCall("add", '{"a": '),))) as server:
+        reply = await model.generate(
+            ask(provider(server, "openai"), model="gpt-5"), listener(is_stream=is_stream)
+        )
+
+    [made] = reply.tool_calls
+    assert made.args == {}
+    assert made.args_error is not None
+    assert "not valid JSON" in made.args_error
+
+
+@every_provider
+async def test_deltas_make_up_the_text(model: OpenModel, name: ProviderName) -> None:
+    heard = Listener()
+    text = "a text in many pieces"
+    async with model_server(Reply(text, pieces=7)) as server:
+        reply = await model.generate(ask(provider(server, name), model=MODELS[name]), heard)
+
+    assert "".join(heard.texts) == reply.text == text
+    assert len(heard.texts) == 7
+
+
+async def test_a_text_that_repeats_itself_arrives_whole(model: OpenModel) -> None:
+    async with model_server(Reply("same " * 300, pieces=300)) as server:
+        reply = await model.generate(ask(provider(server, "openai"), model="gpt-5"), Listener())
+
+    assert reply.text == "same " * 300
+
+
+@every_provider
+async def test_a_tool_turn_goes_back_to_the_provider(model: OpenModel, name: ProviderName) -> None:
+    conversation = [
+        INSTRUCTION,
+        says("add"),
+        calls("c1"),
+        returns("c1", "3"),
+        answers("3"),
+        says("and?"),
+    ]
+    async with model_server(Reply("4")) as server:
+        await model.generate(
+            ask(provider(server, name), model=MODELS[name], messages=conversation), None
+        )
+
+    turns = server.requests[0].messages
+    assert [turn.role for turn in turns] == ["user", "assistant", "tool", "assistant", "user"]
+    assert [(made.name, made.arguments) for made in turns[1].tool_calls] == [("add", {"a": 1})]
+    assert turns[2].text == "3"
+
+
+async def test_what_anthropic_is_sent(model: OpenModel) -> None:
+    thinking = ThinkingPart(thinking="one and two", signature="seal")
+    conversation = [INSTRUCTION, says("add"), calls("c1", thinking), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(
+                provider(server, "anthropic"),
+                model="claude-sonnet-4-5",
+                messages=conversation,
+                budget="low",
+            ),
+            None,
+        )
+
+    mark = {"cache_control": {"type": "ephemeral"}}
+    [request] = server.requests
+    assert request.body == {
+        "model": "claude-sonnet-4-5",
+        "max_tokens": 64_000,
+        "thinking": {"type": "enabled", "budget_tokens": 2048},
+        "system": [
+            {"type": "text", "text": "You add.", **mark},
+            {"type": "text", "text": "It is noon."},
+        ],
+        "tools": [
+            {
+                "name": "add",
+                "type": "custom",
+                "description": "Adds",
+                "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+            }
+        ],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "add", **mark}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "one and two", "signature": "seal"},
+                    {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "3", **mark}],
+            },
+        ],
+    }
+    assert request.headers["x-api-key"] == "invented-a"
+    assert request.path == "/v1/messages"
+
+
+async def test_a_history_without_thinking_is_continued_without(model: OpenModel) -> None:
+    conversation = [INSTRUCTION, says("add"), calls("c1"), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(
+                provider(server, "anthropic"),
+                model="claude-sonnet-4-5",
+                messages=conversation,
+                budget="low",
+            ),
+            None,
+        )
+
+    assert "thinking" not in server.requests[0].body
+
+
+async def test_what_openai_is_sent(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        await model.generate(ask(provider(server, "openai"), model="gpt-5", budget="medium"), None)
+
+    [request] = server.requests
+    body = request.body
+    assert body["reasoning_effort"] == "medium"
+    assert body["messages"] == [
+        {"role": "system", "content": "You add.\n\nIt is noon."},
+        {"role": "user", "content": "add 1 and 2"},
+    ]
+    assert request.headers["authorization"] == "Bearer invented-o"
+    assert request.path == "/v1/chat/completions"
+
+
+async def test_a_model_that_litellm_does_not_know_keeps_its_tools(model: OpenModel) -> None:
+    async with model_server(call("add", a=1)) as server:
+        reply = await model.generate(
+            ask(provider(server, "openai"), model="our-own-model", budget="low"), None
+        )
+
+    assert server.requests[0].tool_names == ("add",)
+    assert [item.tool_name for item in reply.tool_calls] == ["add"]
+
+
+async def test_ollama_is_asked_to_think_and_needs_no_key(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        await model.generate(ask(provider(server, "ollama"), model="llama3", budget="low"), None)
+
+    [request] = server.requests
+    assert request.body["think"] is True
+    assert "authorization" not in request.headers
+
+
+@every_provider
+async def test_the_users_headers_are_sent(model: OpenModel, name: ProviderName) -> None:
+    async with model_server(Reply("3")) as server:
+        at = provider_at(name, provider(server, name).setting.base_url or "", {"x-team": "blue"})
+        await model.generate(ask(at, model=MODELS[name]), None)
+
+    assert server.requests[0].headers["x-team"] == "blue"
+
+
+async def test_organization_and_project_are_sent(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        setting = {
+            "baseUrl": f"{server.base_url}/v1",
+            "organization": "our-org",
+            "project": "our-project",
+        }
+        at = Provider.model_validate({"providerName": "openai", "setting": setting})
+        await model.generate(ask(at, model="gpt-5"), None)
+
+    headers = server.requests[0].headers
+    assert (headers["openai-organization"], headers["openai-project"]) == ("our-org", "our-project")
+
+
+@streamed_or_not
+async def test_a_tool_is_called_by_its_own_name_where_the_provider_knows_another(
+    model: OpenModel, is_stream: bool
+) -> None:
+    tool = ToolDefinition("files", "files.read/all", "Reads", {"type": "object", "properties": {}})
+    async with model_server(lambda request: call(request.tool_names[0])) as server:
+        reply = await model.generate(
+            ask(provider(server, "openai"), model="gpt-5", tools=(tool, ADD)),
+            listener(is_stream=is_stream),
+        )
+
+    assert [item.tool_name for item in reply.tool_calls] == ["files.read/all"]
+    assert server.requests[0].tool_names[0] != "files.read/all"
+
+
+@streamed_or_not
+async def test_a_model_that_must_be_asked_in_another_format_is(
+    model: OpenModel, is_stream: bool
+) -> None:
+    async with model_server(call("add", a=1)) as server:
+        reply: Generation = await model.generate(
+            ask(provider(server, "openai"), model="gpt-5.4", budget="low"),
+            listener(is_stream=is_stream),
+        )
+
+    assert server.requests[0].dialect == "openai_responses"
+    assert [(item.tool_name, item.args) for item in reply.tool_calls] == [("add", {"a": 1})]
+
+
+async def test_equal_requests_are_equal_bytes(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        for _ in range(2):
+            await model.generate(
+                ask(provider(server, "anthropic"), model="claude-sonnet-4-5"), None
+            )
+
+    first, second = server.requests
+    assert first.raw == second.raw
+    assert json.loads(first.raw) == first.body
+
+
+async def test_a_missing_key_is_a_matter_of_configuration() -> None:
+    model = open_model(definitions=Definitions(), environment={})
+    at = Provider(provider_name="anthropic")
+
+    with pytest.raises(ConfigError, match="ANTHROPIC_API_KEY is not set"):
+        await model.generate(ask(at, model="claude-sonnet-4-5"), None)
+
+
+async def test_a_closed_model_can_be_used_again(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        request = ask(provider(server, "openai"), model="gpt-5")
+        await model.generate(request, None)
+        await model.aclose()
+        reply = await model.generate(request, None)
+
+    assert reply.text == "3"
+    assert isinstance(model, LiteLlmModel)

@@ -1,0 +1,118 @@
+"""How providers are reached."""
+
+from typing import Any
+
+import pytest
+
+from perstack.definition.model import Provider
+from perstack.errors import ConfigError
+from perstack.llm.providers import connect, host_of
+from perstack.llm.reasoning import reasoning_options
+
+KEYS = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
+
+
+def provider(name: str, **setting: Any) -> Provider:
+    return Provider.model_validate({"providerName": name, "setting": setting})
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "url", "key"),
+    [
+        ("anthropic", "anthropic/m", "https://api.anthropic.com", "invented-a"),
+        ("openai", "openai/m", "https://api.openai.com/v1", "invented-o"),
+        ("ollama", "ollama_chat/m", "http://localhost:11434", None),
+    ],
+)
+def test_a_provider_has_its_address_and_its_key(
+    name: str, model: str, url: str, key: str | None
+) -> None:
+    connection = connect(provider(name), "m", KEYS)
+
+    assert (connection.model, connection.base_url, connection.api_key) == (model, url, key)
+
+
+def test_the_environment_replaces_the_address_and_the_file_replaces_both() -> None:
+    environment = {**KEYS, "OPENAI_BASE_URL": "https://env.example/v1"}
+
+    by_environment = connect(provider("openai"), "m", environment)
+    by_file = connect(provider("openai", baseUrl="https://file.example/v1"), "m", environment)
+
+    assert by_environment.base_url == "https://env.example/v1"
+    assert by_file.base_url == "https://file.example/v1"
+
+
+@pytest.mark.parametrize("url", ["https://a.example", "https://a.example/v1", "https://a.example/"])
+def test_an_anthropic_address_may_end_with_its_version(url: str) -> None:
+    assert connect(provider("anthropic", baseUrl=url), "m", KEYS).base_url == "https://a.example"
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("anthropic", "ANTHROPIC_API_KEY"), ("openai", "OPENAI_API_KEY")]
+)
+def test_a_missing_key_is_named_with_the_place_to_put_it(name: str, variable: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{variable} is not set\. .*\.env"):
+        connect(provider(name), "m", {variable: ""})
+
+
+def test_a_provider_that_cannot_be_reached_yet_says_which_can() -> None:
+    with pytest.raises(
+        ConfigError, match="'google' is not supported yet.*anthropic, ollama, openai"
+    ):
+        connect(provider("google"), "m", {})
+
+
+def test_organization_and_project_become_headers_beside_the_users_own() -> None:
+    environment = {**KEYS, "OPENAI_ORGANIZATION": "env-org", "OPENAI_PROJECT": "env-project"}
+    setting = provider("openai", organization="org", headers={"x-team": "blue"})
+
+    assert connect(setting, "m", environment).headers == {
+        "OpenAI-Organization": "org",
+        "OpenAI-Project": "env-project",
+        "x-team": "blue",
+    }
+
+
+def test_a_connection_does_not_show_its_key() -> None:
+    assert "invented" not in repr(connect(provider("openai"), "m", KEYS))
+
+
+def test_a_host_is_told_without_credentials() -> None:
+    assert host_of("https://user:password@a.example/v1") == "a.example:443"
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens"),
+    [("minimal", 1024), ("low", 2048), ("medium", 5000), ("high", 10_000), (3000, 3000), (5, 1024)],
+)
+def test_anthropic_thinks_by_tokens(budget: Any, tokens: int) -> None:
+    assert reasoning_options(budget, "anthropic", "claude-sonnet-4-5") == {
+        "thinking": {"type": "enabled", "budget_tokens": tokens}
+    }
+
+
+def test_anthropics_thinking_leaves_room_for_an_answer() -> None:
+    options = reasoning_options(100_000, "anthropic", "claude-3-5-haiku-latest")
+
+    assert options["thinking"]["budget_tokens"] == 8192 - 1024
+
+
+@pytest.mark.parametrize(
+    ("budget", "effort"),
+    [
+        ("minimal", "low"),
+        ("low", "low"),
+        ("medium", "medium"),
+        ("high", "high"),
+        (2048, "low"),
+        (5000, "medium"),
+        (5001, "high"),
+    ],
+)
+def test_openai_thinks_by_effort(budget: Any, effort: str) -> None:
+    assert reasoning_options(budget, "openai", "gpt-5") == {"reasoning_effort": effort}
+
+
+@pytest.mark.parametrize("budget", ["none", 0])
+def test_no_budget_is_no_option(budget: Any) -> None:
+    assert reasoning_options(budget, "anthropic", "m") == {}

@@ -1,0 +1,97 @@
+"""Which model generates for an expert."""
+
+from typing import Any
+
+import pytest
+
+from perstack.definition.model import Definitions, Expert
+from perstack.errors import ConfigError
+from perstack.llm.router import open_model
+from perstack.runtime.ports import ModelChoice
+
+
+def choose(toml: dict[str, Any], *, tier: str | None = None, **overrides: Any) -> ModelChoice:
+    expert = Expert.model_validate(
+        {"key": "a", "instruction": "Go.", **({"defaultModelTier": tier} if tier else {})}
+    )
+    definitions = Definitions.model_validate(toml)
+    return open_model(definitions=definitions, environment={}, **overrides).choose(expert)
+
+
+def test_without_any_wish_the_providers_middle_model_generates() -> None:
+    choice = choose({})
+
+    assert (choice.provider.provider_name, choice.model) == ("anthropic", "claude-sonnet-4-5")
+    assert (choice.reasoning_budget, choice.timeout_seconds) == ("low", 300.0)
+
+
+def test_the_files_model_beats_the_middle_tier() -> None:
+    assert choose({"model": "claude-opus-4-1"}).model == "claude-opus-4-1"
+
+
+def test_the_experts_tier_beats_the_files_model() -> None:
+    assert choose({"model": "claude-opus-4-1"}, tier="low").model == "claude-haiku-4-5"
+
+
+def test_the_callers_model_beats_every_tier() -> None:
+    assert choose({"model": "claude-opus-4-1"}, tier="low", model="mine").model == "mine"
+
+
+@pytest.mark.parametrize(
+    ("tier", "model"), [("middle", "deepseek-chat"), ("high", "deepseek-reasoner")]
+)
+def test_a_tier_that_a_provider_lacks_is_its_nearest(tier: str, model: str) -> None:
+    assert choose({"provider": {"providerName": "deepseek"}}, tier=tier).model == model
+
+
+def test_a_provider_without_tiers_uses_the_files_model() -> None:
+    toml = {"provider": {"providerName": "ollama"}, "model": "gemma3:4b"}
+
+    assert choose(toml, tier="high").model == "gemma3:4b"
+
+
+def test_no_model_at_all_is_an_error_that_says_what_to_write() -> None:
+    with pytest.raises(ConfigError, match="no model is set for expert 'a'.*Write `model"):
+        choose({"provider": {"providerName": "ollama"}})
+
+
+def test_another_provider_leaves_the_files_settings_and_model_behind() -> None:
+    toml = {
+        "model": "claude-opus-4-1",
+        "provider": {"providerName": "anthropic", "setting": {"baseUrl": "https://a.example"}},
+    }
+
+    choice = choose(toml, provider="openai")
+
+    assert choice.model == "gpt-5-mini"
+    assert choice.provider.setting.base_url is None
+
+
+def test_the_same_provider_keeps_the_files_settings() -> None:
+    setting = {"baseUrl": "https://a.example"}
+    toml = {"provider": {"providerName": "anthropic", "setting": setting}}
+
+    choice = choose(toml, provider="anthropic", reasoning_budget=0, timeout_ms=1500)
+
+    assert choice.provider.setting.base_url == "https://a.example"
+    assert (choice.reasoning_budget, choice.timeout_seconds) == (0, 1.5)
+
+
+def test_an_unknown_provider_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="no provider 'openia'.*anthropic"):
+        choose({}, provider="openia")
+
+
+def test_ollama_thinks_only_when_it_is_asked_to() -> None:
+    toml: dict[str, Any] = {"provider": {"providerName": "ollama"}, "model": "gemma3:4b"}
+
+    assert choose(toml).reasoning_budget == "none"
+    assert choose({**toml, "reasoningBudget": "low"}).reasoning_budget == "low"
+
+
+def test_the_context_window_of_a_known_model_is_known() -> None:
+    model = open_model(definitions=Definitions(), environment={})
+    choice = choose({})
+
+    assert model.context_window(choice) == 200_000
+    assert model.context_window(choose({}, model="a-new-one")) is None
