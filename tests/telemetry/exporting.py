@@ -2,8 +2,8 @@
 
     python -m tests.telemetry.exporting REPORT TRANSPORT RUNS
 
-Each run has an engine's life of telemetry to itself. The report says which modules were loaded, when the end began, and what a
-host application saw of the spans, if `HOSTED` is set.
+Each run has an engine's life of telemetry to itself. The report says which modules were loaded,
+when the end began, and what a host application saw of the spans, if `HOSTED` is set.
 """
 
 import json

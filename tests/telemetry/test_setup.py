@@ -78,7 +78,7 @@ def hanging_port() -> Generator[int]:
 def test_telemetry_that_is_off_loads_no_sdk_and_says_nothing(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    outcome = export(tmp_path, **environment)
+    outcome = export(tmp_path, transport="stdio", runs=1, **environment)
 
     assert (outcome.stdout, outcome.stderr) == ("", "")
     assert [name for name in outcome.modules if name.startswith(SDK)] == []
@@ -115,6 +115,8 @@ def test_the_console_exporter_writes_to_stderr(tmp_path: Path) -> None:
 
     assert outcome.stdout == ""
     assert '"name": "invoke_agent planner0"' in outcome.stderr
+    assert '"service.name": "perstack"' in outcome.stderr
+    assert '"perstack.transport": "stdio"' in outcome.stderr
     assert "canary" not in outcome.stderr
 
 
@@ -149,20 +151,33 @@ async def received(
     """The spans that a real receiver gets from a process that plays `runs` runs."""
     settings = OtelTapHttpProtobufReceiverSettings(http_port=port)
     spans: list[Span] = []
-    async with OtelTapHttpProtobufReceiver(settings) as receiver:
-        stream = receiver.stream_traces()
-        outcome = await anyio.to_thread.run_sync(
-            lambda: export(
-                folder,
-                runs=runs,
-                OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
-                **environment,
+    outcomes: list[Outcome] = []
+
+    async def collect(receiver: OtelTapHttpProtobufReceiver) -> None:
+        async for span in receiver.stream_traces():
+            spans.append(span)
+            if len(spans) == SPANS_OF_A_RUN * runs:
+                return
+
+    endpoint = f"http://127.0.0.1:{port}"
+    with anyio.fail_after(20):
+        async with (
+            OtelTapHttpProtobufReceiver(settings) as receiver,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(collect, receiver)
+            outcomes.append(
+                await anyio.to_thread.run_sync(
+                    lambda: export(
+                        folder,
+                        transport="stdio",
+                        runs=runs,
+                        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+                        **environment,
+                    )
+                )
             )
-        )
-        with anyio.fail_after(10):
-            while len(spans) < SPANS_OF_A_RUN * runs:
-                spans.append(await anext(stream))
-    return spans, outcome
+    return spans, outcomes[0]
 
 
 async def test_a_real_receiver_gets_the_whole_tree(refused_port: int, tmp_path: Path) -> None:
