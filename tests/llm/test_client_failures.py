@@ -199,7 +199,7 @@ async def test_cancellation_closes_the_connection(
                 group.start_soon(model.generate, request_to(server, name), heard)
                 await server.wait_for_requests(1)
                 group.cancel_scope.cancel()
-            while server.left_early != [1]:  # noqa: ASYNC110 - the server tells it in no other way
+            while server.left_early != [1]:
                 await anyio.lowlevel.checkpoint()
 
 

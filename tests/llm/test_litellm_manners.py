@@ -17,7 +17,8 @@ from tests.model_server import HttpError, Malformed, Reply, call, model_server
 
 async def main():
     model = open_model(definitions=Definitions(), environment={"OPENAI_API_KEY": "invented-key"})
-    script = [Reply("3"), call("add"), HttpError(401, "no"), HttpError(500), Malformed(), Reply("4")]
+    faults = [HttpError(401, "no"), HttpError(500), Malformed()]
+    script = [Reply("3"), call("add"), *faults, Reply("4")]
     async with model_server(script) as server:
         at = provider_at("openai", server.base_url + "/v1")
         for heard in (None, Listener(), None, Listener(), None, None):

@@ -57,7 +57,7 @@ def test_a_missing_key_is_named_with_the_place_to_put_it(name: str, variable: st
 
 def test_a_provider_that_cannot_be_reached_yet_says_which_can() -> None:
     with pytest.raises(
-        ConfigError, match="'google' is not supported yet.*anthropic, ollama, openai"
+        ConfigError, match=r"'google' is not supported yet.*anthropic, ollama, openai"
     ):
         connect(provider("google"), "m", {})
 

@@ -51,7 +51,7 @@ def test_a_provider_without_tiers_uses_the_files_model() -> None:
 
 
 def test_no_model_at_all_is_an_error_that_says_what_to_write() -> None:
-    with pytest.raises(ConfigError, match="no model is set for expert 'a'.*Write `model"):
+    with pytest.raises(ConfigError, match=r"no model is set for expert 'a'.*Write `model"):
         choose({"provider": {"providerName": "ollama"}})
 
 
@@ -78,7 +78,7 @@ def test_the_same_provider_keeps_the_files_settings() -> None:
 
 
 def test_an_unknown_provider_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no provider 'openia'.*anthropic"):
+    with pytest.raises(ConfigError, match=r"no provider 'openia'.*anthropic"):
         choose({}, provider="openia")
 
 

@@ -95,10 +95,9 @@ class LiteLlmModel:
     async def _load(self) -> "_Gateway":
         async with self._loading:
             if self._gateway is None:
-                open_gateway = await anyio.to_thread.run_sync(
-                    _import_litellm, abandon_on_cancel=True
+                self._gateway = await anyio.to_thread.run_sync(
+                    _open_gateway, self._environment.get(PROXY_VARIABLE), abandon_on_cancel=True
                 )
-                self._gateway = open_gateway(self._environment.get(PROXY_VARIABLE))
             return self._gateway
 
 
@@ -119,24 +118,18 @@ class _Gateway:
     is_internal_call: ContextVar[bool]
 
 
-def _import_litellm() -> Callable[[str | None], _Gateway]:
+def _open_gateway(proxy: str | None) -> _Gateway:
+    """Import litellm and make its client; takes seconds the first time."""
     for name, value in _PROCESS_SWITCHES.items():
         os.environ.setdefault(name, value)
     litellm: Any = importlib.import_module("litellm")
     context: Any = importlib.import_module("litellm._internal_context")
-    http: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
-    # Not at the top, because httpx is slow to import too.
-    importlib.import_module("perstack.llm.transport")
     _silence(litellm)
-
-    def open_gateway(proxy: str | None) -> _Gateway:
-        return _Gateway(
-            acompletion=litellm.acompletion,
-            client=_http_client(http, proxy),
-            is_internal_call=context.is_internal_call,
-        )
-
-    return open_gateway
+    return _Gateway(
+        acompletion=litellm.acompletion,
+        client=_http_client(proxy),
+        is_internal_call=context.is_internal_call,
+    )
 
 
 def _silence(litellm: Any) -> None:
@@ -153,14 +146,15 @@ def _silence(litellm: Any) -> None:
         logger.propagate = False
 
 
-def _http_client(http: Any, proxy: str | None) -> Any:
+def _http_client(proxy: str | None) -> Any:
     from perstack.llm.transport import ObservedTransport, proxied  # noqa: PLC0415 - imports httpx
 
-    inner = (
-        proxied(proxy)
-        if proxy
-        else http.AsyncHTTPHandler.create_async_transport(ssl_context=http.get_ssl_configuration())
-    )
+    http: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    if proxy:
+        inner = proxied(proxy)
+    else:
+        ssl_context = http.get_ssl_configuration()
+        inner = http.AsyncHTTPHandler.create_async_transport(ssl_context=ssl_context)
     return http.AsyncHTTPHandler(transport=ObservedTransport(inner))
 
 

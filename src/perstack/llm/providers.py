@@ -1,5 +1,6 @@
 """How each provider is reached: the route through litellm, the key, the address and the headers."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from perstack.errors import ConfigError
 
 OPENAI_ORGANIZATION_HEADER = "OpenAI-Organization"
 OPENAI_PROJECT_HEADER = "OpenAI-Project"
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +43,25 @@ ROUTES: dict[ProviderName, Route] = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Connection:
-    """What one call needs beside the conversation. Holds the key, so it has no `repr`."""
+    """What one call needs beside the conversation. Holds the key, so it has no `repr`.
+
+    Attributes:
+        model: litellm's name of the model, with the provider's prefix.
+        secrets: Values that no message may contain: every key that is known, because a provider
+            may echo what it was sent, and the headers that a user adds.
+    """
 
     provider: ProviderName
     model: str
     base_url: str
     api_key: str | None
     headers: dict[str, str]
+    secrets: tuple[str, ...]
 
     @property
     def host(self) -> str:
         """Host and port, for messages."""
         return host_of(self.base_url)
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Values that no message may contain: the key, and the headers that a user adds."""
-        return tuple(value for value in (self.api_key, *self.headers.values()) if value)
 
 
 def host_of(url: str) -> str:
@@ -80,13 +84,15 @@ def connect(provider: Provider, model: str, environment: Mapping[str, str]) -> C
             f"provider {name!r} is not supported yet.",
             hint=f"Supported are {', '.join(sorted([*ROUTES, 'scripted']))}.",
         )
+    headers = _headers(provider, environment)
     given = provider.setting.base_url or environment.get(route.base_url_variable)
     return Connection(
         provider=name,
         model=f"{route.prefix}/{model}",
         base_url=(given or route.default_base_url).rstrip("/").removesuffix(route.appended),
         api_key=_key(route, environment),
-        headers=_headers(provider, environment),
+        headers=headers,
+        secrets=(*_known_secrets(environment), *headers.values()),
     )
 
 
@@ -100,6 +106,10 @@ def _key(route: Route, environment: Mapping[str, str]) -> str | None:
             hint="Put it into .env beside perstack.toml or into the environment.",
         )
     return key
+
+
+def _known_secrets(environment: Mapping[str, str]) -> list[str]:
+    return [value for name, value in environment.items() if _SECRET_NAME.search(name) and value]
 
 
 def _headers(provider: Provider, environment: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ gets its reply n + 1. So a run that is resumed in another process goes on where 
 `docs/scripted.md` describes the fields.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any, cast
@@ -41,6 +42,7 @@ from perstack.runtime.ports import Deltas, Generation, GenerationRequest, ModelC
 
 PROVIDER = "scripted"
 MODEL = "scripted"
+_PLACEHOLDER = re.compile(r"\{\{(?:query|lastToolResult)\}\}")
 _PIECE_CHARACTERS = 12
 _CHARACTERS_PER_TOKEN = 4
 _CONTEXT_WINDOW = 200_000
@@ -166,9 +168,8 @@ def _last_tool_result(messages: Sequence[Message]) -> str:
 def _filled(value: Any, values: dict[str, str]) -> Any:
     """The value with its placeholders replaced, however deep they are."""
     if isinstance(value, str):
-        for placeholder, text in values.items():
-            value = value.replace(placeholder, text)
-        return value
+        # In one pass, so that a placeholder inside a tool's result stays what it is.
+        return _PLACEHOLDER.sub(lambda found: values[found.group()], value)
     if isinstance(value, dict):
         table = cast("dict[str, Any]", value)
         return {key: _filled(item, values) for key, item in table.items()}

@@ -1,0 +1,230 @@
+"""What models are sent, as it arrives at a server that speaks the providers' formats."""
+
+import json
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from perstack.core.messages import ThinkingPart
+from perstack.definition.model import Definitions, Provider, ProviderName
+from perstack.llm.router import OpenModel, open_model
+from perstack.runtime.ports import Generation
+from tests.llm.conversation import (
+    INSTRUCTION,
+    Listener,
+    answers,
+    ask,
+    calls,
+    provider_at,
+    returns,
+    says,
+)
+from tests.model_server import ModelServer, Reply, call, model_server
+
+pytestmark = pytest.mark.anyio
+
+ENVIRONMENT = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
+MODELS: dict[ProviderName, str] = {
+    "anthropic": "claude-sonnet-4-5",
+    "openai": "gpt-5",
+    "ollama": "llama3",
+}
+every_provider = pytest.mark.parametrize("name", list(MODELS))
+streamed_or_not = pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+
+
+@pytest.fixture
+async def model() -> AsyncGenerator[OpenModel]:
+    opened = open_model(definitions=Definitions(), environment=ENVIRONMENT)
+    yield opened
+    await opened.aclose()
+
+
+def provider(server: ModelServer, name: ProviderName) -> Provider:
+    return provider_at(name, server.base_url + ("/v1" if name == "openai" else ""))
+
+
+def listener(*, is_stream: bool) -> Listener | None:
+    return Listener() if is_stream else None
+
+
+@every_provider
+async def test_a_tool_turn_goes_back_to_the_provider(model: OpenModel, name: ProviderName) -> None:
+    conversation = [
+        INSTRUCTION,
+        says("add"),
+        calls("c1"),
+        returns("c1", "3"),
+        answers("3"),
+        says("and?"),
+    ]
+    async with model_server(Reply("4")) as server:
+        await model.generate(
+            ask(provider(server, name), model=MODELS[name], messages=conversation), None
+        )
+
+    turns = server.requests[0].messages
+    assert [turn.role for turn in turns] == ["user", "assistant", "tool", "assistant", "user"]
+    assert [(made.name, made.arguments) for made in turns[1].tool_calls] == [("add", {"a": 1})]
+    assert turns[2].text == "3"
+
+
+async def test_what_anthropic_is_sent(model: OpenModel) -> None:
+    thinking = ThinkingPart(thinking="one and two", signature="seal")
+    conversation = [INSTRUCTION, says("add"), calls("c1", thinking), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(
+                provider(server, "anthropic"),
+                model="claude-sonnet-4-5",
+                messages=conversation,
+                budget="low",
+            ),
+            None,
+        )
+
+    mark = {"cache_control": {"type": "ephemeral"}}
+    [request] = server.requests
+    assert request.body == {
+        "model": "claude-sonnet-4-5",
+        "max_tokens": 64_000,
+        "thinking": {"type": "enabled", "budget_tokens": 2048},
+        "system": [
+            {"type": "text", "text": "You add.", **mark},
+            {"type": "text", "text": "It is noon."},
+        ],
+        "tools": [
+            {
+                "name": "add",
+                "type": "custom",
+                "description": "Adds",
+                "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+            }
+        ],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "add", **mark}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "one and two", "signature": "seal"},
+                    {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "3", **mark}],
+            },
+        ],
+    }
+    assert request.headers["x-api-key"] == "invented-a"
+    assert request.path == "/v1/messages"
+
+
+async def test_a_history_without_thinking_is_continued_without(model: OpenModel) -> None:
+    conversation = [INSTRUCTION, says("add"), calls("c1"), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(
+                provider(server, "anthropic"),
+                model="claude-sonnet-4-5",
+                messages=conversation,
+                budget="low",
+            ),
+            None,
+        )
+
+    assert "thinking" not in server.requests[0].body
+
+
+async def test_what_openai_is_sent(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        await model.generate(ask(provider(server, "openai"), model="gpt-5", budget="medium"), None)
+
+    [request] = server.requests
+    body = request.body
+    assert body["reasoning_effort"] == "medium"
+    assert body["messages"] == [
+        {"role": "system", "content": "You add.\n\nIt is noon."},
+        {"role": "user", "content": "add 1 and 2"},
+    ]
+    assert request.headers["authorization"] == "Bearer invented-o"
+    assert request.path == "/v1/chat/completions"
+
+
+async def test_a_model_that_litellm_does_not_know_keeps_its_tools(model: OpenModel) -> None:
+    async with model_server(call("add", a=1)) as server:
+        reply = await model.generate(
+            ask(provider(server, "openai"), model="our-own-model", budget="low"), None
+        )
+
+    assert server.requests[0].tool_names == ("add",)
+    assert [item.tool_name for item in reply.tool_calls] == ["add"]
+
+
+async def test_ollama_is_asked_to_think_and_needs_no_key(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        await model.generate(ask(provider(server, "ollama"), model="llama3", budget="low"), None)
+
+    [request] = server.requests
+    assert request.body["think"] is True
+    assert "authorization" not in request.headers
+
+
+@every_provider
+async def test_the_users_headers_are_sent(model: OpenModel, name: ProviderName) -> None:
+    async with model_server(Reply("3")) as server:
+        at = provider_at(name, provider(server, name).setting.base_url or "", {"x-team": "blue"})
+        await model.generate(ask(at, model=MODELS[name]), None)
+
+    assert server.requests[0].headers["x-team"] == "blue"
+
+
+async def test_organization_and_project_are_sent(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        setting = {
+            "baseUrl": f"{server.base_url}/v1",
+            "organization": "our-org",
+            "project": "our-project",
+        }
+        at = Provider.model_validate({"providerName": "openai", "setting": setting})
+        await model.generate(ask(at, model="gpt-5"), None)
+
+    headers = server.requests[0].headers
+    assert (headers["openai-organization"], headers["openai-project"]) == ("our-org", "our-project")
+
+
+@streamed_or_not
+async def test_a_model_that_must_be_asked_in_another_format_is(
+    model: OpenModel, is_stream: bool
+) -> None:
+    async with model_server(call("add", a=1)) as server:
+        reply: Generation = await model.generate(
+            ask(provider(server, "openai"), model="gpt-5.4", budget="low"),
+            listener(is_stream=is_stream),
+        )
+
+    assert server.requests[0].dialect == "openai_responses"
+    assert [(item.tool_name, item.args) for item in reply.tool_calls] == [("add", {"a": 1})]
+
+
+async def test_equal_requests_are_equal_bytes(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        for _ in range(2):
+            await model.generate(
+                ask(provider(server, "anthropic"), model="claude-sonnet-4-5"), None
+            )
+
+    first, second = server.requests
+    assert first.raw == second.raw
+    assert json.loads(first.raw) == first.body
+
+
+async def test_calls_go_through_the_proxy_that_the_environment_names() -> None:
+    async with model_server(Reply("3")) as server:
+        environment = {**ENVIRONMENT, "PERSTACK_PROXY_URL": server.base_url}
+        model = open_model(definitions=Definitions(), environment=environment)
+        at = provider_at("openai", "http://127.0.0.1:9/v1")
+        await model.generate(ask(at, model="gpt-5"), None)
+        await model.aclose()
+
+    assert server.requests[0].path == "http://127.0.0.1:9/v1/chat/completions"
