@@ -63,10 +63,8 @@ async def run_exec(surroundings: Surroundings, raw: Mapping[str, Any]) -> Answer
             completion = await run_command(command, surroundings.group_guard)
         except OSError as error:
             raise _not_started(error, args, command.folder) from None
-    facts = _judge(args, completion)
-    if refused:
-        facts["note"] = f"Not set, because these are protected: {', '.join(refused)}."
-    return facts
+    note = {"note": f"Not set, because these are protected: {', '.join(refused)}."}
+    return _judge(args, completion, note if refused else {})
 
 
 def _path_of(workspace: Workspace, folder: Entry) -> str:
@@ -90,12 +88,11 @@ def _not_started(error: OSError, args: Exec, folder: str) -> ToolFailure:
     return failure_of(error, "Command", args.command)
 
 
-def _judge(args: Exec, completion: Completion) -> Facts:
+def _judge(args: Exec, completion: Completion, note: Facts) -> Facts:
     stdout, stderr = completion.stdout.text, completion.stderr.text
     # What a failing command wrote is told in any case: it is what the model needs next.
-    written = {
-        name: text for name, text in (("stdout", stdout), ("stderr", stderr)) if text.strip()
-    }
+    streams = {"stdout": stdout, "stderr": stderr}
+    written = {name: text for name, text in streams.items() if text.strip()} | note
     if completion.ending == "timedOut":
         message = f"Command timed out after {args.timeout}ms."
         raise ToolFailure("CommandTimedOut", message, written)
@@ -109,7 +106,7 @@ def _judge(args: Exec, completion: Completion) -> Facts:
         message = f"Command {_how_it_failed(completion.exit_code)}."
         raise ToolFailure("CommandFailed", message, {"exitCode": completion.exit_code, **written})
     output = (stdout if args.stdout else "") + (stderr if args.stderr else "")
-    return {"output": output or NO_OUTPUT}
+    return {"output": output or NO_OUTPUT, **note}
 
 
 def _how_it_failed(exit_code: int) -> str:

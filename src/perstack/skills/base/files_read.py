@@ -62,16 +62,19 @@ def read_text_file(workspace: Workspace, args: ReadTextFile) -> Facts:
         "to": end,
         "totalLines": len(lines),
     }
-    if end < stop:
-        facts["note"] = (
-            f"Only lines {start} to {end} (exclusive) fit in one answer; "
-            f"call readTextFile again with from={end} for what follows."
-        )
-    elif len(content) < sum(map(len, lines[start:end])):
-        facts["note"] = (
+    notes: list[str] = []
+    if len(content) < sum(map(len, lines[start:end])):
+        notes.append(
             f"Line {start} is {len(lines[start])} characters long and only its beginning is shown; "
             "use exec (for example with cut) for the rest."
         )
+    if end < stop:
+        notes.append(
+            f"Only lines {start} to {end} (exclusive) fit in one answer; "
+            f"call readTextFile again with from={end} for what follows."
+        )
+    if notes:
+        facts["note"] = " ".join(notes)
     return facts
 
 

@@ -9,7 +9,7 @@ from perstack.definition.record import Record
 from perstack.skills.base.failure import ToolFailure, in_words
 from perstack.skills.base.files_read import read_text
 from perstack.skills.base.replace import replace_file
-from perstack.skills.base.tool import Facts, PathText, changing, define, path_property
+from perstack.skills.base.tool import Facts, FileText, PathText, changing, define, path_property
 from perstack.skills.workspace import Workspace
 
 
@@ -17,15 +17,15 @@ class TextForFile(Record):
     """Arguments of `writeTextFile` and `appendTextFile`."""
 
     path: PathText
-    text: str
+    text: FileText
 
 
 class EditTextFile(Record):
     """Arguments of `editTextFile`."""
 
     path: PathText
-    old_text: str = Field(min_length=1)
-    new_text: str
+    old_text: FileText = Field(min_length=1)
+    new_text: FileText
 
 
 def write_text_file(workspace: Workspace, args: TextForFile) -> Facts:

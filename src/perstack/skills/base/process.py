@@ -23,6 +23,10 @@ READ_BYTES = 64 * 1024
 END_GRACE_SECONDS = 2.0
 """Between the request to stop and the kill."""
 
+ORPHAN_GRACE_SECONDS = 0.5
+"""For the rest of the group once the command itself has stopped; short, because dead ones that the
+system has not collected yet cannot be told from living ones."""
+
 PIPE_GRACE_SECONDS = 0.5
 """For what is left in the pipes when everything that we know of has ended."""
 
@@ -137,7 +141,8 @@ async def _end(process: Process) -> None:
     if _signal_group(process.pid, signal.SIGTERM):
         with anyio.move_on_after(END_GRACE_SECONDS):
             await process.wait()
-            await _group_gone(process.pid)
+            with anyio.move_on_after(ORPHAN_GRACE_SECONDS):
+                await _group_gone(process.pid)
         _signal_group(process.pid, signal.SIGKILL)
     # A process that even SIGKILL does not end sits in the kernel; it must not take the job along.
     with anyio.move_on_after(END_GRACE_SECONDS):

@@ -124,13 +124,24 @@ def as_text(facts: Facts) -> TextPart:
     return TextPart(text=text.encode("utf-8", "replace").decode("utf-8"))
 
 
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain half of a surrogate pair") from None
+    return text
+
+
 def _without_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain the NUL character")
     return text
 
 
-SystemText = Annotated[str, AfterValidator(_without_nul)]
+FileText = Annotated[str, AfterValidator(_unicode)]
+"""A text that can be written to a file."""
+
+SystemText = Annotated[FileText, AfterValidator(_without_nul)]
 """A text that is handed to the operating system, which cannot take a NUL in it."""
 
 PathText = Annotated[SystemText, StringConstraints(min_length=1)]
