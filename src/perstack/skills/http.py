@@ -1,0 +1,199 @@
+"""A server over HTTP: Streamable HTTP, or the older SSE transport, at allowed addresses only."""
+
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+from perstack.definition.model import McpSseSkill
+from perstack.errors import SkillError
+from perstack.skills.address import address_rules
+from perstack.skills.launch import required_values
+from perstack.skills.redact import Redactor
+from perstack.skills.wire import Era, Watcher
+
+VARIABLE = re.compile(r"\$\{([^}]*)\}")
+# Statuses by which a server of the older transport refuses the first message of the newer one.
+OLDER_SERVER = frozenset({400, 404, 405})
+# No read limit: how long a call may take is decided by the caller of the tool.
+TIMEOUT = httpx2.Timeout(30.0, read=None)
+
+
+class Endpoint:
+    """Where a remote skill is and what is sent along; knows how the last request was answered.
+
+    Args:
+        name: Name of the skill.
+        skill: Its definition.
+        environment: Where `${NAME}` in a header is looked up, for the names in `requiredEnv`.
+
+    Raises:
+        SkillError: A required variable is not set, or a header names one that is not required.
+    """
+
+    def __init__(self, name: str, skill: McpSseSkill, environment: Mapping[str, str]) -> None:
+        values = required_values(name, skill.required_env, environment)
+        self.url = skill.endpoint
+        self.rules = address_rules(name, skill)
+        self.redactor = Redactor(values)
+        self.refusal: int | None = None
+        self.fault: str | None = None
+        self._headers = {
+            header: _fill(name, header, text, values) for header, text in skill.headers.items()
+        }
+
+    def client(self, headers: Mapping[str, str] | None = None) -> httpx2.AsyncClient:
+        """A client that reaches allowed addresses only and follows no redirect by itself."""
+        return httpx2.AsyncClient(
+            headers={**(headers or {}), **self._headers},
+            timeout=TIMEOUT,
+            transport=GuardedTransport(self),
+            trust_env=False,
+        )
+
+    def failure_details(self) -> str:
+        """How the server refused, for an error message."""
+        if self.fault is not None:
+            return f"Endpoint: {self.url}: {self.redactor.diagnostics(self.fault)}."
+        if self.refusal is not None:
+            return f"Endpoint: {self.url}: it answered with HTTP status {self.refusal}."
+        return f"Endpoint: {self.url}."
+
+
+class GuardedTransport(httpx2.AsyncBaseTransport):
+    """Checks the address of each request, redirects included, and connects to exactly what was checked."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._inner = httpx2.AsyncHTTPTransport(trust_env=False)
+        self._checked: dict[str, str] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        origin = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        known = self._checked.get(origin)
+        candidates = (known,) if known is not None else await self._check(request)
+        for position, address in enumerate(candidates, start=1):
+            try:
+                response = await self._inner.handle_async_request(_to_address(request, address))
+            except httpx2.ConnectError as error:
+                self._checked.pop(origin, None)
+                self._endpoint.fault = str(error) or type(error).__name__
+                if position == len(candidates):
+                    raise
+            else:
+                self._checked[origin] = address
+                self._endpoint.fault = None
+                if response.status_code >= 300:  # noqa: PLR2004 -- from here on no HTTP status is a success
+                    self._endpoint.refusal = response.status_code
+                return response
+        raise httpx2.ConnectError("the name has no address", request=request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _check(self, request: httpx2.Request) -> tuple[str, ...]:
+        try:
+            return await self._endpoint.rules.resolve(str(request.url))
+        except SkillError as error:
+            self._endpoint.fault = error.message
+            raise httpx2.ConnectError(error.message, request=request) from error
+
+
+def _to_address(request: httpx2.Request, address: str) -> httpx2.Request:
+    """The same request, connected to a checked address; certificate and Host header stay those of the name."""
+    return httpx2.Request(
+        method=request.method,
+        url=request.url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": request.url.host},
+    )
+
+
+class StreamableHttpWire:
+    """One connection over Streamable HTTP."""
+
+    skill_type = "mcpSseSkill"
+    era: Era = "auto"
+    spawn_seconds = 0.0
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.redactor = endpoint.redactor
+
+    def fallback(self) -> "SseWire | None":
+        """The older transport, for a server that refused the first message as one of those does."""
+        return SseWire(self.endpoint) if self.endpoint.refusal in OLDER_SERVER else None
+
+    def failure_details(self) -> str:
+        return self.endpoint.failure_details()
+
+    @asynccontextmanager
+    async def transport(self, watcher: Watcher) -> AsyncGenerator[Any]:
+        """The streams; leaving ends the session.
+
+        Raises:
+            SkillError: The endpoint is not allowed.
+        """
+        await self.endpoint.rules.resolve(self.endpoint.url)
+        async with (
+            self.endpoint.client() as client,
+            streamable_http_client(self.endpoint.url, http_client=client) as streams,
+        ):
+            yield streams
+
+
+class SseWire:
+    """One connection over the older transport of HTTP and server-sent events."""
+
+    skill_type = "mcpSseSkill"
+    era: Era = "legacy"
+    spawn_seconds = 0.0
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.redactor = endpoint.redactor
+
+    def fallback(self) -> None:
+        """There is no older one."""
+        return
+
+    def failure_details(self) -> str:
+        return self.endpoint.failure_details()
+
+    @asynccontextmanager
+    async def transport(self, watcher: Watcher) -> AsyncGenerator[Any]:
+        """The streams; leaving ends the session.
+
+        Raises:
+            SkillError: The endpoint is not allowed.
+        """
+        await self.endpoint.rules.resolve(self.endpoint.url)
+
+        def client(
+            headers: dict[str, str] | None = None,
+            timeout: httpx2.Timeout | None = None,
+            auth: httpx2.Auth | None = None,
+        ) -> httpx2.AsyncClient:
+            return self.endpoint.client(headers)
+
+        async with sse_client(self.endpoint.url, httpx_client_factory=client) as streams:
+            yield streams
+
+
+def _fill(name: str, header: str, text: str, values: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        variable = match.group(1)
+        if variable not in values:
+            raise SkillError(
+                f"Skill {name!r}: header {header!r} uses ${{{variable}}}, which the skill does not require.",
+                skill=name,
+                hint=f"Add {variable!r} to its `requiredEnv`.",
+            )
+        return values[variable]
+
+    return VARIABLE.sub(value, text)

@@ -1,0 +1,68 @@
+"""An MCP server of the official SDK over HTTP, on a listening socket that it is given.
+
+Usage: web.py FD. Streamable HTTP is at /mcp, the older transport at /sse, /away redirects to another host.
+"""
+
+import json
+import sys
+
+import anyio
+import uvicorn
+from mcp.server.mcpserver import Context, MCPServer
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+server = MCPServer("web", version="4.5.6")
+cancelled: list[str] = []
+
+
+@server.tool()
+def echo(text: str) -> str:
+    """Says it again."""
+    return text
+
+
+@server.tool()
+def headers(ctx: Context) -> str:
+    """The headers of the request."""
+    return json.dumps(dict(ctx.headers or {}))
+
+
+@server.tool()
+def meta(ctx: Context) -> str:
+    """What came along with the request."""
+    return json.dumps(dict(ctx.request_context.meta or {}))
+
+
+@server.tool()
+async def wait() -> None:
+    """Never ends by itself."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        cancelled.append("wait")
+
+
+@server.tool()
+def cancellations() -> str:
+    """Which calls were cancelled."""
+    return json.dumps(cancelled)
+
+
+@server.custom_route("/away", methods=["GET", "POST"])
+async def away(request: Request) -> Response:
+    return RedirectResponse("http://198.51.100.7/mcp", status_code=307)
+
+
+@server.custom_route("/forbidden", methods=["GET", "POST"])
+async def forbidden(request: Request) -> Response:
+    return PlainTextResponse("no", status_code=403)
+
+
+def main() -> None:
+    app = server.streamable_http_app()
+    app.router.routes.extend(server.sse_app().routes)
+    uvicorn.run(app, fd=int(sys.argv[1]), log_level="critical", lifespan="on")
+
+
+main()

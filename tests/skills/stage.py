@@ -1,0 +1,112 @@
+"""What the tests of skills share: definitions of fixture servers, a listener that remembers, and signs of life."""
+
+import os
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from perstack.core.messages import ToolCall
+from perstack.definition.model import Definitions, Expert, McpStdioSkill, Skill
+from perstack.runtime.ports import Skills
+from perstack.skills.limits import Limits
+from perstack.skills.pool import open_skills
+
+SERVERS = Path(__file__).parent / "servers"
+PLAIN = SERVERS / "plain.py"
+Event = tuple[Any, ...]
+
+
+class Recorder:
+    """A listener that remembers what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    @contextmanager
+    def connecting(self, skill_name: str, skill_type: str) -> Generator[None]:
+        self.events.append(("connecting", skill_name, skill_type))
+        try:
+            yield
+        except BaseException as error:
+            self.events.append(("failed", skill_name, type(error).__name__))
+            raise
+
+    def starting(self, skill_name: str, command: str, args: Sequence[str]) -> None:
+        self.events.append(("starting", skill_name, command, tuple(args)))
+
+    def connected(
+        self, skill_name: str, server_info: dict[str, Any] | None, durations_ms: dict[str, float]
+    ) -> None:
+        self.events.append(("connected", skill_name, server_info, durations_ms))
+
+    def stderr(self, skill_name: str, line: str) -> None:
+        self.events.append(("stderr", skill_name, line))
+
+    def disconnected(self, skill_name: str) -> None:
+        self.events.append(("disconnected", skill_name))
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event[0] == kind]
+
+    def lines(self) -> str:
+        return "\n".join(str(event[2]) for event in self.of("stderr"))
+
+
+def plain(*options: str, **fields: Any) -> McpStdioSkill:
+    """A skill backed by the fixture server."""
+    # -S -E: the site-packages of a virtual environment double the time that Python takes to start.
+    args = ("-S", "-E", str(PLAIN), *options)
+    return McpStdioSkill(type="mcpStdioSkill", command=sys.executable, args=args, **fields)
+
+
+def expert(key: str = "tester", **skills: Skill) -> Expert:
+    """An expert with these skills; the base skill comes by itself."""
+    return Expert(key=key, instruction="Test.", skills=dict(skills))
+
+
+def call(tool_name: str, skill_name: str = "plain", **args: Any) -> ToolCall:
+    """A call of a skill's tool."""
+    return ToolCall(id="call1", skill_name=skill_name, tool_name=tool_name, args=args)
+
+
+def opened(
+    workspace: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    definitions: Definitions | None = None,
+    **limits: float,
+) -> AbstractAsyncContextManager[Skills]:
+    """The skills of a job; a server that does not end by itself gets less time than usual."""
+    return open_skills(
+        workspace=workspace,
+        environment=environment or {"PATH": os.environ["PATH"]},
+        definitions=definitions or Definitions(),
+        limits=Limits(**{"grace_seconds": 0.3, **limits}),
+    )
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
+
+
+async def until(is_true: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something that another process does."""
+    with anyio.fail_after(seconds):
+        while not is_true():
+            await anyio.sleep(0.005)  # noqa: ASYNC110 -- the other process knows no event of ours
+
+
+async def offspring(workspace: Path) -> int:
+    """The process that a server with option `offspring` started."""
+    note = workspace / "offspring.pid"
+    await until(lambda: note.exists() and note.stat().st_size > 0)
+    return int(note.read_text(encoding="ascii"))
