@@ -18,6 +18,7 @@ from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSett
 
 from perstack.telemetry.setup import configure
 from tests.telemetry.driver import Driver, a_checkpoint
+from tests.telemetry.grpc_collector import collecting_over_grpc
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +193,18 @@ async def test_a_real_receiver_gets_the_whole_tree(refused_port: int, tmp_path: 
     assert all(span.parent_span_id in known for span in spans if span is not root)
     assert {span.trace_id for span in spans} == {root.trace_id}
     assert b"canary" not in b"".join(span.SerializeToString() for span in spans)
+
+
+def test_a_receiver_of_grpc_gets_all_spans(refused_port: int, tmp_path: Path) -> None:
+    with collecting_over_grpc(refused_port) as spans:
+        outcome = export(
+            tmp_path,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{refused_port}",
+            OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        )
+
+    assert (outcome.stdout, outcome.stderr) == ("", "")
+    assert len(spans) == SPANS_OF_A_RUN
 
 
 async def test_content_on_the_wire_has_no_secrets(refused_port: int, tmp_path: Path) -> None:

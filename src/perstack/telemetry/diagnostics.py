@@ -48,9 +48,10 @@ class DiagnosticsHandler(logging.Handler):
 def take_over_logging(handler: DiagnosticsHandler, *, is_guest: bool) -> None:
     """Route the SDK's log through `handler`; as a guest only if the host has no logging itself."""
     logger = logging.getLogger("opentelemetry")
-    if is_guest and logger.hasHandlers():
-        return
     for former in [item for item in logger.handlers if isinstance(item, DiagnosticsHandler)]:
         logger.removeHandler(former)
+        logger.propagate = True
+    if is_guest and logger.hasHandlers():
+        return
     logger.addHandler(handler)
     logger.propagate = False
