@@ -228,3 +228,21 @@ async def test_calls_go_through_the_proxy_that_the_environment_names() -> None:
         await model.aclose()
 
     assert server.requests[0].path == "http://127.0.0.1:9/v1/chat/completions"
+
+
+async def test_a_key_in_the_process_goes_to_nobody(
+    model: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "somebody-elses")
+    async with model_server(Reply("3")) as server:
+        await model.generate(ask(provider(server, "ollama"), model="llama3"), None)
+
+    assert "authorization" not in server.requests[0].headers
+
+
+async def test_an_authorization_of_the_users_own_is_sent(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        at = provider_at("ollama", server.base_url, {"Authorization": "Bearer mine"})
+        await model.generate(ask(at, model="llama3"), None)
+
+    assert server.requests[0].headers["authorization"] == "Bearer mine"

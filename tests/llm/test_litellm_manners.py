@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 USE = """
+import os
 import sys
 import anyio
 from perstack.definition.model import Definitions
@@ -28,9 +29,15 @@ async def main():
                 pass
     await model.aclose()
 
+before = set(os.environ)
 assert "litellm" not in sys.modules
 anyio.run(main)
 assert "litellm" in sys.modules
+assert {name for name in os.environ if name not in before} <= {
+    "LITELLM_MODE",
+    "LITELLM_LOCAL_MODEL_COST_MAP",
+    "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER",
+}, set(os.environ) - before
 """
 
 IMPORT = """

@@ -36,6 +36,8 @@ from perstack.runtime.ports import Deltas, Generation, GenerationRequest, ModelC
 PROXY_VARIABLE = "PERSTACK_PROXY_URL"
 
 _PROCESS_SWITCHES = {
+    # Otherwise litellm copies the .env of a folder above its own into the process's environment.
+    "LITELLM_MODE": "PRODUCTION",
     # Otherwise importing litellm fetches its price list from the network.
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     # Otherwise the openai route walks the whole history through another SDK, at five times the
@@ -170,7 +172,8 @@ class _Call:
         self._connection = connection
         self._request = request
         self._names = original_names(request.tools)
-        self._exchange = Exchange()
+        # litellm would look for a key of its own in the process's environment.
+        self._exchange = Exchange(is_anonymous=connection.is_anonymous)
         self._current = current_exchange
 
     async def make(self, deltas: Deltas | None) -> Generation:

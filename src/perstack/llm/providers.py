@@ -59,6 +59,12 @@ class Connection:
     secrets: tuple[str, ...]
 
     @property
+    def is_anonymous(self) -> bool:
+        """Whether the request must carry no credential."""
+        names = {name.lower() for name in self.headers}
+        return self.api_key is None and "authorization" not in names
+
+    @property
     def host(self) -> str:
         """Host and port, for messages."""
         return host_of(self.base_url)

@@ -25,12 +25,14 @@ class Exchange:
     """What one call did on the wire.
 
     Attributes:
+        is_anonymous: Credentials are taken off the request.
         preparing: Shields the call until its request goes out, because litellm prepares it in a
             thread that cannot be interrupted and whose result must not be thrown away.
         network_error: Why there was no answer, or none to the end.
         is_lost: The connection had been made.
     """
 
+    is_anonymous: bool = False
     preparing: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
     network_error: str | None = None
     is_lost: bool = False
@@ -62,6 +64,8 @@ class ObservedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         exchange = current_exchange.get()
         exchange.preparing.shield = False
+        if exchange.is_anonymous:
+            request.headers.pop("authorization", None)
         try:
             response = await self._inner.handle_async_request(request)
         except httpx.TransportError as error:
