@@ -5,7 +5,16 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from perstack.core.messages import ThinkingPart
+from perstack.core.messages import (
+    FileInlinePart,
+    ImageInlinePart,
+    Message,
+    TextPart,
+    ThinkingPart,
+    ToolMessage,
+    ToolResultPart,
+    UserMessage,
+)
 from perstack.definition.model import Definitions, Provider, ProviderName
 from perstack.llm.router import OpenModel, open_model
 from perstack.runtime.ports import Generation
@@ -246,3 +255,57 @@ async def test_an_authorization_of_the_users_own_is_sent(model: OpenModel) -> No
         await model.generate(ask(at, model="llama3"), None)
 
     assert server.requests[0].headers["authorization"] == "Bearer mine"
+
+
+PICTURE = ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png")
+DOCUMENT = FileInlinePart(encoded_data="JVBERi0xLjQ=", mime_type="application/pdf")
+
+
+def with_media() -> list[Message]:
+    asked = UserMessage(contents=(TextPart(text="look"), PICTURE, DOCUMENT))
+    shown = ToolResultPart(
+        tool_call_id="c1", tool_name="add", contents=(TextPart(text="seen"), PICTURE, DOCUMENT)
+    )
+    return [INSTRUCTION, asked, calls("c1"), ToolMessage(contents=(shown,))]
+
+
+async def test_anthropic_gets_images_and_documents_also_inside_results(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(provider(server, "anthropic"), model="claude-sonnet-4-5", messages=with_media()),
+            None,
+        )
+
+    asked, _, result = server.requests[0].body["messages"]
+    assert [block["type"] for block in asked["content"]] == ["text", "image", "document"]
+    assert asked["content"][1]["source"] == {
+        "type": "base64",
+        "media_type": "image/png",
+        "data": "iVBORw0KGgo=",
+    }
+    [returned] = result["content"]
+    assert [block["type"] for block in returned["content"]] == ["text", "image", "document"]
+
+
+async def test_openai_gets_images_and_documents_of_a_result_after_it(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(provider(server, "openai"), model="gpt-5", messages=with_media()), None
+        )
+
+    _, asked, _, result, shown = server.requests[0].body["messages"]
+    kinds = ["text", "image_url", "file"]
+    assert [block["type"] for block in asked["content"]] == kinds
+    assert isinstance(result["content"], str)
+    assert [block["type"] for block in shown["content"]] == kinds
+
+
+async def test_ollama_gets_images_beside_the_text(model: OpenModel) -> None:
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(provider(server, "ollama"), model="llama3", messages=with_media()), None
+        )
+
+    asked = server.requests[0].body["messages"][1]
+    assert asked["images"] == ["iVBORw0KGgo="]
+    assert "a file of type application/pdf" in asked["content"]
