@@ -64,7 +64,7 @@ def decode(row: Row, fetch: Callable[[str], bytes]) -> RunEvent:
     """
     try:
         return _decode(row, fetch)
-    except ValueError as error:
+    except (AttributeError, TypeError, ValueError) as error:  # whatever the damage looks like
         raise StoreError(
             f"Event {row.run_id}-{row.sequence} of job {row.job_id} ({row.type}) cannot be read.",
             hint="The store is damaged, or a newer version of perstack wrote it.",
