@@ -1,4 +1,4 @@
-"""What the tests of skills share: definitions of fixture servers, a listener that remembers, and signs of life."""
+"""What the tests of skills share: fixture servers, a listener that remembers, signs of life."""
 
 import os
 import sys
@@ -63,9 +63,11 @@ def plain(*options: str, **fields: Any) -> McpStdioSkill:
     return McpStdioSkill(type="mcpStdioSkill", command=sys.executable, args=args, **fields)
 
 
-def expert(key: str = "tester", **skills: Skill) -> Expert:
+def expert(
+    key: str = "tester", *, skills: Mapping[str, Skill] | None = None, **named: Skill
+) -> Expert:
     """An expert with these skills; the base skill comes by itself."""
-    return Expert(key=key, instruction="Test.", skills=dict(skills))
+    return Expert(key=key, instruction="Test.", skills={**(skills or {}), **named})
 
 
 def call(tool_name: str, skill_name: str = "plain", **args: Any) -> ToolCall:
@@ -101,8 +103,8 @@ def is_alive(pid: int) -> bool:
 async def until(is_true: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for something that another process does."""
     with anyio.fail_after(seconds):
-        while not is_true():
-            await anyio.sleep(0.005)  # noqa: ASYNC110 -- the other process knows no event of ours
+        while not is_true():  # noqa: ASYNC110 -- the other process knows no event of ours
+            await anyio.sleep(0.005)
 
 
 async def offspring(workspace: Path) -> int:

@@ -31,13 +31,13 @@ PRIVATE = [
 
 
 def leads_to(*addresses: str) -> Lookup:
-    async def look_up(host: str, port: int) -> Sequence[str]:
+    async def look_up(_host: str, _port: int) -> Sequence[str]:
         return addresses
 
     return look_up
 
 
-async def unknown(host: str, port: int) -> Sequence[str]:
+async def unknown(host: str, _port: int) -> Sequence[str]:
     raise OSError(f"no {host}")
 
 
@@ -69,7 +69,7 @@ async def test_a_private_machine_is_reached_without_tls_if_that_is_allowed() -> 
 
 
 async def test_an_unknown_name_is_told() -> None:
-    with pytest.raises(SkillError, match="'absent.example' is unknown"):
+    with pytest.raises(SkillError, match=r"'absent\.example' is unknown"):
         await AddressRules("web", look_up=unknown).resolve("https://absent.example/mcp")
 
 

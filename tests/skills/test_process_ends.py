@@ -132,7 +132,7 @@ PROGRAM = """
 @pytest.mark.skipif(sys.platform != "linux", reason="the test looks processes up in /proc")
 async def test_nothing_is_left_when_perstack_is_killed(tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
-    program = subprocess.Popen(
+    program = subprocess.Popen(  # noqa: ASYNC220 -- it starts in the background
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": root},

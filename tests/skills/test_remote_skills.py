@@ -86,7 +86,7 @@ async def test_a_domain_that_is_not_allowed_is_refused(web: str, tmp_path: Path)
     tester = expert(plain=remote(f"{web}/mcp", allowed_domains=("*.example.com",)))
 
     async with opened(tmp_path) as skills:
-        with pytest.raises(SkillError, match="may not reach '127.0.0.1'"):
+        with pytest.raises(SkillError, match=r"may not reach '127\.0\.0\.1'"):
             await skills.tools(tester, Recorder())
 
 
@@ -108,7 +108,7 @@ async def test_a_refusal_is_told_with_the_status(
 
 async def test_an_endpoint_that_nobody_listens_at_is_told(tmp_path: Path) -> None:
     async with opened(tmp_path) as skills:
-        with pytest.raises(SkillError, match="Endpoint: http://127.0.0.1:9/mcp: "):
+        with pytest.raises(SkillError, match=r"Endpoint: http://127\.0\.0\.1:9/mcp: "):
             await skills.tools(expert(plain=remote("http://127.0.0.1:9/mcp")), Recorder())
 
 

@@ -250,7 +250,7 @@ async def test_a_command_that_is_not_there_is_told_with_what_to_install(tmp_path
     skill = McpStdioSkill(type="mcpStdioSkill", command="uvx", package_name="mcp-server-time")
 
     async with opened(tmp_path, {"PATH": str(tmp_path)}) as skills:
-        with pytest.raises(SkillError, match="'uvx' was not found.*Install uv"):
+        with pytest.raises(SkillError, match=r"'uvx' was not found.*Install uv"):
             await skills.tools(expert(time=skill), Recorder())
 
 

@@ -81,8 +81,10 @@ async def test_annotations_say_what_may_be_repeated(tmp_path: Path) -> None:
 
 async def test_a_name_that_is_taken_gets_the_skills_before_it(tmp_path: Path) -> None:
     tester = expert(
-        plain=plain(pick=("echo",)),
-        **{"the other": plain("name=other", pick=("echo", "dotted.näme"))},
+        skills={
+            "plain": plain(pick=("echo",)),
+            "the other": plain("name=other", pick=("echo", "dotted.näme")),
+        }
     )
 
     async with opened(tmp_path) as skills:
@@ -122,7 +124,7 @@ async def test_a_pinned_base_skill_without_its_command_falls_back_to_the_built_i
     pinned = McpStdioSkill(
         type="mcpStdioSkill", command="npx", package_name="@perstack/base@0.0.54"
     )
-    tester, told = expert(**{"@perstack/base": pinned}), Recorder()
+    tester, told = expert(skills={"@perstack/base": pinned}), Recorder()
 
     async with opened(tmp_path, {"PATH": str(tmp_path)}) as skills:
         tools = await skills.tools(tester, told)

@@ -28,7 +28,8 @@ class AddressRules:
 
     Args:
         skill_name: Named in errors.
-        allow_private: Whether addresses of this machine or a private network are allowed, also without TLS.
+        allow_private: Whether addresses of this machine or a private network are
+            allowed, also without TLS.
         look_up: Finds the addresses of a host.
         allowed_domains: Exact hosts and `*.suffix` patterns; empty allows every host.
     """
@@ -39,11 +40,13 @@ class AddressRules:
     look_up: Lookup = look_up
 
     async def resolve(self, url: str) -> tuple[str, ...]:
-        """The addresses of a URL's host, all of them allowed. To connect to these and no others defeats a name that
-        resolves differently the next time.
+        """The addresses of a URL's host, all of them allowed.
+
+        To connect to these and no others defeats a name that resolves differently the next time.
 
         Raises:
-            SkillError: The scheme, the host or one of its addresses is not allowed, or the name is unknown.
+            SkillError: The scheme, the host or one of its addresses is not allowed, or the name
+                is unknown.
         """
         parts = urlsplit(url)
         host = parts.hostname
@@ -86,7 +89,7 @@ def address_rules(name: str, skill: McpSseSkill) -> AddressRules:
 
 
 def is_allowed_domain(host: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a host matches one of the patterns; `*.example.com` does not match `example.com` itself."""
+    """Whether a host matches a pattern; `*.example.com` does not match `example.com` itself."""
     host = host.lower().rstrip(".")
     return any(
         host.endswith(pattern[1:].lower()) if pattern.startswith("*.") else host == pattern.lower()

@@ -1,7 +1,7 @@
 """One connection to one skill server, from the first attempt to its end.
 
-Its context managers belong to one task, which opens and closes them; calls are made from the tasks of the runs that make
-them, so that each carries its own trace context and is cancelled with its own run.
+Its context managers belong to one task, which opens and closes them. Calls are made from the tasks
+of the runs that make them: each carries its own trace context and is cancelled with its run.
 """
 
 import contextlib
@@ -40,6 +40,10 @@ class ConnectionGoneError(Exception):
     """The server ended, or can no longer be reached, before it answered."""
 
 
+class UnusableAnswerError(Exception):
+    """The server answered something that nothing can be done with."""
+
+
 class Connection:
     """A connection that is being opened, is open, or has failed or ended.
 
@@ -69,7 +73,7 @@ class Connection:
         self._stop = anyio.Event()
         self._is_closing = False
         self._limits = limits
-        # Its own limits hold instead: a cancelled job must still end its processes and sessions in order.
+        # Its own limits hold instead: a cancelled job must still end its servers in order.
         self._scope = anyio.CancelScope(shield=True)
 
     async def own(self) -> None:
@@ -91,7 +95,7 @@ class Connection:
                     raise self._failed(self._why_cancelled()) from cancelled
                 except Exception as error:
                     raise self._as_failure(error) from error
-        except Exception as error:  # noqa: BLE001 -- a server's misbehaviour of any kind must not end the job's other skills
+        except Exception as error:  # noqa: BLE001 -- whatever a server does, the job's other skills go on
             if not self.ready.is_set():
                 self.failure = self._as_failure(error)
         finally:
@@ -115,6 +119,7 @@ class Connection:
             ConnectionGoneError: The server ended before it answered; whether it acted is unknown.
             TimeoutError: The answer took longer than any call may.
             MCPError: The server refused the call.
+            UnusableAnswerError: The server asks for something in return.
             ValueError: The answer is not one that the protocol knows.
         """
         client = self._client
@@ -127,7 +132,7 @@ class Connection:
         )
         try:
             with anyio.fail_after(self._limits.call_seconds):
-                # Not `call_tool`: it discards the result of a tool that strays from its own output schema.
+                # Not `call_tool`: it discards a result that strays from the tool's output schema.
                 answer = await client.session.send_request(request, ANSWER)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             self._lost()
@@ -138,7 +143,7 @@ class Connection:
                 raise ConnectionGoneError from error
             raise
         if isinstance(answer, InputRequiredResult):
-            raise ValueError("it asks for input, which is not offered to skill servers")  # noqa: TRY004 -- not a caller's wrong type but a server's wrong answer
+            raise UnusableAnswerError("it asks for input, which skill servers cannot get here")
         return answer
 
     def redact_result(self, text: str) -> str:
@@ -240,7 +245,7 @@ class Connection:
         return SkillError(
             f"Skill {self.name!r} cannot be used: {problem}. {self._wire.failure_details()}",
             skill=self.name,
-            hint="Try the command or the endpoint by hand, and compare it with the skill's definition.",
+            hint="Try the command or endpoint by hand, and compare it with the definition.",
         )
 
 

@@ -68,8 +68,8 @@ def server_tool(skill_name: str, tool: Tool) -> ToolDefinition:
 def tool_result(call: ToolCall, result: CallToolResult, redact: Redact) -> ToolResult:
     """What the model is shown of a server's answer.
 
-    Text, images and embedded resources are kept; what no model can take, such as sound, is described in words; structured
-    content stands in for missing text.
+    Text, images and embedded resources are kept; what no model can take, such as sound, is
+    described in words; structured content stands in for missing text.
     """
     parts = [part for block in result.content for part in _parts(block, redact)]
     if result.structured_content is not None and not _has_text(parts):

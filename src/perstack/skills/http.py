@@ -65,7 +65,7 @@ class Endpoint:
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Checks the address of each request, redirects included, and connects to exactly what was checked."""
+    """Checks the address of each request, redirects included, and connects to what was checked."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -87,7 +87,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             else:
                 self._checked[origin] = address
                 self._endpoint.fault = None
-                if response.status_code >= 300:  # noqa: PLR2004 -- from here on no HTTP status is a success
+                if not response.is_success:
                     self._endpoint.refusal = response.status_code
                 return response
         raise httpx2.ConnectError("the name has no address", request=request)
@@ -104,7 +104,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
 
 def _to_address(request: httpx2.Request, address: str) -> httpx2.Request:
-    """The same request, connected to a checked address; certificate and Host header stay those of the name."""
+    """The same request to a checked address; certificate and Host header stay those of the name."""
     return httpx2.Request(
         method=request.method,
         url=request.url.copy_with(host=address),
@@ -176,8 +176,8 @@ class SseWire:
 
         def client(
             headers: dict[str, str] | None = None,
-            timeout: httpx2.Timeout | None = None,
-            auth: httpx2.Auth | None = None,
+            timeout: httpx2.Timeout | None = None,  # noqa: ARG001 -- the SDK passes it, ours holds
+            auth: httpx2.Auth | None = None,  # noqa: ARG001 -- the SDK passes it, never set here
         ) -> httpx2.AsyncClient:
             return self.endpoint.client(headers)
 
@@ -190,7 +190,7 @@ def _fill(name: str, header: str, text: str, values: Mapping[str, str]) -> str:
         variable = match.group(1)
         if variable not in values:
             raise SkillError(
-                f"Skill {name!r}: header {header!r} uses ${{{variable}}}, which the skill does not require.",
+                f"Skill {name!r}: header {header!r} uses {variable!r}, which it does not require.",
                 skill=name,
                 hint=f"Add {variable!r} to its `requiredEnv`.",
             )

@@ -21,7 +21,7 @@ INSTALL_HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A server process to be started. `required` are the variables that the skill asked for by name."""
+    """A server process to be started; `required` are the variables the skill asked for by name."""
 
     skill_name: str
     command: str
@@ -86,7 +86,7 @@ def launch_command(
 
 
 def arguments(name: str, skill: McpStdioSkill) -> tuple[str, ...]:
-    """The arguments of the command: a package that the runner fetches, or what the definition lists.
+    """The arguments of the command: a package for the runner, or what the definition lists.
 
     Raises:
         SkillError: The definition has neither.

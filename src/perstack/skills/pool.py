@@ -1,4 +1,4 @@
-"""The skills of one job: opened when an expert first needs them, shared by its runs, closed with it."""
+"""The skills of one job: opened when first needed, shared by its runs, closed with it."""
 
 import shutil
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -47,7 +47,7 @@ async def open_skills(
             pool = SkillPool(surroundings, definitions.perstack_base_skill_command)
             try:
                 yield pool
-            except Exception as error:  # noqa: BLE001 -- raised again below, as itself and not in a group
+            except Exception as error:  # noqa: BLE001 -- raised again below, not in a group
                 failure = error
             finally:
                 # Every wait inside is bounded, so a cancelled job is not held up for long.
@@ -181,7 +181,7 @@ class SkillPool:
 
     def _servers(self) -> Connections:
         if self._connections is None:
-            # The protocol's SDK takes over half a second to import; the built-in skill needs none of it.
+            # The protocol's SDK takes over half a second to import; the built-in skill needs none.
             from perstack.skills.servers import Servers  # noqa: PLC0415 -- see above
 
             around = self._around
@@ -208,7 +208,7 @@ class _Surroundings:
 
 @dataclass(slots=True)
 class _Survey:
-    """What the skills of an expert came to: the tools, and the server behind each skill that has one."""
+    """What the skills of an expert came to: tools, and the server of each skill that has one."""
 
     expert: Expert
     servers: dict[str, Server]

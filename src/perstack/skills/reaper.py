@@ -7,7 +7,7 @@ import anyio
 from anyio.abc import Process
 
 # Reads the process groups to guard from its stdin. When that ends, and it ends however this process
-# ends, what is still guarded is told to stop and then killed. A shell is used because it starts in a
+# ends, what is still guarded is told to stop and then killed. A shell is used as it starts in a
 # millisecond, and a watcher because a death signal would reach the child only, not what it started.
 WATCH = """
 trap '' HUP INT TERM

@@ -1,4 +1,4 @@
-"""Values that must not be shown: what a skill was given from the environment, taken out of what it says."""
+"""Values that must not be shown: what a skill was given, taken out of what it says."""
 
 import re
 from collections.abc import Mapping

@@ -9,12 +9,12 @@ PRESENTATION = {"description", "rule", "pick", "omit", "lazy_init"}
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A skill backed by a server. `command_line` takes the place of what the definition says to start."""
+    """A skill backed by a server; `command_line` takes the place of what the definition starts."""
 
     skill: McpStdioSkill | McpSseSkill
     command_line: tuple[str, ...] | None = None
 
     @property
     def identity(self) -> str:
-        """Equal for definitions that differ only in what is shown of the server, so that these share it."""
+        """Equal for definitions that differ only in what is shown of the server: these share it."""
         return repr((self.command_line, self.skill.model_dump_json(exclude=PRESENTATION)))

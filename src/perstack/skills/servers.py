@@ -1,4 +1,4 @@
-"""The skill servers of one job: which are connected, how a new one is reached, and what a call of one comes to."""
+"""The skill servers of one job: how they are reached, and what a call of one comes to."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +77,8 @@ class Servers:
     ) -> ToolResult:
         """Call a server's tool by the server's own name for it. Never raises but for cancellation.
 
-        A server that is gone is connected again once; the call during which it went is not repeated.
+        A server that is gone is connected again once; the call that it left unanswered is not
+        repeated.
         """
         connection = self._connections.get(server.identity)
         try:
@@ -92,7 +93,7 @@ class Servers:
             return text_result(call, _gone(call), is_error=True)
         except TimeoutError:
             return text_result(call, self._late(call), is_error=True)
-        except Exception as error:  # noqa: BLE001 -- whatever a server does wrong is a result that the model reads
+        except Exception as error:  # noqa: BLE001 -- a server's fault is a result for the model
             shown = type(error).__name__ if connection is None else connection.describe(error)
             return text_result(call, f"Error calling tool {call.tool_name}: {shown}", is_error=True)
 
@@ -132,9 +133,10 @@ class Servers:
     def _wire(self, name: str, server: Server, listener: SkillListener) -> Wire:
         if isinstance(server.skill, McpSseSkill):
             # Stdio skills are the common case, and the HTTP stack takes a while to import.
-            from perstack.skills.http import Endpoint, StreamableHttpWire  # noqa: PLC0415 -- see above
+            from perstack.skills import http  # noqa: PLC0415 -- see above
 
-            return StreamableHttpWire(Endpoint(name, server.skill, self._environment))
+            endpoint = http.Endpoint(name, server.skill, self._environment)
+            return http.StreamableHttpWire(endpoint)
         if server.command_line is not None:
             start = launch_command(
                 name,
@@ -163,6 +165,7 @@ def _tools(name: str, server: Server, connection: Connection) -> list[ToolDefini
 
 def _gone(call: ToolCall) -> str:
     return (
-        f"The server of skill {call.skill_name!r} ended or became unreachable before it answered. Whether "
-        f"{call.tool_name} took effect is unknown: check before you call it again. The next call starts the server anew."
+        f"The server of skill {call.skill_name!r} ended or became unreachable before it answered. "
+        f"Whether {call.tool_name} took effect is unknown: check before you call it again. "
+        "The next call connects to the server anew."
     )

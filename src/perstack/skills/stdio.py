@@ -1,7 +1,7 @@
 """A server as a child process: messages over its stdin and stdout, and its end together with ours.
 
-The SDK's own stdio transport passes more of the environment on than a skill may see and leaves processes alone
-that a server which ended by itself had started. Hence this one.
+The SDK's own stdio transport passes more of the environment on than a skill may see, and leaves
+alone what a server that ended by itself had started. Hence this one.
 """
 
 import contextlib
@@ -97,7 +97,7 @@ class StdioWire:
                     pipes.close()
 
     def fallback(self) -> "StdioWire | None":
-        """The older handshake, for a server that ended at the sight of a message it does not know."""
+        """The older handshake, for a server that ended at the sight of an unknown message."""
         if self.era == "auto" and self._has_died:
             return StdioWire(
                 self._launch, self._reaper, grace_seconds=self._grace_seconds, era="legacy"
@@ -105,7 +105,7 @@ class StdioWire:
         return None
 
     def failure_details(self) -> str:
-        """What the process left behind, for an error message: its exit and the last lines of its stderr."""
+        """What the process left behind, for an error message: exit code and last lines."""
         ending = f" (exit code {self.exit_code})" if self._has_died else ""
         lines = "\n".join(f"  {line}" for line in self.tail)
         said = f" Its last output was:\n{lines}\n" if lines else " It wrote nothing to stderr."
@@ -154,7 +154,7 @@ class _Pipes:
         self._written = anyio.Event()
 
     async def until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Work on a pipe beyond a cancellation, for a server that is not listened to may not end."""
+        """Work on a pipe beyond cancellation: a server that is not listened to may not end."""
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.append(scope)
             await work()
@@ -165,7 +165,7 @@ class _Pipes:
             scope.cancel()
 
     async def read(self) -> None:
-        """Deliver the messages of stdout; when nobody wants them any more, drain it so that the server can end."""
+        """Deliver the messages of stdout; when unwanted, drain it so that the server can end."""
         is_wanted = True
         try:
             async for line in lines(self._process.stdout, MAX_MESSAGE_BYTES):
@@ -201,8 +201,8 @@ class _Pipes:
             self._show(line.decode(errors="replace").rstrip())
 
     async def watch(self) -> None:
-        """End the connection when the server has ended, also if something that it started holds its stdout."""
-        while self._process.returncode is None:
+        """End the connection with the server, also if what it started still holds its stdout."""
+        while self._process.returncode is None:  # noqa: ASYNC110 -- `wait` waits for the pipes too
             await anyio.sleep(WATCH_SECONDS)
         signal_group(self._process.pid, signal.SIGTERM)
         with anyio.move_on_after(FLUSH_SECONDS):
@@ -231,7 +231,7 @@ class _Pipes:
         try:
             return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
         except ValueError:
-            # Many servers greet on stdout; a person who looks for a fault wants to see what it said.
+            # Many servers greet on stdout; who looks for a fault wants to see what they said.
             self._show(f"(not a message, on stdout) {line.decode(errors='replace').rstrip()}")
             return None
 

@@ -1,4 +1,4 @@
-"""The tools of one expert: picked, uniquely named, and traceable to the tool of the server that each of them is."""
+"""The tools of one expert: uniquely named, and traceable to the server's tool that each is."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class Surface:
     origins: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     def add(self, skill_name: str, tools: Iterable[ToolDefinition]) -> None:
-        """Add a skill's tools. A name that is taken or that providers refuse is changed, always in the same way."""
+        """Add a skill's tools. A name that is taken or unacceptable is changed, always alike."""
         taken = {definition.name for definition in self.definitions}
         for tool in tools:
             name = unique_name(skill_name, tool.name, taken)
@@ -33,7 +33,7 @@ class Surface:
 
 
 def unique_name(skill_name: str, tool_name: str, taken: set[str]) -> str:
-    """The name that the model is shown: the tool's own, else with the skill's before it, else with a hash behind it."""
+    """The name that the model is shown: the tool's own, else behind the skill's, else hashed."""
     prefixed = f"{skill_name}_{tool_name}"
     for name in (acceptable(tool_name), acceptable(prefixed)):
         if name not in taken:

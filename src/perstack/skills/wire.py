@@ -7,7 +7,7 @@ from mcp.client import Transport
 from perstack.skills.redact import Redactor
 
 Era = Literal["auto", "legacy"]
-"""How the protocol version is agreed: newest first, or at once by the handshake that older servers know."""
+"""How the protocol version is agreed: newest first, or by the handshake of older servers."""
 
 
 class Watcher(Protocol):
@@ -50,7 +50,7 @@ class Wire(Protocol):
         ...
 
     def fallback(self) -> "Wire | None":
-        """Another way worth trying after this one failed before the server was ready, if there is one."""
+        """Another way worth trying after this one failed to get ready, if there is one."""
         ...
 
     def failure_details(self) -> str:

@@ -42,7 +42,6 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "env", "inputSchema": {"type": "object"}},
     {"name": "cwd", "inputSchema": {"type": "object"}},
     {"name": "pid", "inputSchema": {"type": "object"}},
-    {"name": "content", "inputSchema": {"type": "object"}},
     {"name": "error", "inputSchema": {"type": "object"}},
     {"name": "refuse", "inputSchema": {"type": "object"}},
     {"name": "die", "inputSchema": {"type": "object"}},
@@ -70,22 +69,15 @@ def say(text: str) -> dict[str, Any]:
 
 def call(params: dict[str, Any]) -> dict[str, Any] | None:
     arguments: dict[str, Any] = params.get("arguments") or {}
+    texts = {
+        "echo": str(arguments.get("text", "")),
+        "meta": json.dumps(params.get("_meta")),
+        "env": json.dumps(dict(os.environ)),
+        "cwd": str(Path.cwd()),
+        "pid": str(os.getpid()),
+        "cancelled": json.dumps(cancelled),
+    }
     match params["name"]:
-        case "echo":
-            return say(str(arguments.get("text", "")))
-        case "meta":
-            return say(json.dumps(params.get("_meta")))
-        case "env":
-            return say(json.dumps(dict(os.environ)))
-        case "cwd":
-            return say(str(Path.cwd()))
-        case "pid":
-            return say(str(os.getpid()))
-        case "content":
-            return {
-                "content": arguments.get("content", []),
-                "structuredContent": arguments.get("structured"),
-            }
         case "error":
             return {**say("it did not work"), "isError": True}
         case "die":
@@ -93,14 +85,12 @@ def call(params: dict[str, Any]) -> dict[str, Any] | None:
         case "wait":
             Path("waiting").touch()
             return None
-        case "cancelled":
-            return say(json.dumps(cancelled))
         case "nonsense":
             return {"content": "of the wrong type"}
         case "stray":
             return {**say("kept"), "structuredContent": {"y": 1}}
-        case other:
-            return say(f"{other} done")
+        case name:
+            return say(texts.get(name, f"{name} done"))
 
 
 def listed(params: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +103,8 @@ def listed(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer(message: dict[str, Any]) -> None:
-    method, params = message["method"], message.get("params") or {}
+    method: str = message["method"]
+    params: dict[str, Any] = message.get("params") or {}
     if method == "notifications/cancelled":
         cancelled.append(params)
     if "id" not in message or "mute" in OPTIONS:

@@ -1,6 +1,6 @@
 """An MCP server of the official SDK over HTTP, on a listening socket that it is given.
 
-Usage: web.py FD. Streamable HTTP is at /mcp, the older transport at /sse, /away redirects to another host.
+Usage: web.py FD. Streamable HTTP is at /mcp, the older transport at /sse.
 """
 
 import json
@@ -50,12 +50,14 @@ def cancellations() -> str:
 
 
 @server.custom_route("/away", methods=["GET", "POST"])
-async def away(request: Request) -> Response:
+async def away(_request: Request) -> Response:
+    """Another host."""
     return RedirectResponse("http://198.51.100.7/mcp", status_code=307)
 
 
 @server.custom_route("/forbidden", methods=["GET", "POST"])
-async def forbidden(request: Request) -> Response:
+async def forbidden(_request: Request) -> Response:
+    """A refusal."""
     return PlainTextResponse("no", status_code=403)
 
 
