@@ -1,6 +1,7 @@
 """Runs as they are written down: the events of whole steps, without a runtime."""
 
 from perstack.core import events as ev
+from perstack.core.checkpoint import JobStatus
 from perstack.core.messages import (
     ExpertMessage,
     InstructionMessage,
@@ -140,3 +141,7 @@ async def write(store: Store, *events: ev.RunEvent) -> Lease:
     lease = await store.acquire(events[0].stamp.job_id)
     await store.append(events, lease)
     return lease
+
+
+async def status_of(store: Store, job_id: str = "job") -> JobStatus:
+    return (await store.load(job_id)).job.status

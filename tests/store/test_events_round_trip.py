@@ -19,7 +19,7 @@ from perstack.core.messages import (
 )
 from perstack.errors import StoreError
 from perstack.store.blobs import BLOB_CHARACTERS
-from perstack.store.rows import Row, decode, encode
+from perstack.store.rows import Row, decode, decode_all, encode
 from tests.store.records import ARGUMENTS, records
 from tests.store.story import RunStory
 
@@ -27,10 +27,9 @@ TYPES = [model for model in ev.StoredEvent.__subclasses__() if model.__module__ 
 NO_BLOBS: dict[str, bytes] = {}
 
 
-def through_the_store(event: ev.RunEvent) -> ev.RunEvent:
-    content = encode(event)
+def row_of(event: ev.RunEvent, body: str | None) -> Row:
     stamp = event.stamp
-    row = Row(
+    return Row(
         job_id=stamp.job_id,
         run_id=stamp.run_id,
         expert_key=stamp.expert_key,
@@ -38,9 +37,14 @@ def through_the_store(event: ev.RunEvent) -> ev.RunEvent:
         sequence=stamp.sequence,
         timestamp=stamp.timestamp,
         type=event.type,
-        body=None if content.body is None else content.body.encode("utf-8").decode("utf-8"),
+        body=None if body is None else body.encode("utf-8").decode("utf-8"),
     )
-    return decode(row, content.blobs.__getitem__)
+
+
+def through_the_store(event: ev.RunEvent) -> ev.RunEvent:
+    content = encode(event)
+    (back,) = decode_all([row_of(event, content.body)], content.blobs.__getitem__)
+    return back
 
 
 @pytest.mark.parametrize("model", TYPES, ids=[model.__name__ for model in TYPES])
@@ -99,6 +103,16 @@ def test_long_parts_are_kept_beside_the_body() -> None:
     # The same image twice is one blob, and as bytes it is a quarter smaller than as base64.
     assert sorted(map(len, content.blobs.values())) == [BLOB_CHARACTERS + 1, 40_000]
     assert through_the_store(start) == start
+
+
+def test_a_damaged_row_is_found_among_good_ones() -> None:
+    run = RunStory()
+    good = [row_of(event, encode(event).body) for event in (run.start(), run.generate())]
+    bad = Row("job", "run", "researcher", 1, 3, 1, "completeRun", "{}")
+
+    assert len(decode_all(good, NO_BLOBS.__getitem__)) == 2
+    with pytest.raises(StoreError, match="run-3 of job job"):
+        decode_all([*good, bad], NO_BLOBS.__getitem__)
 
 
 def test_an_event_that_says_nothing_has_no_body() -> None:

@@ -12,7 +12,7 @@ from perstack.errors import NotFoundError, StoreError
 from perstack.runtime.ports import JobRecord
 from perstack.store.ownership import Holding, Ownership
 from perstack.store.projection import by_run, shown
-from perstack.store.rows import Row, decode
+from perstack.store.rows import Row, decode_all
 
 JOB_COLUMNS = """
     jobs.id, jobs.status, jobs.coordinator_expert_key, jobs.query, jobs.total_steps, jobs.usage,
@@ -65,7 +65,7 @@ def events(
             )
         return found[0]
 
-    found = tuple(decode(Row(job_id, *fields), fetch) for _, *fields in rows)
+    found = decode_all((Row(job_id, *fields) for _, *fields in rows), fetch)
     return rows[-1][0] if rows else after, found
 
 

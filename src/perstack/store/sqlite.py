@@ -38,13 +38,18 @@ class SqliteStore:
     """Satisfies the `Store` port. Made by `open_sqlite_store`."""
 
     def __init__(
-        self, path: Path, ownership: Ownership, writer: Writer, connection: sqlite3.Connection
+        self,
+        path: Path,
+        ownership: Ownership,
+        writer: Writer,
+        connection: sqlite3.Connection,
+        one_reader: anyio.CapacityLimiter,
     ) -> None:
         self._path = path
         self._ownership = ownership
         self._writer = writer
         self._connection = connection
-        self._one_reader = anyio.CapacityLimiter(1)
+        self._one_reader = one_reader
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
         for event in events:
@@ -124,11 +129,12 @@ async def open_sqlite_store(
     ownership = Ownership(owner or this_process(), clock or SystemClock(), is_alive)
     writing_connection, reading_connection = await anyio.to_thread.run_sync(open_connections, path)
     writer = Writer(writing_connection, path)
+    one_reader = anyio.CapacityLimiter(1)
     try:
-        yield SqliteStore(path, ownership, writer, reading_connection)
+        yield SqliteStore(path, ownership, writer, reading_connection, one_reader)
     finally:
         await writer.close()
         # The last connection of all processes folds the log back into the file as it closes.
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(reading_connection.close)
+            await anyio.to_thread.run_sync(reading_connection.close, limiter=one_reader)
             await anyio.to_thread.run_sync(writing_connection.close)
