@@ -3,6 +3,7 @@
 The only module that imports litellm, and it does so in a thread, when a model is first needed.
 """
 
+import gc
 import importlib
 import logging
 import os
@@ -127,6 +128,9 @@ def _open_gateway(proxy: str | None) -> _Gateway:
     litellm: Any = importlib.import_module("litellm")
     context: Any = importlib.import_module("litellm._internal_context")
     _silence(litellm)
+    # These modules live as long as the process: looking through them for garbage would slow every
+    # collection, and the exit by half a second.
+    gc.freeze()
     return _Gateway(
         acompletion=litellm.acompletion,
         client=_http_client(proxy),
