@@ -7,6 +7,7 @@ import gc
 import importlib
 import logging
 import os
+import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -125,12 +126,14 @@ def _open_gateway(proxy: str | None) -> _Gateway:
     """Import litellm and make its client; takes seconds the first time."""
     for name, value in _PROCESS_SWITCHES.items():
         os.environ.setdefault(name, value)
+    is_first = "litellm" not in sys.modules
     litellm: Any = importlib.import_module("litellm")
     context: Any = importlib.import_module("litellm._internal_context")
     _silence(litellm)
-    # These modules live as long as the process: looking through them for garbage would slow every
-    # collection, and the exit by half a second.
-    gc.freeze()
+    if is_first:
+        # These modules live as long as the process: looking through them for garbage would slow
+        # every collection, and the exit by half a second.
+        gc.freeze()
     return _Gateway(
         acompletion=litellm.acompletion,
         client=_http_client(proxy),
