@@ -1,6 +1,8 @@
 """What the tests of skills share: fixture servers, a listener that remembers, signs of life."""
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -89,6 +91,23 @@ def opened(
         definitions=definitions or Definitions(),
         limits=Limits(**{"grace_seconds": 0.3, **limits}),
     )
+
+
+@contextmanager
+def web_server(port: int = 0) -> Generator[tuple[str, subprocess.Popen[bytes]]]:
+    """The origin and process of `servers/web.py`, which listens before it is ready to answer."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, str(SERVERS / "web.py"), str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def is_alive(pid: int) -> bool:

@@ -10,7 +10,7 @@ from opentelemetry import trace
 
 from perstack.definition.model import McpSseSkill
 from perstack.errors import SkillError
-from tests.skills.stage import Recorder, call, expert, opened
+from tests.skills.stage import Recorder, call, expert, opened, web_server
 
 pytestmark = pytest.mark.anyio
 
@@ -129,3 +129,25 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(
                 after = json.loads((await skills.call(tester, call("cancellations"), "k")).text)
 
     assert after == [*before, "wait"]
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/sse"])
+async def test_a_call_of_a_server_that_is_gone_is_an_error_and_the_next_one_connects_again(
+    tmp_path: Path, path: str
+) -> None:
+    with web_server() as (origin, process):
+        tester, told = expert(plain=remote(origin + path)), Recorder()
+        async with opened(tmp_path) as skills:
+            await skills.tools(tester, told)
+            process.kill()
+            process.wait()
+            lost = await skills.call(tester, call("echo", text="lost"), "key")
+            absent = await skills.call(tester, call("echo", text="absent"), "key")
+            with web_server(int(origin.rpartition(":")[2])):
+                back = await skills.call(tester, call("echo", text="back"), "key")
+
+    assert lost.is_error
+    assert "ended or became unreachable" in lost.text
+    assert absent.is_error
+    assert "cannot be used" in absent.text
+    assert back.text == "back"

@@ -70,6 +70,16 @@ async def test_calls_carry_the_callers_trace_and_the_idempotency_key(tmp_path: P
     assert meta["traceparent"].split("-")[1:3] == [f"{0xAB:032x}", f"{0xCD:016x}"]
 
 
+async def test_a_large_message_passes_whole(tmp_path: Path) -> None:
+    tester, text = expert(plain=plain()), "0123456789" * 500_000
+
+    async with opened(tmp_path) as skills:
+        await skills.tools(tester, Recorder())
+        result = await skills.call(tester, call("echo", text=text), "key")
+
+    assert result.text == text
+
+
 async def test_experts_with_the_same_definition_share_a_server(tmp_path: Path) -> None:
     first = expert("first", plain=plain(pick=("pid",)))
     second = expert("second", plain=plain(omit=("echo",), rule="Be brief."))

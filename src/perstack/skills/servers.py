@@ -63,8 +63,6 @@ class Servers:
             for name, server in servers.items()
         }
         for connection in connections.values():
-            await connection.ready.wait()
-        for connection in connections.values():
             await _until_ready(connection)
             connection.listener = listener
         return {
@@ -80,6 +78,8 @@ class Servers:
         A server that is gone is connected again once; the call that it left unanswered is not
         repeated.
         """
+        if call.args_error is not None:
+            return text_result(call, call.args_error, is_error=True)
         connection = self._connections.get(server.identity)
         try:
             if connection is None or connection.is_gone:

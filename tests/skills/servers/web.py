@@ -4,6 +4,7 @@ Usage: web.py FD. Streamable HTTP is at /mcp, the older transport at /sse.
 """
 
 import json
+import socket
 import sys
 
 import anyio
@@ -12,7 +13,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-server = MCPServer("web", version="4.5.6")
+server = MCPServer("web", version="4.5.6", log_level="CRITICAL")
 cancelled: list[str] = []
 
 
@@ -64,7 +65,9 @@ async def forbidden(_request: Request) -> Response:
 def main() -> None:
     app = server.streamable_http_app()
     app.router.routes.extend(server.sse_app().routes)
-    uvicorn.run(app, fd=int(sys.argv[1]), log_level="critical", lifespan="on")
+    config = uvicorn.Config(app, log_level="critical", lifespan="on")
+    # Not by `fd`: uvicorn would take it for a Unix socket and leave out TCP_NODELAY.
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
 main()
