@@ -1,6 +1,9 @@
 """Which tools an expert is shown, and under which names."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +158,27 @@ def test_names_are_unique_acceptable_and_lead_back(skills: list[tuple[str, list[
         for tool in surface.definitions
     ]
     assert led_back == [(skill, tool) for skill, tools in offered.items() for tool in tools]
+
+
+PROGRAM = """
+import sys, anyio
+from pathlib import Path
+from tests.skills.stage import Recorder, expert, opened
+
+async def main():
+    async with opened(Path.cwd()) as skills:
+        await skills.tools(expert(), Recorder())
+
+anyio.run(main)
+sys.exit("mcp" in sys.modules)
+"""
+
+
+def test_an_expert_with_the_base_skill_alone_does_not_load_the_protocol(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=tmp_path, env=environment, check=False
+    )
+
+    assert done.returncode == 0
