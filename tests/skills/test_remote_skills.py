@@ -58,6 +58,17 @@ async def test_a_call_carries_its_callers_trace_and_idempotency_key(
     assert meta["perstack/idempotencyKey"] == "key-of-this-call"
 
 
+async def test_a_tool_that_asks_for_input_gets_none(web: str, tmp_path: Path) -> None:
+    tester = expert(plain=remote(f"{web}/mcp"))
+
+    async with opened(tmp_path) as skills:
+        await skills.tools(tester, Recorder())
+        result = await skills.call(tester, call("ask"), "key")
+
+    assert result.is_error
+    assert "asks for input" in result.text
+
+
 async def test_headers_take_values_that_the_skill_requires(web: str, tmp_path: Path) -> None:
     skill = remote(
         f"{web}/mcp",

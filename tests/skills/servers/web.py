@@ -10,6 +10,7 @@ import sys
 import anyio
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
@@ -48,6 +49,15 @@ async def wait() -> None:
 def cancellations() -> str:
     """Which calls were cancelled."""
     return json.dumps(cancelled)
+
+
+@server.tool()
+def ask() -> InputRequiredResult:
+    """Wants something in return."""
+    params = ElicitRequestFormParams(
+        message="Name?", requested_schema={"type": "object", "properties": {}}
+    )
+    return InputRequiredResult(input_requests={"name": ElicitRequest(params=params)})
 
 
 @server.custom_route("/away", methods=["GET", "POST"])
