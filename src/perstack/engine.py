@@ -215,7 +215,12 @@ async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack)
             hint="Create it or give another --workspace.",
         )
     base = os.environ if settings.environment is None else settings.environment
-    environment = load_environment(settings.env_paths, loaded.definitions.env_path, home, base)
+    environment = load_environment(
+        settings.env_paths or loaded.definitions.env_path,
+        home,
+        base,
+        must_exist=settings.env_paths is not None,
+    )
     telemetry = configure(environment, transport=settings.transport)
     stack.callback(telemetry.stop)
     store: Store

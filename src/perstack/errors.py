@@ -27,9 +27,19 @@ class PerstackError(Exception):
 
 
 class DefinitionError(PerstackError):
-    """`perstack.toml` cannot be found, read or accepted; the message lists every problem."""
+    """`perstack.toml` cannot be found, read or accepted; the message lists every problem.
+
+    Args:
+        problems: Each problem by itself, as `perstack.toml:12:3: key reason (suggestion)`.
+    """
 
     code = "definition.invalid"
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, problems: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
 
 
 class UnknownExpertError(PerstackError):

@@ -1,0 +1,234 @@
+"""Jobs as faces use them: begin, wait, cancel, continue, answer, branch, join."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from perstack.core.passing import PerstackEvent
+from perstack.engine import Engine, open_engine
+from perstack.errors import ConfigError, JobStateError, NotFoundError, UnknownExpertError
+from perstack.runtime.continuation import InteractiveAnswer, JobRequest
+from perstack.runtime.ports import GenerationRequest, Store
+from perstack.settings import Parts, Settings
+from perstack.store.memory import MemoryStore
+from tests.fakes import FakeModel, FakeSkills, NoTelemetry, Reply, call, calls, done, says
+
+pytestmark = pytest.mark.anyio
+
+TOML = """
+[experts."a"]
+instruction = "Work."
+delegates = ["@a/x"]
+
+[experts."@a/x"]
+description = "Helps."
+instruction = "Help."
+
+[experts."b"]
+instruction = "Work too."
+"""
+
+
+@asynccontextmanager
+async def engine_of(
+    folder: Path,
+    model: FakeModel,
+    *,
+    store: Store | None = None,
+    skills: FakeSkills | None = None,
+    max_steps: int | None = None,
+) -> AsyncGenerator[Engine]:
+    """An engine on `TOML` with fakes at its edges."""
+    config = folder / "perstack.toml"
+    config.write_text(TOML, encoding="utf-8")
+    shared = skills or FakeSkills()
+
+    @asynccontextmanager
+    async def open_fake_skills(_definitions: object) -> AsyncGenerator[FakeSkills]:
+        yield shared
+
+    parts = Parts(
+        model=model,
+        store=store or MemoryStore(),
+        open_skills=open_fake_skills,
+        telemetry=NoTelemetry(),
+    )
+    settings = Settings(config=config, workspace=folder, environment={}, max_steps=max_steps)
+    async with open_engine(settings, parts) as engine:
+        yield engine
+
+
+async def test_a_job_runs_to_its_answer(tmp_path: Path) -> None:
+    async with engine_of(tmp_path, FakeModel({"a": [done("42")]})) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="the answer?"))
+        view = await job.wait()
+        stored = await engine.job(job.job_id)
+    assert (view.job.status, view.text) == ("completed", "42")
+    assert (stored.job.status, stored.text, stored.job.query) == ("completed", "42", "the answer?")
+
+
+async def test_a_job_goes_on_when_nobody_waits_any_more(tmp_path: Path) -> None:
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"a": [calls(call("echo", "c1")), done("late")]})
+    async with engine_of(tmp_path, model, skills=skills) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        early = await job.wait(0)
+        assert early.job.status == "running"
+        assert skills.gate is not None
+        skills.gate.set()
+        again = await engine.start(JobRequest(job_id=job.job_id))
+        assert again is job
+        assert (await again.wait()).text == "late"
+
+
+async def test_a_running_job_takes_no_new_query(tmp_path: Path) -> None:
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"a": [calls(call("echo", "c1"))]})
+    async with engine_of(tmp_path, model, skills=skills) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        with pytest.raises(JobStateError):
+            await engine.start(JobRequest(job_id=job.job_id, query="something else"))
+
+
+async def test_a_cancelled_job_is_resumed_by_its_id(tmp_path: Path) -> None:
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"a": [calls(call("echo", "c1")), done("done")]})
+    async with engine_of(tmp_path, model, skills=skills) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        while not skills.called:
+            await anyio.lowlevel.checkpoint()
+        cancelled = await engine.cancel(job.job_id, "enough")
+        assert cancelled.job.status == "stoppedByCancellation"
+        assert skills.gate is not None
+        skills.gate.set()
+        resumed = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
+    assert (resumed.job.status, resumed.text) == ("completed", "done")
+    assert "effect is unknown" in str(model.requests[-1].messages[-1])
+
+
+async def test_the_end_of_the_engine_stops_its_jobs_and_another_engine_resumes_them(
+    tmp_path: Path,
+) -> None:
+    store = MemoryStore()
+    skills = FakeSkills(gate=anyio.Event())
+    async with engine_of(
+        tmp_path, FakeModel({"a": [calls(call("look", "c1"))]}), store=store, skills=skills
+    ) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        while not skills.called:
+            await anyio.lowlevel.checkpoint()
+    async with engine_of(tmp_path, FakeModel({"a": [done("ok")]}), store=store) as engine:
+        view = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
+    assert view.text == "ok"
+
+
+async def test_a_follow_up_carries_the_whole_conversation(tmp_path: Path) -> None:
+    model = FakeModel({"a": [says("first"), says("second")]})
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="one"))
+        await job.wait()
+        again = await engine.start(JobRequest(job_id=job.job_id, query="two"))
+        view = await again.wait()
+    assert (view.text, len(view.runs)) == ("second", 2)
+    assert [message.type for message in model.requests[1].messages] == [
+        "instructionMessage",
+        "userMessage",
+        "expertMessage",
+        "userMessage",
+    ]
+
+
+async def test_an_older_checkpoint_begins_a_branch_that_leaves_the_trunk_alone(
+    tmp_path: Path,
+) -> None:
+    model = FakeModel({"a": [calls(call("echo", "c1")), done("trunk"), done("branch")]})
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="one"))
+        trunk = await job.wait()
+        early = f"{trunk.checkpoint.run_id}-7"
+        view = await (await engine.start(JobRequest(job_id=job.job_id, checkpoint_id=early))).wait()
+    assert view.text == "branch"
+    assert view.runs[0].text == "trunk"
+    assert view.checkpoint.parent_id == early
+
+
+async def test_a_question_waits_for_the_user_and_the_answer_goes_to_the_expert(
+    tmp_path: Path,
+) -> None:
+    model = FakeModel({"a": [calls(call("askUser", "q1", question="Which?")), done("blue it is")]})
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="paint"))
+        asked = await job.wait()
+        assert asked.job.status == "stoppedByInteractiveTool"
+        assert [question.args for question in asked.questions] == [{"question": "Which?"}]
+        wrong = InteractiveAnswer(text="blue", tool_call_id="other")
+        with pytest.raises(JobStateError):
+            await engine.start(JobRequest(job_id=job.job_id, answer=wrong))
+        view = await (await engine.start(JobRequest(job_id=job.job_id, query="blue"))).wait()
+    assert view.text == "blue it is"
+    assert "blue" in str(model.requests[1].messages[-1])
+
+
+async def test_a_job_stopped_by_its_limit_gets_a_new_allowance_when_it_is_continued(
+    tmp_path: Path,
+) -> None:
+    def script(request: GenerationRequest) -> Reply:
+        return done("end") if len(request.messages) > 7 else calls(call("echo"))
+
+    async with engine_of(tmp_path, FakeModel(script), max_steps=2) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        limited = await job.wait()
+        view = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
+    assert limited.job.status == "stoppedByMaxSteps"
+    assert (view.text, view.job.total_steps) == ("end", 4)
+
+
+async def test_waiting_for_a_finished_job_returns_at_once(tmp_path: Path) -> None:
+    async with engine_of(tmp_path, FakeModel({"a": [done("x")]})) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        await job.wait()
+        view = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
+    assert view.text == "x"
+
+
+async def test_watchers_see_the_events_and_the_end(tmp_path: Path) -> None:
+    gate = anyio.Event()
+    skills = FakeSkills(gate=gate)
+    seen: list[PerstackEvent] = []
+    async with engine_of(
+        tmp_path, FakeModel({"a": [calls(call("echo", "c1")), done("x")]}), skills=skills
+    ) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        with job.watch() as events:
+            gate.set()
+            async for event, _checkpoint in events:
+                seen.append(event)
+    assert seen[-1].type == "completeRun"
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (JobRequest(expert_key="nobody", query="q"), UnknownExpertError),
+        (JobRequest(expert_key="a", query="  "), ConfigError),
+        (JobRequest(expert_key="a", query="x" * 20_481), ConfigError),
+        (JobRequest(job_id="unknownjob", query="q"), NotFoundError),
+    ],
+)
+async def test_what_cannot_be_done_is_refused(
+    tmp_path: Path, request_: JobRequest, error: type[Exception]
+) -> None:
+    async with engine_of(tmp_path, FakeModel({})) as engine:
+        with pytest.raises(error):
+            await engine.start(request_)
+
+
+async def test_a_job_of_another_expert_is_not_continued(tmp_path: Path) -> None:
+    async with engine_of(tmp_path, FakeModel({"a": [done("x")]})) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        await job.wait()
+        with pytest.raises(JobStateError):
+            await engine.start(JobRequest(expert_key="b", job_id=job.job_id, query="more"))
