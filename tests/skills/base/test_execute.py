@@ -1,5 +1,6 @@
 """Commands: what they are given, what they answer, and that nothing of them is left."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -265,6 +266,7 @@ async def test_a_cancelled_call_ends_the_command_and_what_it_started(
 ) -> None:
     line = "sh -c 'echo $$ > pid; sleep 300' & wait"
 
+    started = 0
     async with anyio.create_task_group() as group:
         group.start_soon(failing_shell, skill, line)
         with anyio.fail_after(5):
@@ -274,6 +276,30 @@ async def test_a_cancelled_call_ends_the_command_and_what_it_started(
 
     with anyio.fail_after(5):
         await gone(started)
+
+
+@only_with_proc
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_call_that_is_cancelled_while_the_command_starts_leaves_nothing(
+    skill: BaseSkill, workspace: Path, turns: int
+) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(failing_shell, skill, "sleep 300 & sleep 300")
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+
+    assert [pid for pid in processes_in(workspace) if is_alive(pid)] == []
+
+
+def processes_in(folder: Path) -> list[int]:
+    """The processes whose current directory this is."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder.resolve():
+                found.append(int(process.name))
+    return found
 
 
 async def test_several_commands_run_at_the_same_time(skill: BaseSkill) -> None:

@@ -71,15 +71,7 @@ async def run_command(command: Command, group_guard: GroupGuard | None) -> Compl
         os.set_blocking(handle, False)
     try:
         try:
-            process = await anyio.open_process(
-                list(command.line),
-                stdin=subprocess.DEVNULL,
-                stdout=pipes[0][1],
-                stderr=pipes[1][1],
-                cwd=command.folder,
-                env=dict(command.environment),
-                start_new_session=True,
-            )
+            process = await _start(command, pipes[0][1], pipes[1][1])
         finally:
             for _, writable in pipes:
                 os.close(writable)
@@ -89,6 +81,21 @@ async def run_command(command: Command, group_guard: GroupGuard | None) -> Compl
             os.close(handle)
     exit_code = -signal.SIGKILL if process.returncode is None else process.returncode
     return Completion(ending, exit_code, *outputs)
+
+
+async def _start(command: Command, stdout: int, stderr: int) -> Process:
+    # Cancelled while it starts, only the command itself would be ended and not its group.
+    with anyio.CancelScope(shield=True):
+        return await anyio.open_process(
+            list(command.line),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=command.folder,
+            env=dict(command.environment),
+            start_new_session=True,
+        )
+    raise AssertionError("nobody cancels this scope")
 
 
 async def _attend(
