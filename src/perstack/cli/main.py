@@ -1,0 +1,82 @@
+"""The command `perstack`: finds the command that was asked for and loads nothing else."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol, cast
+
+from perstack import __version__
+from perstack.cli.exits import CANCELLED, exit_code_of
+from perstack.cli.output import Terminal, standard_terminal
+from perstack.errors import PerstackError
+
+COMMANDS = {
+    "run": "give an expert a task; events as JSON lines on stdout",
+    "serve": "offer the experts as tools of an MCP server",
+    "check": "check perstack.toml and show its experts and tools",
+    "log": "show what jobs did",
+    "demo": "see experts at work, without a key",
+}
+"""Every command with its summary; `perstack.cli.<name>` is its module."""
+
+
+class Command(Protocol):
+    """What the module of a command has."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the arguments of the command."""
+        ...
+
+    def execute(self, options: Namespace, terminal: Terminal) -> int:
+        """Do what was asked and return the exit code.
+
+        Raises:
+            PerstackError: It cannot be done.
+        """
+        ...
+
+
+def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = None) -> int:
+    """Execute one command.
+
+    Args:
+        arguments: Those of the process by default.
+        terminal: The standard streams by default.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    terminal = terminal or standard_terminal()
+    name = next((word for word in words if not word.startswith("-")), None)
+    command = load(name) if name in COMMANDS else None
+    try:
+        options = _parser(name, command).parse_args(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    if command is None:
+        raise AssertionError("argparse accepts the listed commands only")
+    try:
+        return command.execute(options, terminal)
+    except PerstackError as error:
+        terminal.complain(error)
+        return exit_code_of(error)
+    except KeyboardInterrupt:
+        return CANCELLED
+
+
+def load(name: str) -> Command:
+    """The command with this name."""
+    return cast("Command", import_module(f"perstack.cli.{name}"))
+
+
+def _parser(name: str | None, command: Command | None) -> ArgumentParser:
+    parser = ArgumentParser(prog="perstack", description="Experts from a perstack.toml.")
+    parser.add_argument("--version", action="version", version=f"perstack {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for known, summary in COMMANDS.items():
+        one = commands.add_parser(known, help=summary, description=summary, allow_abbrev=False)
+        if known == name and command is not None:
+            command.add_arguments(one)
+    return parser

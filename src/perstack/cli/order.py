@@ -1,0 +1,192 @@
+"""What `perstack run` was asked to do, read from its arguments and checked as a whole."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from perstack.cli.arguments import (
+    add_file_arguments,
+    add_model_arguments,
+    add_workspace_argument,
+    env_paths,
+)
+from perstack.cli.output import Terminal
+from perstack.core.wire import EVENT_TYPES, STREAMING_TYPES
+from perstack.errors import ConfigError
+from perstack.runtime.continuation import InteractiveAnswer, JobRequest
+from perstack.settings import Settings
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A request and how it is to be carried out.
+
+    Args:
+        settings: For the engine.
+        request: For the engine; the job is filled in later if `is_for_newest`.
+        is_for_newest: Continue the newest job of the workspace.
+        types: The events to print; all if `None`.
+        is_verbose: Also say what goes on inside.
+        repeated: The options that a command which continues the job must repeat.
+    """
+
+    settings: Settings
+    request: JobRequest
+    is_for_newest: bool = False
+    types: frozenset[str] | None = None
+    is_verbose: bool = False
+    repeated: tuple[str, ...] = ()
+
+
+def add_run_arguments(parser: ArgumentParser) -> None:
+    """The arguments of `perstack run`."""
+    parser.add_argument("expert", nargs="?", metavar="EXPERT", help="key of the expert")
+    parser.add_argument(
+        "query", nargs="?", metavar="QUERY", help="the task; - or nothing reads stdin"
+    )
+    add_file_arguments(parser)
+    add_workspace_argument(parser, "the current folder")
+    add_model_arguments(parser)
+    parser.add_argument("--job-id", metavar="ID", help="id for the new job")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--continue",
+        dest="is_for_newest",
+        action="store_true",
+        help="continue the newest job; without a query it goes on where it stopped",
+    )
+    which.add_argument("--continue-job", metavar="ID", help="continue this job")
+    parser.add_argument(
+        "--resume-from", metavar="ID", help="with --continue-job: branch from this checkpoint"
+    )
+    parser.add_argument(
+        "-i",
+        "--interactive-tool-call-result",
+        dest="is_answer",
+        action="store_true",
+        help="the query answers the open question: text, or JSON with toolCallId and text",
+    )
+    parser.add_argument("--verbose", action="store_true", help="say what goes on inside on stderr")
+    parser.add_argument("--filter", metavar="TYPES", help="event types to print, comma-separated")
+
+
+def read_order(options: Namespace, terminal: Terminal) -> Order:
+    """The order that the arguments, and stdin where they say so, amount to.
+
+    Raises:
+        ConfigError: Arguments are missing or do not go together.
+    """
+    _check_combination(options)
+    types = _types(options.filter)
+    query = _query(options, terminal)
+    answer = _answer(query) if options.is_answer else None
+    return Order(
+        settings=_settings(options, is_streaming=not types or bool(types & {*STREAMING_TYPES})),
+        request=JobRequest(
+            expert_key=options.expert,
+            query="" if answer else query,
+            job_id=options.continue_job,
+            new_job_id=options.job_id,
+            checkpoint_id=options.resume_from,
+            answer=answer,
+            max_steps=options.max_steps,
+        ),
+        is_for_newest=options.is_for_newest,
+        types=types,
+        is_verbose=options.verbose,
+        repeated=_repeated(options),
+    )
+
+
+def _settings(options: Namespace, *, is_streaming: bool) -> Settings:
+    return Settings(
+        config=options.config,
+        workspace=options.workspace,
+        env_paths=env_paths(options),
+        provider=options.provider,
+        model=options.model,
+        reasoning_budget=options.reasoning_budget,
+        max_steps=options.max_steps,
+        max_retries=options.max_retries,
+        timeout_ms=options.timeout,
+        is_strict=options.strict,
+        is_streaming=is_streaming,
+        transport="cli",
+    )
+
+
+def _check_combination(options: Namespace) -> None:
+    is_continuing = options.is_for_newest or options.continue_job is not None
+    if options.resume_from is not None and options.continue_job is None:
+        raise ConfigError("--resume-from requires --continue-job.")
+    if options.is_answer and not is_continuing:
+        raise ConfigError(
+            "--interactive-tool-call-result requires --continue or --continue-job.",
+            hint="It answers the question that a stopped job has asked.",
+        )
+    if options.job_id is not None and is_continuing:
+        raise ConfigError(
+            "--job-id names a new job and does not go together with --continue or --continue-job."
+        )
+    if options.expert is None and not is_continuing:
+        raise ConfigError(
+            "Expert key is required.", hint='Write perstack run EXPERT "what it shall do".'
+        )
+
+
+def _query(options: Namespace, terminal: Terminal) -> str:
+    given: str | None = options.query
+    is_continuing = options.is_for_newest or options.continue_job is not None
+    if given == STDIN or (given is None and not is_continuing and not terminal.stdin.isatty()):
+        given = terminal.stdin.read().strip()
+    if not given and (options.is_answer or not is_continuing):
+        raise ConfigError(
+            "Query is required.", hint="Give it after the expert key, or on stdin with -."
+        )
+    return given or ""
+
+
+def _answer(text: str) -> InteractiveAnswer:
+    """The answer to a question: JSON that names the call, or else simply the text."""
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return InteractiveAnswer(text=text)
+    if not isinstance(value, dict):
+        return InteractiveAnswer(text=text)
+    fields = cast("dict[str, Any]", value)
+    call_id, answer = fields.get("toolCallId"), fields.get("text")
+    if isinstance(call_id, str) and isinstance(answer, str):
+        return InteractiveAnswer(text=answer, tool_call_id=call_id)
+    return InteractiveAnswer(text=text)
+
+
+def _types(text: str | None) -> frozenset[str] | None:
+    if text is None:
+        return None
+    types = frozenset(word.strip() for word in text.split(",") if word.strip())
+    unknown = sorted(types - {*EVENT_TYPES})
+    if unknown or not types:
+        near = get_close_matches(unknown[0], EVENT_TYPES, n=1) if unknown else []
+        raise ConfigError(
+            f"--filter: there is no event type {unknown[0]!r}."
+            if unknown
+            else "--filter names no event type.",
+            hint=f"Did you mean {near[0]}?" if near else "docs/events.md lists them.",
+        )
+    return types
+
+
+def _repeated(options: Namespace) -> tuple[str, ...]:
+    given: list[tuple[str, str | Path | None]] = [
+        ("--config", options.config),
+        ("--workspace", options.workspace),
+        ("--provider", options.provider),
+        ("--model", options.model),
+    ]
+    return tuple(word for name, value in given if value is not None for word in (name, str(value)))

@@ -1,0 +1,79 @@
+"""One line about how a job ended and how to go on with it."""
+
+import shlex
+
+from perstack.core.messages import ToolCall, Usage
+from perstack.jobs import JobView
+
+_ENDINGS = {
+    "completed": "completed",
+    "stoppedByInteractiveTool": "waiting for an answer",
+    "stoppedByMaxSteps": "stopped: all steps are used",
+    "stoppedByError": "failed",
+    "stoppedByCancellation": "cancelled",
+    "interrupted": "interrupted",
+    "running": "running",
+}
+
+
+def summary(view: JobView, repeated: tuple[str, ...]) -> str:
+    """How the job ended: status, steps, tokens, its id and the command that goes on with it.
+
+    Args:
+        view: The job.
+        repeated: Options that the command must repeat.
+    """
+    job = view.job
+    ending = _ENDINGS[job.status]
+    if job.status == "stoppedByError" and view.checkpoint.error is not None:
+        ending += f" ({short(view.checkpoint.error.message, 200)})"
+    if view.questions:
+        ending += f" ({'; '.join(question(call) for call in view.questions)})"
+    steps = f"{job.total_steps} step" + ("" if job.total_steps == 1 else "s")
+    return (
+        f"{ending}; {steps}, {tokens(view.usage)}, job {job.id}; "
+        f"{_next(view)}: {continuation(view, repeated)}"
+    )
+
+
+def tokens(usage: Usage) -> str:
+    """Tokens in words."""
+    cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
+    return (
+        f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
+        f"{usage.output_tokens:,} out)"
+    )
+
+
+def question(call: ToolCall) -> str:
+    """A question to the user in one line."""
+    texts = [value for value in call.args.values() if isinstance(value, str)]
+    return f"{call.tool_name}: {short(' '.join(texts), 200)}" if texts else call.tool_name
+
+
+def continuation(view: JobView, repeated: tuple[str, ...]) -> str:
+    """The command that goes on with the job, to be pasted into a shell."""
+    words = ["perstack", "run"]
+    status = view.job.status
+    if status == "completed":
+        words += [view.checkpoint.expert.key, "..."]
+    elif status == "stoppedByInteractiveTool":
+        words += [view.checkpoint.expert.key, "...", "-i"]
+    words += ["--continue-job", view.job.id, *repeated]
+    return shlex.join(words)
+
+
+def _next(view: JobView) -> str:
+    match view.job.status:
+        case "completed":
+            return "follow up"
+        case "stoppedByInteractiveTool":
+            return "answer"
+        case _:
+            return "resume"
+
+
+def short(text: str, length: int) -> str:
+    """The text as one line of at most `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
