@@ -47,6 +47,17 @@ DEFINITIONS: dict[str, ToolDefinition] = {
 }
 
 
+def shown(pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()) -> tuple[ToolDefinition, ...]:
+    """The tools that an expert is shown: those it picks, else the usual ones.
+
+    Args:
+        pick: Names out of all tools; unknown ones are ignored.
+        omit: Names that are left out in any case.
+    """
+    names = [name for name in pick or SHOWN_BY_DEFAULT if name not in omit]
+    return tuple(tool for name, tool in DEFINITIONS.items() if name in names)
+
+
 class BaseSkill:
     """The built-in tools for one job.
 
@@ -79,14 +90,8 @@ class BaseSkill:
     def definitions(
         self, pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()
     ) -> tuple[ToolDefinition, ...]:
-        """The tools that an expert is shown: those it picks, else the usual ones.
-
-        Args:
-            pick: Names out of all tools; unknown ones are ignored.
-            omit: Names that are left out in any case.
-        """
-        names = [name for name in pick or SHOWN_BY_DEFAULT if name not in omit]
-        return tuple(tool for name, tool in DEFINITIONS.items() if name in names)
+        """See `shown`."""
+        return shown(pick, omit)
 
     async def call(self, call: ToolCall) -> ToolResult:
         """Answer a call. Whatever goes wrong is a result; only cancellation is raised."""
