@@ -8,13 +8,12 @@ from pathlib import Path
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RunEvent
 from perstack.core.history import checkpoints_along
-from perstack.errors import NotFoundError
+from perstack.definition.load import find_config
+from perstack.errors import DefinitionError, NotFoundError
 from perstack.jobs import JobView, view
 from perstack.runtime.continuation import query_of, rebuild
 from perstack.runtime.ports import Store
 from perstack.store.sqlite import open_sqlite_store, store_path
-
-DEFINITION_FILE = "perstack.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +34,16 @@ class Story:
     is_latest: bool
 
 
-def find_store(workspace: Path | None, cwd: Path) -> Path:
+def find_store(workspace: Path | None, config: Path | None, cwd: Path) -> Path:
     """The store of a workspace.
 
-    Without a workspace: that of `cwd`, else that beside the nearest definition file upwards.
+    Without a workspace: that of `cwd`, else that beside the definition file, which is `config` or
+    the nearest one upwards.
 
     Raises:
         NotFoundError: No job has run there.
     """
-    if workspace is not None:
-        folders = [workspace]
-    else:
-        above = [folder for folder in (cwd, *cwd.parents) if (folder / DEFINITION_FILE).is_file()]
-        folders = [cwd, *above[:1]]
+    folders = [workspace] if workspace is not None else [cwd, *_home(config, cwd)]
     for folder in folders:
         path = store_path(folder.resolve())
         if path.is_file():
@@ -56,6 +52,13 @@ def find_store(workspace: Path | None, cwd: Path) -> Path:
         f"No data found: no job has run in {folders[0].resolve()}.",
         hint="Give the folder that the experts worked in with --workspace.",
     )
+
+
+def _home(config: Path | None, cwd: Path) -> tuple[Path, ...]:
+    try:
+        return (find_config(config, cwd).parent,)
+    except DefinitionError:
+        return ()
 
 
 @asynccontextmanager

@@ -21,7 +21,13 @@ DEFAULT_TAKE = 100
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
-    add_workspace_argument(parser, "the current folder, else that of the nearest perstack.toml")
+    add_workspace_argument(parser, "the current folder, else that of the definition file")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="PATH",
+        help="definition file, of which only the folder counts",
+    )
     parser.add_argument("--jobs", action="store_true", help="list the jobs, newest first")
     parser.add_argument("--job", metavar="ID", help="the job; by default the latest")
     parser.add_argument("--run", metavar="ID", help="only events of this run")
@@ -51,7 +57,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         NotFoundError: There is no such job, or none at all.
         StoreError: The store cannot be read.
     """
-    storage = find_store(options.workspace, Path.cwd())
+    storage = find_store(options.workspace, options.config, Path.cwd())
     found = anyio.run(partial(_read, storage, options))
     if isinstance(found, Story):
         show_story(found, options, terminal)

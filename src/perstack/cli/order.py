@@ -111,7 +111,6 @@ def _settings(options: Namespace, *, is_streaming: bool) -> Settings:
         provider=options.provider,
         model=options.model,
         reasoning_budget=options.reasoning_budget,
-        max_steps=options.max_steps,
         max_retries=options.max_retries,
         timeout_ms=options.timeout,
         is_strict=options.strict,
@@ -142,9 +141,11 @@ def _check_combination(options: Namespace) -> None:
 def _query(options: Namespace, terminal: Terminal) -> str:
     given: str | None = options.query
     is_continuing = options.is_for_newest or options.continue_job is not None
-    if given == STDIN or (given is None and not is_continuing and not terminal.stdin.isatty()):
+    is_needed = options.is_answer or not is_continuing
+    # A job that merely goes on needs no query, and waiting for one would hang a script.
+    if given == STDIN or (given is None and is_needed and not terminal.stdin.isatty()):
         given = terminal.stdin.read().strip()
-    if not given and (options.is_answer or not is_continuing):
+    if is_needed and not given:
         raise ConfigError(
             "Query is required.", hint="Give it after the expert key, or on stdin with -."
         )
@@ -189,4 +190,5 @@ def _repeated(options: Namespace) -> tuple[str, ...]:
         ("--provider", options.provider),
         ("--model", options.model),
     ]
+    given += [("--env-path", path) for path in options.env_path or ()]
     return tuple(word for name, value in given if value is not None for word in (name, str(value)))

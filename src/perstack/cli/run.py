@@ -97,7 +97,7 @@ async def _request(engine: Engine, order: Order) -> JobRequest:
 async def stop_on_signals(
     job: RunningJob,
     terminal: Terminal,
-    exit_at_once: ExitAtOnce = os._exit,  # noqa: SLF001 - public in all but its name
+    exit_at_once: ExitAtOnce = os._exit,
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
