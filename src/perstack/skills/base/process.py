@@ -23,7 +23,7 @@ READ_BYTES = 64 * 1024
 END_GRACE_SECONDS = 2.0
 """Between the request to stop and the kill."""
 
-ORPHAN_GRACE_SECONDS = 0.5
+ORPHAN_GRACE_SECONDS = 0.25
 """For the rest of the group once the command itself has stopped; short, because dead ones that the
 system has not collected yet cannot be told from living ones."""
 
