@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="PATH",
-        help="definition file, of which only the folder counts",
+        help="definition file whose folder is looked in",
     )
     parser.add_argument("--jobs", action="store_true", help="list the jobs, newest first")
     parser.add_argument("--job", metavar="ID", help="the job; by default the latest")

@@ -1,13 +1,15 @@
 """The command `perstack`: finds the command that was asked for and loads nothing else."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
+from traceback import format_exception
 from typing import Protocol, cast
 
 from perstack import __version__
-from perstack.cli.exits import CANCELLED, exit_code_of
+from perstack.cli.exits import CANCELLED, COMPLETED, FAILED, exit_code_of
 from perstack.cli.output import Terminal, standard_terminal
 from perstack.errors import PerstackError
 
@@ -51,19 +53,37 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     terminal = terminal or standard_terminal()
     name = next((word for word in words if not word.startswith("-")), None)
     command = load(name) if name in COMMANDS else None
+    parser = _parser(name, command)
     try:
-        options = _parser(name, command).parse_args(words)
+        options = parser.parse_args(words)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        return end.code if isinstance(end.code, int) else COMPLETED
     if command is None:
-        raise AssertionError("argparse accepts the listed commands only")
+        terminal.write(parser.format_help())
+        return COMPLETED
+    return _execute(command, options, terminal)
+
+
+def _execute(command: Command, options: Namespace, terminal: Terminal) -> int:
+    is_debugging = getattr(options, "verbose", False) or bool(os.environ.get("PERSTACK_DEBUG"))
     try:
         return command.execute(options, terminal)
-    except PerstackError as error:
-        terminal.complain(error)
-        return exit_code_of(error)
     except KeyboardInterrupt:
         return CANCELLED
+    except Exception as error:  # noqa: BLE001 - the border of the process: a traceback helps no user
+        if is_debugging:
+            terminal.note("".join(format_exception(error)).rstrip())
+        terminal.complain(_in_words(error))
+        return exit_code_of(error) if isinstance(error, PerstackError) else FAILED
+
+
+def _in_words(error: Exception) -> PerstackError:
+    if isinstance(error, PerstackError):
+        return error
+    return PerstackError(
+        f"Internal error: {type(error).__name__}.",
+        hint="Set PERSTACK_DEBUG=1 to see where, and report it.",
+    )
 
 
 def load(name: str) -> Command:
@@ -74,7 +94,7 @@ def load(name: str) -> Command:
 def _parser(name: str | None, command: Command | None) -> ArgumentParser:
     parser = ArgumentParser(prog="perstack", description="Experts from a perstack.toml.")
     parser.add_argument("--version", action="version", version=f"perstack {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for known, summary in COMMANDS.items():
         one = commands.add_parser(known, help=summary, description=summary, allow_abbrev=False)
         if known == name and command is not None:
