@@ -105,6 +105,25 @@ async def test_query_and_last_result_are_filled_in_everywhere(tmp_path: Path) ->
     assert played.tool_calls[0].args == {"deep": [{"q": "<one and two>"}], "n": 3}
 
 
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ('{"output": "7 errors"}', "7 errors"),
+        ('{"output": [7]}', "[7]"),
+        ('{"error": "NotFound"}', '{"error": "NotFound"}'),
+        ("7 errors", "7 errors"),
+    ],
+)
+async def test_a_field_of_the_last_result_is_taken_out_of_it(
+    tmp_path: Path, result: str, said: str
+) -> None:
+    model = scripted(tmp_path, replies({}, {"text": "{{lastToolResult.output}}"}))
+
+    played = await play(model, says("count"), calls("c1"), returns("c1", result))
+
+    assert played.text == said
+
+
 async def test_what_is_filled_in_is_not_filled_in_again(tmp_path: Path) -> None:
     model = scripted(tmp_path, replies({"text": "{{query}}"}))
 

@@ -15,6 +15,7 @@ gets its reply n + 1. So a run that is resumed in another process goes on where 
 `docs/scripted.md` describes the fields.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -42,7 +43,7 @@ from perstack.runtime.ports import Deltas, Generation, GenerationRequest, ModelC
 
 PROVIDER = "scripted"
 MODEL = "scripted"
-_PLACEHOLDER = re.compile(r"\{\{(?:query|lastToolResult)\}\}")
+_PLACEHOLDER = re.compile(r"\{\{(query|lastToolResult)(?:\.(\w+))?\}\}")
 _PIECE_CHARACTERS = 12
 _CHARACTERS_PER_TOKEN = 4
 _CONTEXT_WINDOW = 200_000
@@ -121,8 +122,8 @@ def _failure(error: ScriptedError) -> ModelError:
 
 def _generation(request: GenerationRequest, reply: ScriptedReply, index: int) -> Generation:
     values = {
-        "{{query}}": _query(request.messages),
-        "{{lastToolResult}}": _last_tool_result(request.messages),
+        "query": _query(request.messages),
+        "lastToolResult": _last_tool_result(request.messages),
     }
     calls = tuple(
         ToolCallPart(
@@ -169,13 +170,26 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
     """The value with its placeholders replaced, however deep they are."""
     if isinstance(value, str):
         # In one pass, so that a placeholder inside a tool's result stays what it is.
-        return _PLACEHOLDER.sub(lambda found: values[found.group()], value)
+        return _PLACEHOLDER.sub(lambda found: _value(found, values), value)
     if isinstance(value, dict):
         table = cast("dict[str, Any]", value)
         return {key: _filled(item, values) for key, item in table.items()}
     if isinstance(value, list):
         return [_filled(item, values) for item in cast("list[Any]", value)]
     return value
+
+
+def _value(found: re.Match[str], values: dict[str, str]) -> str:
+    """What stands for a placeholder; a result without the field asked for is put in whole."""
+    text, field = values[found[1]], found[2]
+    try:
+        table: Any = json.loads(text) if field else None
+    except ValueError:
+        return text
+    if not isinstance(table, dict) or field not in table:
+        return text
+    value = cast("dict[str, Any]", table)[field]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _estimated(messages: Sequence[Message], said: str, calls: Sequence[ToolCallPart]) -> Usage:
