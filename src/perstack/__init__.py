@@ -1,3 +1,26 @@
 """Experts declared in `perstack.toml`, run durably and published as MCP tools."""
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+__all__ = ["JobView", "PerstackError", "Settings", "__version__", "open_engine", "run", "stream"]  # pyright: ignore[reportUnsupportedDunderAll] - loaded when first asked for
+
+
+__all__ = ["JobView", "PerstackError", "Settings", "__version__", "run", "stream"]
+
+# Loaded when first used: the version alone must not cost the engine. What type checkers see is
+# __init__.pyi.
+_HOMES = {
+    "JobView": "perstack.jobs",
+    "PerstackError": "perstack.errors",
+    "Settings": "perstack.settings",
+    "run": "perstack.library",
+    "stream": "perstack.library",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'perstack' has no attribute {name!r}")
+    return getattr(import_module(home), name)

@@ -1,0 +1,152 @@
+"""perstack inside another program: one call for the result, or an iterator for every event.
+
+Both open an engine for one job and close it afterwards. A program with many jobs opens
+`perstack.engine.open_engine` once and starts them there.
+"""
+
+import asyncio  # noqa: TID251 - an async generator may be closed in another task than it runs in, which a task group does not survive
+import math
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.passing import PerstackEvent
+from perstack.engine import open_engine
+from perstack.errors import PerstackError
+from perstack.jobs import JobView
+from perstack.runtime.continuation import JobRequest
+from perstack.runtime.ports import Listener
+from perstack.settings import Parts, Settings
+
+OnEvent = Callable[[PerstackEvent], object]
+
+
+async def run(  # noqa: PLR0913 - options of a call are read by name
+    expert: str | None,
+    query: str = "",
+    *,
+    config: Path | str | None = None,
+    workspace: Path | str | None = None,
+    job_id: str | None = None,
+    settings: Settings | None = None,
+    parts: Parts | None = None,
+    on_event: OnEvent | None = None,
+) -> JobView:
+    """Have an expert do a task and wait until the job stops.
+
+    Cancelling the call stops the job; it stays resumable by its id.
+
+    Args:
+        expert: Key of the expert; may be `None` when `job_id` is given.
+        query: The task; with `job_id` a follow-up, the answer to an open question, or nothing.
+        config: The definition file; by default the nearest `perstack.toml`.
+        workspace: The folder that the expert works in; by default the current one.
+        job_id: Continue this job instead of beginning one.
+        settings: Everything else that can be decided; `config` and `workspace` win over it.
+        parts: Stand-ins for model, store and so on, for tests.
+        on_event: Told of each event once it is durable. Must not block.
+
+    Returns:
+        How the job ended: `job.status`, `text`, `questions`, `usage`, `runs`. A job that failed, or
+        that waits for an answer, is a result and not an exception.
+
+    Raises:
+        PerstackError: The job could not be begun, or its store failed.
+    """
+
+    def listener(event: PerstackEvent, _checkpoint: Checkpoint | None) -> None:
+        if on_event is not None:
+            on_event(event)
+
+    request = JobRequest(expert_key=expert, query=query, job_id=job_id)
+    return await _carry_out(request, _settled(settings, config, workspace), parts, listener)
+
+
+async def stream(  # noqa: PLR0913 - as for run
+    expert: str | None,
+    query: str = "",
+    *,
+    config: Path | str | None = None,
+    workspace: Path | str | None = None,
+    job_id: str | None = None,
+    settings: Settings | None = None,
+    parts: Parts | None = None,
+) -> AsyncGenerator[PerstackEvent]:
+    """Have an expert do a task and see each event, replies piece by piece included.
+
+    Leaving the loop early stops the job; it stays resumable. That happens when the iterator is
+    closed: at once with `contextlib.aclosing`, else when Python collects it. Runs on asyncio.
+
+    Args:
+        expert: As for `run`.
+        query: As for `run`.
+        config: As for `run`.
+        workspace: As for `run`.
+        job_id: As for `run`.
+        settings: As for `run`.
+        parts: As for `run`.
+
+    Yields:
+        The events of all runs of the job, in the order in which they happen.
+
+    Raises:
+        PerstackError: The job could not be begun, or its store failed.
+    """
+    request = JobRequest(expert_key=expert, query=query, job_id=job_id)
+    settled = replace(_settled(settings, config, workspace), is_streaming=True)
+    # Without a limit: a slow reader must neither hold up the job nor miss an event.
+    send, receive = anyio.create_memory_object_stream[PerstackEvent](math.inf)
+    work = asyncio.create_task(_feed(request, settled, parts, send))
+    try:
+        with receive:
+            async for event in receive:
+                yield event
+        await work
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+
+
+async def _feed(
+    request: JobRequest,
+    settings: Settings,
+    parts: Parts | None,
+    send: MemoryObjectSendStream[PerstackEvent],
+) -> None:
+    with send:
+        await _carry_out(request, settings, parts, lambda event, _checkpoint: _tell(send, event))
+
+
+def _tell(send: MemoryObjectSendStream[PerstackEvent], event: PerstackEvent) -> None:
+    """Pass an event on; one that comes after the reader has left is of interest to nobody."""
+    if send.statistics().open_receive_streams:
+        send.send_nowait(event)
+
+
+async def _carry_out(
+    request: JobRequest, settings: Settings, parts: Parts | None, listener: Listener
+) -> JobView:
+    end: JobView | PerstackError
+    async with open_engine(settings, parts) as engine:
+        try:
+            end = await (await engine.start(request, listener)).wait()
+        except PerstackError as error:
+            end = error  # carried out of the engine's task group by hand, which would wrap it
+    if isinstance(end, PerstackError):
+        raise end
+    return end
+
+
+def _settled(
+    settings: Settings | None, config: Path | str | None, workspace: Path | str | None
+) -> Settings:
+    settled = settings or Settings()
+    if config is not None:
+        settled = replace(settled, config=Path(config))
+    if workspace is not None:
+        settled = replace(settled, workspace=Path(workspace))
+    return settled
