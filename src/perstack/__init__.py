@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 __all__ = ["JobView", "PerstackError", "Settings", "__version__", "open_engine", "run", "stream"]  # pyright: ignore[reportUnsupportedDunderAll] - loaded when first asked for
 
 
-__all__ = ["JobView", "PerstackError", "Settings", "__version__", "run", "stream"]
+__all__ = ["JobView", "PerstackError", "Settings", "__version__", "run", "stream"]  # pyright: ignore[reportUnsupportedDunderAll] - __getattr__ has them
 
 # Loaded when first used: the version alone must not cost the engine. What type checkers see is
 # __init__.pyi.
