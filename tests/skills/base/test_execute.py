@@ -16,7 +16,7 @@ from tests.skills.base.conftest import CANARY
 
 pytestmark = pytest.mark.anyio
 
-IGNORES_THE_REQUEST_TO_STOP = "trap '' TERM; echo $$ > pid; echo ready; while :; do sleep 1; done"
+IGNORES_THE_REQUEST_TO_STOP = "trap '' TERM; while :; do sleep 1; done"
 
 
 async def shell(skill: BaseSkill, line: str, **args: object) -> Facts:
@@ -36,18 +36,28 @@ async def pid_in(path: Path) -> int:
         await anyio.lowlevel.checkpoint()
 
 
-async def gone(pid: int) -> None:
-    """Return when a process has ended; a dead one that nobody collected counts as ended."""
-    while is_alive(pid):
-        await anyio.lowlevel.checkpoint()
-
-
 def is_alive(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat.rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
+
+
+async def nothing_lives_in(folder: Path) -> None:
+    with anyio.fail_after(10):
+        while living_in(folder):
+            await anyio.lowlevel.checkpoint()
+
+
+def living_in(folder: Path) -> list[int]:
+    """The processes whose current directory this is, the dead but not yet collected left out."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder.resolve() and is_alive(int(process.name)):
+                found.append(int(process.name))
+    return found
 
 
 def open_handles() -> int:
@@ -217,33 +227,30 @@ async def test_a_command_that_takes_too_long_is_ended_and_what_it_wrote_is_told(
 
 @only_with_proc
 async def test_a_timeout_ends_what_the_command_started(skill: BaseSkill, workspace: Path) -> None:
-    line = "sh -c 'echo $$ > pid; sleep 300' & wait"
-
-    facts = await failing_shell(skill, line, timeout=500)
+    facts = await failing_shell(skill, "sh -c 'sleep 300' & wait", timeout=500)
 
     assert facts["error"] == "CommandTimedOut"
-    with anyio.fail_after(5):
-        await gone(await pid_in(workspace / "pid"))
+    await nothing_lives_in(workspace)
 
 
 @only_with_proc
 async def test_a_command_that_will_not_stop_is_killed(skill: BaseSkill, workspace: Path) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(20):
         facts = await failing_shell(skill, IGNORES_THE_REQUEST_TO_STOP, timeout=200)
-        await gone(await pid_in(workspace / "pid"))
 
     assert facts["error"] == "CommandTimedOut"
+    await nothing_lives_in(workspace)
 
 
 @only_with_proc
 async def test_what_a_command_leaves_in_the_background_ends_with_it(
     skill: BaseSkill, workspace: Path
 ) -> None:
-    with anyio.fail_after(5):
-        facts = await shell(skill, "sh -c 'echo $$ > pid; sleep 300' & echo started")
-        assert facts == {"output": "started\n"}
-        if (workspace / "pid").exists():
-            await gone(await pid_in(workspace / "pid"))
+    with anyio.fail_after(10):
+        facts = await shell(skill, "sleep 300 & echo started")
+
+    assert facts == {"output": "started\n"}
+    await nothing_lives_in(workspace)
 
 
 @only_with_proc
@@ -274,8 +281,7 @@ async def test_a_cancelled_call_ends_the_command_and_what_it_started(
         assert is_alive(started)
         group.cancel_scope.cancel()
 
-    with anyio.fail_after(5):
-        await gone(started)
+    await nothing_lives_in(workspace)
 
 
 @only_with_proc
@@ -289,17 +295,7 @@ async def test_a_call_that_is_cancelled_while_the_command_starts_leaves_nothing(
             await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
 
-    assert [pid for pid in processes_in(workspace) if is_alive(pid)] == []
-
-
-def processes_in(folder: Path) -> list[int]:
-    """The processes whose current directory this is."""
-    found: list[int] = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (process / "cwd").readlink() == folder.resolve():
-                found.append(int(process.name))
-    return found
+    await nothing_lives_in(workspace)
 
 
 async def test_several_commands_run_at_the_same_time(skill: BaseSkill) -> None:
