@@ -117,7 +117,7 @@ async def test_a_stream_that_is_only_dropped_stops_its_job_too(config: Path) -> 
 
 async def test_what_the_package_exports_is_there() -> None:
     assert {name: getattr(perstack, name) for name in perstack.__all__}
-    assert perstack.Settings is open_engine.__annotations__["settings"]
+    assert perstack.open_engine is open_engine
     with pytest.raises(AttributeError, match="nothing"):
         getattr(perstack, "nothing")  # noqa: B009 - the type checker knows that it is not there
 

@@ -3,17 +3,25 @@
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["JobView", "PerstackError", "Settings", "__version__", "open_engine", "run", "stream"]  # pyright: ignore[reportUnsupportedDunderAll] - loaded when first asked for
-
-
-__all__ = ["JobView", "PerstackError", "Settings", "__version__", "run", "stream"]  # pyright: ignore[reportUnsupportedDunderAll] - __getattr__ has them
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll] - __getattr__ has them
+    "JobRequest",
+    "JobView",
+    "PerstackError",
+    "Settings",
+    "__version__",
+    "open_engine",
+    "run",
+    "stream",
+]
 
 # Loaded when first used: the version alone must not cost the engine. What type checkers see is
 # __init__.pyi.
 _HOMES = {
+    "JobRequest": "perstack.runtime.continuation",
     "JobView": "perstack.jobs",
     "PerstackError": "perstack.errors",
     "Settings": "perstack.settings",
+    "open_engine": "perstack.engine",
     "run": "perstack.library",
     "stream": "perstack.library",
 }

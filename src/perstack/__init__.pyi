@@ -1,8 +1,19 @@
+from perstack.engine import open_engine as open_engine
 from perstack.errors import PerstackError as PerstackError
 from perstack.jobs import JobView as JobView
 from perstack.library import run as run
 from perstack.library import stream as stream
+from perstack.runtime.continuation import JobRequest as JobRequest
 from perstack.settings import Settings as Settings
 
 __version__: str
-__all__ = ["JobView", "PerstackError", "Settings", "__version__", "run", "stream"]
+__all__ = [
+    "JobRequest",
+    "JobView",
+    "PerstackError",
+    "Settings",
+    "__version__",
+    "open_engine",
+    "run",
+    "stream",
+]

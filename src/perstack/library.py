@@ -1,7 +1,7 @@
 """perstack inside another program: one call for the result, or an iterator for every event.
 
 Both open an engine for one job and close it afterwards. A program with many jobs opens
-`perstack.engine.open_engine` once and starts them there.
+`perstack.open_engine` once and starts them there.
 """
 
 import asyncio  # noqa: TID251 - an async generator may be closed in another task than it runs in, which a task group does not survive
