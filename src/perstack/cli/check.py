@@ -1,17 +1,24 @@
 """`perstack check`: whether a definition file is accepted, and what its experts will have."""
 
 import json
+import os
+import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from perstack.cli.arguments import add_file_arguments
+from perstack.cli.check_view import checked_lines
+from perstack.cli.choices import Choices, choices
 from perstack.cli.exits import COMPLETED, MISUSED
 from perstack.cli.output import Terminal
-from perstack.cli.surface import ExpertSurface, SkillSurface, surfaces
+from perstack.cli.surface import ExpertSurface, SkillSurface, Variable, surfaces
+from perstack.definition.environment import load_environment
 from perstack.definition.load import Loaded, find_config, load
-from perstack.errors import DefinitionError
+from perstack.errors import DefinitionError, PerstackError
+
+Json = dict[str, Any]
+_PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+): (?P<message>.+)", re.DOTALL)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -24,100 +31,115 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     """Check, and show what there is.
 
     Raises:
-        DefinitionError: The file cannot be found or accepted, and text was asked for.
+        PerstackError: The file, or one that it names, cannot be read, and text was asked for.
     """
     try:
-        loaded = load(find_config(options.config, Path.cwd()), strict=options.strict)
+        path = find_config(options.config, Path.cwd())
+        loaded = load(path, strict=options.strict)
+        environment = load_environment(
+            loaded.definitions.env_path, path.parent, os.environ, must_exist=False
+        )
     except DefinitionError as error:
+        return _reject(error, options, terminal)
+    except PerstackError as error:
         if not options.json:
             raise
-        problems = list(error.problems) or [str(error)]
-        _print_json(terminal, {"ok": False, "problems": problems})
-        return MISUSED
+        return _reject_in_json([str(error)], [], terminal)
+    found = surfaces(loaded.definitions, environment)
+    chosen = choices(loaded.definitions, environment)
+    warnings = (*map(str, loaded.warnings), *chosen.problems)
     if options.json:
-        _print_json(terminal, _document(loaded))
-    else:
-        for line in _lines(loaded):
-            terminal.line(line)
-        for warning in loaded.warnings:
-            terminal.note(f"warning: {warning}", "yellow")
+        _print_json(terminal, _document(loaded, found, chosen, warnings))
+        return COMPLETED
+    for line in checked_lines(loaded.path, found, chosen):
+        terminal.line(line)
+    for warning in warnings:
+        terminal.note(f"warning: {warning}", "yellow")
     return COMPLETED
 
 
-def _print_json(terminal: Terminal, document: dict[str, Any]) -> None:
+def _reject(error: DefinitionError, options: Namespace, terminal: Terminal) -> int:
+    problems = list(error.problems)
+    warnings = [] if options.strict else _warnings_beside(problems, options)
+    if options.json:
+        return _reject_in_json(problems or [str(error)], warnings, terminal)
+    terminal.complain(error)
+    for warning in warnings:
+        terminal.note(f"warning: {warning}", "yellow")
+    return MISUSED
+
+
+def _warnings_beside(problems: list[str], options: Namespace) -> list[str]:
+    """What is merely odd in a file that is rejected for something else."""
+    try:
+        load(find_config(options.config, Path.cwd()), strict=True)
+    except DefinitionError as error:
+        return [problem for problem in error.problems if problem not in problems]
+    return []
+
+
+def _reject_in_json(problems: list[str], warnings: list[str], terminal: Terminal) -> int:
+    document = {
+        "ok": False,
+        "problems": [_placed(problem) for problem in problems],
+        "warnings": [_placed(warning) for warning in warnings],
+    }
+    _print_json(terminal, document)
+    return MISUSED
+
+
+def _print_json(terminal: Terminal, document: Json) -> None:
     terminal.line(json.dumps(document, ensure_ascii=False, indent=2))
 
 
-def _document(loaded: Loaded) -> dict[str, Any]:
+def _placed(problem: str) -> Json:
+    """A problem with its place apart, for editors."""
+    found = _PLACE.fullmatch(problem)
+    if found is None:
+        return {"message": problem}
     return {
-        "ok": True,
-        "path": str(loaded.path),
-        "experts": [
-            {
-                "key": surface.expert.key,
-                "toolName": surface.published_name,
-                "skills": [
-                    {
-                        "name": skill.name,
-                        "tools": list(skill.tools),
-                        "source": skill.source,
-                        "pick": list(skill.pick),
-                        "omit": list(skill.omit),
-                    }
-                    for skill in surface.skills
-                ],
-                "delegates": [
-                    {"key": key, "toolName": name} for key, name in surface.delegates.items()
-                ],
-            }
-            for surface in surfaces(loaded.definitions)
-        ],
-        "warnings": [str(warning) for warning in loaded.warnings],
+        "file": found["file"],
+        "line": int(found["line"]),
+        "column": int(found["column"]),
+        "message": found["message"],
     }
 
 
-def _lines(loaded: Loaded) -> Iterator[str]:
-    known = {surface.expert.key: surface for surface in surfaces(loaded.definitions)}
-    yield f"{loaded.path}: {len(known)} expert{'' if len(known) == 1 else 's'}"
-    shown: set[str] = set()
-    for surface in known.values():
-        if surface.published_name is not None:
-            yield ""
-            yield f"{surface.expert.key}  (MCP tool {surface.published_name})"
-            yield from _branch(surface, known, shown, "")
-    for key, surface in known.items():
-        if key not in shown:
-            yield ""
-            yield f"{key}  (a delegate that no expert calls)"
-            yield from _branch(surface, known, shown, "")
+def _document(
+    loaded: Loaded, found: tuple[ExpertSurface, ...], chosen: Choices, warnings: tuple[str, ...]
+) -> Json:
+    return {
+        "ok": True,
+        "path": str(loaded.path),
+        "provider": {"name": chosen.provider, "key": _variable(chosen.key)},
+        "experts": [_expert(surface, chosen) for surface in found],
+        "problems": [],
+        "warnings": [_placed(warning) for warning in warnings],
+    }
 
 
-def _branch(
-    surface: ExpertSurface, known: Mapping[str, ExpertSurface], shown: set[str], indent: str
-) -> Iterator[str]:
-    """The tools of an expert, then its delegates with theirs; each expert is described once."""
-    shown.add(surface.expert.key)
-    bar = "│" if surface.delegates else " "
-    for skill in surface.skills:
-        yield f"{indent}{bar}  {_tools(skill)}"
-    last = len(surface.delegates) - 1
-    for position, (key, name) in enumerate(surface.delegates.items()):
-        yield f"{indent}{'└─' if position == last else '├─'} {key}  (called as {name})"
-        below = f"{indent}{'   ' if position == last else '│  '}"
-        delegate = known.get(key)
-        if delegate is None:
-            yield f"{below}   not defined here"
-        elif delegate.published_name is not None or key in shown:
-            yield f"{below}   (described by itself)"
-        else:
-            yield from _branch(delegate, known, shown, below)
+def _expert(surface: ExpertSurface, chosen: Choices) -> Json:
+    key = surface.expert.key
+    return {
+        "key": key,
+        "toolName": surface.published_name,
+        "model": chosen.models.get(key),
+        "skills": [_skill(skill) for skill in surface.skills],
+        "delegates": [{"key": key, "toolName": name} for key, name in surface.delegates.items()],
+    }
 
 
-def _tools(skill: SkillSurface) -> str:
-    if skill.source is None:
-        return f"{skill.name}: {', '.join(skill.tools) or 'no tools'}"
-    if skill.pick:
-        which = ", ".join(skill.pick)
-    else:
-        which = "its tools" + (f" but {', '.join(skill.omit)}" if skill.omit else "")
-    return f"{skill.name}: {which}, at run time from {skill.source}"
+def _skill(skill: SkillSurface) -> Json:
+    return {
+        "name": skill.name,
+        "tools": list(skill.tools),
+        "source": skill.source,
+        "pick": list(skill.pick),
+        "omit": list(skill.omit),
+        "requiredEnv": [_variable(variable) for variable in skill.variables],
+        "isInteractive": skill.is_interactive,
+    }
+
+
+def _variable(variable: Variable | None) -> Json | None:
+    return {"name": variable.name, "isSet": variable.is_set} if variable else None

@@ -1,13 +1,31 @@
 """Which tools experts will have, as far as the definitions say; nothing is started to find out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from perstack.definition.delegates import delegate_tool_names
-from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
-from perstack.definition.names import BASE_SKILL
+from perstack.definition.model import (
+    Definitions,
+    Expert,
+    InteractiveSkill,
+    McpSseSkill,
+    McpStdioSkill,
+    Skill,
+)
 from perstack.definition.tool_names import tool_name
+from perstack.runtime.ports import ToolDefinition
+from perstack.runtime.tools import build_toolbox
 from perstack.skills.base.skill import shown
 from perstack.skills.launch import is_built_in
+from perstack.skills.surface import Surface, interactive_tools
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable that something needs; its value is nobody's business here."""
+
+    name: str
+    is_set: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +35,11 @@ class SkillSurface:
     Args:
         name: The skill's name.
         tools: The tools that are known already.
-        source: Where the other tools come from once the skill is started, `None` if there are none.
+        source: The command line or host that the other tools come from at run time, if any do.
         pick: The only tools to be shown of those.
         omit: Tools not to be shown of those.
+        variables: What must be set before the skill can be used.
+        is_interactive: Whether people answer its tools; they are asked by undelegated runs only.
     """
 
     name: str
@@ -27,6 +47,8 @@ class SkillSurface:
     source: str | None = None
     pick: tuple[str, ...] = ()
     omit: tuple[str, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    is_interactive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,45 +68,80 @@ class ExpertSurface:
     delegates: dict[str, str]
 
 
-def surfaces(definitions: Definitions) -> tuple[ExpertSurface, ...]:
+def surfaces(definitions: Definitions, environment: Mapping[str, str]) -> tuple[ExpertSurface, ...]:
     """All experts, in file order."""
-    return tuple(_surface(expert, definitions) for expert in definitions.experts.values())
-
-
-def _surface(expert: Expert, definitions: Definitions) -> ExpertSurface:
-    skills = (
-        _skill(name, skill, definitions, is_delegate=expert.is_delegate)
-        for name, skill in expert.skills.items()
+    return tuple(
+        _surface(expert, definitions, environment) for expert in definitions.experts.values()
     )
+
+
+def _surface(
+    expert: Expert, definitions: Definitions, environment: Mapping[str, str]
+) -> ExpertSurface:
+    # Put together by what puts them together for a run, so that the names are those of a run.
+    surface = Surface()
+    for name, skill in expert.skills.items():
+        surface.add(name, _known_tools(name, skill, definitions))
+    toolbox = build_toolbox(
+        expert, definitions, tuple(surface.definitions), is_delegated=expert.is_delegate
+    )
+    own = [tool for tool in toolbox.definitions if tool.kind != "delegate"]
     return ExpertSurface(
         expert=expert,
         published_name=None if expert.is_delegate else tool_name(expert.key),
-        skills=tuple(skill for skill in skills if skill is not None),
-        delegates=delegate_tool_names(expert, definitions),
+        skills=tuple(
+            _skill(name, skill, definitions, own, environment)
+            for name, skill in expert.skills.items()
+        ),
+        delegates={key: name for name, key in toolbox.delegates.items()},
+    )
+
+
+def _known_tools(
+    name: str, skill: Skill, definitions: Definitions
+) -> list[ToolDefinition] | tuple[ToolDefinition, ...]:
+    if isinstance(skill, InteractiveSkill):
+        return interactive_tools(name, skill)
+    return shown(skill.pick, skill.omit) if _is_in_process(skill, definitions) else ()
+
+
+def _is_in_process(skill: Skill, definitions: Definitions) -> bool:
+    return (
+        isinstance(skill, McpStdioSkill)
+        and is_built_in(skill)
+        and definitions.perstack_base_skill_command is None
     )
 
 
 def _skill(
-    name: str, skill: Skill, definitions: Definitions, *, is_delegate: bool
-) -> SkillSurface | None:
+    name: str,
+    skill: Skill,
+    definitions: Definitions,
+    known: list[ToolDefinition],
+    environment: Mapping[str, str],
+) -> SkillSurface:
+    tools = tuple(tool.name for tool in known if tool.skill_name == name)
     if isinstance(skill, InteractiveSkill):
-        # Nobody can be asked on behalf of a delegate.
-        return None if is_delegate else SkillSurface(name=name, tools=tuple(skill.tools))
-    own_command = definitions.perstack_base_skill_command if name == BASE_SKILL else None
-    if name == BASE_SKILL and own_command is None and is_base(skill):
-        tools = tuple(tool.name for tool in shown(skill.pick, skill.omit))
+        return SkillSurface(name=name, tools=tools, is_interactive=True)
+    if _is_in_process(skill, definitions):
         return SkillSurface(name=name, tools=tools)
-    source = " ".join(own_command) if own_command else _source(skill)
-    return SkillSurface(name=name, source=source, pick=skill.pick, omit=skill.omit)
+    return SkillSurface(
+        name=name,
+        source=_source(skill, definitions),
+        pick=skill.pick,
+        omit=skill.omit,
+        variables=tuple(
+            Variable(variable, bool(environment.get(variable))) for variable in skill.required_env
+        ),
+    )
 
 
-def is_base(skill: Skill) -> bool:
-    """Whether the skill is the base skill that is built in."""
-    return isinstance(skill, McpStdioSkill) and is_built_in(skill)
-
-
-def _source(skill: Skill) -> str:
-    if isinstance(skill, McpStdioSkill):
-        rest = (skill.package_name,) if skill.package_name is not None else skill.args
-        return " ".join((skill.command, *rest))
-    return "" if isinstance(skill, InteractiveSkill) else skill.endpoint
+def _source(skill: McpStdioSkill | McpSseSkill, definitions: Definitions) -> str:
+    if isinstance(skill, McpSseSkill):
+        # Only the host: the rest of a URL may carry a key.
+        return urlsplit(skill.endpoint).hostname or skill.endpoint
+    own_command = definitions.perstack_base_skill_command
+    if own_command is not None and is_built_in(skill):
+        return " ".join(own_command)
+    rest = (skill.package_name,) if skill.package_name is not None else skill.args
+    return " ".join((skill.command, *rest))
