@@ -1,0 +1,94 @@
+"""What the server needs from an engine. `perstack.engine.Engine` satisfies it."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from perstack.core.checkpoint import Checkpoint, Job, JobStatus
+from perstack.core.passing import PerstackEvent
+from perstack.jobs import JobView
+from perstack.runtime.continuation import JobRequest
+
+Watched = tuple[PerstackEvent, Checkpoint | None]
+
+
+class Events(Protocol):
+    """The events of a job from now on; ends when the job stops."""
+
+    async def receive(self) -> Watched:
+        """The next event.
+
+        Raises:
+            anyio.EndOfStream: The job has stopped.
+        """
+        ...
+
+
+class ServedJob(Protocol):
+    """A job that this process drives."""
+
+    @property
+    def job_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def expert_key(self) -> str:
+        """The expert that it was given to."""
+        ...
+
+    def watch(self) -> AbstractContextManager[Events]:
+        """Its events from now on."""
+        ...
+
+    async def wait(self, seconds: float | None = None) -> JobView:
+        """How it stands once it has stopped, or after `seconds`.
+
+        Raises:
+            PerstackError: It could not be begun, or its store failed.
+        """
+        ...
+
+    def cancel(self, reason: str) -> None:
+        """Stop it at once; it stays resumable."""
+        ...
+
+
+class ServedEngine(Protocol):
+    """Starts, continues, finds and stops jobs."""
+
+    async def start(self, request: JobRequest) -> ServedJob:
+        """Begin or continue a job, or join a running one.
+
+        Raises:
+            PerstackError: It cannot be done; the message says why.
+        """
+        ...
+
+    def running(self, job_id: str) -> ServedJob | None:
+        """The job, if this process drives it."""
+        ...
+
+    async def job(self, job_id: str) -> JobView:
+        """How a job stands, whoever drives it.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def jobs(self, *, status: JobStatus | None = None, limit: int = 100) -> tuple[Job, ...]:
+        """Jobs, newest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def cancel(self, job_id: str, reason: str) -> JobView:
+        """Stop a job; one that has stopped already is left as it is.
+
+        Raises:
+            PerstackError: There is no such job, or another process drives it.
+        """
+        ...

@@ -1,0 +1,124 @@
+"""The tools that a client sees, made from the definitions alone."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from mcp_types import Tool, ToolAnnotations
+
+from perstack.definition.model import Definitions, Expert
+from perstack.definition.names import name_of
+from perstack.definition.tool_names import distinct, tool_name
+from perstack.server import schemas
+from perstack.server.annotations import reach
+
+Publish = Literal["coordinators", "all"]
+
+JOB, JOBS, CANCEL = "perstack_job", "perstack_jobs", "perstack_cancel"
+RESERVED = frozenset({JOB, JOBS, CANCEL})
+
+RESULT_META = {"anthropic/maxResultSizeChars": 200_000}
+"""Else Claude Code replaces a long result by the path of a file."""
+
+HOW_TO_USE = (
+    'Runs an autonomous expert on its own workspace. If status is "running", wait for the result '
+    f'with {JOB} and the job_id. If it is "needs_input", call this tool again with the job_id and '
+    "the answer as query. Any job can be continued the same way, with a follow-up as query."
+)
+
+INSTRUCTIONS = (
+    "Each tool without the prefix perstack_ is an expert: an autonomous agent that works on the "
+    "query alone, without your conversation, so put everything it needs into the query. Work "
+    "is never lost: every result has a job_id, and a job that is still running, waits for an "
+    f"answer or was stopped goes on when the same tool is called with it. {JOB} waits for a job, "
+    f"{JOBS} lists them, {CANCEL} stops one."
+)
+
+
+def published(definitions: Definitions, publish: Publish) -> dict[str, Expert]:
+    """The experts that are tools, by tool name, in the order of the file."""
+    experts = (
+        definitions.coordinators() if publish == "coordinators" else definitions.experts.values()
+    )
+    names: dict[str, Expert] = {}
+    for expert in experts:
+        name = tool_name(name_of(expert.key))
+        names[distinct(name, expert.key) if name in RESERVED or name in names else name] = expert
+    return names
+
+
+def expert_tools(
+    experts: Mapping[str, Expert], definitions: Definitions, default_wait_seconds: float
+) -> list[Tool]:
+    """One tool for each expert."""
+    return [
+        _expert_tool(name, expert, definitions, default_wait_seconds)
+        for name, expert in experts.items()
+    ]
+
+
+def _expert_tool(
+    name: str, expert: Expert, definitions: Definitions, default_wait_seconds: float
+) -> Tool:
+    can = reach(expert, definitions)
+    purpose = expert.description or f"Asks the expert {expert.key}."
+    return Tool(
+        name=name,
+        title=expert.key,
+        description=f"{purpose.strip()}\n\n{HOW_TO_USE}",
+        input_schema=schemas.expert_input(default_wait_seconds),
+        output_schema=schemas.RESULT_OUTPUT,
+        annotations=ToolAnnotations(
+            read_only_hint=can.is_read_only,
+            destructive_hint=can.is_destructive,
+            idempotent_hint=False,
+            open_world_hint=can.is_open_world,
+        ),
+        _meta={
+            "perstack/expert": expert.key,
+            "perstack/version": expert.version,
+            **RESULT_META,
+        },
+    )
+
+
+def job_tools(default_wait_seconds: float) -> list[Tool]:
+    """The tools that look after jobs."""
+    return [
+        Tool(
+            name=JOB,
+            title="Wait for a job",
+            description="Waits for a job of an expert and returns its result, or its status if it "
+            "is not done in time. Looking changes nothing, and can be repeated.",
+            input_schema=schemas.job_input(default_wait_seconds),
+            output_schema=schemas.RESULT_OUTPUT,
+            annotations=_looking_after(read_only=True),
+            _meta=RESULT_META,
+        ),
+        Tool(
+            name=JOBS,
+            title="List jobs",
+            description="Lists the jobs of the experts, newest first, with their status.",
+            input_schema=schemas.JOBS_INPUT,
+            output_schema=schemas.JOBS_OUTPUT,
+            annotations=_looking_after(read_only=True),
+        ),
+        Tool(
+            name=CANCEL,
+            title="Stop a job",
+            description="Stops a job at once. What was done stays done, and the job can be "
+            "continued with its job_id.",
+            input_schema=schemas.CANCEL_INPUT,
+            output_schema=schemas.RESULT_OUTPUT,
+            annotations=_looking_after(read_only=False),
+            _meta=RESULT_META,
+        ),
+    ]
+
+
+def _looking_after(*, read_only: bool) -> ToolAnnotations:
+    return ToolAnnotations(
+        read_only_hint=read_only,
+        destructive_hint=False,
+        idempotent_hint=True,
+        open_world_hint=False,
+    )
