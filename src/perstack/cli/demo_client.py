@@ -1,0 +1,82 @@
+"""The demo's MCP client: starts `perstack serve` and talks to it as any client would."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from mcp import Client, MCPError, StdioServerParameters
+
+from perstack.errors import PerstackError
+
+JOB_TOOL = "perstack_job"
+RUNNING = "running"
+WAIT_SECONDS = 45
+
+
+class DemoError(PerstackError):
+    """The server did not do what the demo shows."""
+
+    code = "demo.failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server says about the job."""
+
+    job_id: str
+    status: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told what goes on: the tools when they are listed, then each line of progress."""
+
+    tools: Callable[[list[str]], None]
+    progress: Callable[[str], None]
+
+
+async def ask_expert(
+    server: StdioServerParameters, tool: str, query: str, watcher: Watcher
+) -> Answer:
+    """List the tools, call one, and wait for the answer.
+
+    Raises:
+        DemoError: The server ended, or refused the call.
+    """
+    try:
+        async with Client(server) as client:
+            watcher.tools([known.name for known in (await client.list_tools()).tools])
+            answer = await _call(client, tool, {"query": query}, watcher)
+            while answer.status == RUNNING:
+                again = {"job_id": answer.job_id, "wait_seconds": WAIT_SECONDS}
+                answer = await _call(client, JOB_TOOL, again, watcher)
+            return answer
+    except (MCPError, OSError, ExceptionGroup) as failure:
+        # The client works in a task group, which wraps what is raised inside of it.
+        raise _told(failure) from failure
+
+
+async def _call(client: Client, tool: str, arguments: dict[str, Any], watcher: Watcher) -> Answer:
+    async def heard(_progress: float, _total: float | None, message: str | None) -> None:
+        if message:
+            watcher.progress(message)
+
+    result = await client.call_tool(tool, arguments, progress_callback=heard)
+    content: dict[str, Any] = result.structured_content or {}
+    if "job_id" not in content:
+        texts = [part.text for part in result.content if part.type == "text"]
+        raise DemoError(" ".join(texts) or f"{tool} answered without a job.")
+    return Answer(content["job_id"], content["status"], content["text"])
+
+
+def _told(failure: Exception) -> DemoError:
+    if isinstance(failure, DemoError):
+        return failure
+    if isinstance(failure, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", failure)
+        return _told(group.exceptions[0])
+    return DemoError(
+        f"The server did not answer: {failure or type(failure).__name__}.",
+        hint="What it said itself is above.",
+    )
