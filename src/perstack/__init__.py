@@ -1,9 +1,12 @@
 """Experts declared in `perstack.toml`, run durably and published as MCP tools."""
 
+# Names of `__all__` are provided by `__getattr__`:
+# pyright: reportUnsupportedDunderAll=false
+
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = [  # pyright: ignore[reportUnsupportedDunderAll] - __getattr__ has them
+__all__ = [
     "JobRequest",
     "JobView",
     "PerstackError",
