@@ -1,0 +1,13 @@
+"""What the tests of the command line share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.stage import Stage, stage
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Stage:
+    """A folder with experts."""
+    return stage(tmp_path)
