@@ -23,7 +23,7 @@ EFFECT_OF_BASE_TOOL: dict[str, Effect] = {
     "readImageFile": "reads",
     "readPdfFile": "reads",
     "writeTextFile": "destroys",
-    "appendTextFile": "destroys",
+    "appendTextFile": "adds",
     "editTextFile": "destroys",
     "moveFile": "destroys",
     "deleteFile": "destroys",

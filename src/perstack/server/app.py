@@ -4,7 +4,8 @@ Listing tools needs the definitions only. Whoever answers the calls comes in as 
 the engine behind it may still be opening while a client lists.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,7 +66,24 @@ class Activity:
     """What the server is doing, for those who wait for it to be idle."""
 
     listed: anyio.Event = field(default_factory=anyio.Event)
+    idle: anyio.Event = field(default_factory=anyio.Event)
     calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+
+    @contextmanager
+    def call(self) -> Generator[None]:
+        """Entered around each call."""
+        if self.calls == 0:
+            self.idle = anyio.Event()
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+            if self.calls == 0:
+                self.idle.set()
 
 
 def build_server(
@@ -101,14 +119,11 @@ def build_server(
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
         call = ToolCallRequest(params.arguments or {}, dict(context.meta or {}), context)
-        activity.calls += 1
-        try:
+        with activity.call():
             if has_job_tools and params.name in RESERVED:
                 return await counter.look_after(params.name, call)
             experts = published(definitions(), publish)
             return await counter.ask(_find(experts, params.name), call)
-        finally:
-            activity.calls -= 1
 
     return Server(
         "perstack",

@@ -9,7 +9,7 @@ import logging
 import os
 import select
 import sys
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -29,6 +29,7 @@ LAST_ANSWERS_SECONDS = 0.25
 
 Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
 Outgoing = MemoryObjectSendStream[SessionMessage]
+BeforeCall = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,18 @@ def claimed_stdio() -> Generator[Wire]:
 
 
 @asynccontextmanager
-async def messages_over(wire: Wire) -> AsyncGenerator[tuple[Incoming, Outgoing]]:
-    """The streams between which an MCP server runs. Reading ends when the client closes."""
+async def messages_over(
+    wire: Wire, before_call: BeforeCall
+) -> AsyncGenerator[tuple[Incoming, Outgoing]]:
+    """The streams between which an MCP server runs. Reading ends when the client closes.
+
+    Args:
+        wire: Where the client is.
+        before_call: Awaited before the server learns of a `tools/call`.
+    """
     to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
-    pipe = _Pipe(wire)
+    pipe = _Pipe(wire, before_call)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pipe.read, to_server, outgoing.clone())
         tasks.start_soon(pipe.write, from_server)
@@ -83,6 +91,7 @@ async def messages_over(wire: Wire) -> AsyncGenerator[tuple[Incoming, Outgoing]]
 @dataclass(slots=True)
 class _Pipe:
     wire: Wire
+    before_call: BeforeCall
     is_read_by_client: bool = True
     unanswered: int = 0
     all_answered: anyio.Event = field(default_factory=anyio.Event)
@@ -98,6 +107,8 @@ class _Pipe:
                     continue
                 if isinstance(message, JSONRPCRequest):
                     self.unanswered += 1
+                    if message.method == "tools/call":
+                        await self.before_call()
                 await to_server.send(SessionMessage(message))
             await self._answer_the_last()
 

@@ -13,6 +13,8 @@ from mcp_types import CallToolResult, TextContent
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.messages import ToolCall
+from perstack.definition.names import name_of
+from perstack.definition.tool_names import tool_name
 from perstack.errors import PerstackError
 from perstack.jobs import JobView
 from perstack.server.tools import JOB
@@ -32,16 +34,17 @@ STATUS_OF: dict[JobStatus, str] = {
     "interrupted": "interrupted",
 }
 
-_GO_ON = "call this expert's tool with this job_id and an empty query."
+_GO_ON = "call {tool} with this job_id and an empty query."
 NEXT = {
     "completed": "",
     "running": f"The job goes on. Wait for its result with {JOB} and this job_id.",
-    "needs_input": "Call this expert's tool again with this job_id and the answer as query.",
+    "needs_input": "Call {tool} again with this job_id and the answer as query.",
     "max_steps": f"The steps are used up. To go on, {_GO_ON}",
     "error": f"To try again from there, {_GO_ON}",
     "cancelled": f"To go on, {_GO_ON}",
     "interrupted": f"The process that worked on it has ended. To go on, {_GO_ON}",
 }
+"""What to do next, by status; `tool` is the tool of the job's expert."""
 
 
 def job_result(view: JobView, *, offset: int = 0) -> CallToolResult:
@@ -53,21 +56,25 @@ def job_result(view: JobView, *, offset: int = 0) -> CallToolResult:
     """
     status = STATUS_OF[view.job.status]
     text = _excerpt(_text_of(view), offset)
+    expert_key = view.job.coordinator_expert_key
+    following = NEXT[status].format(tool=tool_name(name_of(expert_key)))
     structured: dict[str, Any] = {
         "job_id": view.job.id,
         "run_id": view.checkpoint.run_id,
         "checkpoint_id": view.checkpoint.id,
-        "expert": view.job.coordinator_expert_key,
+        "expert": expert_key,
         "status": status,
         "text": text,
         "steps": view.job.total_steps,
         "usage": view.usage.model_dump(by_alias=False),
     }
+    if following:
+        structured["next"] = following
     if view.questions:
         structured["question"] = _question(view.questions[0])
     if view.trace_id is not None:
         structured["trace_id"] = view.trace_id
-    footer = f"status: {status} · job_id: {view.job.id}\n{NEXT[status]}".strip()
+    footer = f"status: {status} · job_id: {view.job.id}\n{following}".strip()
     return CallToolResult(
         content=[_block(part) for part in (text, footer) if part],
         structured_content=structured,

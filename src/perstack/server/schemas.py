@@ -112,6 +112,7 @@ RESULT_OUTPUT: Schema = {
             "description": "The answer; for other statuses the question, the error or what has "
             "been said so far.",
         },
+        "next": {"type": "string", "description": "How to go on, unless it is completed."},
         "steps": {"type": "integer"},
         "question": {
             "type": "object",
