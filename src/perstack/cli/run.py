@@ -70,15 +70,15 @@ async def perform(order: Order, terminal: Terminal, parts: Parts | None = None) 
 
 async def _drive(engine: Engine, order: Order, terminal: Terminal) -> JobView:
     request = await _request(engine, order)
-    lines = EventLines(terminal, order.types)
-    job = await engine.start(request, lines.heard)
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(stop_on_signals, job, terminal)
-        tasks.start_soon(lines.write, lambda: job.cancel("nobody reads the events any more"))
-        await job.stopped.wait()
-        lines.close()
-        await lines.written.wait()
-        tasks.cancel_scope.cancel()
+    with EventLines(terminal, order.types) as lines:
+        job = await engine.start(request, lines.heard)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(stop_on_signals, job, terminal)
+            tasks.start_soon(lines.write, lambda: job.cancel("nobody reads the events any more"))
+            await job.stopped.wait()
+            lines.close()
+            await lines.written.wait()
+            tasks.cancel_scope.cancel()
     return job.view()
 
 
