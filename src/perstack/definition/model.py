@@ -1,12 +1,20 @@
 """What `perstack.toml` says, validated: the snapshot that every face and every run works from."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from perstack.definition.checks import (
+    base_url_faults,
+    command_faults,
+    domain_faults,
+    header_faults,
+    remote_faults,
+    schema_faults,
+)
+from perstack.definition.faults import Fault, raise_if_any
 from perstack.definition.names import (
     BASE_SKILL,
     EnvironmentName,
@@ -34,16 +42,18 @@ ProviderName = Literal[
     "scripted",
 ]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high"]
-ReasoningBudget = ReasoningEffort | Annotated[int, Field(ge=0)]
+ReasoningBudget = ReasoningEffort | Annotated[int, Field(strict=True, ge=0)]
 ModelTier = Literal["low", "middle", "high"]
 Description = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Rule = Annotated[str, StringConstraints(max_length=2048)]
 DomainPattern = Annotated[str, StringConstraints(max_length=255)]
+PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+NaturalInt = Annotated[int, Field(strict=True, ge=0)]
+Switch = Annotated[bool, Field(strict=True)]
 
 DEFAULT_MAX_STEPS = 100
 DEFAULT_MAX_RETRIES = 5
 DEFAULT_TIMEOUT_MS = 300_000
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 PROVIDER_SETTINGS: dict[str, frozenset[str]] = {
     "anthropic": frozenset({"baseUrl", "headers"}),
@@ -64,125 +74,163 @@ PROVIDER_SETTINGS: dict[str, frozenset[str]] = {
 class ProviderSetting(Record):
     """`[provider.setting]`: which keys are allowed depends on the provider."""
 
-    base_url: str | None = None
-    headers: dict[str, str] = Field(default_factory=dict)
-    organization: str | None = None
-    project: str | None = None
-    name: str | None = None
-    resource_name: str | None = None
-    api_version: str | None = None
-    use_deployment_based_urls: bool | None = None
-    region: str | None = None
-    location: str | None = None
-    script: str | None = Field(
-        default=None, description="Path of the script of replies, relative to perstack.toml."
+    base_url: str | None = Field(default=None, description="URL to use instead of the usual one.")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="Sent with each request to the provider."
     )
+    organization: str | None = Field(default=None, description="openai: organization.")
+    project: str | None = Field(default=None, description="openai, google-vertex: project.")
+    name: str | None = Field(default=None, description="openai: name of the provider in logs.")
+    resource_name: str | None = Field(default=None, description="azure-openai: resource.")
+    api_version: str | None = Field(default=None, description="azure-openai: API version.")
+    use_deployment_based_urls: Switch | None = Field(
+        default=None, description="azure-openai: put the deployment into the URL."
+    )
+    region: str | None = Field(default=None, description="amazon-bedrock: region.")
+    location: str | None = Field(default=None, description="google-vertex: location.")
+    script: str | None = Field(
+        default=None,
+        description="scripted: path of the script of replies, relative to perstack.toml.",
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        raise_if_any(header_faults(headers))
+        return headers
 
 
 class Provider(Record):
     """`[provider]`: who generates, and how to reach them."""
 
-    provider_name: ProviderName
-    setting: ProviderSetting = Field(default_factory=ProviderSetting)
+    provider_name: ProviderName = Field(description="Who serves the model.")
+    setting: ProviderSetting = Field(
+        default_factory=ProviderSetting, description="How to reach the provider."
+    )
 
     @model_validator(mode="after")
     def _setting_fits_provider(self) -> Self:
+        allowed = PROVIDER_SETTINGS[self.provider_name]
         given = self.setting.model_dump(exclude_unset=True)
-        surplus = sorted(set(given) - PROVIDER_SETTINGS[self.provider_name])
-        if surplus:
-            raise ValueError(f"{self.provider_name} has no setting {', '.join(surplus)}")
-        url = self.setting.base_url
-        if url is not None and not _is_allowed_base_url(self.provider_name, url):
-            raise ValueError("setting.baseUrl must use HTTPS (http only for ollama and this machine)")
+        hint = f"{self.provider_name} has {', '.join(sorted(allowed))}"
+        faults = [
+            Fault(f"is no setting of {self.provider_name}", at=("setting", key), suggestion=hint)
+            for key in given
+            if key not in allowed
+        ]
+        if self.setting.base_url is not None and "baseUrl" in allowed:
+            faults += base_url_faults(self.provider_name, self.setting.base_url)
+        raise_if_any(faults)
         return self
-
-
-def _is_allowed_base_url(provider: str, url: str) -> bool:
-    parts = urlsplit(url)
-    if not parts.hostname:
-        return False
-    if parts.scheme == "http":
-        return provider == "ollama" or parts.hostname in LOOPBACK_HOSTS
-    return parts.scheme == "https"
 
 
 class InteractiveTool(Record):
     """A tool whose call stops the run until a person or an application answers."""
 
-    description: Description | None = None
+    description: Description | None = Field(
+        default=None, description="What the tool is for, as the model reads it."
+    )
     input_json_schema: Annotated[str, StringConstraints(max_length=20_480)] = Field(
         default='{"type":"object"}', description="JSON Schema of the arguments, as a JSON string."
     )
+
+    @field_validator("input_json_schema")
+    @classmethod
+    def _schema_describes_an_object(cls, text: str) -> str:
+        raise_if_any(schema_faults(text))
+        return text
 
 
 class SkillCommon(Record):
     """What every kind of skill has."""
 
-    description: Description | None = None
-    rule: Rule | None = Field(default=None, description="Added to the expert's system prompt.")
+    description: Description | None = Field(default=None, description="What the skill is for.")
+    rule: Rule | None = Field(
+        default=None, description="How to use the skill; added to the expert's system prompt."
+    )
 
 
 class ToolFilter(SkillCommon):
     """A skill backed by a server, whose tools can be narrowed: `omit` first, then `pick`."""
 
-    pick: tuple[ToolName, ...] = Field(default=(), max_length=255)
-    omit: tuple[ToolName, ...] = Field(default=(), max_length=255)
-    allowed_domains: tuple[DomainPattern, ...] = ()
-    required_env: tuple[EnvironmentName, ...] = Field(default=(), max_length=255)
+    pick: tuple[ToolName, ...] = Field(
+        default=(), max_length=255, description="The only tools to show; all if empty."
+    )
+    omit: tuple[ToolName, ...] = Field(default=(), max_length=255, description="Tools to hide.")
+    allowed_domains: tuple[DomainPattern, ...] = Field(
+        default=(), description="Hosts the skill may reach: example.com or *.example.com."
+    )
+    required_env: tuple[EnvironmentName, ...] = Field(
+        default=(),
+        max_length=255,
+        description="Environment variables that must be set; only these reach the skill.",
+    )
 
     @field_validator("allowed_domains")
     @classmethod
     def _domains_are_plain(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
-        for domain in domains:
-            _check_domain(domain)
+        raise_if_any(domain_faults(domains))
         return domains
-
-
-def _check_domain(domain: str) -> None:
-    labels = domain.removeprefix("*.").split(".")
-    if any(label.lower().startswith("xn--") for label in labels):
-        raise ValueError(
-            f"{domain!r} is a punycode domain (xn--), which look-alike attacks use; give ASCII domains"
-        )
-    label_pattern = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    if not all(re.fullmatch(label_pattern, label) for label in labels):
-        raise ValueError(f"{domain!r} is no domain pattern; write example.com or *.example.com")
 
 
 class McpStdioSkill(ToolFilter):
     """An MCP server that is started as a child process and spoken to over its stdin and stdout."""
 
-    type: Literal["mcpStdioSkill"]
-    command: Annotated[str, StringConstraints(min_length=1)]
-    package_name: PackageSpec | None = None
-    args: tuple[str, ...] = ()
-    lazy_init: bool = False
+    type: Literal["mcpStdioSkill"] = Field(description="A local MCP server.")
+    command: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="What to start: npx, uvx, python, node or any program."
+    )
+    package_name: PackageSpec | None = Field(
+        default=None, description="Package that npx or uvx runs; instead of args."
+    )
+    args: tuple[str, ...] = Field(
+        default=(), description="Arguments of the command; instead of packageName."
+    )
+    lazy_init: Switch = Field(default=False, description="Connect in the background.")
 
     @model_validator(mode="after")
     def _one_way_to_start(self) -> Self:
-        if self.package_name is not None and self.args:
-            raise ValueError("has both packageName and args; give only one of them")
+        raise_if_any(command_faults(self.command, self.package_name, self.args))
         return self
 
 
 class McpSseSkill(ToolFilter):
-    """An MCP server reached over HTTP: Streamable HTTP first, the older SSE transport as a fallback."""
+    """An MCP server reached over HTTP: Streamable HTTP first, the older SSE as a fallback."""
 
-    type: Literal["mcpSseSkill"]
-    endpoint: Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="Sent with each request; ${NAME} takes a requiredEnv value."
+    type: Literal["mcpSseSkill"] = Field(description="A remote MCP server.")
+    endpoint: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
+        description="URL of the server: HTTPS and public, unless allowPrivate is set."
     )
-    allow_private: bool = Field(
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Sent with each request; ${NAME} takes a requiredEnv value.",
+    )
+    allow_private: Switch = Field(
         default=False, description="Allow an endpoint on this machine or in a private network."
     )
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        raise_if_any(header_faults(headers))
+        return headers
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        faults = remote_faults(
+            self.endpoint, self.headers, self.required_env, allow_private=self.allow_private
+        )
+        raise_if_any(faults)
+        return self
 
 
 class InteractiveSkill(SkillCommon):
     """Tools that a person or an application answers; only for runs that nobody delegated."""
 
-    type: Literal["interactiveSkill"]
-    tools: dict[ToolName, InteractiveTool] = Field(max_length=255)
+    type: Literal["interactiveSkill"] = Field(description="Questions to the user.")
+    tools: dict[ToolName, InteractiveTool] = Field(
+        max_length=255, description="The questions that can be asked, by tool name."
+    )
 
 
 Skill = Annotated[McpStdioSkill | McpSseSkill | InteractiveSkill, Field(discriminator="type")]
@@ -196,24 +244,49 @@ def base_skill() -> McpStdioSkill:
 
 
 class Expert(Record):
-    """One `[experts."<key>"]` table. `key` and `name` are the table key; the other fields are its content."""
+    """One `[experts."<key>"]` table: `key` is the table's key, the other fields its content."""
 
     key: ExpertKey = Field(exclude=True)
-    version: Version = "1.0.0"
-    min_runtime_version: RuntimeVersion | None = None
-    description: Description | None = None
-    instruction: Annotated[str, StringConstraints(min_length=1, max_length=20_480)]
-    skills: dict[SkillName, Skill] = Field(default_factory=dict, max_length=255, validate_default=True)
-    delegates: tuple[ExpertKey, ...] = Field(default=(), max_length=255)
-    tags: tuple[Tag, ...] = Field(default=(), max_length=8)
-    default_model_tier: ModelTier | None = None
-    provider_tools: tuple[str, ...] = ()
-    provider_skills: tuple[dict[str, Any], ...] = ()
-    provider_tool_options: dict[str, Any] = Field(default_factory=dict)
+    version: Version = Field(default="1.0.0", description="Semantic version of the expert.")
+    min_runtime_version: RuntimeVersion | None = Field(
+        default=None, description="Oldest version of perstack that the expert works with."
+    )
+    description: Description | None = Field(
+        default=None, description="What the expert does and what to tell it; seen by its callers."
+    )
+    instruction: Annotated[str, StringConstraints(min_length=1, max_length=20_480)] = Field(
+        description="What the expert is to do and to know; seen by the expert only."
+    )
+    skills: dict[SkillName, Skill] = Field(
+        default_factory=dict,
+        max_length=255,
+        validate_default=True,
+        description="The expert's skills by name; @perstack/base is always there.",
+    )
+    delegates: tuple[ExpertKey, ...] = Field(
+        default=(), max_length=255, description="Experts that this one may call."
+    )
+    tags: tuple[Tag, ...] = Field(default=(), max_length=8, description="Labels of the expert.")
+    default_model_tier: ModelTier | None = Field(
+        default=None, description="How strong a model the expert needs."
+    )
+    provider_tools: tuple[str, ...] = Field(
+        default=(), description="Tools that the provider runs itself, such as webSearch."
+    )
+    provider_skills: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Skills that the provider brings."
+    )
+    provider_tool_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the provider's tools, by tool."
+    )
 
     @field_validator("skills")
     @classmethod
     def _always_has_the_base_skill(cls, skills: dict[str, Skill]) -> dict[str, Skill]:
+        given = skills.get(BASE_SKILL)
+        if given is not None and not isinstance(given, McpStdioSkill):
+            hint = 'it has type = "mcpStdioSkill"; choose another name for yours'
+            raise_if_any([Fault("is the built-in skill", at=(BASE_SKILL,), suggestion=hint)])
         return {BASE_SKILL: base_skill(), **skills}
 
     @property
@@ -228,29 +301,58 @@ class Expert(Record):
 
 
 class Definitions(Record):
-    """A whole `perstack.toml`: an immutable snapshot. Running jobs keep the one they started with."""
+    """A whole `perstack.toml`: an immutable snapshot. Running jobs keep the one they began with."""
 
     path: Path | None = Field(default=None, exclude=True)
-    model: str | None = None
-    provider: Provider = Field(default_factory=lambda: Provider(provider_name="anthropic"))
-    reasoning_budget: ReasoningBudget = "low"
-    max_steps: Annotated[int, Field(ge=1)] = DEFAULT_MAX_STEPS
-    max_retries: Annotated[int, Field(ge=0)] = DEFAULT_MAX_RETRIES
-    timeout: Annotated[int, Field(ge=1, description="Milliseconds for one generation.")] = (
-        DEFAULT_TIMEOUT_MS
+    model: str | None = Field(
+        default=None, min_length=1, description="Model of every expert that has no tier."
     )
-    env_path: tuple[str, ...] = (".env", ".env.local")
-    experts: dict[ExpertKey, Expert] = Field(default_factory=dict)
-    perstack_api_base_url: str = "https://api.perstack.ai"
-    perstack_base_skill_command: tuple[str, ...] | None = Field(default=None, min_length=1)
+    provider: Provider = Field(
+        default_factory=lambda: Provider(provider_name="anthropic"),
+        description="Who serves the models.",
+    )
+    reasoning_budget: ReasoningBudget = Field(
+        default="low", description="How much to think before answering: an effort or tokens."
+    )
+    max_steps: PositiveInt = Field(
+        default=DEFAULT_MAX_STEPS, description="Steps that a job may take."
+    )
+    max_retries: NaturalInt = Field(
+        default=DEFAULT_MAX_RETRIES, description="Retries of a generation that failed."
+    )
+    timeout: PositiveInt = Field(
+        default=DEFAULT_TIMEOUT_MS, description="Milliseconds for one generation."
+    )
+    env_path: tuple[str, ...] = Field(
+        default=(".env", ".env.local"), description="Files with environment variables."
+    )
+    experts: dict[ExpertKey, Expert] = Field(
+        default_factory=dict, description="The experts, by name or @coordinator/name."
+    )
+    perstack_api_base_url: str = Field(
+        default="https://api.perstack.ai", description="Registry of experts."
+    )
+    perstack_base_skill_command: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Command that serves the base skill instead of the built-in one.",
+    )
 
     @field_validator("perstack_api_base_url")
     @classmethod
     def _api_uses_https(cls, url: str) -> str:
-        if urlsplit(url).scheme != "https":
-            raise ValueError("must use HTTPS")
+        if not _is_https(url):
+            raise_if_any([Fault("must be a URL with HTTPS")])
         return url
 
     def coordinators(self) -> tuple[Expert, ...]:
         """The experts that are nobody's delegate by name, in file order."""
         return tuple(expert for expert in self.experts.values() if not expert.is_delegate)
+
+
+def _is_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname)

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 EXPERT_NAME = r"(@[a-z0-9][a-z0-9_-]*/)?[a-z0-9][a-z0-9_.-]*"
 SEMVER = (
@@ -13,17 +13,22 @@ SEMVER = (
 TAG = r"[a-z0-9][a-z0-9_-]*"
 PACKAGE_NAME = r"(@[a-z0-9][a-z0-9_.-]*/)?[a-z0-9][a-z0-9_.-]*"
 
-ExpertKey = Annotated[str, StringConstraints(pattern=f"^{EXPERT_NAME}(@({SEMVER}|{TAG}))?$", max_length=511)]
-Version = Annotated[str, StringConstraints(pattern=f"^{SEMVER}$", max_length=255)]
-RuntimeVersion = Annotated[str, StringConstraints(pattern=f"^({SEMVER}|v?[0-9]+(\\.[0-9]+){{0,2}})$", max_length=255)]
-Tag = Annotated[str, StringConstraints(pattern=f"^{TAG}$", max_length=255)]
-PackageSpec = Annotated[str, StringConstraints(pattern=f"^{PACKAGE_NAME}(@({SEMVER}|{TAG}))?$", max_length=511)]
-EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9_-]*$", max_length=255)]
-SkillName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-ToolName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+EXPERT_KEY_PATTERN = f"^{EXPERT_NAME}(@({SEMVER}|{TAG}))?$"
+VERSION_PATTERN = f"^{SEMVER}$"
+RUNTIME_VERSION_PATTERN = f"^({SEMVER}|v?[0-9]+(\\.[0-9]+){{0,2}})$"
+TAG_PATTERN = f"^{TAG}$"
+PACKAGE_PATTERN = f"^{PACKAGE_NAME}(@({SEMVER}|{TAG}))?$"
+ENVIRONMENT_PATTERN = r"^[a-zA-Z0-9_][a-zA-Z0-9_-]*$"
 
+MAX_NAME = 255
+MAX_KEY = 511
 MAX_QUERY_CHARACTERS = 20_480
 BASE_SKILL = "@perstack/base"
+
+
+def name_of(expert_key: str) -> str:
+    """The expert's name without the version or tag that a key may end in."""
+    return expert_key[:1] + expert_key[1:].split("@", 1)[0]
 
 
 def coordinator_of(expert_name: str) -> str | None:
@@ -38,5 +43,29 @@ def is_delegate_name(expert_name: str) -> bool:
 
 
 def last_segment(expert_name: str) -> str:
-    """The part of an expert name that delegators see as the tool name: `x` for `@a/x`."""
+    """The part of an expert name that delegators see: `x` for `@a/x`."""
     return expert_name.rsplit("/", 1)[-1]
+
+
+def _check_name_length(expert_key: str) -> str:
+    if len(name_of(expert_key)) > MAX_NAME:
+        raise ValueError(f"has a name of more than {MAX_NAME} characters")
+    return expert_key
+
+
+ExpertKey = Annotated[
+    str,
+    StringConstraints(pattern=EXPERT_KEY_PATTERN, max_length=MAX_KEY),
+    AfterValidator(_check_name_length),
+]
+Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN, max_length=MAX_NAME)]
+RuntimeVersion = Annotated[
+    str, StringConstraints(pattern=RUNTIME_VERSION_PATTERN, max_length=MAX_NAME)
+]
+Tag = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=MAX_NAME)]
+PackageSpec = Annotated[str, StringConstraints(pattern=PACKAGE_PATTERN, max_length=MAX_KEY)]
+EnvironmentName = Annotated[
+    str, StringConstraints(pattern=ENVIRONMENT_PATTERN, max_length=MAX_NAME)
+]
+SkillName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+ToolName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]

@@ -1,4 +1,4 @@
-"""The shape shared by everything that is written down: frozen, camelCase outside, snake_case inside."""
+"""The shape of everything that is written down: frozen, camelCase outside, snake_case inside."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -14,4 +14,5 @@ class Record(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         serialize_by_alias=True,
+        hide_input_in_errors=True,
     )

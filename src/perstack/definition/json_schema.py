@@ -1,0 +1,37 @@
+"""The JSON Schema of `perstack.toml` for editors, made from the models, committed beside them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from perstack.definition.model import Definitions
+
+SCHEMA_FILE = Path(__file__).with_name("perstack.schema.json")
+DIALECT = "http://json-schema.org/draft-07/schema#"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a definition file; unknown keys are not allowed."""
+    schema = Definitions.model_json_schema(by_alias=True, mode="validation")
+    definitions = schema["$defs"]
+    schema["properties"].pop("path", None)
+    expert = definitions["Expert"]
+    expert["properties"].pop("key", None)
+    expert["required"] = [key for key in expert.get("required", []) if key != "key"]
+    expert["properties"]["skills"].pop("default", None)
+    schema["title"] = "perstack.toml"
+    text = json.dumps(schema).replace("#/$defs/", "#/definitions/")
+    renamed: dict[str, Any] = json.loads(text)
+    renamed["definitions"] = renamed.pop("$defs")
+    return {"$schema": DIALECT, **renamed}
+
+
+def rendered() -> str:
+    """The schema as the committed file has it."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(rendered(), encoding="utf-8")
+    sys.stderr.write(f"wrote {SCHEMA_FILE.name}\n")
