@@ -48,7 +48,8 @@ class _Tree:
         for position, (key, name) in enumerate(surface.delegates.items()):
             branch, below = ("└─", "   ") if position == last else ("├─", "│  ")
             note = self._note(key, above)
-            yield f"{indent}{branch} {key}  (called as {name}{note or self._model(key)})"
+            cycle = "; a cycle" if self._reaches(key, surface.expert.key) else ""
+            yield f"{indent}{branch} {key}  (called as {name}{cycle}{note or self._model(key)})"
             if note is None:
                 yield from self._content(self._known[key], f"{indent}{below}", (*above, key))
 
@@ -58,10 +59,23 @@ class _Tree:
         if surface is None:
             return "; not defined here"
         if key in above:
-            return "; a cycle: it is above"
+            return "; described above"
         if surface.published_name is not None or key in self.shown:
             return "; described by itself"
         return None
+
+    def _reaches(self, start: str, goal: str) -> bool:
+        """Whether an expert can come to be called, over others or not, on behalf of another."""
+        found: set[str] = set()
+        waiting = [start]
+        while waiting:
+            key = waiting.pop()
+            if key == goal:
+                return True
+            if key not in found and key in self._known:
+                found.add(key)
+                waiting += self._known[key].delegates
+        return False
 
     def _model(self, key: str) -> str:
         return f"; model {self._models[key]}" if key in self._models else ""

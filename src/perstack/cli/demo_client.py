@@ -58,7 +58,11 @@ async def ask_expert(
 
 
 async def _call(client: Client, tool: str, arguments: dict[str, Any], watcher: Watcher) -> Answer:
-    async def heard(_progress: float, _total: float | None, message: str | None) -> None:
+    async def heard(
+        progress: float,  # noqa: ARG001 - the SDK's callback has it
+        total: float | None,  # noqa: ARG001 - as above
+        message: str | None,
+    ) -> None:
         if message:
             watcher.progress(message)
 
