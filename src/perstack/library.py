@@ -6,7 +6,7 @@ Both open an engine for one job and close it afterwards. A program with many job
 
 import asyncio  # noqa: TID251 - an async generator may be closed in another task than it runs in, which a task group does not survive
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,29 +26,37 @@ OnEvent = Callable[[PerstackEvent], object]
 
 
 async def run(  # noqa: PLR0913 - options of a call are read by name
-    expert: str | None,
+    expert_key: str | None,
     query: str = "",
     *,
     config: Path | str | None = None,
     workspace: Path | str | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    max_steps: int | None = None,
     job_id: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_event: OnEvent | None = None,
     settings: Settings | None = None,
     parts: Parts | None = None,
-    on_event: OnEvent | None = None,
 ) -> JobView:
     """Have an expert do a task and wait until the job stops.
 
     Cancelling the call stops the job; it stays resumable by its id.
 
     Args:
-        expert: Key of the expert; may be `None` when `job_id` is given.
+        expert_key: Key of the expert; may be `None` when `job_id` is given.
         query: The task; with `job_id` a follow-up, the answer to an open question, or nothing.
         config: The definition file; by default the nearest `perstack.toml`.
         workspace: The folder that the expert works in; by default the current one.
+        provider: Overrides the provider of the file.
+        model: Overrides every model of the file.
+        max_steps: Steps for this request, over all its runs.
         job_id: Continue this job instead of beginning one.
-        settings: Everything else that can be decided; `config` and `workspace` win over it.
+        environment: Where keys are looked up, instead of the process's environment.
+        on_event: Told of each event, of a stored one once it is durable. Must not block.
+        settings: Everything else that can be decided; the arguments above win over it.
         parts: Stand-ins for model, store and so on, for tests.
-        on_event: Told of each event once it is durable. Must not block.
 
     Returns:
         How the job ended: `job.status`, `text`, `questions`, `usage`, `runs`. A job that failed, or
@@ -62,17 +70,22 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
         if on_event is not None:
             on_event(event)
 
-    request = JobRequest(expert_key=expert, query=query, job_id=job_id)
-    return await _carry_out(request, _settled(settings, config, workspace), parts, listener)
+    request = JobRequest(expert_key=expert_key, query=query, job_id=job_id, max_steps=max_steps)
+    settled = _settled(settings, config, workspace, provider, model, environment)
+    return await _carry_out(request, settled, parts, listener)
 
 
 async def stream(  # noqa: PLR0913 - as for run
-    expert: str | None,
+    expert_key: str | None,
     query: str = "",
     *,
     config: Path | str | None = None,
     workspace: Path | str | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    max_steps: int | None = None,
     job_id: str | None = None,
+    environment: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     parts: Parts | None = None,
 ) -> AsyncGenerator[PerstackEvent]:
@@ -82,11 +95,15 @@ async def stream(  # noqa: PLR0913 - as for run
     closed: at once with `contextlib.aclosing`, else when Python collects it. Runs on asyncio.
 
     Args:
-        expert: As for `run`.
+        expert_key: As for `run`.
         query: As for `run`.
         config: As for `run`.
         workspace: As for `run`.
+        provider: As for `run`.
+        model: As for `run`.
+        max_steps: As for `run`.
         job_id: As for `run`.
+        environment: As for `run`.
         settings: As for `run`.
         parts: As for `run`.
 
@@ -96,19 +113,23 @@ async def stream(  # noqa: PLR0913 - as for run
     Raises:
         PerstackError: The job could not be begun, or its store failed.
     """
-    request = JobRequest(expert_key=expert, query=query, job_id=job_id)
-    settled = replace(_settled(settings, config, workspace), is_streaming=True)
+    request = JobRequest(expert_key=expert_key, query=query, job_id=job_id, max_steps=max_steps)
+    settled = _settled(settings, config, workspace, provider, model, environment)
+    settled = replace(settled, is_streaming=True)
     # Without a limit: a slow reader must neither hold up the job nor miss an event.
     send, receive = anyio.create_memory_object_stream[PerstackEvent](math.inf)
-    work = asyncio.create_task(_feed(request, settled, parts, send))
+    scope = anyio.CancelScope()
+    work = asyncio.create_task(_feed(request, settled, parts, send, scope))
     try:
         with receive:
             async for event in receive:
                 yield event
         await work
     finally:
-        work.cancel()
-        await asyncio.wait([work])
+        # Also for a reader who is being cancelled, the job comes to rest before the iterator ends.
+        with anyio.CancelScope(shield=True):
+            scope.cancel()
+            await asyncio.wait([work])
 
 
 async def _feed(
@@ -116,8 +137,9 @@ async def _feed(
     settings: Settings,
     parts: Parts | None,
     send: MemoryObjectSendStream[PerstackEvent],
+    scope: anyio.CancelScope,
 ) -> None:
-    with send:
+    with send, scope:
         await _carry_out(request, settings, parts, lambda event, _checkpoint: _tell(send, event))
 
 
@@ -142,11 +164,19 @@ async def _carry_out(
 
 
 def _settled(
-    settings: Settings | None, config: Path | str | None, workspace: Path | str | None
+    settings: Settings | None,
+    config: Path | str | None,
+    workspace: Path | str | None,
+    provider: str | None,
+    model: str | None,
+    environment: Mapping[str, str] | None,
 ) -> Settings:
     settled = settings or Settings()
-    if config is not None:
-        settled = replace(settled, config=Path(config))
-    if workspace is not None:
-        settled = replace(settled, workspace=Path(workspace))
-    return settled
+    return replace(
+        settled,
+        config=settled.config if config is None else Path(config),
+        workspace=settled.workspace if workspace is None else Path(workspace),
+        provider=provider or settled.provider,
+        model=model or settled.model,
+        environment=settled.environment if environment is None else environment,
+    )
