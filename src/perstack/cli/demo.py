@@ -22,10 +22,9 @@ from perstack.cli.demo_stage import (
 )
 from perstack.cli.demo_view import DemoView
 from perstack.cli.exits import exit_code_for
-from perstack.cli.history import open_history, read_story
+from perstack.cli.history import Story, open_history, read_story
 from perstack.cli.output import Terminal
 from perstack.errors import ConfigError
-from perstack.jobs import JobView
 from perstack.store.sqlite import store_path
 
 TOOL = "release-review"
@@ -87,8 +86,9 @@ async def _play(
         command=sys.executable, args=["-m", "perstack", *arguments], env=environment, cwd=folder
     )
     answer = await ask_expert(server, TOOL, QUERY, Watcher(view.tools, view.progress))
-    job = await _stored(folder, answer.job_id)
-    view.outcome(job, job.text or answer.text, sorted(_files(folder) - before))
+    story = await _stored(folder, answer.job_id)
+    job = story.view
+    view.outcome(story, job.text or answer.text, sorted(_files(folder) - before))
     view.events(job, folder, _again(options), is_kept=options.keep)
     view.traces(job, environment)
     failure = job.checkpoint.error
@@ -117,10 +117,10 @@ def _again(options: Namespace) -> str:
     return shlex.join((*words, "--keep"))
 
 
-async def _stored(folder: Path, job_id: str) -> JobView:
+async def _stored(folder: Path, job_id: str) -> Story:
     path = store_path(folder)
     async with open_history(path) as store:
-        return (await read_story(store, path, job_id)).view
+        return await read_story(store, path, job_id)
 
 
 def _files(folder: Path) -> set[str]:

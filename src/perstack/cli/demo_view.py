@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from perstack.cli.history import Story
 from perstack.cli.output import Terminal
 from perstack.cli.summary import tokens
 from perstack.cli.tree import tree
@@ -50,8 +51,9 @@ class DemoView:
             seconds = self._monotonic() - self._began
             self._terminal.line(f"{seconds:5.1f} s  {message}", "dim")
 
-    def outcome(self, view: JobView, text: str, files: list[str]) -> None:
+    def outcome(self, story: Story, text: str, files: list[str]) -> None:
         """How the runs ended, what was answered and what was made."""
+        view = story.view
         line = self._terminal.line
         line()
         for branch in tree(view.runs):
@@ -61,6 +63,7 @@ class DemoView:
         for row in text.strip().splitlines():
             line(f"  {row}".rstrip())
         line()
+        line(f"steps      {steps(story)}")
         line(f"tokens     {tokens(view.usage)}")
         line(f"files      {', '.join(files) or 'none'}")
 
@@ -81,6 +84,15 @@ class DemoView:
             self._terminal.line(f"events     perstack log --workspace {where} --job {view.job.id}")
         else:
             self._terminal.line(f"events     removed with the workspace; to keep both: {again}")
+
+
+def steps(story: Story) -> str:
+    """The steps of the job, and how many each run took."""
+    taken: dict[str, set[int]] = {}
+    for entry in story.entries:
+        taken.setdefault(entry.checkpoint.run_id, set()).add(entry.event.stamp.step_number)
+    runs = [f"{run.expert.key} {len(taken.get(run.run_id, ()))}" for run in story.view.runs]
+    return f"{story.view.job.total_steps}: {', '.join(runs)}"
 
 
 def _without_credentials(url: str) -> str:
