@@ -182,7 +182,7 @@ def test_unreadable_options_are_errors(
     here: Stage, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert here.runs("a", "q", *words).code == 2
-    assert "perstack run: error" in capsys.readouterr().err
+    assert ": error: " in capsys.readouterr().err
 
 
 def test_a_missing_key_is_a_matter_of_configuration(here: Stage) -> None:

@@ -1,0 +1,66 @@
+"""The command itself: finds what was asked for, and loads nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+from perstack import __version__
+from perstack.cli.main import COMMANDS
+from tests.cli.stage import Stage, process
+
+LOADED = """
+import sys
+from perstack.cli.main import main
+code = main(sys.argv[2:])
+heavy = [name for name in sys.argv[1].split(",") if name in sys.modules]
+print(code, heavy, file=sys.stderr)
+"""
+
+
+def test_the_version_is_told(here: Stage) -> None:
+    out = process("--version", cwd=here.folder)
+    assert (out.code, out.stdout) == (0, f"perstack {__version__}\n")
+
+
+def test_without_a_command_there_is_help_that_names_them_all(here: Stage) -> None:
+    out = here.types()
+    assert out.code == 0
+    assert all(f"{command} " in out.stdout for command in COMMANDS)
+
+
+def test_an_unknown_command_is_an_error(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here.types("walk").code == 2
+    assert "invalid choice: 'walk'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(
+    command: str, here: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here.types(command, "--help").code == 0
+    assert COMMANDS[command] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "unneeded"),
+    [
+        (("check",), "mcp,litellm,perstack.engine,opentelemetry"),
+        (("--version",), "anyio,pydantic,mcp"),
+        (("serve", "--help"), "mcp,litellm,perstack.engine"),
+        (("log", "--help"), "mcp,litellm,perstack.engine"),
+    ],
+)
+def test_a_command_loads_only_what_it_needs(
+    words: tuple[str, ...], unneeded: str, here: Stage
+) -> None:
+    here.plays(a=[])
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, unneeded, *words],
+        cwd=here.folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == "0 []"
