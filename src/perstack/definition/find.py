@@ -1,5 +1,6 @@
 """Where the definition file is."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from perstack.errors import DefinitionError
@@ -20,7 +21,7 @@ def find_config(explicit: Path | str | None, cwd: Path) -> Path:
     if explicit is not None:
         return _given(explicit, cwd)
     for folder in (cwd, *cwd.parents):
-        if (folder / FILE_NAME).is_file():
+        if _answers(Path.is_file, folder / FILE_NAME):
             return folder / FILE_NAME
     raise DefinitionError(
         "perstack.toml not found.", hint="Create one or specify its path with --config."
@@ -35,11 +36,20 @@ def _given(explicit: Path | str, cwd: Path) -> Path:
             hint="Download it, read it, and give its path with --config.",
         )
     path = cwd / explicit
-    if path.is_dir():
+    if _answers(Path.is_dir, path):
         path /= FILE_NAME
-    if not path.exists():
+    if not _answers(Path.exists, path):
         raise DefinitionError(
             f'Given config path "{explicit}" is not found.',
             hint="Give the path of a perstack.toml with --config.",
         )
-    return path.absolute()
+    # The folder's true name, but the file's own: what lies beside a link belongs to it.
+    return path.parent.resolve() / path.name
+
+
+def _answers(question: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is something; what cannot be looked at, is not."""
+    try:
+        return question(path)
+    except OSError:
+        return False

@@ -21,17 +21,27 @@ def json_schema() -> dict[str, Any]:
     expert["required"] = [key for key in expert.get("required", []) if key != "key"]
     expert["properties"]["skills"].pop("default", None)
     schema["title"] = "perstack.toml"
+    for table in _tables_of_named_entries(schema):
+        table["additionalProperties"] = False
     text = json.dumps(schema).replace("#/$defs/", "#/definitions/")
     renamed: dict[str, Any] = json.loads(text)
     renamed["definitions"] = renamed.pop("$defs")
     return {"$schema": DIALECT, **renamed}
 
 
+def _tables_of_named_entries(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where keys follow a pattern, and other keys would not be looked at."""
+    properties = [
+        *schema["properties"].values(),
+        *(entry for part in schema["$defs"].values() for entry in part["properties"].values()),
+    ]
+    return [entry for entry in properties if "patternProperties" in entry]
+
+
 def rendered() -> str:
-    """The schema as the committed file has it."""
+    """The schema as `perstack.schema.json` has it, which is this module's output."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    SCHEMA_FILE.write_text(rendered(), encoding="utf-8")
-    sys.stderr.write(f"wrote {SCHEMA_FILE.name}\n")
+    sys.stdout.write(rendered())
