@@ -19,13 +19,16 @@ READY = "ready"
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
-def shipped_definitions() -> Path:
-    """The folder of the definitions that come with perstack, installed or in a checkout.
+def shipped_definitions(package: Path = Path(perstack.__file__).parent) -> Path:
+    """The folder of the definitions that come with perstack.
+
+    Args:
+        package: The package's folder: definitions are inside of it once it is installed, and two
+            levels above in a checkout.
 
     Raises:
         ConfigError: They are missing.
     """
-    package = Path(perstack.__file__).parent
     for folder in (package / "definitions", package.parents[1] / "definitions"):
         if (folder / QUICKSTART).is_dir():
             return folder

@@ -1,7 +1,9 @@
 """`perstack serve`: the experts as tools of an MCP server, for as long as its client lives."""
 
+import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
+from pathlib import Path
 
 import anyio
 
@@ -13,14 +15,12 @@ from perstack.cli.arguments import (
 )
 from perstack.cli.exits import COMPLETED
 from perstack.cli.output import Terminal
+from perstack.definition.load import find_config
 from perstack.settings import Settings
 
 DEFAULT_WAIT_SECONDS = 45
 MAX_WAIT_SECONDS = 3600
-HINT = (
-    "perstack: waiting for an MCP client on stdin; have one start this command, with "
-    '{"mcpServers": {"perstack": {"command": "perstack", "args": ["serve", "--config", "%s"]}}}'
-)
+HINT = "perstack: waiting for an MCP client on stdin; configure one to start it: "
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     from perstack.server.stdio import serve_stdio  # noqa: PLC0415 - see above
 
     if terminal.stdin.isatty():
-        terminal.note(HINT % (options.config or "/path/to/perstack.toml"), "dim")
+        terminal.note(HINT + client_configuration(find_config(options.config, Path.cwd())), "dim")
     anyio.run(
         partial(
             serve_stdio,
@@ -71,6 +71,12 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         )
     )
     return COMPLETED
+
+
+def client_configuration(config: Path) -> str:
+    """What most clients want in their configuration file, to start this server."""
+    command = {"command": "perstack", "args": ["serve", "--config", str(config.resolve())]}
+    return json.dumps({"mcpServers": {"perstack": command}}, ensure_ascii=False)
 
 
 def settings(options: Namespace) -> Settings:

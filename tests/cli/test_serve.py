@@ -1,0 +1,155 @@
+"""`perstack serve`: what it hands to the server, and what it says to people."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perstack.cli import serve
+from perstack.cli.main import main
+from perstack.cli.output import Terminal
+from perstack.settings import Settings
+
+SERVE = [sys.executable, "-m", "perstack", "serve"]
+INITIALIZE = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+
+
+def parsed(*words: str) -> Settings:
+    parser = ArgumentParser()
+    serve.add_arguments(parser)
+    return serve.settings(parser.parse_args(words))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "perstack.toml"
+    path.write_text(
+        '[experts.lead]\ninstruction = "Lead."\ndelegates = ["@lead/worker"]\n'
+        '[experts."@lead/worker"]\ninstruction = "Work."\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def listed(*options: str, folder: Path) -> list[str]:
+    """The names of the tools that a server has."""
+    requests: list[dict[str, Any]] = [
+        {"id": 1, "method": "initialize", "params": INITIALIZE},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/list", "params": {}},
+    ]
+    lines = "".join(json.dumps({"jsonrpc": "2.0", **request}) + "\n" for request in requests)
+    done = subprocess.run(
+        [*SERVE, *options],
+        input=lines,
+        capture_output=True,
+        check=True,
+        cwd=folder,
+        text=True,
+        encoding="utf-8",
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    answer = next(answer for answer in answers if answer.get("id") == 2)
+    return [tool["name"] for tool in answer["result"]["tools"]]
+
+
+def test_a_client_sees_coordinators_and_the_tools_for_jobs(config: Path) -> None:
+    assert listed(folder=config.parent) == [
+        "lead",
+        "perstack_job",
+        "perstack_jobs",
+        "perstack_cancel",
+    ]
+
+
+def test_delegates_are_published_and_job_tools_left_out_on_request(
+    config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    options = ("--config", str(config), "--publish", "all", "--no-job-tools")
+
+    assert listed(*options, folder=elsewhere) == ["lead", "lead__worker"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_arguments_become_settings() -> None:
+    settings = parsed(
+        *("--config", "p.toml", "--workspace", "w", "--provider", "openai", "--model", "m"),
+        *("--reasoning-budget", "high", "--max-steps", "7", "--max-retries", "0"),
+        *("--timeout", "5000", "--env-path", "a.env", "--env-path", "b.env", "--strict"),
+    )
+
+    assert settings == Settings(
+        config=Path("p.toml"),
+        workspace=Path("w"),
+        home="config",
+        env_paths=("a.env", "b.env"),
+        provider="openai",
+        model="m",
+        reasoning_budget="high",
+        max_steps=7,
+        max_retries=0,
+        timeout_ms=5000,
+        is_strict=True,
+        transport="stdio",
+    )
+
+
+def test_what_is_not_given_is_left_to_the_file_and_its_folder() -> None:
+    assert parsed() == Settings(home="config", transport="stdio")
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon", "nan", "3601"])
+def test_a_wait_that_is_none_is_refused(seconds: str) -> None:
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
+
+    assert main(["serve", f"--wait-seconds={seconds}"], terminal) == 2
+
+
+def test_a_broken_definition_ends_it_with_the_places_on_stderr(config: Path) -> None:
+    config.write_text("[experts.lead]\ninstruction = 1\n", encoding="utf-8")
+
+    done = subprocess.run(
+        [*SERVE, "--config", str(config)],
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "perstack.toml:2:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_person_who_starts_it_is_told_how_to_plug_it_in(config: Path) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*SERVE, "--config", str(config)],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as process:
+        os.close(theirs)
+        assert process.stderr is not None
+        hint = process.stderr.readline()
+        os.close(ours)
+        process.terminate()
+
+    assert "waiting for an MCP client" in hint
+    configured = json.loads(hint[hint.index("{") :])["mcpServers"]["perstack"]
+    assert configured == {"command": "perstack", "args": ["serve", "--config", str(config)]}
