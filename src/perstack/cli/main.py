@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
 def _execute(command: Command, options: Namespace, terminal: Terminal) -> int:
     is_debugging = getattr(options, "verbose", False) or bool(os.environ.get("PERSTACK_DEBUG"))
     try:
-        return command.execute(options, terminal)
+        code = command.execute(options, terminal)
+        return code if terminal.failure is None else FAILED
     except KeyboardInterrupt:
         return CANCELLED
     except Exception as error:  # noqa: BLE001 - the border of the process: a traceback helps no user

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TextIO
+from pathlib import Path
+from typing import Literal, TextIO
 
 from perstack.errors import PerstackError
 
@@ -15,24 +17,29 @@ class Terminal:
     """The three standard streams of a command.
 
     What others may want to read goes to `stdout`, what is meant for the person who started the
-    command to `stderr`. `has_reader` is false once whoever read `stdout` has gone away.
+    command to `stderr`. `has_reader` is false once nothing can be written to `stdout` any more;
+    `failure` says why, unless its reader simply went away.
     """
 
     stdin: TextIO
     stdout: TextIO
     stderr: TextIO
     has_reader: bool = field(default=True, init=False)
+    failure: OSError | None = field(default=None, init=False)
 
     def write(self, text: str) -> None:
-        """Text for stdout, there at once. Nothing happens once its reader has gone away."""
+        """Text for stdout, there at once. Nothing happens once it cannot be written any more."""
         if not self.has_reader:
             return
         try:
             self.stdout.write(text)
             self.stdout.flush()
         except BrokenPipeError:
-            self.has_reader = False
-            _forget(self.stdout)
+            self._give_up()
+        except OSError as error:
+            self.failure = error
+            self._give_up()
+            self.note(f"perstack: stdout cannot be written: {error.strerror}", "red")
 
     def line(self, text: str = "", *styles: str) -> None:
         """One line for stdout."""
@@ -43,7 +50,7 @@ class Terminal:
         try:
             self.stderr.write(f"{styled(text, styles, self.stderr)}\n")
             self.stderr.flush()
-        except BrokenPipeError:
+        except OSError:
             _forget(self.stderr)
 
     def complain(self, error: PerstackError) -> None:
@@ -51,6 +58,10 @@ class Terminal:
         self.note(f"perstack: {error.message}", "red")
         if error.hint:
             self.note(f"  {error.hint}")
+
+    def _give_up(self) -> None:
+        self.has_reader = False
+        _forget(self.stdout)
 
 
 def styled(text: str, styles: tuple[str, ...], stream: TextIO) -> str:
@@ -68,7 +79,29 @@ def is_colourful(stream: TextIO) -> bool:
 
 def standard_terminal() -> Terminal:
     """The streams of this process."""
-    return Terminal(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+    return Terminal(
+        stdin=_present(sys.stdin, "r"),
+        stdout=_encoded(_present(sys.stdout, "w")),
+        stderr=_encoded(_present(sys.stderr, "w")),
+    )
+
+
+def _present(stream: TextIO | None, mode: Literal["r", "w"]) -> TextIO:
+    """The stream, or one that leads nowhere if the process was started with it closed."""
+    return stream or Path(os.devnull).open(mode, encoding="utf-8")
+
+
+def _encoded(stream: TextIO) -> TextIO:
+    """The stream, able to take any text.
+
+    What a program reads is UTF-8, whatever the locale says. What cannot be encoded is escaped: half
+    a surrogate pair, as a model may send it, comes out as JSON has it.
+    """
+    reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        encoding = stream.encoding if stream.isatty() else "utf-8"
+        reconfigure(encoding=encoding, errors="backslashreplace")
+    return stream
 
 
 def _forget(stream: TextIO) -> None:
