@@ -1,0 +1,169 @@
+"""`perstack log`: what a job did, from its events alone."""
+
+import json
+import re
+from argparse import ArgumentTypeError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perstack.cli.selection import step_filter
+from tests.cli.stage import Stage, calls, done, process, says
+
+
+def delegating(here: Stage) -> str:
+    """Let the coordinator call its delegate, and return the job's id."""
+    here.plays(
+        a=[calls("x", query="help me"), calls("todo", newTodos=["one"]), says("all done")],
+        a_x=[done("helped")],
+    )
+    return here.runs("a", "the task").events[-1]["jobId"]
+
+
+def document(here: Stage, *words: str) -> dict[str, Any]:
+    """The log as JSON."""
+    out = here.logs("--json", *words)
+    assert out.code == 0, out.stderr
+    return json.loads(out.stdout)
+
+
+def shown_types(here: Stage, *words: str) -> list[str]:
+    """The types of the events that are shown."""
+    return [event["type"] for event in document(here, *words)["events"]]
+
+
+def test_the_latest_job_is_shown_with_its_header_its_tree_and_its_events(here: Stage) -> None:
+    job = delegating(here)
+    out = here.logs()
+    lines = out.stdout.splitlines()
+    assert out.code == 0
+    assert lines[0] == "(showing latest job)"
+    assert lines[1] == f"Storage: {here.folder / 'perstack' / 'store.db'}"
+    assert lines[2] == f"Job: {job} (completed)"
+    assert "Expert: a" in lines
+    assert "Query: the task" in lines
+    (root,) = (line for line in lines if line.startswith("● a  ✓ completed"))
+    assert lines[lines.index(root) + 1].startswith("└─⎇ @a/x  ✓ completed")
+    assert re.search(r"^\[Step 1\] callTools  \d\d:\d\d:\d\d  a$", out.stdout, re.MULTILINE)
+    assert "  x(query='help me')" in lines
+    assert "  ⎇ @a/x: help me" in lines
+    assert "  ✓ x: helped" in lines
+    assert lines[-1].startswith("(showing ")
+
+
+def test_a_job_may_be_named(here: Stage) -> None:
+    first = delegating(here)
+    here.plays(a=[says("second")])
+    here.runs("a", "another task")
+    out = here.logs("--job", first)
+    assert "(showing latest job)" not in out.stdout
+    assert f"Job: {first} (completed)" in out.stdout
+
+
+def test_an_unknown_job_is_an_error(here: Stage) -> None:
+    delegating(here)
+    out = here.logs("--job", "nowhere")
+    assert (out.code, out.stdout) == (2, "")
+    assert "nowhere" in out.stderr
+
+
+def test_a_workspace_without_jobs_has_no_data_and_stays_as_it_was(here: Stage) -> None:
+    out = here.logs()
+    assert (out.code, out.stdout) == (2, "")
+    assert "No data found" in out.stderr
+    assert not (here.folder / "perstack").exists()
+
+
+def test_jobs_are_listed_newest_first(here: Stage) -> None:
+    first = delegating(here)
+    here.plays(a=[{"error": {"message": "refused", "status": 401}}])
+    here.runs("a", "another task")
+    newest, oldest = here.logs("--jobs").stdout.splitlines()
+    assert "stoppedByError" in newest
+    assert "another task" in newest
+    assert oldest.startswith(first)
+    assert [job["status"] for job in json.loads(here.logs("--jobs", "--json").stdout)] == [
+        "stoppedByError",
+        "completed",
+    ]
+
+
+def test_the_json_form_has_the_job_its_runs_and_the_events_of_the_stream(here: Stage) -> None:
+    job = delegating(here)
+    found = document(here, "--take", "0")
+    assert found["job"]["id"] == job
+    assert found["isLatestJob"] is True
+    assert [run["expertKey"] for run in found["runs"]] == ["a", "@a/x"]
+    assert found["runs"][1]["delegatedBy"] == found["runs"][0]["id"]
+    assert found["events"][-1]["type"] == "completeRun"
+    assert found["events"][-1]["checkpoint"]["status"] == "completed"
+    assert found["summary"]["totalEvents"] == len(found["events"])
+    assert (found["summary"]["toolCallCount"], found["summary"]["delegationCount"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "types"),
+    [
+        (("--delegations",), ["callDelegate", "stopRunByDelegate"]),
+        (("--type", "completeRun"), ["completeRun", "completeRun"]),
+        (("--errors",), []),
+        (("--tools", "--step", "1"), ["callTools", "resolveToolResults"]),
+        (("--tools", "--type", "callTools", "--take", "1"), ["callTools"]),
+        (("--take", "1", "--offset", "1"), ["startGeneration"]),
+    ],
+)
+def test_filters_add_up(here: Stage, words: tuple[str, ...], types: list[str]) -> None:
+    delegating(here)
+    assert shown_types(here, *words) == types
+
+
+def test_one_run_may_be_picked(here: Stage) -> None:
+    delegating(here)
+    child = document(here)["runs"][1]["id"]
+    events = document(here, "--run", child, "--take", "0")["events"]
+    assert {event["expertKey"] for event in events} == {"@a/x"}
+
+
+def test_a_summary_has_no_events(here: Stage) -> None:
+    delegating(here)
+    out = here.logs("--summary")
+    assert "delegationCount: 1" in out.stdout
+    assert "[Step" not in out.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("3", [3]),
+        (">3", [4, 5]),
+        (">=3", [3, 4, 5]),
+        ("<3", [1, 2]),
+        ("<=3", [1, 2, 3]),
+        ("2-4", [2, 3, 4]),
+        ("3-3", [3]),
+    ],
+)
+def test_a_step_filter_picks_steps(text: str, steps: list[int]) -> None:
+    assert list(filter(step_filter(text), range(1, 6))) == steps
+
+
+@pytest.mark.parametrize("text", ["", "x", "5-3", "=5", "1-", "-1", "1.5", "> 5"])
+def test_an_unreadable_step_filter_is_an_error(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="Invalid step filter"):
+        step_filter(text)
+
+
+def test_the_log_needs_neither_definitions_nor_a_key(here: Stage, tmp_path: Path) -> None:
+    delegating(here)
+    (tmp_path / "perstack.toml").write_text("this is = = not TOML", encoding="utf-8")
+    out = process("log", "--summary", cwd=tmp_path)
+    assert (out.code, out.stderr) == (0, "")
+    assert "Expert: a" in out.stdout
+
+
+def test_below_a_definition_file_the_store_beside_it_is_read(here: Stage) -> None:
+    delegating(here)
+    below = here.folder / "src"
+    below.mkdir()
+    assert "Expert: a" in process("log", "--summary", cwd=below).stdout
