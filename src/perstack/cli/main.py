@@ -50,7 +50,13 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    terminal = terminal or standard_terminal()
+    try:
+        return _execute_words(words, terminal or standard_terminal())
+    except KeyboardInterrupt:
+        return CANCELLED
+
+
+def _execute_words(words: list[str], terminal: Terminal) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
     command = load(name) if name in COMMANDS else None
     parser = _parser(name, command)
@@ -69,8 +75,6 @@ def _execute(command: Command, options: Namespace, terminal: Terminal) -> int:
     try:
         code = command.execute(options, terminal)
         return code if terminal.failure is None else FAILED
-    except KeyboardInterrupt:
-        return CANCELLED
     except Exception as error:  # noqa: BLE001 - the border of the process: a traceback helps no user
         if is_debugging:
             terminal.note("".join(format_exception(error)).rstrip())
