@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     try:
         return _execute_words(words, terminal or standard_terminal())
     except KeyboardInterrupt:
+        terminal.note("perstack: interrupted", "yellow")
         return CANCELLED
 
 
