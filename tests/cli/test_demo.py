@@ -205,7 +205,12 @@ def test_a_model_of_the_user_s_is_passed_on_with_the_keys_beside_him(
     assert model_arguments(Namespace(provider=None, model=None)) == []
 
 
-def test_a_model_without_a_provider_is_refused() -> None:
+@pytest.mark.parametrize("options", [("--model", "m"), ("--provider", "nobody")])
+def test_who_generates_must_be_clear_before_anything_is_installed(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
 
-    assert main(["demo", "--model", "m"], terminal) == 2
+    assert main(["demo", *options], terminal) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import anyio
 
@@ -24,6 +25,7 @@ from perstack.cli.demo_view import DemoView
 from perstack.cli.exits import exit_code_for
 from perstack.cli.history import Story, open_history, read_story
 from perstack.cli.output import Terminal
+from perstack.definition.model import ProviderName
 from perstack.errors import ConfigError
 from perstack.store.sqlite import store_path
 
@@ -35,7 +37,10 @@ ENV_FILES = (".env", ".env.local")
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument(
-        "--provider", metavar="NAME", help="a provider of yours instead of the script"
+        "--provider",
+        choices=get_args(ProviderName),
+        metavar="NAME",
+        help="a provider of yours instead of the script",
     )
     parser.add_argument("--model", metavar="NAME", help="with --provider: its model")
     parser.add_argument("--keep", action="store_true", help="keep the workspace")
