@@ -61,6 +61,28 @@ async def test_a_run_gives_the_answer_and_tells_the_events(config: Path) -> None
     assert heard[-1].type == "completeRun"
 
 
+async def test_provider_model_steps_and_environment_are_given_by_name(tmp_path: Path) -> None:
+    (tmp_path / "perstack.toml").write_text(
+        '[experts."a"]\ninstruction = "Work."\n', encoding="utf-8"
+    )
+    script = tmp_path / "script.toml"
+    script.write_text(
+        '[[experts.a]]\ntoolCalls = [{ name = "clearTodo", args = {} }]\n', encoding="utf-8"
+    )
+    view = await run(
+        "a",
+        "q",
+        config=tmp_path,
+        workspace=str(tmp_path),
+        provider="scripted",
+        model="rehearsal",
+        max_steps=1,
+        environment={"PERSTACK_SCRIPT": str(script)},
+    )
+    assert (view.job.status, view.checkpoint.provider) == ("stoppedByMaxSteps", "scripted")
+    assert view.checkpoint.model == "rehearsal"
+
+
 async def test_an_unknown_expert_is_an_error_and_not_a_group_of_errors(config: Path) -> None:
     with pytest.raises(perstack.PerstackError, match="'b' is not defined"):
         await run("b", "q", config=config, workspace=config.parent, parts=parts(FakeModel({})))

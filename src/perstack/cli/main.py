@@ -50,8 +50,9 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    terminal = terminal or standard_terminal()
     try:
-        return _execute_words(words, terminal or standard_terminal())
+        return _execute_words(words, terminal)
     except KeyboardInterrupt:
         terminal.note("perstack: interrupted", "yellow")
         return CANCELLED
