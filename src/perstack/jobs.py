@@ -13,7 +13,7 @@ from perstack.core.checkpoint import JOB_STATUS_OF, Checkpoint, Job, JobStatus
 from perstack.core.history import newest_root
 from perstack.core.messages import ExpertMessage, ToolCall, Usage
 from perstack.core.passing import PerstackEvent
-from perstack.errors import LeaseLostError, PerstackError
+from perstack.errors import JobStateError, LeaseLostError, PerstackError
 from perstack.runtime.ports import Clock, Lease, Listener, Store
 
 LOG = getLogger(__name__)
@@ -168,6 +168,8 @@ class RunningJob:
         """
         if self.failure is not None:
             raise self.failure
+        if not self.checkpoints:
+            raise JobStateError(f"Job {self.job_id} was stopped before it began.")
         return view(
             self.checkpoints, query=self.query, status=None if self.stopped.is_set() else "running"
         )

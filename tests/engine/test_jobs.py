@@ -232,3 +232,14 @@ async def test_a_job_of_another_expert_is_not_continued(tmp_path: Path) -> None:
         await job.wait()
         with pytest.raises(JobStateError):
             await engine.start(JobRequest(expert_key="b", job_id=job.job_id, query="more"))
+
+
+async def test_a_job_cancelled_at_once_asks_no_model_and_can_be_resumed(tmp_path: Path) -> None:
+    model = FakeModel({"a": [done("x")]})
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        job.cancel("at once")
+        stopped = await job.wait()
+        assert (stopped.job.status, model.requests) == ("stoppedByCancellation", [])
+        view = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
+    assert view.text == "x"

@@ -111,7 +111,9 @@ async def _work(run: Run, answer: ToolResult | None) -> Checkpoint:
             await drive(run)
     except PerstackError:
         raise
-    except Exception as error:  # noqa: BLE001 - without an event, the job would seem to run for ever
+    except Exception as error:  # without an event, the job would seem to run for ever
+        if run.checkpoint.sequence == 0:
+            raise
         name = type(error).__name__
         failure = ev.RunError(name=name, message=f"Internal error: {name}")
         run.advance(ev.StopRunByError(stamp=run.stamp(), error=failure))

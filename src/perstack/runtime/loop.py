@@ -33,7 +33,12 @@ async def drive(run: Run) -> Checkpoint:
 
 
 async def stop_cancelled(run: Run) -> None:
-    """Record results that arrived before the cancellation, then the stop."""
+    """Record results that arrived before the cancellation, then the stop.
+
+    A run that has no event yet leaves no trace: there is nothing to resume.
+    """
+    if run.checkpoint.sequence == 0:
+        return
     if run.checkpoint.is_final and run.checkpoint.status != "stoppedByDelegate":
         await run.journal.settle()
         return
