@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from inline_snapshot import snapshot
 
 from perstack.core import events as ev
 from perstack.core import passing
@@ -53,105 +52,63 @@ def without_stamp(event: Json) -> Json:
     return {name: value for name, value in event.items() if name not in stamp}
 
 
+CALL = {"id": "c1", "skillName": "@perstack/base", "toolName": "echo", "args": {"x": 1}}
+RESULT = {
+    "id": "c1",
+    "skillName": "@perstack/base",
+    "toolName": "echo",
+    "result": [{"id": "c1-p0", "type": "textPart", "text": '{"x": 1}'}],
+    "isError": False,
+}
+SAID = {
+    "type": "expertMessage",
+    "id": "run1-m2",
+    "contents": [
+        {"id": "run1-m2-p0", "type": "textPart", "text": "I look."},
+        {
+            "id": "run1-m2-p1",
+            "type": "toolCallPart",
+            "toolCallId": "c1",
+            "toolName": "echo",
+            "args": {"x": 1},
+        },
+    ],
+}
+ANSWERED = {
+    "type": "toolMessage",
+    "id": "run1-m3",
+    "contents": [
+        {
+            "id": "run1-m3-p0",
+            "type": "toolResultPart",
+            "toolCallId": "c1",
+            "toolName": "echo",
+            "contents": [{"id": "run1-m3-p0-p0", "type": "textPart", "text": '{"x": 1}'}],
+            "isError": False,
+        }
+    ],
+}
+USAGE = {
+    "inputTokens": 0,
+    "outputTokens": 0,
+    "reasoningTokens": 0,
+    "totalTokens": 0,
+    "cachedInputTokens": 0,
+}
+
+
 async def test_a_step_reads_like_this() -> None:
     stream = await played({"a": [calls(call("echo", "c1", x=1), text="I look."), done("fine")]})
     step = [event for event in stream if event["stepNumber"] == 1 and event["type"] != "startRun"]
-    assert [without_stamp(event) for event in step] == snapshot(
-        [
-            {"type": "startGeneration"},
-            {
-                "type": "callTools",
-                "newMessage": {
-                    "type": "expertMessage",
-                    "id": "run1-m2",
-                    "contents": [
-                        {"id": "run1-m2-p0", "type": "textPart", "text": "I look."},
-                        {
-                            "id": "run1-m2-p1",
-                            "type": "toolCallPart",
-                            "toolCallId": "c1",
-                            "toolName": "echo",
-                            "args": {"x": 1},
-                        },
-                    ],
-                },
-                "toolCalls": [
-                    {
-                        "id": "c1",
-                        "skillName": "@perstack/base",
-                        "toolName": "echo",
-                        "args": {"x": 1},
-                    }
-                ],
-                "usage": {
-                    "inputTokens": 0,
-                    "outputTokens": 0,
-                    "reasoningTokens": 0,
-                    "totalTokens": 0,
-                    "cachedInputTokens": 0,
-                },
-            },
-            {
-                "type": "startToolCalls",
-                "toolCalls": [
-                    {
-                        "id": "c1",
-                        "skillName": "@perstack/base",
-                        "toolName": "echo",
-                        "args": {"x": 1},
-                    }
-                ],
-            },
-            {
-                "type": "recordToolResult",
-                "toolResult": {
-                    "id": "c1",
-                    "skillName": "@perstack/base",
-                    "toolName": "echo",
-                    "result": [{"id": "c1-p0", "type": "textPart", "text": '{"x": 1}'}],
-                    "isError": False,
-                },
-            },
-            {
-                "type": "resolveToolResults",
-                "toolResults": [
-                    {
-                        "id": "c1",
-                        "skillName": "@perstack/base",
-                        "toolName": "echo",
-                        "result": [{"id": "c1-p0", "type": "textPart", "text": '{"x": 1}'}],
-                        "isError": False,
-                    }
-                ],
-            },
-            {
-                "type": "finishToolCall",
-                "newMessages": [
-                    {
-                        "type": "toolMessage",
-                        "id": "run1-m3",
-                        "contents": [
-                            {
-                                "id": "run1-m3-p0",
-                                "type": "toolResultPart",
-                                "toolCallId": "c1",
-                                "toolName": "echo",
-                                "contents": [
-                                    {
-                                        "id": "run1-m3-p0-p0",
-                                        "type": "textPart",
-                                        "text": '{"x": 1}',
-                                    }
-                                ],
-                                "isError": False,
-                            }
-                        ],
-                    }
-                ],
-            },
-            {"type": "continueToNextStep", "nextStepNumber": 2},
-        ]
-    )
+    assert [without_stamp(event) for event in step] == [
+        {"type": "startGeneration"},
+        {"type": "callTools", "newMessage": SAID, "toolCalls": [CALL], "usage": USAGE},
+        {"type": "startToolCalls", "toolCalls": [CALL]},
+        {"type": "recordToolResult", "toolResult": RESULT},
+        {"type": "resolveToolResults", "toolResults": [RESULT]},
+        {"type": "finishToolCall", "newMessages": [ANSWERED]},
+        {"type": "continueToNextStep", "nextStepNumber": 2},
+    ]
 
 
 async def test_every_run_event_bears_its_whole_stamp() -> None:

@@ -5,7 +5,7 @@ reader needs no state of its own: the calls with their skills, the results, and 
 or whenever it stops the whole checkpoint. `docs/events.md` lists every type.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, assert_never, get_args
 
 from perstack.core import events as ev
@@ -116,8 +116,7 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> Json:  # noqa: C901, PLR0
                 "usage": _plain(event.usage),
             }
         case ev.StartToolCalls():
-            started = set(event.tool_call_ids)
-            return {"toolCalls": _calls(call for call in after.tool_calls if call.id in started)}
+            return {"toolCalls": _calls_of(after, event.tool_call_ids)}
         case ev.RecordToolResult() | ev.AttemptCompletion():
             return {**_fields(event, "tool_result"), "toolResult": _result(event.tool_result)}
         case ev.FinishMcpTools():
@@ -126,11 +125,9 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> Json:  # noqa: C901, PLR0
             return {"newToolResults": _results(done)}
         case ev.CallDelegate():
             delegated = {delegation.tool_call_id for delegation in event.delegate_to}
-            calls = _calls(call for call in after.tool_calls if call.id in delegated)
-            return {"toolCalls": calls, **_fields(event)}
+            return {"toolCalls": _calls_of(after, delegated), **_fields(event)}
         case ev.CallInteractiveTool():
-            asked = (call for call in after.tool_calls if call.id == event.tool_call_id)
-            return {"toolCall": _calls(asked)[0]}
+            return {"toolCall": _calls_of(after, (event.tool_call_id,))[0]}
         case ev.ProceedToInteractiveTools() | ev.ResumeToolCalls():
             return {
                 "pendingToolCalls": _calls(after.pending_tool_calls),
@@ -199,6 +196,10 @@ def _calls(calls: Iterable[ToolCall]) -> list[Json]:
         call.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"kind"})
         for call in calls
     ]
+
+
+def _calls_of(after: Checkpoint, call_ids: Collection[str]) -> list[Json]:
+    return _calls(call for call in after.tool_calls if call.id in call_ids)
 
 
 def _results(results: Iterable[ToolResult]) -> list[Json]:
