@@ -6,6 +6,7 @@ An expert at work on a job, with the only two ways to the outside, `generate` an
 from dataclasses import dataclass
 
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import DelegatedBy, RunEvent, Stamp
@@ -112,6 +113,7 @@ class Run:
             expert_key=self.expert.key,
         )
         deltas = self.broadcast if self.job.wants_deltas else None
+        await checkpoint_if_cancelled()
         with self.span.generation(request, self.checkpoint.retry_count + 1) as span:
             try:
                 generation = await self.job.model.generate(request, deltas)
@@ -129,6 +131,7 @@ class Run:
         with self.span.tool_call(call, self.expert.key) as span:
             rejection = toolbox.rejection(call)
             if rejection is None:
+                await checkpoint_if_cancelled()
                 key = f"{self.checkpoint.run_id}:{call.id}"
                 result = await self.job.skills.call(self.expert, call, key)
             else:
