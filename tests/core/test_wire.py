@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
@@ -23,6 +23,7 @@ from tests.runtime.acting import work
 pytestmark = pytest.mark.anyio
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
+GOLDEN = Path(__file__).parent / "golden" / "stream.jsonl"
 Json = dict[str, Any]
 STAMP = ev.Stamp(
     job_id="job1", run_id="run1", expert_key="a", step_number=3, sequence=7, timestamp=1000
@@ -109,6 +110,30 @@ async def test_a_step_reads_like_this() -> None:
         {"type": "finishToolCall", "newMessages": [ANSWERED]},
         {"type": "continueToNextStep", "nextStepNumber": 2},
     ]
+
+
+async def test_a_whole_job_is_streamed_as_it_was_before() -> None:
+    stream = await played(
+        {
+            "a": [calls(call("x", "d1", query="go"), call("echo", "c1", x=1)), done("end")],
+            "@a/x": [says("child")],
+        }
+    )
+    # The line breaks of a file are those of the stream: one event, one line.
+    lines = [json.dumps(lasting(event), ensure_ascii=False) for event in stream]
+    assert lines == GOLDEN.read_text(encoding="utf-8").splitlines()
+
+
+def lasting(value: Any) -> Any:
+    """The same without times and the words of system prompts, which are not part of the format."""
+    if isinstance(value, list):
+        return [lasting(item) for item in cast("list[object]", value)]
+    if not isinstance(value, dict):
+        return value
+    table = cast("Json", value)
+    if table.get("type") == "instructionMessage":
+        return {"type": table["type"], "id": table["id"]}
+    return {name: lasting(item) for name, item in table.items() if name != "timestamp"}
 
 
 async def test_every_run_event_bears_its_whole_stamp() -> None:
