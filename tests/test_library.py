@@ -125,6 +125,18 @@ async def test_leaving_a_stream_early_stops_the_job_resumable(config: Path) -> N
     assert view.text == "late"
 
 
+async def test_a_reader_that_is_cancelled_waits_until_the_job_is_at_rest(config: Path) -> None:
+    store = MemoryStore()
+    held = parts(FakeModel({"a": [calls(call("echo", "c1"))]}), store, held_back())
+    with anyio.CancelScope() as scope:
+        events = stream("a", "q", config=config, workspace=config.parent, parts=held)
+        async with aclosing(events):
+            async for event in events:
+                if event.type == "startToolCalls":
+                    scope.cancel()
+    assert (await store.jobs())[0].status == "stoppedByCancellation"
+
+
 async def test_a_stream_that_is_only_dropped_stops_its_job_too(config: Path) -> None:
     store = MemoryStore()
     held = parts(FakeModel({"a": [calls(call("echo", "c1"))]}), store, held_back())
