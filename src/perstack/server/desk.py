@@ -125,12 +125,15 @@ class Desk:
             raise
 
     async def _is_waited_for_elsewhere(self, expert: Expert, request: JobRequest) -> bool:
-        """Whether another process drives the job and the caller only wants its result."""
+        """Whether the caller only wants the result of a job that another process drives.
+
+        Or drove until a moment ago.
+        """
         if request.job_id is None or request.checkpoint_id is not None:
             return False
         job = (await self._engine.job(request.job_id)).job
         is_same = request.query.strip() in ("", job.query.strip())
-        return is_same and job.status == "running" and job.coordinator_expert_key == expert.key
+        return is_same and job.coordinator_expert_key == expert.key
 
     async def _follow(self, job_id: str, call: Call, seconds: float) -> JobView:
         self._annotate(job_id)
