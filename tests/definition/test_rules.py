@@ -130,6 +130,8 @@ SKILLS = {
     'type = "mcpStdioSkill", command = "npx", packageName = "x", args = ["y"]': (
         "has both packageName and args (give only one of them)"
     ),
+    'type = "mcpHttpSkill", endpoint = "https://a.com"': '(did you mean "mcpSseSkill"?)',
+    'type = "mcpStdioSkill", command = "a\\u0000"': "has a NUL character",
     'type = "mcpStdioSkill"': 'skills."s".command: is missing (say what to start',
     'type = "mcpStdioSkill", command = ""': 'skills."s".command: must not be empty',
     'type = "mcpStdioSkill", command = "x", packageName = "A B"': "is no package name",
@@ -160,6 +162,10 @@ SKILLS = {
     """type = "interactiveSkill", tools.t.inputJsonSchema = '{"a":}'""": (
         'tools."t".inputJsonSchema: is not JSON at character 6'
     ),
+    """type = "interactiveSkill", tools.t.inputJsonSchema = '{"properties":[]}'""": (
+        "has properties that are no JSON object"
+    ),
+    f"""type = "interactiveSkill", tools.t.inputJsonSchema = '{"[" * 5000}'""": "is not JSON",
     """type = "interactiveSkill", tools.t.inputJsonSchema = '[]'""": (
         "must be the schema of an object"
     ),
@@ -224,6 +230,19 @@ def test_a_setting_that_the_provider_cannot_use_is_refused(tmp_path: Path, setti
 
     assert problem.startswith("perstack.toml:3:")
     assert SETTINGS[setting] in problem
+
+
+def test_a_wrong_type_hides_no_other_fault_of_its_table(tmp_path: Path) -> None:
+    content = (
+        '[provider]\nproviderName = "openai"\n'
+        'setting = { headers = { A = 5, "B:" = "x" }, region = "x", baseUrl = "http://a.com" }\n'
+        f'{EXPERT}skills.s = {{ type = "mcpSseSkill", endpoint = "http://a.com",'
+        ' headers = { A = 5, "B:" = "${C}" } }\n'
+    )
+
+    found = [detail.key_path[-1] for detail in refused(tmp_path, content).details]
+
+    assert found == ["A", "B:", "region", "baseUrl", "endpoint", "A", "B:", "B:"]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def _domain_fault(domain: str) -> str | None:
 
 
 def command_faults(command: str, package_name: str | None, args: Collection[str]) -> list[Fault]:
-    """Why it is not clear what to start."""
+    """Why it is not clear what to start, or nothing can be."""
+    if any("\0" in word for word in (command, *args)):
+        return [Fault("has a NUL character, which no command can have")]
     if package_name is not None and args:
         return [Fault("has both packageName and args", suggestion="give only one of them")]
     if command in PACKAGE_RUNNERS and package_name is None and not args:
@@ -98,8 +100,22 @@ def header_faults(headers: Mapping[str, str]) -> list[Fault]:
     return faults
 
 
-def base_url_faults(provider: str, url: str) -> list[Fault]:
-    """Why a provider may not be reached at `url`: HTTP is for ollama and for this machine."""
+def setting_faults(
+    provider: str, allowed: Collection[str], given: Collection[str], base_url: str | None
+) -> list[Fault]:
+    """Why a provider cannot use its settings, of which only `given` are set."""
+    hint = f"{provider} has {', '.join(sorted(allowed))}"
+    faults = [
+        Fault(f"is no setting of {provider}", at=("setting", key), suggestion=hint)
+        for key in given
+        if key not in allowed
+    ]
+    if base_url is not None and "baseUrl" in allowed:
+        faults += _base_url_faults(provider, base_url)
+    return faults
+
+
+def _base_url_faults(provider: str, url: str) -> list[Fault]:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -9,6 +9,11 @@ import socket
 from urllib.parse import urlsplit
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Translated to IPv4 by whatever the local network says.
+LOCALLY_TRANSLATED = (
+    ipaddress.IPv6Network("64:ff9b:1::/48"),
+    ipaddress.IPv6Network("::ffff:0:0:0/96"),
+)
 PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -55,7 +60,7 @@ def is_private_address(address: Address) -> bool:
         inner = _wrapped_ipv4(address)
         if inner is not None:
             return is_private_address(inner)
-        if address.is_site_local:
+        if address.is_site_local or any(address in network for network in LOCALLY_TRANSLATED):
             return True
     return not address.is_global or address.is_multicast
 

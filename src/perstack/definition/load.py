@@ -93,5 +93,5 @@ def _validate(document: Table, shaped: Shaped) -> tuple[Definitions, list[Findin
             errors += findings_of(error, keyed, document["experts"][key], path)
     if not is_table(document.get("experts", {})):
         errors.append(Finding(("experts",), "must hold tables", 'write [experts."name"]'))
-    errors += broken_rules(shaped.experts)
+    errors += broken_rules(shaped.top, shaped.experts)
     return definitions.model_copy(update={"experts": experts}), errors

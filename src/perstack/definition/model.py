@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from perstack.definition.checks import (
-    base_url_faults,
     command_faults,
     domain_faults,
     header_faults,
     remote_faults,
     schema_faults,
+    setting_faults,
 )
 from perstack.definition.faults import Fault, raise_if_any
 from perstack.definition.names import (
@@ -112,15 +112,7 @@ class Provider(Record):
     def _setting_fits_provider(self) -> Self:
         allowed = PROVIDER_SETTINGS[self.provider_name]
         given = self.setting.model_dump(exclude_unset=True)
-        hint = f"{self.provider_name} has {', '.join(sorted(allowed))}"
-        faults = [
-            Fault(f"is no setting of {self.provider_name}", at=("setting", key), suggestion=hint)
-            for key in given
-            if key not in allowed
-        ]
-        if self.setting.base_url is not None and "baseUrl" in allowed:
-            faults += base_url_faults(self.provider_name, self.setting.base_url)
-        raise_if_any(faults)
+        raise_if_any(setting_faults(self.provider_name, allowed, given, self.setting.base_url))
         return self
 
 

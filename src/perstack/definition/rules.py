@@ -6,12 +6,14 @@ what is wrong elsewhere; whatever has the wrong type is left to the models.
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 from perstack import __version__
-from perstack.definition.checks import command_faults, remote_faults
+from perstack.definition.checks import command_faults, header_faults, remote_faults, setting_faults
 from perstack.definition.delegates import delegation_fault
 from perstack.definition.faults import Fault
+from perstack.definition.model import PROVIDER_SETTINGS
 from perstack.definition.names import (
     EXPERT_KEY_PATTERN,
     RUNTIME_VERSION_PATTERN,
@@ -25,9 +27,10 @@ from perstack.definition.tool_names import tool_name
 RuleCheck = Callable[[Table], Iterator[Finding]]
 
 
-def broken_rules(experts: Table) -> list[Finding]:
-    """Every rule that the expert tables of a file break."""
-    return [finding for rule in _RULES for finding in rule(experts)]
+def broken_rules(top: Table, experts: Table) -> list[Finding]:
+    """Every rule that a file breaks, by its top level and its expert tables."""
+    found = [finding for rule in _RULES for finding in rule(experts)]
+    return [*_settings(top), *found]
 
 
 def odd_but_allowed(experts: Table) -> list[Finding]:
@@ -130,18 +133,43 @@ def _skill_faults(skill: Table) -> list[Fault]:
     if skill.get("type") == "mcpStdioSkill":
         package = skill.get("packageName")
         return command_faults(
-            str(skill.get("command")), package and str(package), _strings(skill.get("args"))
+            str(skill.get("command")),
+            package and str(package),
+            [word for word in _strings(skill.get("args")) if isinstance(word, str)],
         )
     endpoint = skill.get("endpoint")
     if skill.get("type") == "mcpSseSkill" and isinstance(endpoint, str) and endpoint:
-        headers = table_or_empty(skill.get("headers")).items()
-        return remote_faults(
-            endpoint,
-            {name: value for name, value in headers if isinstance(value, str)},
-            _strings(skill.get("requiredEnv")),
-            allow_private=skill.get("allowPrivate") is True,
-        )
+        headers = _headers(skill)
+        allow_private = skill.get("allowPrivate") is True
+        required_env = _strings(skill.get("requiredEnv"))
+        return [
+            *_at_headers(header_faults(headers)),
+            *remote_faults(endpoint, headers, required_env, allow_private=allow_private),
+        ]
     return []
+
+
+def _settings(top: Table) -> Iterator[Finding]:
+    provider = table_or_empty(top.get("provider"))
+    setting = table_or_empty(provider.get("setting"))
+    name, url = provider.get("providerName"), setting.get("baseUrl")
+    if not isinstance(name, str) or name not in PROVIDER_SETTINGS:
+        return
+    base_url = url if isinstance(url, str) else None
+    faults = setting_faults(name, PROVIDER_SETTINGS[name], setting, base_url)
+    for fault in faults:
+        yield Finding(("provider", *fault.at), fault.reason, fault.suggestion)
+    for fault in _at_headers(header_faults(_headers(setting))):
+        yield Finding(("provider", "setting", *fault.at), fault.reason, fault.suggestion)
+
+
+def _headers(table: Table) -> dict[str, str]:
+    headers = table_or_empty(table.get("headers")).items()
+    return {name: value for name, value in headers if isinstance(value, str)}
+
+
+def _at_headers(faults: list[Fault]) -> list[Fault]:
+    return [replace(fault, at=("headers", *fault.at)) for fault in faults]
 
 
 def _skills(experts: Table) -> Iterator[tuple[str, str, Table]]:

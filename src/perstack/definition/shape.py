@@ -101,13 +101,17 @@ def _known_part(table: Table, model: type[Record], path: KeyPath, findings: list
         for key in table
         if key not in known
     ]
-    kept = {key: value for key, value in table.items() if key in known}
-    for inner_path, inner, inner_model in _inner_tables(kept, model):
+    kept = {
+        key: dict(value) if is_table(value) else value
+        for key, value in table.items()
+        if key in known
+    }
+    for inner_path, inner, inner_model in list(_inner_tables(kept, model)):
         shaped = _known_part(inner, inner_model, (*path, *inner_path), findings)
         if len(inner_path) == 1:
             kept[inner_path[0]] = shaped
         else:
-            kept[inner_path[0]] = {**kept[inner_path[0]], inner_path[1]: shaped}
+            kept[inner_path[0]][inner_path[1]] = shaped
     return kept
 
 

@@ -99,6 +99,8 @@ def _about(details: ErrorDetails, context: dict[str, Any], value: object) -> tup
     kind = details["type"]
     if kind in _TYPES:
         hint = "put it in brackets: […]" if kind == "tuple_type" and _is_scalar(value) else None
+        if details["loc"] == ("provider",):
+            hint = 'write [provider] and below it providerName = "…"'
         return f"{_TYPES[kind]}, not {_kind_of(value)}", hint
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(str(context.get("pattern")), ("is not of the right form", None))
@@ -146,7 +148,17 @@ def _skill_type(path: KeyPath, skill: object) -> Finding:
     if given is None:
         hint = 'write type = "mcpStdioSkill" for a local server, "mcpSseSkill" for a remote one'
         return Finding((*path, "type"), "is missing", hint)
-    return Finding((*path, "type"), *_choice(known, given))
+    reason, hint = _choice(known, given)
+    # What the skill has says more about its type than how the type is spelt.
+    meant = [name for name, key in _TELLING_KEYS if is_table(skill) and key in skill]
+    return Finding((*path, "type"), reason, f'did you mean "{meant[0]}"?' if meant else hint)
+
+
+_TELLING_KEYS = (
+    ("mcpSseSkill", "endpoint"),
+    ("interactiveSkill", "tools"),
+    ("mcpStdioSkill", "command"),
+)
 
 
 def _missing(path: KeyPath, table: Table, written: Table) -> str | None:
