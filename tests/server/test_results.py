@@ -1,0 +1,180 @@
+"""Results that are long, odd or unfinished, and the lines that clients see while they wait."""
+
+from typing import Any
+
+import pytest
+
+from perstack.core import events as ev
+from perstack.core import passing
+from perstack.core.checkpoint import Checkpoint, Job, JobStatus
+from perstack.core.events import ExpertRef, Stamp
+from perstack.core.messages import ExpertMessage, ToolCall, ToolCallPart, Usage, text_result
+from perstack.core.passing import PerstackEvent
+from perstack.errors import StoreError
+from perstack.jobs import JobView
+from perstack.server.progress import progress_message
+from perstack.server.results import STATUS_OF, error_result, job_result, jobs_result
+from perstack.server.schemas import STATUSES
+from tests.server.stage import facts, texts
+
+TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def job_view(
+    text: str = "",
+    *,
+    status: JobStatus = "completed",
+    questions: tuple[ToolCall, ...] = (),
+    trace_parent: str | None = None,
+) -> JobView:
+    return JobView(
+        job=Job(
+            id="job1",
+            status=status,
+            coordinator_expert_key="@a/x",
+            started_at=0,
+            updated_at=0,
+            query="q" * 500,
+        ),
+        checkpoint=Checkpoint(
+            id="run1-3",
+            job_id="job1",
+            run_id="run1",
+            step_number=1,
+            step_limit=9,
+            expert=ExpertRef(key="@a/x", name="@a/x", version="1.0.0"),
+            provider="scripted",
+            model="m",
+            trace_parent=trace_parent,
+            started_at=0,
+            updated_at=0,
+        ),
+        text=text,
+        questions=questions,
+        usage=Usage(input_tokens=3),
+        runs=(),
+    )
+
+
+def test_a_long_text_comes_in_pieces_that_lose_nothing() -> None:
+    text = "".join(chr(97 + index % 26) for index in range(100_000))
+    offsets = (0, 39_000, 78_000)
+    pieces: list[str] = []
+    for offset in offsets:
+        result = job_result(job_view(text), offset=offset)
+        assert facts(result)["text"] == texts(result)[0]
+        assert all(len(block) < 40_000 for block in texts(result))
+        pieces.append(texts(result)[0].split("\n[")[0])
+    assert "".join(pieces) == text
+    assert "perstack_job with offset=39000" in texts(job_result(job_view(text)))[0]
+
+
+def test_an_offset_behind_the_end_gives_no_text() -> None:
+    assert facts(job_result(job_view("short"), offset=10))["text"] == ""
+
+
+def test_half_of_a_character_is_replaced() -> None:
+    result = job_result(job_view("a\ud800b"))
+    assert texts(result)[0] == "a?b"
+    assert result.model_dump_json()
+
+
+def test_every_status_has_a_name_and_all_but_one_say_how_to_go_on() -> None:
+    assert set(STATUS_OF.values()) == set(STATUSES)
+    for status in STATUS_OF:
+        result = job_result(job_view("t", status=status))
+        assert result.is_error == (status == "stoppedByError")
+        assert ("next" in facts(result)) == (status != "completed")
+        assert "{" not in facts(result).get("next", "")
+
+
+def test_what_is_said_next_names_the_tool_of_the_expert() -> None:
+    result = job_result(job_view(status="interrupted"))
+    assert "a__x" in texts(result)[-1]
+    assert "a__x" in facts(result)["next"]
+
+
+def test_the_trace_can_be_found() -> None:
+    result = job_result(job_view(trace_parent=TRACE_PARENT))
+    assert facts(result)["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        ({"question": "Which one?"}, "Which one?"),
+        ({"question": "Which?", "options": ["a"]}, 'ask: {"question": "Which?", "options": ["a"]}'),
+        ({}, "ask: {}"),
+    ],
+)
+def test_a_question_is_the_text(args: dict[str, Any], shown: str) -> None:
+    question = ToolCall(id="c1", skill_name="s", tool_name="ask", args=args)
+    view = job_view("Before.", status="stoppedByInteractiveTool", questions=(question,))
+    assert texts(job_result(view))[0] == f"Before.\n{shown}"
+    assert facts(job_result(view))["question"]["arguments"] == args
+
+
+def test_a_list_of_jobs_shows_the_beginning_of_their_queries() -> None:
+    (entry,) = facts(jobs_result([job_view().job]))["jobs"]
+    assert entry["query"] == "q" * 200
+    assert entry["started_at"] == "1970-01-01T00:00:00+00:00"
+    assert texts(jobs_result([])) == ["There are no such jobs."]
+
+
+def test_an_error_with_a_job_names_it() -> None:
+    result = error_result(StoreError("The disk is full.", hint="Make room."), "job1")
+    assert texts(result) == ["The disk is full. Make room.", "status: error · job_id: job1"]
+
+
+STAMP = Stamp(job_id="j", run_id="r", expert_key="reviewer", step_number=3, sequence=1, timestamp=0)
+SECRET = {"token": "hunter2"}
+
+
+def message(*names: str) -> ExpertMessage:
+    return ExpertMessage(
+        contents=tuple(
+            ToolCallPart(tool_call_id=name, tool_name=name, args=SECRET) for name in names
+        )
+    )
+
+
+def calling(*names: str) -> ev.CallTools:
+    return ev.CallTools(stamp=STAMP, new_message=message(*names), targets=(), usage=Usage())
+
+
+FAILED = ToolCall(id="c", skill_name="s", tool_name="exec", args=SECRET)
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (ev.StartGeneration(stamp=STAMP), "reviewer · step 3 · thinking"),
+        (calling("readTextFile"), "reviewer · step 3 · readTextFile"),
+        (calling("a", "b", "c", "d", "e"), "reviewer · step 3 · a, b, c and 2 more"),
+        (calling("x" * 100), f"reviewer · step 3 · {'x' * 59}…"),
+        (
+            ev.RecordToolResult(
+                stamp=STAMP, tool_result=text_result(FAILED, "hunter2", is_error=True)
+            ),
+            "reviewer · step 3 · exec failed",
+        ),
+        (
+            ev.Retry(
+                stamp=STAMP, reason="hunter2", error=ev.RunError(name="RateLimit", message="h")
+            ),
+            "reviewer · step 3 · trying again after RateLimit",
+        ),
+        (
+            passing.SkillStarting(
+                stamp=STAMP, ordinal=1, skill_name="time", command="c", args=("hunter2",)
+            ),
+            "reviewer · step 3 · starting time",
+        ),
+        (passing.StreamRunResult(stamp=STAMP, ordinal=1, delta="hunter2"), None),
+        (ev.ResolveToolResults(stamp=STAMP), None),
+    ],
+)
+def test_a_line_of_progress_names_what_happens_and_shows_no_content(
+    event: PerstackEvent, line: str | None
+) -> None:
+    assert progress_message(event) == line
