@@ -42,11 +42,6 @@ def is_delegate_name(expert_name: str) -> bool:
     return coordinator_of(expert_name) is not None
 
 
-def last_segment(expert_name: str) -> str:
-    """The part of an expert name that delegators see: `x` for `@a/x`."""
-    return expert_name.rsplit("/", 1)[-1]
-
-
 def _check_name_length(expert_key: str) -> str:
     if len(name_of(expert_key)) > MAX_NAME:
         raise ValueError(f"has a name of more than {MAX_NAME} characters")
