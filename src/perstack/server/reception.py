@@ -26,6 +26,9 @@ class Reception:
         settings: For the engine.
         definitions: What is known until it is open.
         default_wait_seconds: How long a call waits that does not say it.
+
+    Attributes:
+        settled: Set once the engine is open, or is known not to be possible to open.
     """
 
     def __init__(
@@ -35,11 +38,16 @@ class Reception:
         self._definitions = definitions
         self._default_wait_seconds = default_wait_seconds
         self._wanted = anyio.Event()
-        self._settled = anyio.Event()
+        self.settled = anyio.Event()
         self._closing = anyio.Event()
         self._closed = anyio.Event()
         self._desk: Counter | None = None
         self._failure: PerstackError | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be answered."""
+        return self._desk is not None
 
     def definitions(self) -> Definitions:
         """The present snapshot."""
@@ -48,7 +56,7 @@ class Reception:
     async def open(self) -> None:
         """Open the engine if it is not; returns when it is, or is known not to be possible."""
         self._wanted.set()
-        await self._settled.wait()
+        await self.settled.wait()
 
     async def ask(self, expert: Expert, call: ToolCallRequest) -> CallToolResult:
         """Answer a call of an expert's tool."""
@@ -69,7 +77,7 @@ class Reception:
             LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
             self._failure = error
         finally:
-            self._settled.set()
+            self.settled.set()
             self._closed.set()
 
     async def open_when_idle(self, activity: Activity) -> None:
@@ -92,7 +100,7 @@ class Reception:
 
         async with open_engine(self._settings) as engine, anyio.create_task_group() as tasks:
             self._desk = Desk(engine, default_wait_seconds=self._default_wait_seconds)
-            self._settled.set()
+            self.settled.set()
             tasks.start_soon(_warm_up, engine.warm_up, activity)
             await self._closing.wait()
             tasks.cancel_scope.cancel()
