@@ -51,11 +51,12 @@ def test_a_job_of_another_server_takes_no_new_query_and_is_not_cancelled_here(
 
 
 def test_a_job_whose_server_was_killed_is_interrupted_and_can_be_resumed(tmp_path: Path) -> None:
-    prepare(tmp_path, "sleep 60")
+    prepare(tmp_path, UNTIL_TOLD)
     with WireServer(tmp_path) as server:
         started(server)
         server.process.kill()
         server.process.wait(10)
+    (tmp_path / "go").touch()
     job_id, status = newest_job(tmp_path)
     assert status == "interrupted"
     assert resumed(tmp_path, job_id) == "Awake."
