@@ -14,6 +14,7 @@ from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.messages import ToolCall, ToolCallPart, ToolResult, text_result
 from perstack.core.passing import PerstackEvent
+from perstack.core.redaction import Redactor
 from perstack.definition.model import Definitions, Expert, Provider
 from perstack.definition.names import BASE_SKILL
 from perstack.errors import LeaseLostError, ModelError, NotFoundError
@@ -311,6 +312,7 @@ def job_context(
         telemetry=NoTelemetry(),
         clock=clock or FakeClock(),
         new_id=counting_ids(),
+        redactor=Redactor(["sk-canary-123"]),
         jitter=lambda: 1.0,
         stop_reason=lambda: "cancelled",
         listener=lambda event, _checkpoint: heard.append(event) if heard is not None else None,

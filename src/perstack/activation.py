@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import TextPart, UserMessage, text_result
+from perstack.core.redaction import Redactor, environment_secrets
 from perstack.definition.model import Expert
 from perstack.definition.names import MAX_QUERY_CHARACTERS
 from perstack.errors import ConfigError, JobStateError, UnknownExpertError
@@ -139,6 +140,7 @@ class Activation:
             jitter=around.parts.jitter,
             stop_reason=lambda: job.stop_reason,
             listener=job.heard,
+            redactor=Redactor(environment_secrets(around.environment)),
             steps=self.steps,
             place=Place(
                 around.workspace, is_sandbox=around.environment.get("PERSTACK_SANDBOX") == "1"

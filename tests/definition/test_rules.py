@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack import __version__
+from perstack.definition.names import RUNTIME_VERSION
 from tests.definition.sample import EXPERT, accepted, problems, refused, warnings
 
 
@@ -105,18 +105,18 @@ def test_a_delegate_with_the_tool_name_of_another_is_a_warning(tmp_path: Path) -
     assert "experts.\"@a/b\": would be published as the tool 'a__b'" in warning
 
 
-@pytest.mark.parametrize("version", ["0.0.1", "0.1.0-alpha", "v0", "v0.0", __version__])
+@pytest.mark.parametrize("version", ["0.0.1", "1.0.0-alpha", "v0", "v1.0", RUNTIME_VERSION])
 def test_a_runtime_version_that_this_one_reaches_is_accepted(tmp_path: Path, version: str) -> None:
     accepted(tmp_path, f'{EXPERT}minRuntimeVersion = "{version}"\n', strict=True)
 
 
 @pytest.mark.parametrize(
-    "version", ["99.0.0", "v99", "99.1", "99.0.0-alpha", f"{__version__[:-1]}9"]
+    "version", ["99.0.0", "v99", "99.1", "99.0.0-alpha", f"{RUNTIME_VERSION[:-1]}9"]
 )
 def test_a_newer_runtime_version_is_refused(tmp_path: Path, version: str) -> None:
     (problem,) = problems(tmp_path, f'{EXPERT}minRuntimeVersion = "{version}"\n')
 
-    assert f"needs perstack {version} or newer; this is {__version__}" in problem
+    assert f"needs the runtime {version} or newer; this one is {RUNTIME_VERSION}" in problem
 
 
 SKILLS = {

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from perstack.core.messages import ToolMessage, UserMessage
+from perstack.core.messages import ToolCall, ToolMessage, ToolResult, UserMessage, text_result
 from perstack.core.passing import PerstackEvent
 from perstack.errors import ModelError, SkillError
 from perstack.runtime.ports import Generation
@@ -248,3 +248,17 @@ async def test_a_listener_gets_the_reply_as_it_streams() -> None:
         "streamRunResult",
         "completeStreamingRunResult",
     ]
+
+
+async def test_a_key_that_a_tool_finds_reaches_neither_the_store_nor_the_model() -> None:
+    store = FakeStore()
+    model = FakeModel({"a": [calls(call("echo", "c1", found="KEY=sk-canary-123")), done("x")]})
+
+    def finds(call_: ToolCall) -> ToolResult:
+        return text_result(call_, "OPENAI_API_KEY=sk-canary-123")
+
+    await work(job_context(ONE, model, skills=FakeSkills(handler=finds), store=store))
+    answer = model.requests[1].messages[-1]
+    assert "sk-canary" not in str(answer)
+    recorded = [event for event in store.events_written if event.type == "recordToolResult"]
+    assert "sk-canary" not in str(recorded)

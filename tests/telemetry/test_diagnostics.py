@@ -5,13 +5,13 @@ from collections.abc import Generator
 
 import pytest
 
+from perstack.core.redaction import Redactor
 from perstack.telemetry.diagnostics import (
     SECONDS_BETWEEN_LINES,
     DiagnosticsHandler,
     take_over_logging,
     without_credentials,
 )
-from perstack.telemetry.redact import Redactor
 
 
 @pytest.fixture

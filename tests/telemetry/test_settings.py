@@ -2,7 +2,7 @@
 
 import pytest
 
-from perstack.telemetry.redact import environment_secrets
+from perstack.core.redaction import environment_secrets
 from perstack.telemetry.settings import read_settings
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}

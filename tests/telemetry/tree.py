@@ -6,8 +6,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from perstack.core.redaction import Redactor
 from perstack.telemetry.content import Capture
-from perstack.telemetry.redact import Redactor
 from perstack.telemetry.spans import Tracing, tracer_of
 
 REQUIRED = {

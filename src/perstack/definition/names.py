@@ -24,6 +24,8 @@ MAX_NAME = 255
 MAX_KEY = 511
 MAX_QUERY_CHARACTERS = 20_480
 BASE_SKILL = "@perstack/base"
+RUNTIME_VERSION = "1.0.0"
+"""The version of the definition language that `minRuntimeVersion` is compared with."""
 
 
 def name_of(expert_key: str) -> str:

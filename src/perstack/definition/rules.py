@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
-from perstack import __version__
 from perstack.definition.checks import command_faults, header_faults, remote_faults, setting_faults
 from perstack.definition.delegates import delegation_fault
 from perstack.definition.faults import Fault
 from perstack.definition.model import PROVIDER_SETTINGS
 from perstack.definition.names import (
     EXPERT_KEY_PATTERN,
+    RUNTIME_VERSION,
     RUNTIME_VERSION_PATTERN,
     is_delegate_name,
     name_of,
@@ -72,8 +72,8 @@ def _runtime_versions(experts: Table) -> Iterator[Finding]:
         wanted = table_or_empty(expert).get("minRuntimeVersion")
         if not isinstance(wanted, str) or not re.fullmatch(RUNTIME_VERSION_PATTERN, wanted):
             continue
-        if _precedence(wanted) > _precedence(__version__):
-            reason = f"needs perstack {wanted} or newer; this is {__version__}"
+        if _precedence(wanted) > _precedence(RUNTIME_VERSION):
+            reason = f"needs the runtime {wanted} or newer; this one is {RUNTIME_VERSION}"
             yield Finding(("experts", key, "minRuntimeVersion"), reason, "update perstack")
 
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
+from perstack.core.redaction import SHORTEST_SECRET
 from perstack.errors import ModelError
 
 MAX_MESSAGE_CHARACTERS = 500
-SHORTEST_SECRET = 6
 
 _NAMES = {
     400: "BadRequestError",

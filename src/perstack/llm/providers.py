@@ -1,16 +1,15 @@
 """How each provider is reached: the route through litellm, the key, the address and the headers."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from perstack.core.redaction import environment_secrets
 from perstack.definition.model import Provider, ProviderName
 from perstack.errors import ConfigError
 
 OPENAI_ORGANIZATION_HEADER = "OpenAI-Organization"
 OPENAI_PROJECT_HEADER = "OpenAI-Project"
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def connect(provider: Provider, model: str, environment: Mapping[str, str]) -> C
         base_url=(given or route.default_base_url).rstrip("/").removesuffix(route.appended),
         api_key=_key(route, environment),
         headers=headers,
-        secrets=(*_known_secrets(environment), *headers.values()),
+        secrets=(*environment_secrets(environment), *headers.values()),
     )
 
 
@@ -112,10 +111,6 @@ def _key(route: Route, environment: Mapping[str, str]) -> str | None:
             hint="Put it into .env beside perstack.toml or into the environment.",
         )
     return key
-
-
-def _known_secrets(environment: Mapping[str, str]) -> list[str]:
-    return [value for name, value in environment.items() if _SECRET_NAME.search(name) and value]
 
 
 def _headers(provider: Provider, environment: Mapping[str, str]) -> dict[str, str]:

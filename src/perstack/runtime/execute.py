@@ -1,5 +1,7 @@
 """A run from its opening to its stop, delegates included."""
 
+from logging import getLogger
+
 import anyio
 
 from perstack import __version__
@@ -14,6 +16,8 @@ from perstack.runtime.job import JobContext
 from perstack.runtime.loop import drive
 from perstack.runtime.prompt import instruction_message
 from perstack.runtime.run import Opening, Run
+
+LOG = getLogger(__name__)
 
 
 async def begin(
@@ -114,6 +118,7 @@ async def _work(run: Run, answer: ToolResult | None) -> Checkpoint:
     except Exception as error:  # without an event, the job would seem to run for ever
         if run.checkpoint.sequence == 0:
             raise
+        LOG.exception("Run %s of %s failed", run.checkpoint.run_id, run.expert.key)
         name = type(error).__name__
         failure = ev.RunError(name=name, message=f"Internal error: {name}")
         run.advance(ev.StopRunByError(stamp=run.stamp(), error=failure))

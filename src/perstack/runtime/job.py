@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.redaction import Redactor
 from perstack.definition.model import Definitions
 from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills, Store, Telemetry
 from perstack.runtime.prompt import Place
@@ -37,7 +38,8 @@ class JobContext:
 
     `known` holds the newest checkpoint of each run that the store already had when the activation
     began; `listener` is told of every event; `jitter` gives numbers from 0 to 1 for the spread of
-    retries; `stop_reason` says why the job is being cancelled.
+    retries; `redactor` knows the secrets that no result may carry; `stop_reason` says why the job
+    is being cancelled.
     """
 
     job_id: str
@@ -53,6 +55,7 @@ class JobContext:
     jitter: Callable[[], float]
     stop_reason: Callable[[], str]
     listener: Listener
+    redactor: Redactor
     steps: Steps
     place: Place
     max_retries: int

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import DelegatedBy, RunEvent, Stamp
 from perstack.core.machine import evolve
-from perstack.core.messages import Message, ToolCall, ToolResult, text_result
+from perstack.core.messages import Message, TextPart, ToolCall, ToolResult, text_result
 from perstack.definition.model import Expert
 from perstack.errors import ModelError
 from perstack.runtime.broadcast import Broadcast
@@ -133,8 +133,17 @@ class Run:
             if rejection is None:
                 await checkpoint_if_cancelled()
                 key = f"{self.checkpoint.run_id}:{call.id}"
-                result = await self.job.skills.call(self.expert, call, key)
+                result = self._redacted(await self.job.skills.call(self.expert, call, key))
             else:
                 result = text_result(call, rejection, is_error=True)
             span.finished(result)
         return result
+
+    def _redacted(self, result: ToolResult) -> ToolResult:
+        """The result without keys, which an expert may have found in a file of its workspace."""
+        redactor = self.job.redactor
+        parts = tuple(
+            TextPart(text=redactor.text(part.text)) if isinstance(part, TextPart) else part
+            for part in result.result
+        )
+        return result if parts == result.result else result.model_copy(update={"result": parts})

@@ -1,1 +1,1 @@
-"""Skills: the tools of an expert, built in, from child processes and over HTTP, behind the `Skills` port."""
+"""Skills: the tools of an expert, built in, from child processes and over HTTP."""

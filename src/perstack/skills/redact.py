@@ -1,13 +1,10 @@
 """Values that must not be shown: what a skill was given, taken out of what it says."""
 
-import re
 from collections.abc import Mapping
 
+from perstack.core.redaction import is_secret_name
+
 MIN_SECRET_CHARACTERS = 4
-SECRET_NAME = re.compile(
-    r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|PRIVATE|COOKIE|SESSION|DSN|(^|_)PAT(_|$)",
-    re.IGNORECASE,
-)
 
 
 class Redactor:
@@ -20,7 +17,7 @@ class Redactor:
     def __init__(self, values: Mapping[str, str]) -> None:
         self._everything = tuple(_pieces(values))
         self._secrets = tuple(
-            _pieces({name: value for name, value in values.items() if SECRET_NAME.search(name)})
+            _pieces({name: value for name, value in values.items() if is_secret_name(name)})
         )
 
     def diagnostics(self, text: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 from opentelemetry.trace import Span
 
 from perstack.core import messages as msg
+from perstack.core.redaction import Redactor
 from perstack.runtime.ports import Generation
 from perstack.telemetry import semconv
-from perstack.telemetry.redact import Redactor
 
 DEFAULT_LIMIT = 16_384
 SMALLEST_MESSAGE = 128

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 
-from perstack.telemetry.redact import Redactor
+from perstack.core.redaction import Redactor
 
 SECONDS_BETWEEN_LINES = 30.0
 LONGEST_LINE = 300

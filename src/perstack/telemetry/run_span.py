@@ -14,12 +14,12 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.messages import ToolCall, ToolResult
+from perstack.core.redaction import Redactor
 from perstack.runtime.ports import Generation, GenerationRequest, GenerationSpan, ToolCallSpan
 from perstack.telemetry import semconv
 from perstack.telemetry.content import Capture
 from perstack.telemetry.outcome import error_type_of, failing_with, mark_failed
 from perstack.telemetry.propagation import without_baggage
-from perstack.telemetry.redact import Redactor
 
 BETWEEN_STEPS = frozenset({State.INIT, State.STOPPED, State.FINISHING_STEP})
 INTERRUPTED = "interrupted"

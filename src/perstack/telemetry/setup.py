@@ -7,11 +7,11 @@ from urllib.parse import unquote, urlsplit
 
 from opentelemetry import trace
 
+from perstack.core.redaction import Redactor, environment_secrets
 from perstack.runtime.ports import Telemetry
 from perstack.telemetry.content import Capture
 from perstack.telemetry.diagnostics import DiagnosticsHandler, take_over_logging
 from perstack.telemetry.propagation import environment_parent
-from perstack.telemetry.redact import Redactor, environment_secrets
 from perstack.telemetry.settings import TelemetrySettings, read_settings
 from perstack.telemetry.spans import Tracing, tracer_of
 

@@ -11,11 +11,11 @@ from opentelemetry.trace import Link, SpanContext, TraceFlags, Tracer
 
 from perstack import __version__
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.redaction import Redactor
 from perstack.definition.model import Expert, McpSseSkill, ToolFilter
 from perstack.runtime.ports import RunSpan
 from perstack.telemetry import semconv
 from perstack.telemetry.content import Capture
-from perstack.telemetry.redact import Redactor
 from perstack.telemetry.run_span import ActiveRun
 
 TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")

@@ -1,4 +1,4 @@
-"""Keeps known secrets out of text that leaves the process, by their values."""
+"""Keeps known secrets out of text that is stored, shown or sent, by their values."""
 
 import json
 import re
@@ -10,8 +10,12 @@ SHORTEST_SECRET = 6
 """Shorter values are words like `true` or `8080`; replacing them would destroy text."""
 
 SECRET_NAME = re.compile(
-    r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASS(WORD|WD|PHRASE)?|CREDENTIALS?|AUTH(ORIZATION)?)(_|$)|HEADERS$",
-    re.IGNORECASE,
+    r"""
+      (^|_) ( (API)?KEY | TOKEN | SECRET | PASS(WORD|WD|PHRASE)? | CREDENTIALS?
+            | AUTH(ORIZATION)? | PRIVATE | COOKIES? | DSN | PAT ) (_|$)
+    | HEADERS$
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -62,11 +66,16 @@ def _forms(secret: str) -> set[str]:
     return {secret, plain, escaped, quote(secret), quote(secret, safe="")}
 
 
+def is_secret_name(variable: str) -> bool:
+    """Whether a variable's name says that its value is not to be shown."""
+    return SECRET_NAME.search(variable) is not None
+
+
 def environment_secrets(environment: Mapping[str, str]) -> list[str]:
     """The values of variables whose names say that they are secret; each header by itself."""
     secrets: list[str] = []
     for name, value in environment.items():
-        if SECRET_NAME.search(name) is None:
+        if not is_secret_name(name):
             continue
         secrets.append(value)
         if name.upper().endswith("HEADERS"):
