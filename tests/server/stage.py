@@ -127,7 +127,7 @@ async def connected(
     rhythm: Rhythm | None = None,
 ) -> AsyncGenerator[Stage]:
     """A client connected to a server of an engine."""
-    desk = Desk(engine, default_wait_seconds=45, rhythm=rhythm)
+    desk = Desk(engine, default_wait_seconds=45, has_job_tools=has_job_tools, rhythm=rhythm)
     server = build_server(
         lambda: engine.definitions, desk, publish=publish, has_job_tools=has_job_tools
     )

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
@@ -169,3 +171,30 @@ async def test_a_call_waits_until_the_server_is_ready(ends: tuple[Wire, int, int
                 incoming.receive_nowait()
             ready.set()
             assert isinstance(await incoming.receive(), SessionMessage)
+
+
+CLAIM = """
+import os, subprocess, sys
+from perstack.server.pipe import claimed_stdio
+
+with claimed_stdio() as wire:
+    print("from a library")
+    subprocess.run(["echo", "from a child"])
+    assert sys.stdin.read() == ""
+    os.write(wire.outgoing, os.read(wire.incoming, 100))
+print("afterwards")
+"""
+
+
+def test_nothing_but_the_protocol_reaches_stdout_and_stdin_is_its_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CLAIM],
+        input="for the server\n",
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout == "for the server\nafterwards\n"
+    assert sorted(done.stderr.splitlines()) == ["from a child", "from a library"]

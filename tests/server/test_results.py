@@ -94,6 +94,13 @@ def test_what_is_said_next_names_the_tool_of_the_expert() -> None:
     assert "a__x" in facts(result)["next"]
 
 
+def test_a_caller_without_the_tools_for_jobs_is_not_sent_to_them() -> None:
+    view = job_view("x" * 50_000, status="running")
+    result = job_result(view, has_job_tools=False)
+    assert "perstack_job" not in str(texts(result)) + str(facts(result))
+    assert "call a__x with this job_id and an empty query" in facts(result)["next"]
+
+
 def test_the_trace_can_be_found() -> None:
     result = job_result(job_view(trace_parent=TRACE_PARENT))
     assert facts(result)["trace_id"] == "0af7651916cd43dd8448eb211c80319c"

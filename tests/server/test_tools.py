@@ -24,7 +24,7 @@ from perstack.server.annotations import (
     Reach,
     reach,
 )
-from perstack.server.tools import INSTRUCTIONS, published
+from perstack.server.tools import instructions, published
 from perstack.skills.base.skill import DEFINITIONS, SHOWN_BY_DEFAULT
 from tests.fakes import FakeModel
 from tests.server.stage import Mode, stage
@@ -65,19 +65,21 @@ async def test_delegates_are_tools_on_request_and_job_tools_can_be_left_out(
 ) -> None:
     async with stage(tmp_path, mode, FakeModel({}), publish="all", has_job_tools=False) as here:
         tools = (await here.client.list_tools()).tools
-        instructions = here.client.instructions
+        description = tools[0].description or ""
+        guide = here.client.instructions or ""
     assert [(tool.name, tool.title) for tool in tools] == [
         ("reviewer", "reviewer"),
         ("reviewer__file", "@reviewer/file"),
         ("writer", "writer"),
     ]
-    assert instructions is None
+    assert "perstack_job" not in description + guide
+    assert "empty query" in description
 
 
 @anyio_test
 async def test_the_server_says_how_to_use_it(tmp_path: Path, mode: Mode) -> None:
     async with stage(tmp_path, mode, FakeModel({})) as here:
-        assert here.client.instructions == INSTRUCTIONS
+        assert here.client.instructions == instructions(has_job_tools=True)
         assert here.client.server_info is not None
         assert here.client.server_info.name == "perstack"
         assert here.client.server_capabilities.tools is not None

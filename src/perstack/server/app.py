@@ -23,10 +23,10 @@ from mcp_types import (
 from perstack import __version__
 from perstack.definition.model import Definitions, Expert
 from perstack.server.tools import (
-    INSTRUCTIONS,
     RESERVED,
     Publish,
     expert_tools,
+    instructions,
     job_tools,
     published,
 )
@@ -111,7 +111,8 @@ def build_server(
         _context: Context, _params: PaginatedRequestParams | None
     ) -> ListToolsResult:
         present = definitions()
-        tools = expert_tools(published(present, publish), present, default_wait_seconds)
+        experts = published(present, publish)
+        tools = expert_tools(experts, present, default_wait_seconds, has_job_tools=has_job_tools)
         if has_job_tools:
             tools += job_tools(default_wait_seconds)
         activity.listed.set()
@@ -129,7 +130,7 @@ def build_server(
         "perstack",
         version=__version__,
         title="Perstack",
-        instructions=INSTRUCTIONS if has_job_tools else None,
+        instructions=instructions(has_job_tools=has_job_tools),
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )

@@ -56,6 +56,7 @@ class Desk:
     Args:
         engine: Where the jobs are.
         default_wait_seconds: How long a call waits that does not say it.
+        has_job_tools: Whether callers have the tools that look after jobs.
         transport: `pipe` for stdio, `tcp` for HTTP.
         rhythm: How often to look and to report.
     """
@@ -65,11 +66,13 @@ class Desk:
         engine: ServedEngine,
         *,
         default_wait_seconds: float,
+        has_job_tools: bool = True,
         transport: str = "pipe",
         rhythm: Rhythm | None = None,
     ) -> None:
         self._engine = engine
         self._default_wait_seconds = default_wait_seconds
+        self._has_job_tools = has_job_tools
         self._transport = transport
         self._rhythm = rhythm or Rhythm()
         self._job_tools: dict[str, Callable[[Call], Awaitable[CallToolResult]]] = {
@@ -107,10 +110,10 @@ class Desk:
         except JobStateError:
             if request.job_id is None or not await self._is_waited_for_elsewhere(expert, request):
                 raise
-            return job_result(await self._follow(request.job_id, call, seconds))
+            return self._result(await self._follow(request.job_id, call, seconds))
         self._annotate(job.job_id)
         try:
-            return job_result(await self._attend(job, call, seconds, is_ours=job is not before))
+            return self._result(await self._attend(job, call, seconds, is_ours=job is not before))
         except PerstackError as error:
             return error_result(error, job.job_id)
 
@@ -160,6 +163,9 @@ class Desk:
         job_id: str = checked(call.arguments, schemas.CANCEL_INPUT)["job_id"]
         self._annotate(job_id)
         return job_result(await self._engine.cancel(job_id, CLIENT_CANCELLED))
+
+    def _result(self, view: JobView) -> CallToolResult:
+        return job_result(view, has_job_tools=self._has_job_tools)
 
     def _progress(self, call: Call) -> Progress:
         return Progress(call.report, self._rhythm.heartbeat_seconds)

@@ -26,17 +26,24 @@ class Reception:
         settings: For the engine.
         definitions: What is known until it is open.
         default_wait_seconds: How long a call waits that does not say it.
+        has_job_tools: Whether callers have the tools that look after jobs.
 
     Attributes:
         settled: Set once the engine is open, or is known not to be possible to open.
     """
 
     def __init__(
-        self, settings: Settings, definitions: Definitions, *, default_wait_seconds: float
+        self,
+        settings: Settings,
+        definitions: Definitions,
+        *,
+        default_wait_seconds: float,
+        has_job_tools: bool = True,
     ) -> None:
         self._settings = settings
         self._definitions = definitions
         self._default_wait_seconds = default_wait_seconds
+        self._has_job_tools = has_job_tools
         self._wanted = anyio.Event()
         self.settled = anyio.Event()
         self._closing = anyio.Event()
@@ -99,7 +106,11 @@ class Reception:
         from perstack.server.desk import Desk  # noqa: PLC0415 - see above
 
         async with open_engine(self._settings) as engine, anyio.create_task_group() as tasks:
-            self._desk = Desk(engine, default_wait_seconds=self._default_wait_seconds)
+            self._desk = Desk(
+                engine,
+                default_wait_seconds=self._default_wait_seconds,
+                has_job_tools=self._has_job_tools,
+            )
             self.settled.set()
             tasks.start_soon(_warm_up, engine.warm_up, activity)
             await self._closing.wait()

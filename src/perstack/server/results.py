@@ -37,7 +37,7 @@ STATUS_OF: dict[JobStatus, str] = {
 _GO_ON = "call {tool} with this job_id and an empty query."
 NEXT = {
     "completed": "",
-    "running": f"The job goes on. Wait for its result with {JOB} and this job_id.",
+    "running": "The job goes on. To wait for its result, {collect}.",
     "needs_input": "Call {tool} again with this job_id and the answer as query.",
     "max_steps": f"The steps are used up. To go on, {_GO_ON}",
     "error": f"To try again from there, {_GO_ON}",
@@ -45,19 +45,24 @@ NEXT = {
     "interrupted": f"The process that worked on it has ended. To go on, {_GO_ON}",
 }
 """What to do next, by status; `tool` is the tool of the job's expert."""
+_COLLECT = f"call {JOB} with this job_id"
 
 
-def job_result(view: JobView, *, offset: int = 0) -> CallToolResult:
+def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) -> CallToolResult:
     """How a job stands.
 
     Args:
         view: The job.
         offset: Where to begin in its text, in characters.
+        has_job_tools: Whether the caller has the tools that look after jobs.
     """
     status = STATUS_OF[view.job.status]
-    text = _excerpt(_text_of(view), offset)
+    text = _excerpt(_text_of(view), offset, has_job_tools=has_job_tools)
     expert_key = view.job.coordinator_expert_key
-    following = NEXT[status].format(tool=tool_name(name_of(expert_key)))
+    tool = tool_name(name_of(expert_key))
+    by_itself = f"call {tool} with this job_id and an empty query"
+    collect = _COLLECT if has_job_tools else by_itself
+    following = NEXT[status].format(tool=tool, collect=collect)
     structured: dict[str, Any] = {
         "job_id": view.job.id,
         "run_id": view.checkpoint.run_id,
@@ -141,15 +146,13 @@ def _question(question: ToolCall) -> dict[str, Any]:
     }
 
 
-def _excerpt(text: str, offset: int) -> str:
+def _excerpt(text: str, offset: int, *, has_job_tools: bool) -> str:
     end = offset + MAX_TEXT_CHARACTERS
     piece = _sound(text[offset:end])
     if len(text) <= end:
         return piece
-    return (
-        f"{piece}\n[Characters {offset:,} to {end:,} of {len(text):,}. "
-        f"{JOB} with offset={end} returns what follows.]"
-    )
+    rest = f" {JOB} with offset={end} returns what follows." if has_job_tools else ""
+    return f"{piece}\n[Characters {offset:,} to {end:,} of {len(text):,}.{rest}]"
 
 
 def _sound(text: str) -> str:

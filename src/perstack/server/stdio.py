@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
@@ -55,6 +56,7 @@ async def serve_stdio(
             replace(settings, config=loaded.path),
             loaded.definitions,
             default_wait_seconds=default_wait_seconds,
+            has_job_tools=job_tools,
         )
         activity = Activity()
         server = build_server(
@@ -84,6 +86,8 @@ async def _serve(
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread can be told of signals
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             scope.cancel()

@@ -19,19 +19,30 @@ RESERVED = frozenset({JOB, JOBS, CANCEL})
 RESULT_META = {"anthropic/maxResultSizeChars": 200_000}
 """Else Claude Code replaces a long result by the path of a file."""
 
-HOW_TO_USE = (
+_EXPERT = (
     'Runs an autonomous expert on its own workspace. If status is "running", wait for the result '
-    f'with {JOB} and the job_id. If it is "needs_input", call this tool again with the job_id and '
-    "the answer as query. Any job can be continued the same way, with a follow-up as query."
+    'with {collect}. If it is "needs_input", call this tool again with the job_id and the answer '
+    "as query. Any job can be continued the same way, with a follow-up as query."
 )
+_SERVER = (
+    "Each tool {experts} is an expert: an autonomous agent that works on the query alone, without "
+    "your conversation, so put everything it needs into the query. Work is never lost: every "
+    "result has a job_id, and a job that is still running, waits for an answer or was stopped "
+    "goes on when the same tool is called with it."
+)
+_JOBS = f" {JOB} waits for a job, {JOBS} lists them, {CANCEL} stops one."
 
-INSTRUCTIONS = (
-    "Each tool without the prefix perstack_ is an expert: an autonomous agent that works on the "
-    "query alone, without your conversation, so put everything it needs into the query. Work "
-    "is never lost: every result has a job_id, and a job that is still running, waits for an "
-    f"answer or was stopped goes on when the same tool is called with it. {JOB} waits for a job, "
-    f"{JOBS} lists them, {CANCEL} stops one."
-)
+
+def instructions(*, has_job_tools: bool) -> str:
+    """What a client tells its model about the whole server."""
+    if has_job_tools:
+        return _SERVER.format(experts="without the prefix perstack_") + _JOBS
+    return _SERVER.format(experts="of this server")
+
+
+def _how_to_use(*, has_job_tools: bool) -> str:
+    same = "this tool, the job_id and an empty query"
+    return _EXPERT.format(collect=f"{JOB} and the job_id" if has_job_tools else same)
 
 
 def published(definitions: Definitions, publish: Publish) -> dict[str, Expert]:
@@ -47,25 +58,30 @@ def published(definitions: Definitions, publish: Publish) -> dict[str, Expert]:
 
 
 def expert_tools(
-    experts: Mapping[str, Expert], definitions: Definitions, default_wait_seconds: float
+    experts: Mapping[str, Expert],
+    definitions: Definitions,
+    default_wait_seconds: float,
+    *,
+    has_job_tools: bool,
 ) -> list[Tool]:
     """One tool for each expert."""
+    how = _how_to_use(has_job_tools=has_job_tools)
+    schema = schemas.expert_input(default_wait_seconds)
     return [
-        _expert_tool(name, expert, definitions, default_wait_seconds)
-        for name, expert in experts.items()
+        _expert_tool(name, expert, definitions, how, schema) for name, expert in experts.items()
     ]
 
 
 def _expert_tool(
-    name: str, expert: Expert, definitions: Definitions, default_wait_seconds: float
+    name: str, expert: Expert, definitions: Definitions, how: str, schema: schemas.Schema
 ) -> Tool:
     can = reach(expert, definitions)
     purpose = expert.description or f"Asks the expert {expert.key}."
     return Tool(
         name=name,
         title=expert.key,
-        description=f"{purpose.strip()}\n\n{HOW_TO_USE}",
-        input_schema=schemas.expert_input(default_wait_seconds),
+        description=f"{purpose.strip()}\n\n{how}",
+        input_schema=schema,
         output_schema=schemas.RESULT_OUTPUT,
         annotations=ToolAnnotations(
             read_only_hint=can.is_read_only,
