@@ -57,6 +57,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         PerstackError: The definitions, the environment or the store cannot be used.
     """
     # Loaded here, so that wrong arguments and --help need not wait for the protocol's SDK.
+    from perstack.server.ending import end_if_held_up  # noqa: PLC0415 - see above
     from perstack.server.stdio import serve_stdio  # noqa: PLC0415 - see above
 
     if terminal.stdin.isatty():
@@ -70,6 +71,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             default_wait_seconds=options.wait_seconds,
         )
     )
+    end_if_held_up(COMPLETED)
     return COMPLETED
 
 

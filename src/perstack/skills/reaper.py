@@ -28,12 +28,16 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 
 
 class Reaper:
-    """Guards process groups against outliving this process. Started with the first of them."""
+    """Guards process groups against outliving this process. Started before the first of them."""
 
     def __init__(self) -> None:
         self._watcher: Process | None = None
         self._is_broken = False
         self._lock = anyio.Lock()
+
+    async def prepare(self) -> None:
+        """Be ready before a group is started, which could not be guarded at once otherwise."""
+        await self._tell("")
 
     async def guard(self, group: int) -> None:
         """End this process group if this process dies before `release`."""
@@ -62,7 +66,7 @@ class Reaper:
             # A machine without a shell still runs skills; they only lose this safety net.
             try:
                 self._watcher = self._watcher or await _start()
-                if self._watcher.stdin is not None:
+                if line and self._watcher.stdin is not None:
                     await self._watcher.stdin.send(line.encode())
             except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 self._is_broken = True

@@ -75,6 +75,7 @@ class StdioWire:
             SkillError: The process could not be started.
         """
         watcher.starting(self._launch.command, self._launch.args)
+        await self._reaper.prepare()
         started = anyio.current_time()
         process = await self._spawn()
         # No await before the task group: a cancellation in between would lose the process.

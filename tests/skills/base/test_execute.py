@@ -319,6 +319,9 @@ class Guarded:
     def __init__(self) -> None:
         self.log: list[tuple[str, int]] = []
 
+    async def prepare(self) -> None:
+        return
+
     async def guard(self, group: int) -> None:
         self.log.append(("guard", group))
 

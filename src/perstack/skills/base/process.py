@@ -64,6 +64,8 @@ async def run_command(command: Command, group_guard: GroupGuard | None) -> Compl
         OSError: The command cannot be started.
         ValueError: Its arguments cannot be handed to the system.
     """
+    if group_guard is not None:
+        await group_guard.prepare()
     outputs = (Output(), Output())
     pipes = (os.pipe(), os.pipe())
     readable = [pipe[0] for pipe in pipes]

@@ -25,6 +25,10 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Record)
 class GroupGuard(Protocol):
     """Sees to it that a process group does not outlive perstack, even when perstack is killed."""
 
+    async def prepare(self) -> None:
+        """A group is about to be started: be ready to guard it."""
+        ...
+
     async def guard(self, group: int) -> None:
         """The group was started."""
         ...
