@@ -1,4 +1,4 @@
-"""What holds for every test: one event loop back end, and no paid model by accident."""
+"""What holds for every test: one event loop back end, no paid model, plain child processes."""
 
 import os
 import re
@@ -31,3 +31,12 @@ def no_provider_credentials() -> Iterator[None]:
 
 def is_credential(name: str) -> bool:
     return PROVIDER_CREDENTIAL.fullmatch(name) is not None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_are_as_users_have_them() -> Iterator[None]:
+    """The strict handling of encodings is for this process, not for those that tests start."""
+    strict = os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+    yield
+    if strict is not None:
+        os.environ["PYTHONWARNDEFAULTENCODING"] = strict

@@ -37,6 +37,7 @@ assert {name for name in os.environ if name not in before} <= {
     "LITELLM_MODE",
     "LITELLM_LOCAL_MODEL_COST_MAP",
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER",
+    "TIKTOKEN_CACHE_DIR",
 }, set(os.environ) - before
 """
 

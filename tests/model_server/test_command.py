@@ -14,7 +14,9 @@ def test_the_program_prints_its_port_serves_logs_and_stops(tmp_path: Path) -> No
     script, log = tmp_path / "script.json", tmp_path / "log.jsonl"
     script.write_text(json.dumps({"callTool": {"pattern": "add$"}}), encoding="utf-8")
     command = [sys.executable, "-m", "tests.model_server", "--script", script, "--log", log]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         try:
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline())
@@ -37,7 +39,9 @@ def test_a_wrong_script_ends_the_program_with_its_place(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('[{"txt": 1}]', encoding="utf-8")
     command = [sys.executable, "-m", "tests.model_server", "--script", script, "--log", "unused"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 2
     assert "script[0]: unknown key 'txt'" in done.stderr
     assert done.stdout == ""

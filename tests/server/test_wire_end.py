@@ -53,7 +53,10 @@ def started(server: WireServer) -> int:
 def is_alive(folder: Path) -> bool:
     """Whether the command of the job is still there."""
     marker = folder / "began"
-    return marker.exists() and Path(f"/proc/{marker.read_text().strip()}").exists()
+    if not marker.exists():
+        return False
+    pid = marker.read_text(encoding="utf-8").strip()
+    return Path(f"/proc/{pid}").exists()
 
 
 def resumed(folder: Path, job_id: str) -> str:
