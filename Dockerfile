@@ -12,19 +12,26 @@ RUN python3 -m venv /opt/perstack
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY definitions ./definitions
 COPY src ./src
-RUN /opt/perstack/bin/pip install --no-cache-dir --disable-pip-version-check \
+# unchecked-hash: a copy into another stage may change the times of files, and the user of the image
+# could not replace bytecode that then counts as stale.
+RUN /opt/perstack/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check \
         --constraint constraints.txt . \
-    && /opt/perstack/bin/python -m compileall -q /opt/perstack/lib \
-    && /opt/perstack/bin/pip uninstall --yes --quiet pip
+    && /opt/perstack/bin/pip uninstall --yes --quiet setuptools pip \
+    && /opt/perstack/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+        /opt/perstack/lib
 
 FROM ${BASE}
 # ca-certificates: providers and remote skills are reached through the system's trust store.
 # tini: as process 1 it hands SIGTERM on and reaps what skill servers leave behind.
 # No version is pinned: the base decides the distribution.
+# compileall: the official Python images come without bytecode of the standard library.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates tini \
+    && apt-get clean \
     && rm -rf /var/lib/apt/lists/* \
+    && python3 -m compileall -q -j 0 -x '/(tests?|site-packages|dist-packages)/' \
+        "$(python3 -c 'import os; print(os.path.dirname(os.__file__))')" \
     && groupadd --gid 10001 perstack \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin perstack \
     && install --directory --owner=10001 --group=10001 /workspace
