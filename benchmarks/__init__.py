@@ -1,0 +1,1 @@
+"""What perstack costs, measured beside a named opponent that does the same work."""
