@@ -19,10 +19,10 @@ SLOW = {"text": "one two three", "delaySeconds": 600}
 
 
 class Gone(io.StringIO):
-    """A pipe whose reader leaves after the first lines."""
+    """A pipe whose reader leaves after the first line, however many come at once."""
 
     def write(self, text: str, /) -> int:
-        if self.getvalue():
+        if self.getvalue() or text.count("\n") > 1:
             raise BrokenPipeError
         return super().write(text)
 
