@@ -1,5 +1,7 @@
 """Messages, their parts, tool calls and token usage: the values a conversation is made of."""
 
+import json
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -85,6 +87,14 @@ class ToolCallPart(Record):
     tool_name: str
     args: dict[str, Any] = Field(default_factory=dict)
     args_error: str | None = None
+
+    @cached_property
+    def args_json(self) -> str:
+        """The arguments as JSON text.
+
+        Kept, because each generation that follows sends it again.
+        """
+        return json.dumps(self.args, ensure_ascii=False)
 
 
 ResultPart = Annotated[TextPart | ImageInlinePart | FileInlinePart, Field(discriminator="type")]

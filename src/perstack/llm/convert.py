@@ -1,6 +1,5 @@
 """A conversation as the chat messages that litellm takes. Pure: equal input, equal bytes."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
@@ -94,22 +93,20 @@ def _user_content(message: UserMessage, provider: ProviderName) -> str | list[Bl
 
 
 def _assistant(message: ExpertMessage, provider: ProviderName) -> list[ChatMessage]:
-    if not message.text and not message.tool_calls:
+    text, calls = message.text, message.tool_calls
+    if not text and not calls:
         return []  # Providers refuse a turn that says nothing.
-    chat: ChatMessage = {"role": "assistant", "content": message.text or None}
+    chat: ChatMessage = {"role": "assistant", "content": text or None}
     if provider == "anthropic" and (blocks := _thinking_blocks(message)):
         chat["thinking_blocks"] = blocks
-    if message.tool_calls:
+    if calls:
         chat["tool_calls"] = [
             {
                 "id": call.tool_call_id,
                 "type": "function",
-                "function": {
-                    "name": wire_name(call.tool_name),
-                    "arguments": json.dumps(call.args, ensure_ascii=False),
-                },
+                "function": {"name": wire_name(call.tool_name), "arguments": call.args_json},
             }
-            for call in message.tool_calls
+            for call in calls
         ]
     return [chat]
 
