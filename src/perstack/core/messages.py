@@ -144,18 +144,19 @@ class UserMessage(Record):
 class ExpertMessage(Record):
     """What the model said.
 
-    Thinking, then text, then tool calls (the order that providers demand back).
+    Thinking, then text, then tool calls (the order that providers demand back). Text and calls are
+    told apart once, because each generation that follows asks for them again.
     """
 
     type: Literal["expertMessage"] = "expertMessage"
     contents: tuple[ExpertPart, ...]
 
-    @property
+    @cached_property
     def text(self) -> str:
         """All text parts, joined."""
         return "".join(part.text for part in self.contents if isinstance(part, TextPart))
 
-    @property
+    @cached_property
     def tool_calls(self) -> tuple[ToolCallPart, ...]:
         """The tool calls, in the model's order."""
         return tuple(part for part in self.contents if isinstance(part, ToolCallPart))

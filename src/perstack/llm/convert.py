@@ -33,14 +33,15 @@ def chat_messages(messages: Sequence[Message], provider: ProviderName) -> list[C
     chat: list[ChatMessage] = []
     for message in messages:
         match message:
-            case InstructionMessage():
-                chat.append(_system(message, provider))
-            case UserMessage():
-                chat.append({"role": "user", "content": _user_content(message, provider)})
+            # The kinds that a long history is made of come first: to pydantic each miss is costly.
             case ExpertMessage():
                 chat.extend(_assistant(message, provider))
             case ToolMessage():
                 chat.extend(_tool_results(message, provider))
+            case UserMessage():
+                chat.append({"role": "user", "content": _user_content(message, provider)})
+            case InstructionMessage():
+                chat.append(_system(message, provider))
             case _:
                 assert_never(message)
     if provider == "anthropic":

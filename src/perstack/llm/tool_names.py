@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 
 from perstack.runtime.ports import ToolDefinition
@@ -12,6 +13,7 @@ _MAX_LENGTH = 64
 _MARK_LENGTH = 8
 
 
+@lru_cache(maxsize=1024)
 def wire_name(name: str) -> str:
     """The name that goes to the provider: the tool's own where it fits.
 

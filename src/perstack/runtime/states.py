@@ -144,7 +144,7 @@ def _with_unique_ids(checkpoint: Checkpoint, generation: Generation) -> list[Too
 
     An answer needs exactly one call to belong to.
     """
-    spoken = (message for message in checkpoint.messages if isinstance(message, ExpertMessage))
+    spoken = (message for message in checkpoint.messages if message.type == "expertMessage")
     seen = {call.tool_call_id for message in spoken for call in message.tool_calls}
     calls: list[ToolCallPart] = []
     for position, call in enumerate(generation.tool_calls):
