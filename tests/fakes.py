@@ -15,6 +15,8 @@ from perstack.core.events import RunEvent
 from perstack.core.messages import ToolCall, ToolCallPart, ToolResult, text_result
 from perstack.core.passing import PerstackEvent
 from perstack.core.redaction import Redactor
+from perstack.core.tools import ToolDefinition
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Definitions, Expert, Provider
 from perstack.definition.names import BASE_SKILL
 from perstack.errors import LeaseLostError, ModelError, NotFoundError
@@ -25,9 +27,7 @@ from perstack.runtime.ports import (
     GenerationRequest,
     JobRecord,
     Lease,
-    ModelChoice,
     SkillListener,
-    ToolDefinition,
 )
 from perstack.runtime.prompt import Place
 

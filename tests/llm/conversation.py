@@ -13,13 +13,15 @@ from perstack.core.messages import (
     ToolResultPart,
     UserMessage,
 )
+from perstack.core.tools import ToolDefinition
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import (
     Provider,
     ProviderName,
     ProviderSetting,
     ReasoningBudget,
 )
-from perstack.runtime.ports import GenerationRequest, ModelChoice, ToolDefinition
+from perstack.runtime.ports import GenerationRequest
 
 INSTRUCTION = InstructionMessage(stable="You add.", volatile="It is noon.")
 ADD = ToolDefinition(

@@ -6,11 +6,11 @@ import anyio
 import pytest
 
 from perstack.core.messages import ThinkingPart
+from perstack.core.tools import ToolDefinition
 from perstack.definition.model import Definitions, Provider, ProviderName
 from perstack.errors import ConfigError
 from perstack.llm.client import LiteLlmModel
 from perstack.llm.router import OpenModel, open_model
-from perstack.runtime.ports import ToolDefinition
 from tests.llm.conversation import (
     ADD,
     Listener,

@@ -18,8 +18,8 @@ from perstack.core.messages import (
     ToolResultPart,
     UserMessage,
 )
+from perstack.core.tools import ToolDefinition
 from perstack.llm.convert import can_think, chat_messages, chat_tools
-from perstack.runtime.ports import ToolDefinition
 from tests.llm.conversation import ADD, INSTRUCTION, answers, calls, returns, says
 
 IMAGE = ImageInlinePart(encoded_data="aW1n", mime_type="image/png")

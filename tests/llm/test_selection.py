@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Definitions, Expert
 from perstack.errors import ConfigError
 from perstack.llm.router import open_model
-from perstack.runtime.ports import ModelChoice
 
 
 def choose(toml: dict[str, Any], *, tier: str | None = None, **overrides: Any) -> ModelChoice:

@@ -5,8 +5,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perstack.core.tools import ToolDefinition
 from perstack.llm.tool_names import original_names, wire_name
-from perstack.runtime.ports import ToolDefinition
 
 
 @given(st.text(min_size=1, max_size=255))

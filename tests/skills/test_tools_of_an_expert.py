@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from perstack.core.tools import ToolDefinition
 from perstack.definition.model import InteractiveSkill, InteractiveTool, McpStdioSkill
 from perstack.errors import SkillError
-from perstack.runtime.ports import ToolDefinition
 from perstack.skills.surface import Surface
 from tests.skills.stage import Recorder, call, expert, opened, plain
 

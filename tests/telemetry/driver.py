@@ -22,8 +22,9 @@ from perstack.core.messages import (
     UserMessage,
     text_result,
 )
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert, McpStdioSkill, Provider
-from perstack.runtime.ports import Generation, GenerationRequest, ModelChoice, RunSpan, Telemetry
+from perstack.runtime.ports import Generation, GenerationRequest, RunSpan, Telemetry
 
 USAGE = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
 CHOICE = ModelChoice(provider=Provider(provider_name="google"), model="m1")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from perstack.core.tools import ToolDefinition
 from perstack.definition.model import (
     Definitions,
     Expert,
@@ -13,7 +14,6 @@ from perstack.definition.model import (
     Skill,
 )
 from perstack.definition.tool_names import tool_name
-from perstack.runtime.ports import ToolDefinition
 from perstack.runtime.tools import build_toolbox
 from perstack.skills.base.skill import shown
 from perstack.skills.launch import is_built_in

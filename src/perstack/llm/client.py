@@ -17,6 +17,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert
 from perstack.errors import ModelError
 from perstack.llm.catalog import model_facts
@@ -33,7 +34,7 @@ from perstack.llm.reasoning import reasoning_options
 from perstack.llm.reply import StreamedReply, whole_reply
 from perstack.llm.selection import Selection, context_window
 from perstack.llm.tool_names import original_names
-from perstack.runtime.ports import Deltas, Generation, GenerationRequest, ModelChoice
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 
 PROXY_VARIABLE = "PERSTACK_PROXY_URL"
 

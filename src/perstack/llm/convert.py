@@ -13,10 +13,10 @@ from perstack.core.messages import (
     ToolResultPart,
     UserMessage,
 )
+from perstack.core.tools import ToolDefinition
 from perstack.definition.model import ProviderName
 from perstack.llm.parts import Block, content_block, text_block
 from perstack.llm.tool_names import wire_name
-from perstack.runtime.ports import ToolDefinition
 
 ChatMessage = dict[str, Any]
 

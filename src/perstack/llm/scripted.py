@@ -34,12 +34,13 @@ from perstack.core.messages import (
     Usage,
     UserMessage,
 )
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert
 from perstack.errors import ModelError
 from perstack.llm.failure import is_retryable, status_name, timeout_failure
 from perstack.llm.script import Script, ScriptedError, ScriptedReply
 from perstack.llm.selection import Selection
-from perstack.runtime.ports import Deltas, Generation, GenerationRequest, ModelChoice
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 
 PROVIDER = "scripted"
 MODEL = "scripted"

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Definitions, Expert, Provider, ReasoningBudget
 from perstack.errors import ConfigError
 from perstack.llm.catalog import model_facts, tier_model
-from perstack.runtime.ports import ModelChoice
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 
-from perstack.runtime.ports import ToolDefinition
+from perstack.core.tools import ToolDefinition
 
 _ACCEPTED = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _REFUSED_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")

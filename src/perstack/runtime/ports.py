@@ -15,40 +15,13 @@ from perstack.core.messages import (
     ThinkingPart,
     ToolCall,
     ToolCallPart,
-    ToolKind,
     ToolResult,
     Usage,
 )
 from perstack.core.passing import PerstackEvent
-from perstack.definition.model import Expert, Provider, ReasoningBudget
-
-
-@dataclass(frozen=True, slots=True)
-class ToolDefinition:
-    """A tool as the model is shown it.
-
-    `name` is what the model calls; `skill_name` says where it comes from. `is_repeatable` means
-    that the tool declares itself read-only or idempotent, so a call of unknown outcome may be made
-    again.
-    """
-
-    skill_name: str
-    name: str
-    description: str
-    input_schema: dict[str, Any]
-    kind: ToolKind = "mcp"
-    is_read_only: bool = False
-    is_repeatable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ModelChoice:
-    """Which model of which provider generates, and how."""
-
-    provider: Provider
-    model: str
-    reasoning_budget: ReasoningBudget = "low"
-    timeout_seconds: float = 300.0
+from perstack.core.tools import ToolDefinition
+from perstack.definition.choice import ModelChoice
+from perstack.definition.model import Expert
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import DelegatedBy, RunEvent, Stamp
 from perstack.core.machine import evolve
 from perstack.core.messages import Message, TextPart, ToolCall, ToolResult, text_result
+from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert
 from perstack.errors import ModelError
 from perstack.runtime.broadcast import Broadcast
 from perstack.runtime.calls import CallsInFlight
 from perstack.runtime.job import JobContext
 from perstack.runtime.journal import Journal
-from perstack.runtime.ports import Generation, GenerationRequest, ModelChoice, RunSpan
+from perstack.runtime.ports import Generation, GenerationRequest, RunSpan
 from perstack.runtime.tools import Toolbox, build_toolbox
 
 

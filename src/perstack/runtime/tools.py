@@ -6,10 +6,10 @@ Those of its skills, one for each delegate, and its questions to the user.
 from dataclasses import dataclass
 
 from perstack.core.messages import ToolCall, ToolCallPart, ToolKind
+from perstack.core.tools import ToolDefinition
 from perstack.definition.delegates import delegate_tool_names
 from perstack.definition.model import Definitions, Expert
 from perstack.definition.tool_names import tool_name
-from perstack.runtime.ports import ToolDefinition
 
 _ORDER: dict[ToolKind, int] = {"mcp": 0, "delegate": 1, "interactive": 2}
 _QUERY_SCHEMA = {

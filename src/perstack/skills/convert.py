@@ -27,7 +27,7 @@ from perstack.core.messages import (
     ToolCall,
     ToolResult,
 )
-from perstack.runtime.ports import ToolDefinition
+from perstack.core.tools import ToolDefinition
 
 MAX_ARGUMENT_CHARACTERS = 1_000
 UNKNOWN_TYPE = "application/octet-stream"

@@ -11,10 +11,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from perstack.core.messages import ToolCall, ToolResult, text_result
+from perstack.core.tools import ToolDefinition
 from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
 from perstack.definition.names import BASE_SKILL
 from perstack.errors import SkillError
-from perstack.runtime.ports import SkillListener, Skills, ToolDefinition
+from perstack.runtime.ports import SkillListener, Skills
 from perstack.skills.base.skill import BaseSkill
 from perstack.skills.launch import is_built_in, is_pinned_base
 from perstack.skills.limits import Limits

@@ -6,9 +6,10 @@ from pathlib import Path
 from anyio.abc import TaskGroup
 
 from perstack.core.messages import ToolCall, ToolResult, text_result
+from perstack.core.tools import ToolDefinition
 from perstack.definition.model import McpSseSkill
 from perstack.errors import SkillError
-from perstack.runtime.ports import SkillListener, ToolDefinition
+from perstack.runtime.ports import SkillListener
 from perstack.skills.connect import Connection, ConnectionGoneError
 from perstack.skills.convert import narrowed, server_tool, tool_result
 from perstack.skills.launch import launch, launch_command

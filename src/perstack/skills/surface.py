@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from perstack.core.tools import ToolDefinition
 from perstack.definition.model import InteractiveSkill, InteractiveTool
 from perstack.errors import SkillError
-from perstack.runtime.ports import ToolDefinition
 
 MAX_NAME_CHARACTERS = 64
 HASH_CHARACTERS = 6

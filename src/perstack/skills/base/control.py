@@ -1,6 +1,6 @@
 """`attemptCompletion`, `todo` and `clearTodo`: they change the run, which answers them itself."""
 
-from perstack.runtime.ports import ToolDefinition
+from perstack.core.tools import ToolDefinition
 from perstack.skills.base.tool import define
 
 DEFINITIONS: tuple[ToolDefinition, ...] = (

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from perstack.core.messages import ResultPart, ToolCall, ToolResult
-from perstack.runtime.ports import ToolDefinition
+from perstack.core.tools import ToolDefinition
 from perstack.skills.base import (
     control,
     directories,

@@ -11,9 +11,9 @@ from anyio import to_thread
 from pydantic import AfterValidator, StringConstraints
 
 from perstack.core.messages import ResultPart, TextPart
+from perstack.core.tools import ToolDefinition
 from perstack.definition.names import BASE_SKILL
 from perstack.definition.record import Record
-from perstack.runtime.ports import ToolDefinition
 from perstack.skills.workspace import Workspace
 
 Schema = dict[str, Any]
