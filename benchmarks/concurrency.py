@@ -45,7 +45,7 @@ def rows_for(jobs: int) -> list[Row]:
     ours = rates["perstack"]
     rows = [Row(f"{jobs} jobs: perstack", "jobs/s", ours)]
     for client in CLIENTS:
-        limit = -LIMIT if client != "litellm" else None
+        limit = -LIMIT if client == CLIENTS[0] else None
         ratio = ours.middle / rates[client].middle
         rows.append(Row(f"{jobs} jobs: bare {client}", "jobs/s", rates[client], ratio, limit))
     memory = [report["memory"] for report in seen["perstack"] if report["memory"] is not None]
