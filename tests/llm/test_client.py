@@ -1,7 +1,5 @@
 """Models through litellm, against a server that speaks the providers' formats."""
 
-from collections.abc import AsyncGenerator
-
 import anyio
 import pytest
 
@@ -15,36 +13,12 @@ from tests.llm.conversation import (
     ADD,
     Listener,
     ask,
-    provider_at,
     says,
 )
+from tests.llm.endpoint import MODELS, every_provider, listener, provider, streamed_or_not
 from tests.model_server import ModelServer, Reply, ToolCall, Usage, call, model_server
 
 pytestmark = pytest.mark.anyio
-
-ENVIRONMENT = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
-MODELS: dict[ProviderName, str] = {
-    "anthropic": "claude-sonnet-4-5",
-    "openai": "gpt-5",
-    "ollama": "llama3",
-}
-every_provider = pytest.mark.parametrize("name", list(MODELS))
-streamed_or_not = pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
-
-
-@pytest.fixture
-async def model() -> AsyncGenerator[OpenModel]:
-    opened = open_model(definitions=Definitions(), environment=ENVIRONMENT)
-    yield opened
-    await opened.aclose()
-
-
-def provider(server: ModelServer, name: ProviderName) -> Provider:
-    return provider_at(name, server.base_url + ("/v1" if name == "openai" else ""))
-
-
-def listener(*, is_stream: bool) -> Listener | None:
-    return Listener() if is_stream else None
 
 
 @every_provider

@@ -1,7 +1,6 @@
 """What models are sent, as it arrives at a server that speaks the providers' formats."""
 
 import json
-from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -20,7 +19,6 @@ from perstack.llm.router import OpenModel, open_model
 from perstack.runtime.ports import Generation
 from tests.llm.conversation import (
     INSTRUCTION,
-    Listener,
     answers,
     ask,
     calls,
@@ -28,33 +26,17 @@ from tests.llm.conversation import (
     returns,
     says,
 )
-from tests.model_server import ModelServer, Reply, call, model_server
+from tests.llm.endpoint import (
+    ENVIRONMENT,
+    MODELS,
+    every_provider,
+    listener,
+    provider,
+    streamed_or_not,
+)
+from tests.model_server import Reply, call, model_server
 
 pytestmark = pytest.mark.anyio
-
-ENVIRONMENT = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
-MODELS: dict[ProviderName, str] = {
-    "anthropic": "claude-sonnet-4-5",
-    "openai": "gpt-5",
-    "ollama": "llama3",
-}
-every_provider = pytest.mark.parametrize("name", list(MODELS))
-streamed_or_not = pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
-
-
-@pytest.fixture
-async def model() -> AsyncGenerator[OpenModel]:
-    opened = open_model(definitions=Definitions(), environment=ENVIRONMENT)
-    yield opened
-    await opened.aclose()
-
-
-def provider(server: ModelServer, name: ProviderName) -> Provider:
-    return provider_at(name, server.base_url + ("/v1" if name == "openai" else ""))
-
-
-def listener(*, is_stream: bool) -> Listener | None:
-    return Listener() if is_stream else None
 
 
 @every_provider
