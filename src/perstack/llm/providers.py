@@ -108,7 +108,7 @@ def _key(route: Route, environment: Mapping[str, str]) -> str | None:
     if not key:
         raise ConfigError(
             f"{route.key_variable} is not set.",
-            hint="Put it into .env beside perstack.toml or into the environment.",
+            hint="Put it into .env or into the environment.",
         )
     return key
 
