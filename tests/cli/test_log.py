@@ -128,7 +128,8 @@ def test_one_run_may_be_picked(here: Stage) -> None:
 def test_a_summary_has_no_events(here: Stage) -> None:
     delegating(here)
     out = here.logs("--summary")
-    assert "delegationCount: 1" in out.stdout
+    assert "delegations  1" in out.stdout
+    assert "steps        1 to " in out.stdout
     assert "[Step" not in out.stdout
 
 

@@ -12,7 +12,7 @@ from perstack.cli.exits import COMPLETED
 from perstack.cli.history import Story, find_store, open_history, read_story
 from perstack.cli.output import Terminal
 from perstack.cli.selection import select, step_filter
-from perstack.cli.story import counts, document, event_lines, footer, header, job_line
+from perstack.cli.story import document, event_lines, figures, footer, header, job_line
 from perstack.core.checkpoint import Job
 from perstack.core.wire import RUN_TYPES
 
@@ -93,8 +93,8 @@ def show_story(story: Story, options: Namespace, terminal: Terminal) -> None:
         terminal.line(line)
     terminal.line()
     if options.summary:
-        for name, value in counts(story.entries).items():
-            terminal.line(f"{name}: {value}")
+        for line in figures(story.entries):
+            terminal.line(line)
         return
     for entry in selection.shown:
         first, *rest = event_lines(entry)

@@ -57,7 +57,7 @@ def counts(entries: Sequence[Entry]) -> dict[str, Any]:
     """What there is in figures, named as in the JSON form of the log."""
     steps = [entry.event.stamp.step_number for entry in entries]
     calls = (entry.event for entry in entries)
-    figures: dict[str, Any] = {
+    found: dict[str, Any] = {
         "totalEvents": len(entries),
         "errorCount": sum(entry.event.type in ERRORS for entry in entries),
         "toolCallCount": sum(
@@ -69,7 +69,20 @@ def counts(entries: Sequence[Entry]) -> dict[str, Any]:
             if isinstance(entry.event, ev.CallDelegate)
         ),
     }
-    return figures | ({"stepRange": {"min": min(steps), "max": max(steps)}} if steps else {})
+    return found | ({"stepRange": {"min": min(steps), "max": max(steps)}} if steps else {})
+
+
+def figures(entries: Sequence[Entry]) -> list[str]:
+    """The counts in words, one a line."""
+    found = counts(entries)
+    steps = found.get("stepRange")
+    return [
+        f"events       {found['totalEvents']}",
+        f"errors       {found['errorCount']}",
+        f"tool calls   {found['toolCallCount']}",
+        f"delegations  {found['delegationCount']}",
+        *([f"steps        {steps['min']} to {steps['max']}"] if steps else []),
+    ]
 
 
 def document(story: Story, selection: Selection) -> dict[str, Any]:
