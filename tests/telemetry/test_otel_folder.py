@@ -8,10 +8,42 @@ import pytest
 import yaml
 
 from perstack.telemetry import semconv
-from perstack.telemetry.settings import PERSTACK_VARIABLES, STANDARD_VARIABLES
 
 OTEL = Path(__file__).parents[2] / "otel"
 COMPOSE_FILES = sorted(OTEL.glob("docker-compose.*.yml"))
+PERSTACK_VARIABLES = frozenset(
+    {
+        "PERSTACK_OTEL",
+        "PERSTACK_OTEL_BAGGAGE_TO_SKILLS",
+        "PERSTACK_OTEL_MAX_CONTENT",
+        "PERSTACK_OTEL_MCP_SPANS",
+        "PERSTACK_OTEL_SHUTDOWN_TIMEOUT",
+    }
+)
+STANDARD_VARIABLES = frozenset(
+    {
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_INSECURE",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_SDK_DISABLED",
+        "OTEL_SERVICE_NAME",
+        "OTEL_TRACES_EXPORTER",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
+    }
+)
+"""The specification's variables that are read here; those of OTLP also in their `_TRACES_` form."""
 VARIABLES = PERSTACK_VARIABLES | STANDARD_VARIABLES
 
 

@@ -76,7 +76,7 @@ StreamingEvent = Annotated[
 
 
 class InitializeRuntime(PassingEvent):
-    """A process takes up a run."""
+    """A process takes up a run; `timeout` is in milliseconds, for one generation."""
 
     type: Literal["initializeRuntime"] = "initializeRuntime"
     runtime_version: str
@@ -86,7 +86,6 @@ class InitializeRuntime(PassingEvent):
     max_steps: int
     max_retries: int
     timeout: int
-    query: str | None = None
 
 
 class SkillStarting(PassingEvent):

@@ -4,7 +4,7 @@ Adapters satisfy them by shape; `engine` plugs them in.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -336,9 +336,3 @@ Must not block or raise.
 
 NewId = Callable[[], str]
 """Makes a new globally unique id of lower-case letters and digits."""
-
-OpenSkills = Callable[[], AbstractAsyncContextManager[Skills]]
-"""Opens the pool of skills of one job.
-
-Leaving the context closes every connection and ends every process.
-"""
