@@ -23,10 +23,8 @@ from perstack.runtime.ports import JobRecord, Lease, Listener, Store
 from perstack.settings import Parts, Settings, Surroundings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
-from perstack.store.sqlite import open_sqlite_store
+from perstack.store.sqlite import open_sqlite_store, store_path
 from perstack.telemetry.setup import configure
-
-STORE_PATH = Path("perstack") / "store.db"
 
 
 class Engine:
@@ -230,7 +228,7 @@ async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack)
         store = MemoryStore(clock=parts.clock)
     else:
         store = await stack.enter_async_context(
-            open_sqlite_store(workspace / STORE_PATH, clock=parts.clock)
+            open_sqlite_store(store_path(workspace), clock=parts.clock)
         )
     model = parts.model or open_model(
         definitions=loaded.definitions,

@@ -21,6 +21,8 @@ HEARTBEAT_SECONDS = 5.0
 WATCH_BUFFER = 4096
 
 Watched = tuple[PerstackEvent, Checkpoint | None]
+"""An event and, if it is one that is stored, the checkpoint that it led to."""
+
 Drive = Callable[["RunningJob", Lease], Awaitable[None]]
 
 
@@ -235,9 +237,8 @@ class Jobs:
             try:
                 await drive(job, lease)
             except PerstackError as error:
-                job.failure = (
-                    error  # carried out of the task group by hand, which would wrap it in a group
-                )
+                # Carried out of the task group by hand, which would wrap it in a group.
+                job.failure = error
             tasks.cancel_scope.cancel()
 
     async def _keep_lease(self, job: RunningJob, lease: Lease) -> None:

@@ -2,20 +2,22 @@
 
 import random
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import anyio
-
 from perstack.definition.load import Loaded
 from perstack.definition.model import Definitions, ReasoningBudget
+from perstack.runtime.clock import SystemClock
 from perstack.runtime.ports import Clock, Model, NewId, Skills, Store, Telemetry
 
 OpenSkills = Callable[[Definitions], AbstractAsyncContextManager[Skills]]
+"""Opens the pool of skills of one job.
+
+Leaving the context closes every connection and ends every process.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +58,6 @@ class Settings:
     environment: Mapping[str, str] | None = None
     is_in_memory: bool = False
     transport: str = "library"
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since the epoch."""
-        return time.time_ns() // 1_000_000
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await anyio.sleep(seconds)
 
 
 def new_id() -> str:

@@ -18,14 +18,13 @@ from perstack.definition.names import BASE_SKILL
 from perstack.server import schemas
 from perstack.server.annotations import (
     ANYTHING,
-    BASE_TOOLS_BY_DEFAULT,
     EFFECT_OF_BASE_TOOL,
     NOTHING,
     Reach,
     reach,
 )
 from perstack.server.tools import instructions, published
-from perstack.skills.base.skill import DEFINITIONS, SHOWN_BY_DEFAULT
+from perstack.skills.base.skill import DEFINITIONS
 from tests.fakes import FakeModel
 from tests.server.stage import Mode, stage
 
@@ -198,4 +197,3 @@ def test_what_is_said_of_the_base_tools_is_what_they_say_of_themselves() -> None
     assert set(EFFECT_OF_BASE_TOOL) == set(DEFINITIONS)
     reading = {name for name, effect in EFFECT_OF_BASE_TOOL.items() if effect == "reads"}
     assert reading == {name for name, tool in DEFINITIONS.items() if tool.is_read_only}
-    assert BASE_TOOLS_BY_DEFAULT == SHOWN_BY_DEFAULT

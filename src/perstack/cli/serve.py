@@ -16,10 +16,9 @@ from perstack.cli.arguments import (
 from perstack.cli.exits import COMPLETED
 from perstack.cli.output import Terminal
 from perstack.definition.load import find_config
+from perstack.server.schemas import DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 from perstack.settings import Settings
 
-DEFAULT_WAIT_SECONDS = 45
-MAX_WAIT_SECONDS = 3600
 HINT = "perstack: waiting for an MCP client on stdin; configure one to start it: "
 
 
@@ -108,6 +107,6 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if 0 <= seconds <= MAX_WAIT_SECONDS:
+    if 0 <= seconds <= LONGEST_WAIT_SECONDS:
         return seconds
-    raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {MAX_WAIT_SECONDS}")
+    raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {LONGEST_WAIT_SECONDS}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun
-from perstack.core.machine import evolve, origin
+from perstack.core.machine import evolve, fold, origin
 
 Runs = Mapping[str, Sequence[RunEvent]]
 
@@ -35,10 +35,7 @@ def checkpoints_along(runs: Runs, run_id: str) -> list[Checkpoint]:
 
 
 def _fold_run(runs: Runs, events: Sequence[RunEvent]) -> Checkpoint:
-    checkpoint = _origin(runs, events[0])
-    for event in events:
-        checkpoint = evolve(checkpoint, event)
-    return checkpoint
+    return fold(_origin(runs, events[0]), events)
 
 
 def _origin(runs: Runs, first: RunEvent) -> Checkpoint:

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from perstack.definition.endpoint import endpoint_fault
 from perstack.definition.faults import Fault
+from perstack.definition.names import VARIABLE_REFERENCE
 
 PACKAGE_RUNNERS = frozenset({"npx", "uvx"})
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _SCHEMA_HINT = """write a JSON object in single quotes, such as '{"type":"object"}'"""
 
 
@@ -79,7 +79,7 @@ def remote_faults(
             suggestion="add it to requiredEnv",
         )
         for header, value in headers.items()
-        for name in _REFERENCE.findall(value)
+        for name in VARIABLE_REFERENCE.findall(value)
         if name not in required_env
     ]
     reason = endpoint_fault(endpoint, allow_private=allow_private)

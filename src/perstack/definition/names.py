@@ -24,6 +24,9 @@ MAX_NAME = 255
 MAX_KEY = 511
 MAX_QUERY_CHARACTERS = 20_480
 BASE_SKILL = "@perstack/base"
+VARIABLE_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+"""`${NAME}` in a header of a remote skill stands for the value of that variable."""
+
 RUNTIME_VERSION = "1.0.0"
 """The version of the definition language that `minRuntimeVersion` is compared with."""
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
 from perstack.definition.names import BASE_SKILL
+from perstack.skills.base.defaults import SHOWN_BY_DEFAULT
 from perstack.skills.launch import is_built_in
 
 Effect = Literal["reads", "adds", "destroys"]
@@ -33,18 +34,6 @@ EFFECT_OF_BASE_TOOL: dict[str, Effect] = {
     "healthCheck": "reads",
 }
 """Here as data, because listing the tools must not wait for the skills themselves to load."""
-
-BASE_TOOLS_BY_DEFAULT = (
-    "attemptCompletion",
-    "todo",
-    "clearTodo",
-    "exec",
-    "readTextFile",
-    "readImageFile",
-    "readPdfFile",
-    "writeTextFile",
-    "editTextFile",
-)
 
 READING_PROVIDER_TOOLS = frozenset(
     {
@@ -116,7 +105,7 @@ def _of_skill(name: str, skill: Skill, definitions: Definitions) -> Reach:
     if not is_ours or definitions.perstack_base_skill_command is not None:
         return ANYTHING
     found = NOTHING
-    for tool in skill.pick or BASE_TOOLS_BY_DEFAULT:
+    for tool in skill.pick or SHOWN_BY_DEFAULT:
         if tool not in skill.omit and tool in EFFECT_OF_BASE_TOOL:
             found |= _of_base_tool(tool)
     return found

@@ -22,6 +22,7 @@ from mcp_types import (
 
 from perstack import __version__
 from perstack.definition.model import Definitions, Expert
+from perstack.server.schemas import DEFAULT_WAIT_SECONDS
 from perstack.server.tools import (
     RESERVED,
     Publish,
@@ -30,8 +31,6 @@ from perstack.server.tools import (
     job_tools,
     published,
 )
-
-DEFAULT_WAIT_SECONDS = 45.0
 
 Context = ServerRequestContext[dict[str, Any]]
 

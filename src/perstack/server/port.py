@@ -3,12 +3,9 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from perstack.core.checkpoint import Checkpoint, Job, JobStatus
-from perstack.core.passing import PerstackEvent
-from perstack.jobs import JobView
+from perstack.core.checkpoint import Job, JobStatus
+from perstack.jobs import JobView, Watched
 from perstack.runtime.continuation import JobRequest
-
-Watched = tuple[PerstackEvent, Checkpoint | None]
 
 
 class Events(Protocol):

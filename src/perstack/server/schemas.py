@@ -10,6 +10,7 @@ from perstack.definition.names import MAX_QUERY_CHARACTERS
 
 Schema = dict[str, Any]
 
+DEFAULT_WAIT_SECONDS = 45
 LONGEST_WAIT_SECONDS = 3600
 MAX_JOBS_LISTED = 100
 STATUSES = ("completed", "running", "needs_input", "max_steps", "error", "cancelled", "interrupted")

@@ -12,9 +12,10 @@ import anyio
 from mcp.server import Server
 
 from perstack.definition.load import find_config, load
-from perstack.server.app import DEFAULT_WAIT_SECONDS, Activity, build_server
+from perstack.server.app import Activity, build_server
 from perstack.server.pipe import Wire, claimed_stdio, messages_over
 from perstack.server.reception import Reception
+from perstack.server.schemas import DEFAULT_WAIT_SECONDS
 from perstack.server.tools import Publish
 from perstack.settings import Settings
 from perstack.telemetry.propagation import continuing_environment

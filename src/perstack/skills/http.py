@@ -10,13 +10,13 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from perstack.definition.model import McpSseSkill
+from perstack.definition.names import VARIABLE_REFERENCE
 from perstack.errors import SkillError
 from perstack.skills.address import address_rules
 from perstack.skills.launch import required_values
 from perstack.skills.redact import Redactor
 from perstack.skills.wire import Era, Watcher
 
-VARIABLE = re.compile(r"\$\{([^}]*)\}")
 # Statuses by which a server of the older transport refuses the first message of the newer one.
 OLDER_SERVER = frozenset({400, 404, 405})
 # No read limit: how long a call may take is decided by the caller of the tool.
@@ -196,4 +196,4 @@ def _fill(name: str, header: str, text: str, values: Mapping[str, str]) -> str:
             )
         return values[variable]
 
-    return VARIABLE.sub(value, text)
+    return VARIABLE_REFERENCE.sub(value, text)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.errors import NotFoundError
+from perstack.runtime.clock import SystemClock
 from perstack.runtime.ports import JobRecord, Lease
 from perstack.store.ownership import (
     Holding,
     IsAlive,
     Ownership,
-    SystemClock,
     WallClock,
     process_is_alive,
     this_process,

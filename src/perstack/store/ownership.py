@@ -2,7 +2,6 @@
 
 import os
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,6 @@ class WallClock(Protocol):
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
         ...
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

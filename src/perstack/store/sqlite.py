@@ -12,13 +12,13 @@ import anyio.to_thread
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
+from perstack.runtime.clock import SystemClock
 from perstack.runtime.ports import JobRecord, Lease
 from perstack.store import reading, writing
 from perstack.store.connection import open_connections, store_error
 from perstack.store.ownership import (
     IsAlive,
     Ownership,
-    SystemClock,
     WallClock,
     process_is_alive,
     this_process,

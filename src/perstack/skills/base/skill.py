@@ -19,22 +19,10 @@ from perstack.skills.base import (
     health,
     media,
 )
+from perstack.skills.base.defaults import SHOWN_BY_DEFAULT
 from perstack.skills.base.failure import ToolFailure, failure_of
 from perstack.skills.base.tool import BuiltInTool, GroupGuard, Surroundings, as_text
 from perstack.skills.workspace import Workspace
-
-SHOWN_BY_DEFAULT = (
-    "attemptCompletion",
-    "todo",
-    "clearTodo",
-    "exec",
-    "readTextFile",
-    "readImageFile",
-    "readPdfFile",
-    "writeTextFile",
-    "editTextFile",
-)
-"""What an expert has that picks nothing: with `exec` it can do what the other tools do."""
 
 TOOLS: dict[str, BuiltInTool] = {
     tool.definition.name: tool
