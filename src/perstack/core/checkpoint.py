@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from perstack.core.events import DelegatedBy, Delegation, ExpertRef, RunError
-from perstack.core.messages import Message, ToolCall, ToolResult, Usage
+from perstack.core.messages import Message, ToolCall, ToolKind, ToolResult, Usage
 from perstack.core.todo import TodoList
 from perstack.definition.record import Record
 
@@ -49,13 +49,34 @@ JobStatus = Literal[
 
 
 class Checkpoint(Record):
-    """A run after some event, whose id it bears.
+    """A run as one event left it; each event makes a new checkpoint.
 
-    `parent_id` is the checkpoint that the run continues or branched from.
-
-    `tool_calls` are the calls of the last expert message in order of execution,
-    `started_tool_calls` those whose effect may have happened, `tool_results` the answers so far in
-    order of arrival. `usage` is this run's own; delegates count theirs.
+    Attributes:
+        id: That of the event that led here; it ends in `-0` before the first one.
+        parent_id: The checkpoint of another run that this run carries on from, if any.
+        sequence: How many events the run has had.
+        state: What the run does next.
+        status: How the run stands in the eyes of its user.
+        step_number: The present step, counted over all runs of the job.
+        step_limit: The last step number that the job may use for the present request.
+        messages: The whole conversation, instruction first.
+        usage: Tokens of this run; delegates count theirs.
+        context_window: Tokens that the model can take, if known.
+        context_window_usage: How much of it the last generation filled, from 0 to 1.
+        delegated_by: The call of another run that this run answers; none if the user began it.
+        delegate_to: The child runs that answer this run's own delegate calls.
+        tool_calls: The calls of the last expert message in order of execution, until all answers
+        are part of `messages`.
+        started_tool_calls: Ids of those whose effect may have happened.
+        tool_results: Their answers so far, in order of arrival.
+        is_completion_accepted: Whether the expert said that it has finished, and may.
+        text: The answer of a completed run.
+        retry_count: Attempts at a generation that failed since the last one that was of use.
+        retry_delay_seconds: How long to wait before the next attempt.
+        error: Why the run stopped, if an error stopped it.
+        trace_parent: W3C trace context of the newest activation.
+        started_at: Milliseconds since the epoch.
+        updated_at: Milliseconds since the epoch.
     """
 
     id: str
@@ -100,7 +121,7 @@ class Checkpoint(Record):
         answered = {result.id for result in self.tool_results}
         return tuple(call for call in self.tool_calls if call.id not in answered)
 
-    def pending(self, kind: str) -> tuple[ToolCall, ...]:
+    def pending(self, kind: ToolKind) -> tuple[ToolCall, ...]:
         """The unanswered calls of one kind."""
         return tuple(call for call in self.pending_tool_calls if call.kind == kind)
 

@@ -1,13 +1,13 @@
-"""How an event changes a checkpoint.
+"""How events change a checkpoint: the table of legal transitions, and `evolve`.
 
-The table of legal transitions and `evolve`, which is pure and total.
+Everything here is pure. What happens in the world between two events is in `runtime.states`.
 """
 
 from collections.abc import Iterable
 from typing import Any, assert_never
 
 from perstack.core import events as ev
-from perstack.core.checkpoint import Checkpoint, CheckpointStatus, State
+from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.messages import (
     ExpertMessage,
     Message,
@@ -60,6 +60,12 @@ TRANSITIONS: dict[State, dict[str, State]] = {
     },
     S.STOPPED: {"recordToolResult": S.STOPPED, "resumeFromStop": S.RESUMING_FROM_STOP},
 }
+"""Where each event leads from each state. An event that is not listed for a state is illegal in it.
+
+Two details are in `next_state`: an error or a cancellation may stop a run in any state, and a retry
+after a failure of the provider repeats the step rather than finish it.
+"""
+
 STOPS_FROM_ANYWHERE = frozenset({"stopRunByError", "stopRunByCancellation"})
 
 
@@ -68,7 +74,7 @@ class IllegalTransitionError(Exception):
 
 
 def next_state(checkpoint: Checkpoint, event: ev.RunEvent) -> State:
-    """Where `event` leads.
+    """The state that `event` leads to.
 
     Raises:
         IllegalTransitionError: The event does not belong to this run, is out of sequence, or is not
@@ -90,10 +96,11 @@ def next_state(checkpoint: Checkpoint, event: ev.RunEvent) -> State:
 
 
 def evolve(checkpoint: Checkpoint, event: ev.RunEvent) -> Checkpoint:
-    """The checkpoint after `event`.
+    """The checkpoint after `event`. `checkpoint` itself stays as it is.
 
     Raises:
-        IllegalTransitionError: See `next_state`.
+        IllegalTransitionError: The event does not belong to this run, is out of sequence, or is not
+        legal in its state.
     """
     state = next_state(checkpoint, event)
     changes = _changes(checkpoint, event)
@@ -118,7 +125,7 @@ def fold(start: Checkpoint, events: Iterable[ev.RunEvent]) -> Checkpoint:
 
 
 def blank(stamp: ev.Stamp, expert: ev.ExpertRef) -> Checkpoint:
-    """A run before its first event. `stamp` is that of the first event."""
+    """A run without a past, before its first event, whose stamp is `stamp`."""
     return Checkpoint(
         id=f"{stamp.run_id}-0",
         job_id=stamp.job_id,
@@ -134,7 +141,7 @@ def blank(stamp: ev.Stamp, expert: ev.ExpertRef) -> Checkpoint:
 
 
 def branch(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
-    """A new run before its first event that carries on from `base`, which stays as it is."""
+    """A run that carries on from `base`, before its first event, whose stamp is `stamp`."""
     return base.model_copy(
         update={
             "id": f"{stamp.run_id}-0",
@@ -153,7 +160,9 @@ def branch(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
 
 
 def origin(first: ev.RunEvent, base: Checkpoint | None) -> Checkpoint:
-    """The checkpoint to fold a run's events onto; `base` is the one that the run continues, if any.
+    """The checkpoint onto which the events of a run are folded.
+
+    `first` is the first of them; `base` is the checkpoint that the run continues, if any.
 
     Raises:
         IllegalTransitionError: The event cannot be the first of a run.
@@ -196,16 +205,16 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
         case ev.CompleteRun():
             return _complete(checkpoint, event)
         case ev.StopRunByInteractiveTool():
-            return _stop("stoppedByInteractiveTool")
+            return {"status": "stoppedByInteractiveTool"}
         case ev.StopRunByDelegate():
-            return _stop("stoppedByDelegate")
+            return {"status": "stoppedByDelegate"}
         case ev.StopRunByExceededMaxSteps():
-            return _stop("stoppedByExceededMaxSteps")
+            return {"status": "stoppedByExceededMaxSteps"}
         case ev.StopRunByCancellation():
-            return _stop("stoppedByCancellation")
+            return {"status": "stoppedByCancellation"}
         case ev.StopRunByError():
             return {
-                **_stop("stoppedByError"),
+                "status": "stoppedByError",
                 "error": event.error,
                 "usage": checkpoint.usage + event.usage,
             }
@@ -229,10 +238,6 @@ _NO_CALLS: dict[str, Any] = {
     "delegate_to": (),
     "is_completion_accepted": False,
 }
-
-
-def _stop(status: CheckpointStatus) -> dict[str, Any]:
-    return {"status": status}
 
 
 def _begin(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
@@ -347,10 +352,7 @@ def tool_message(messages: tuple[Message, ...], results: tuple[ToolResult, ...])
 
 
 def close_open_calls(checkpoint: Checkpoint) -> tuple[Message, ...]:
-    """The conversation of a stopped run, made fit for a new message.
-
-    Calls left open are answered as not finished.
-    """
+    """The conversation of a stopped run, made fit for a new message: open calls get an answer."""
     if not checkpoint.tool_calls:
         return checkpoint.messages
     unfinished = tuple(

@@ -1,6 +1,6 @@
-"""Events that only matter to whoever is watching.
+"""Events that are never stored: a reply as it streams, and what happens around a run.
 
-A reply as it streams, and what happens around a run. Never stored.
+They matter only to whoever is watching at that moment.
 """
 
 from typing import Annotated, Any, Literal

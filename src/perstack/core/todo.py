@@ -1,7 +1,4 @@
-"""The todo list of one run.
-
-Part of its checkpoint, changed only by the run's own `todo` and `clearTodo` calls.
-"""
+"""The todo list of a run: part of its checkpoint, changed only by its own tool calls."""
 
 from perstack.definition.record import Record
 

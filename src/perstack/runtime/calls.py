@@ -1,7 +1,4 @@
-"""Tool calls of one run that are being executed.
-
-They run side by side and are taken one by one as they finish.
-"""
+"""Tool calls in execution: begun side by side, taken back one by one as they finish."""
 
 from collections.abc import Awaitable, Callable
 
@@ -28,10 +25,7 @@ class CallsInFlight:
         self._announced.update(call_ids)
 
     def was_announced(self, call: ToolCall) -> bool:
-        """Whether this activation recorded the intent.
-
-        If not, an earlier one did and the call is in doubt.
-        """
+        """Whether this activation recorded the intent; if an earlier one did, its effect is open."""
         return call.id in self._announced
 
     def begin(self, call: ToolCall) -> None:

@@ -1,7 +1,4 @@
-"""What a request means for the job it names.
-
-Begin, go on, answer a question, branch, or nothing more to do.
-"""
+"""What a request means for its job: begin, go on, answer, branch, or nothing more to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ class InteractiveAnswer:
 class JobRequest:
     """What a caller wants done.
 
-    Args:
+    Attributes:
         expert_key: Which expert; may be left out when `job_id` is given.
         query: The task, a follow-up, or the answer to the open question. Empty with `job_id`: just
         go on.
@@ -53,9 +50,9 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Start a new run on top of `base`, with `query` as the next user message (none.
+    """Start a new run on top of `base`, if there is one, with `query` as the next user message.
 
-    Go on where `base` stands).
+    Without a query the run goes on where `base` stands.
     """
 
     base: Checkpoint | None
@@ -64,7 +61,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on with the run of `checkpoint`; `answer` is recorded first."""
+    """Go on with the run of `checkpoint`.
+
+    `answer`, a question and what the user says to it, is recorded first.
+    """
 
     checkpoint: Checkpoint
     answer: tuple[ToolCall, str] | None = None
@@ -95,7 +95,7 @@ class History:
 
 
 def rebuild(record: JobRecord) -> History:
-    """Fold a stored job.
+    """Fold the events of a stored job into the checkpoints that they led to.
 
     Raises:
         NotFoundError: The job has no run yet.

@@ -1,12 +1,9 @@
-"""The three base-skill tools that change the run itself.
-
-`todo`, `clearTodo` and `attemptCompletion`.
-"""
+"""`todo`, `clearTodo` and `attemptCompletion`: tools of the base skill that change the run."""
 
 import json
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import ExpertMessage, TextPart, ToolCall, ToolResult, text_result
@@ -28,7 +25,7 @@ class TodoInput(Record):
 class CompletionInput(Record):
     """Arguments of `attemptCompletion`."""
 
-    result: str | None = Field(default=None)
+    result: str | None = None
 
 
 def is_control(call: ToolCall) -> bool:
@@ -71,7 +68,7 @@ def judge_completion(checkpoint: Checkpoint, call: ToolCall) -> tuple[ToolResult
 def completion_text(checkpoint: Checkpoint) -> str:
     """The answer of a run whose `attemptCompletion` was accepted.
 
-    Its `result`, else the text said beside the call.
+    That is the `result` of the call, else the text that the model said beside it.
     """
     for call in checkpoint.tool_calls:
         if is_control(call) and call.tool_name == ATTEMPT_COMPLETION:

@@ -1,7 +1,4 @@
-"""A run that waits for its delegates.
-
-Their runs go on side by side, and each answer is recorded as it arrives.
-"""
+"""Waiting for delegates: their runs go on side by side, each answer is recorded as it arrives."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -135,7 +135,7 @@ def _needs_resume(checkpoint: Checkpoint) -> bool:
 async def execute_child(job: JobContext, child: Child) -> Checkpoint | None:
     """Carry a delegated run to its stop, whether it is new, half done or done.
 
-    `None` if the job has no step left for it.
+    Returns `None` if the job has no step left for it.
 
     Raises:
         UnknownExpertError: The delegate is not defined.

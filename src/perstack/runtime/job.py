@@ -16,7 +16,7 @@ class Steps:
 
     Numbers are handed out once, over all its runs, so the limit also holds for parallel delegates.
 
-    Args:
+    Attributes:
         last: The highest number in use.
         limit: The highest number that may be used.
     """

@@ -1,4 +1,4 @@
-"""The loop: decide, evolve, record, until the run stops."""
+"""The loop of a run: decide on the next event, apply it, record it, until the run stops."""
 
 import anyio
 
@@ -11,8 +11,8 @@ from perstack.runtime.states import DECIDE
 async def drive(run: Run) -> Checkpoint:
     """Work on the run until it stops.
 
-    Cancelled, it records what has finished meanwhile and the stop itself, and lets the cancellation
-    pass: the run can be resumed from there, and no model or tool is called any more.
+    If it is cancelled, it calls no model or tool any more, records what has finished meanwhile and
+    the stop itself, and lets the cancellation pass. The run can be resumed from there.
 
     Raises:
         LeaseLostError: Another process drives the job.
@@ -21,9 +21,8 @@ async def drive(run: Run) -> Checkpoint:
     try:
         while not run.checkpoint.is_final:
             decide = DECIDE[run.checkpoint.state]
-            run.advance(
-                await decide(run, run.checkpoint)
-            )  # effects happen in decide, and only there
+            event = await decide(run, run.checkpoint)  # effects happen here, and only here
+            run.advance(event)
         await run.journal.settle()
     except anyio.get_cancelled_exc_class():
         with anyio.CancelScope(shield=True):

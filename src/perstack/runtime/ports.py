@@ -88,9 +88,7 @@ class Model(Protocol):
         ...
 
     def choose(self, expert: Expert) -> ModelChoice:
-        """The model that the expert's run uses.
-
-        The caller's choice, else the expert's tier, else the file's model.
+        """The model for the expert: the caller's choice, else that of its tier, else the file's.
 
         Raises:
             ConfigError: No model can be determined.
@@ -226,9 +224,9 @@ class Store(Protocol):
         ...
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
-        """The job's events, over all runs in the order of writing, after position `after`.
+        """The job's events after position `after`, over all runs in the order of writing.
 
-        Also the last one's position.
+        The number before them is the position of the last one, to be given as `after` next time.
 
         Raises:
             NotFoundError: There is no such job.

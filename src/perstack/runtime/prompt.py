@@ -1,7 +1,4 @@
-"""What an expert is told before its own instruction.
-
-A part that never changes, and one about time and place.
-"""
+"""The system prompt: what every expert is told around its own instruction."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

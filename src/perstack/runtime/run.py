@@ -1,6 +1,6 @@
-"""One active run.
+"""One active run: an expert at work on a job.
 
-An expert at work on a job, with the only two ways to the outside, `generate` and `call_tool`.
+It has two ways to the outside, `generate` and `call_tool`, and no other.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,8 @@
-"""One function for each state.
+"""What a run does in each state: look at the checkpoint, act if need be, return one event.
 
-It looks at the checkpoint, acts if the state calls for it, and returns one event.
-
-Nothing here changes the checkpoint; that is `core.machine.evolve`. Whatever a model or a tool does
-wrong becomes an event or a result, never an exception.
+`DECIDE` at the end has one function for each state. None of them changes the checkpoint; that is
+left to `core.machine.evolve`. Whatever a model or a tool does wrong becomes an event or a result,
+never an exception.
 """
 
 from collections.abc import Awaitable, Callable
@@ -50,7 +49,7 @@ _IN_DOUBT = (
 
 
 async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
-    """Begin: with messages, or as a branch that goes on where another run stood."""
+    """Begin with messages, or as a branch that goes on where another run stood."""
     opening = run.opening
     if opening.continued_from is not None and not opening.messages:
         return ev.ResumeFromStop(
@@ -140,9 +139,10 @@ def _expert_message(checkpoint: Checkpoint, generation: Generation) -> ExpertMes
 
 
 def _with_unique_ids(checkpoint: Checkpoint, generation: Generation) -> list[ToolCallPart]:
-    """Providers have been seen to leave call ids empty or to repeat them.
+    """The calls of a reply, each with an id that no other call of the conversation has.
 
-    An answer needs exactly one call to belong to.
+    Providers have been seen to leave ids empty or to repeat them, and an answer needs exactly one
+    call to belong to.
     """
     spoken = (message for message in checkpoint.messages if message.type == "expertMessage")
     seen = {call.tool_call_id for message in spoken for call in message.tool_calls}
@@ -220,9 +220,10 @@ def _run_error(error: PerstackError) -> ev.RunError:
 
 
 async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
-    """Execute the calls of skills side by side, recording each result as it arrives.
+    """Execute the calls of skills side by side, then answer the run's own tools one by one.
 
-    Then the run's own tools, in order.
+    Each visit returns one event, so the state is entered again until no call is left: calls that
+    cannot be tried are rejected first, and each result is recorded as it arrives.
     """
     if checkpoint.is_completion_accepted:
         return ev.CompleteRun(stamp=run.stamp(), text=control.completion_text(checkpoint))

@@ -1,7 +1,4 @@
-"""The tools an expert has in a run.
-
-Those of its skills, one for each delegate, and its questions to the user.
-"""
+"""The tools of a run: those of its skills, one for each delegate, and questions to the user."""
 
 from dataclasses import dataclass
 
@@ -42,10 +39,8 @@ class Toolbox:
     def match(self, parts: tuple[ToolCallPart, ...]) -> tuple[ToolCall, ...]:
         """The calls with their tools, in order of execution.
 
-        Skills first, then delegates, then questions to the user.
-
-        A call of an unknown tool belongs to no skill (`skill_name` is empty) and is answered with
-        an error.
+        That is skills first, then delegates, then questions to the user. A call of an unknown tool
+        belongs to no skill (`skill_name` is empty) and is answered with an error.
         """
         calls = [self._match(part) for part in parts]
         return tuple(sorted(calls, key=lambda call: _ORDER[call.kind]))
