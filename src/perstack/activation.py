@@ -1,7 +1,4 @@
-"""From a request to a job at work.
-
-Which run begins or goes on, with what messages, steps and parts.
-"""
+"""From a request to a job at work: which run begins or goes on, with which messages and steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -211,9 +208,10 @@ def continued_activation(around: Surroundings, request: JobRequest, history: His
 
 
 def _limit(history: History, todo: Plan, request: JobRequest, max_steps: int) -> int:
-    """A new query, a raised limit and a job that had used its steps get an allowance of their own.
+    """The last step number that the job may use.
 
-    Else the old one holds.
+    A new query, a raised limit and a job that had used its steps get an allowance of their own;
+    else the old limit holds.
     """
     is_fresh = isinstance(todo, Begin) or request.max_steps is not None
     if is_fresh or history.root.status == "stoppedByExceededMaxSteps":

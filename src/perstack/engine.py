@@ -1,7 +1,4 @@
-"""The composition root.
-
-Definitions, model, skills, store and telemetry come together here, and nowhere else.
-"""
+"""The composition root: definitions, model, skills, store and telemetry meet here only."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -63,12 +60,10 @@ class Engine:
         return self._jobs.get(job_id)
 
     async def start(self, request: JobRequest, listener: Listener | None = None) -> RunningJob:
-        """Do what `request` asks: begin a job, or continue, answer, resume or branch one.
+        """Do what `request` asks: begin, continue, answer, resume or branch a job, or join it.
 
-        Or join one that is running.
-
-        The job outlives the caller. `listener` is told of each event of a job begun or continued
-        here, once it is durable.
+        To join is to wait for a job that is running already. The job outlives the caller.
+        `listener` is told of each event of a job begun or continued here, once it is durable.
 
         Raises:
             ConfigError: The query is empty or too long, or a setting is missing.
@@ -206,12 +201,7 @@ async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack)
     cwd = Path.cwd()
     loaded = load(find_config(settings.config, cwd), strict=settings.is_strict)
     home = loaded.path.parent if settings.home == "config" else cwd
-    workspace = (settings.workspace or home).resolve()
-    if not workspace.is_dir():
-        raise ConfigError(
-            f"The workspace {workspace} is not a folder.",
-            hint="Create it or give another --workspace.",
-        )
+    workspace = _existing((settings.workspace or home).resolve())
     base = os.environ if settings.environment is None else settings.environment
     environment = load_environment(
         settings.env_paths or loaded.definitions.env_path,
@@ -221,15 +211,7 @@ async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack)
     )
     telemetry = configure(environment, transport=settings.transport)
     stack.callback(telemetry.stop)
-    store: Store
-    if parts.store is not None:
-        store = parts.store
-    elif settings.is_in_memory:
-        store = MemoryStore(clock=parts.clock)
-    else:
-        store = await stack.enter_async_context(
-            open_sqlite_store(store_path(workspace), clock=parts.clock)
-        )
+    store = await _open_store(settings, parts, workspace, stack)
     model = parts.model or open_model(
         definitions=loaded.definitions,
         environment=environment,
@@ -255,4 +237,25 @@ async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack)
         telemetry=parts.telemetry or telemetry.telemetry,
         flush_telemetry=telemetry.flush_soon,
         parts=parts,
+    )
+
+
+def _existing(workspace: Path) -> Path:
+    if not workspace.is_dir():
+        raise ConfigError(
+            f"The workspace {workspace} is not a folder.",
+            hint="Create it or give another --workspace.",
+        )
+    return workspace
+
+
+async def _open_store(
+    settings: Settings, parts: Parts, workspace: Path, stack: AsyncExitStack
+) -> Store:
+    if parts.store is not None:
+        return parts.store
+    if settings.is_in_memory:
+        return MemoryStore(clock=parts.clock)
+    return await stack.enter_async_context(
+        open_sqlite_store(store_path(workspace), clock=parts.clock)
     )

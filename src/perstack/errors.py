@@ -49,10 +49,7 @@ class UnknownExpertError(PerstackError):
 
 
 class ConfigError(PerstackError):
-    """A setting outside `perstack.toml` is missing or wrong.
-
-    A key in the environment, an option, a folder.
-    """
+    """A setting outside `perstack.toml` is missing or wrong: a key, an option, a folder."""
 
     code = "config.invalid"
 

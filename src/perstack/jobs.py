@@ -30,7 +30,7 @@ Drive = Callable[["RunningJob", Lease], Awaitable[None]]
 class JobView:
     """What there is to say about a job at one moment.
 
-    Args:
+    Attributes:
         job: Its summary; the status is that of the newest run that nobody delegated.
         checkpoint: The newest checkpoint of that run.
         text: The answer, the error, the open question or the text so far, as the status has it.

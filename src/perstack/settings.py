@@ -24,7 +24,7 @@ Leaving the context closes every connection and ends every process.
 class Settings:
     """What a face decides; `None` leaves it to `perstack.toml`, then to the built-in default.
 
-    Args:
+    Attributes:
         config: Path of the definition file; else it is looked for from the current folder upwards.
         workspace: The folder that experts work in; else `home` decides.
         home: Where the workspace and the `.env` files are unless told otherwise: beside the

@@ -16,7 +16,7 @@ SCRIPTED = "scripted"
 class Choices:
     """Who generates, as the file alone has it.
 
-    Args:
+    Attributes:
         provider: The provider of the file.
         key: The variable that holds the provider's key, if it needs one.
         models: The model of each expert, by key; an expert for which none can be found is absent.

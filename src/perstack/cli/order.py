@@ -26,7 +26,7 @@ STDIN = "-"
 class Order:
     """A request and how it is to be carried out.
 
-    Args:
+    Attributes:
         settings: For the engine.
         request: For the engine; the job is filled in later if `is_for_newest`.
         is_for_newest: Continue the newest job of the workspace.

@@ -32,7 +32,7 @@ class Variable:
 class SkillSurface:
     """What one skill brings.
 
-    Args:
+    Attributes:
         name: The skill's name.
         tools: The tools that are known already.
         source: The command line or host that the other tools come from at run time, if any do.
@@ -55,7 +55,7 @@ class SkillSurface:
 class ExpertSurface:
     """What one expert offers and has.
 
-    Args:
+    Attributes:
         expert: The expert.
         published_name: Its name as a tool of the MCP server, `None` for a delegate.
         skills: What its skills bring.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Fault:
     """One thing wrong in a table.
 
-    Args:
+    Attributes:
         reason: What is wrong, without the value, which may be a secret.
         at: Path of the key within the validated table; empty for the table itself.
         suggestion: What to write instead.

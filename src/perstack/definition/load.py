@@ -23,7 +23,7 @@ __all__ = ["FILE_NAME", "Loaded", "find_config", "load"]
 class Loaded:
     """A definition file as it was read.
 
-    Args:
+    Attributes:
         path: The file.
         definitions: What it says.
         warnings: What is odd about it, but was accepted.

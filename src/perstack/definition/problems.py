@@ -17,7 +17,7 @@ _NAMED_TABLES = frozenset({"experts", "skills", "tools"})
 class Finding:
     """Something that a check found, by key.
 
-    Args:
+    Attributes:
         key_path: The key concerned; empty for the whole file.
         reason: What is wrong, as the end of a sentence about the key; holds no secret.
         suggestion: What to write instead or to do next.

@@ -35,7 +35,7 @@ _MOVE_UP = "move it above the first [table]"
 class Shaped:
     """A document with known keys only.
 
-    Args:
+    Attributes:
         top: The top level without its experts.
         experts: The expert tables, which may be no tables at all.
         findings: What was taken out, moved or ignored.

@@ -128,10 +128,7 @@ class Desk:
             raise
 
     async def _is_waited_for_elsewhere(self, expert: Expert, request: JobRequest) -> bool:
-        """Whether the caller only wants the result of a job that another process drives.
-
-        Or drove until a moment ago.
-        """
+        """Whether the caller only waits for a job that another process drives, or just drove."""
         if request.job_id is None or request.checkpoint_id is not None:
             return False
         job = (await self._engine.job(request.job_id)).job

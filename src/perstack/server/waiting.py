@@ -17,7 +17,7 @@ Report = Callable[[float, str], Awaitable[None]]
 class Rhythm:
     """How often something is done while a request waits, in seconds.
 
-    Args:
+    Attributes:
         heartbeat_seconds: Longest silence between two progress notifications.
         poll_seconds: Between two looks at a job that another process drives.
     """

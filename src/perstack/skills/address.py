@@ -26,7 +26,7 @@ async def look_up(host: str, port: int) -> list[str]:
 class AddressRules:
     """What a remote skill's definition allows.
 
-    Args:
+    Attributes:
         skill_name: Named in errors.
         allow_private: Whether addresses of this machine or a private network are
             allowed, also without TLS.

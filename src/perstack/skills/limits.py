@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Limits:
     """Seconds; generous, because the first start of a server may download it.
 
-    Args:
+    Attributes:
         start_seconds: From the first attempt until a server's tools are known.
         call_seconds: For one call of a tool.
         grace_seconds: For a process to end after its stdin has ended, and again after SIGTERM.

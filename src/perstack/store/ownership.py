@@ -37,7 +37,7 @@ class Holding:
 class Ownership:
     """The rules of leases as one process sees them.
 
-    Args:
+    Attributes:
         owner: This process, as `this_process` names it.
         clock: Tells when a lease has expired.
         is_alive: Tells whether another owner may still be working.
