@@ -8,7 +8,7 @@ from mcp.types import CallToolResult
 
 from perstack.core.messages import FileInlinePart, ImageInlinePart, ResultPart, TextPart
 from perstack.skills.convert import tool_result
-from perstack.skills.redact import Redactor
+from perstack.skills.redact import SkillRedactor
 from tests.skills.stage import call
 
 DATA = base64.b64encode(b"some bytes").decode()
@@ -92,7 +92,9 @@ def test_an_error_stays_an_error() -> None:
 
 
 def test_diagnostics_lose_every_value_and_results_those_named_like_secrets() -> None:
-    redactor = Redactor({"API_TOKEN": "abcd-1234", "DATA_FOLDER": "/srv/data", "PIN_KEY": "123"})
+    redactor = SkillRedactor(
+        {"API_TOKEN": "abcd-1234", "DATA_FOLDER": "/srv/data", "PIN_KEY": "123"}
+    )
     text = "token abcd-1234 in /srv/data, 123"
 
     assert redactor.diagnostics(text) == "token [API_TOKEN] in [DATA_FOLDER], 123"
@@ -100,6 +102,6 @@ def test_diagnostics_lose_every_value_and_results_those_named_like_secrets() -> 
 
 
 def test_each_line_of_a_key_is_taken_out() -> None:
-    redactor = Redactor({"PRIVATE_KEY": "-----BEGIN-----\nMIIB1234\n-----END-----"})
+    redactor = SkillRedactor({"PRIVATE_KEY": "-----BEGIN-----\nMIIB1234\n-----END-----"})
 
     assert redactor.result('"MIIB1234"') == '"[PRIVATE_KEY]"'

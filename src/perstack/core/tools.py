@@ -1,7 +1,9 @@
-"""A tool as a model is shown it."""
+"""A tool as a model is shown it, and what it is told about arguments that do not fit."""
 
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ValidationError
 
 from perstack.core.messages import ToolKind
 
@@ -22,3 +24,11 @@ class ToolDefinition:
     kind: ToolKind = "mcp"
     is_read_only: bool = False
     is_repeatable: bool = False
+
+
+def argument_problems(error: ValidationError) -> str:
+    """What is wrong with the arguments, each problem with the field that has it."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    )

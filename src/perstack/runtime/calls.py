@@ -25,7 +25,7 @@ class CallsInFlight:
         self._announced.update(call_ids)
 
     def was_announced(self, call: ToolCall) -> bool:
-        """Whether this activation recorded the intent; if an earlier one did, its effect is open."""
+        """Whether this activation recorded the intent. If an earlier one did, it is in doubt."""
         return call.id in self._announced
 
     def begin(self, call: ToolCall) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.messages import ExpertMessage, TextPart, ToolCall, ToolResult, text_result
+from perstack.core.messages import ExpertMessage, ToolCall, ToolResult, text_result
 from perstack.core.todo import TodoList
+from perstack.core.tools import argument_problems
 from perstack.definition.names import BASE_SKILL
 from perstack.definition.record import Record
 
@@ -100,15 +101,5 @@ def _json_result(call: ToolCall, content: dict[str, Any]) -> ToolResult:
 
 
 def _bad_arguments(call: ToolCall, error: ValidationError) -> ToolResult:
-    problems = "; ".join(
-        f"{'.'.join(str(part) for part in issue['loc']) or 'arguments'}: {issue['msg']}"
-        for issue in error.errors(include_input=False, include_url=False)
-    )
-    message = json.dumps({"error": "InvalidArguments", "message": problems})
-    return ToolResult(
-        id=call.id,
-        skill_name=call.skill_name,
-        tool_name=call.tool_name,
-        result=(TextPart(text=message),),
-        is_error=True,
-    )
+    facts = {"error": "InvalidArguments", "message": argument_problems(error)}
+    return text_result(call, json.dumps(facts), is_error=True)

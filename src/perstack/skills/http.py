@@ -14,7 +14,7 @@ from perstack.definition.names import VARIABLE_REFERENCE
 from perstack.errors import SkillError
 from perstack.skills.address import address_rules
 from perstack.skills.launch import required_values
-from perstack.skills.redact import Redactor
+from perstack.skills.redact import SkillRedactor
 from perstack.skills.wire import Era, Watcher
 
 # Statuses by which a server of the older transport refuses the first message of the newer one.
@@ -39,7 +39,7 @@ class Endpoint:
         values = required_values(name, skill.required_env, environment)
         self.url = skill.endpoint
         self.rules = address_rules(name, skill)
-        self.redactor = Redactor(values)
+        self.redactor = SkillRedactor(values)
         self.refusal: int | None = None
         self.fault: str | None = None
         self._headers = {

@@ -7,8 +7,8 @@ from perstack.core.redaction import is_secret_name
 MIN_SECRET_CHARACTERS = 4
 
 
-class Redactor:
-    """Replaces the values of environment variables by their names.
+class SkillRedactor:
+    """Replaces the values that one skill was given by the names of their variables.
 
     Args:
         values: The variables that a skill was given by `requiredEnv`.

@@ -21,7 +21,7 @@ from mcp.types import jsonrpc_message_adapter
 from perstack.errors import SkillError
 from perstack.skills.launch import INSTALL_HINTS, Launch
 from perstack.skills.reaper import Reaper
-from perstack.skills.redact import Redactor
+from perstack.skills.redact import SkillRedactor
 from perstack.skills.wire import Era, Watcher
 
 Inbound = SessionMessage | Exception
@@ -57,7 +57,7 @@ class StdioWire:
         self, launch: Launch, reaper: Reaper, *, grace_seconds: float, era: Era = "auto"
     ) -> None:
         self.era: Era = era
-        self.redactor = Redactor(launch.required)
+        self.redactor = SkillRedactor(launch.required)
         self.spawn_seconds = 0.0
         self.exit_code: int | None = None
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)

@@ -4,7 +4,7 @@ from typing import Literal, Protocol
 
 from mcp.client import Transport
 
-from perstack.skills.redact import Redactor
+from perstack.skills.redact import SkillRedactor
 
 Era = Literal["auto", "legacy"]
 """How the protocol version is agreed: newest first, or by the handshake of older servers."""
@@ -40,7 +40,7 @@ class Wire(Protocol):
         ...
 
     @property
-    def redactor(self) -> Redactor:
+    def redactor(self) -> SkillRedactor:
         """Knows what the server was given and must not be shown."""
         ...
 

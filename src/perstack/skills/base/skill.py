@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from perstack.core.messages import ResultPart, ToolCall, ToolResult
-from perstack.core.tools import ToolDefinition
+from perstack.core.tools import ToolDefinition, argument_problems
 from perstack.skills.base import (
     control,
     directories,
@@ -86,7 +86,7 @@ class BaseSkill:
         try:
             return _result(call, await self._answer(call))
         except ValidationError as error:
-            return _failed(call, ToolFailure("InvalidArguments", _problems(error)))
+            return _failed(call, ToolFailure("InvalidArguments", argument_problems(error)))
         except ToolFailure as failure:
             return _failed(call, failure)
         except OSError as error:
@@ -110,14 +110,6 @@ def _no_such_tool(name: str) -> ToolFailure:
         return ToolFailure("UnknownTool", f"{name} is answered by the run, not by the base skill.")
     return ToolFailure(
         "UnknownTool", f"There is no tool {name!r}. Tools: {', '.join(DEFINITIONS)}."
-    )
-
-
-def _problems(error: ValidationError) -> str:
-    """What is wrong with the arguments, each problem with the field that has it."""
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
     )
 
 
