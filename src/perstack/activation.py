@@ -4,13 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.messages import TextPart, UserMessage, text_result
+from perstack.core.messages import TextPart, ToolCall, ToolResult, UserMessage, text_result
 from perstack.core.redaction import Redactor, environment_secrets
 from perstack.definition.model import Expert
 from perstack.definition.names import MAX_QUERY_CHARACTERS
 from perstack.errors import ConfigError, JobStateError, UnknownExpertError
 from perstack.jobs import RunningJob
-from perstack.runtime.continuation import Begin, History, JobRequest, Plan, Rest, plan, query_of
+from perstack.runtime.continuation import (
+    Begin,
+    History,
+    JobRequest,
+    Plan,
+    Rest,
+    Resume,
+    plan,
+    query_of,
+)
 from perstack.runtime.execute import begin, resume
 from perstack.runtime.job import JobContext, Steps
 from perstack.runtime.ports import Lease, Listener, Skills
@@ -94,8 +103,8 @@ class Activation:
 
     async def _work(self, context: JobContext) -> None:
         match self.plan:
-            case Begin(base=base, query=query):
-                opening = self._opening(context, base, query)
+            case Begin(base=base) as beginning:
+                opening = self._opening(context, beginning)
                 first_step = context.steps.take() or context.steps.limit
                 run_id = context.new_id()
                 await begin(
@@ -103,14 +112,13 @@ class Activation:
                 )
             case Rest():
                 return
-            case going_on:
-                answer = going_on.answer
-                result = text_result(answer[0], answer[1]) if answer is not None else None
-                await resume(context, self.expert, going_on.checkpoint, result)
+            case Resume(checkpoint=checkpoint, answer=answer):
+                await resume(context, self.expert, checkpoint, _result(answer))
 
-    def _opening(self, context: JobContext, base: Checkpoint | None, query: str) -> Opening:
+    def _opening(self, context: JobContext, beginning: Begin) -> Opening:
+        base, query = beginning.base, beginning.query
         if base is not None and not query.strip():
-            return Opening(continued_from=base.id)
+            return Opening(continued_from=base.id, answer=_result(beginning.answer))
         asked = UserMessage(
             contents=tuple(TextPart(text=text) for text in _spoken(query, self.files))
         )
@@ -146,6 +154,10 @@ class Activation:
             wants_deltas=around.settings.is_streaming,
             known=dict(self.known),
         )
+
+
+def _result(answer: tuple[ToolCall, str] | None) -> ToolResult | None:
+    return None if answer is None else text_result(*answer)
 
 
 def _spoken(query: str, files: tuple[str, ...]) -> tuple[str, ...]:
@@ -189,7 +201,7 @@ def continued_activation(around: Surroundings, request: JobRequest, history: His
     if request.expert_key is not None and request.expert_key != root.expert.key:
         raise JobStateError(
             f"Job {root.job_id} belongs to {root.expert.key!r}, not to {request.expert_key!r}.",
-            hint=f"Continue it with {root.expert.key!r}.",
+            hint=f"Continue it with {root.expert.key!r}; a query comes after the expert's key.",
         )
     expert = find_expert(around, root.expert.key)
     todo = plan(history, request)
@@ -221,6 +233,8 @@ def _limit(history: History, todo: Plan, request: JobRequest, max_steps: int) ->
 
 def _max_steps(around: Surroundings, request: JobRequest) -> int:
     for given in (request.max_steps, around.settings.max_steps):
+        if given is not None and given < 1:
+            raise ConfigError(f"max_steps is {given}.", hint="A request needs at least one step.")
         if given is not None:
             return given
     return around.loaded.definitions.max_steps

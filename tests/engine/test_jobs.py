@@ -172,6 +172,40 @@ async def test_a_question_waits_for_the_user_and_the_answer_goes_to_the_expert(
     assert "blue" in str(model.requests[1].messages[-1])
 
 
+async def test_a_question_is_answered_again_in_a_branch(tmp_path: Path) -> None:
+    model = FakeModel(
+        {"a": [calls(call("askUser", "q1", question="Which?")), done("blue"), done("green")]}
+    )
+    async with engine_of(tmp_path, model) as engine:
+        job_id = (job := await engine.start(JobRequest(expert_key="a", query="paint"))).job_id
+        early = (await job.wait()).checkpoint.id
+        await (await engine.start(JobRequest(job_id=job_id, query="blue"))).wait()
+        again = JobRequest(
+            job_id=job_id, checkpoint_id=early, answer=InteractiveAnswer(text="green")
+        )
+        view = await (await engine.start(again)).wait()
+    assert view.text == "green"
+    assert "green" in str(model.requests[2].messages[-1])
+    assert "blue" not in str(model.requests[2].messages)
+
+
+async def test_an_answer_needs_a_checkpoint_that_asked(tmp_path: Path) -> None:
+    async with engine_of(tmp_path, FakeModel({"a": [done("x"), done("y")]})) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        run_id = (await job.wait()).checkpoint.run_id
+        answer = InteractiveAnswer(text="blue")
+        with pytest.raises(JobStateError, match="not waiting for an answer"):
+            await engine.start(
+                JobRequest(job_id=job.job_id, checkpoint_id=f"{run_id}-1", answer=answer)
+            )
+
+
+async def test_a_request_needs_a_step(tmp_path: Path) -> None:
+    async with engine_of(tmp_path, FakeModel({"a": [done("x")]})) as engine:
+        with pytest.raises(ConfigError, match="max_steps is 0"):
+            await engine.start(JobRequest(expert_key="a", query="q", max_steps=0))
+
+
 async def test_a_job_stopped_by_its_limit_gets_a_new_allowance_when_it_is_continued(
     tmp_path: Path,
 ) -> None:

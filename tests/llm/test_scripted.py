@@ -7,7 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
-from perstack.core.messages import Message
+from perstack.core.messages import (
+    ExpertMessage,
+    Message,
+    TextPart,
+    ToolCallPart,
+    ToolMessage,
+    ToolResultPart,
+)
 from perstack.definition.model import Definitions, Expert
 from perstack.errors import ConfigError, ModelError
 from perstack.llm.router import OpenModel, open_model
@@ -81,6 +88,25 @@ async def test_another_process_goes_on_where_the_conversation_is(tmp_path: Path)
     resumed = await play(scripted(tmp_path, script), says("hi"), answers("one"), says("go on"))
 
     assert resumed.text == "two"
+
+
+async def test_a_completed_conversation_goes_on_with_the_next_reply(tmp_path: Path) -> None:
+    model = scripted(tmp_path, replies({"text": "one"}, {"text": "two"}))
+    completing = ToolCallPart(tool_call_id="c1", tool_name="attemptCompletion", args={})
+    accepted = ToolResultPart(
+        tool_call_id="c1", tool_name="attemptCompletion", contents=(TextPart(text="{}"),)
+    )
+
+    reply = await play(
+        model,
+        says("x"),
+        ExpertMessage(contents=(completing,)),
+        ToolMessage(contents=(accepted,)),
+        answers("the result"),
+        says("and then?"),
+    )
+
+    assert reply.text == "two"
 
 
 async def test_each_expert_has_replies_of_its_own(tmp_path: Path) -> None:

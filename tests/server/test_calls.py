@@ -70,6 +70,13 @@ async def test_a_silent_job_gives_signs_of_life(tmp_path: Path, mode: Mode) -> N
     assert all(after > before for before, after in pairwise(values))
 
 
+async def test_a_job_id_alone_goes_on_with_the_job(tmp_path: Path, mode: Mode) -> None:
+    async with stage(tmp_path, mode, FakeModel({"reviewer": [done("All is well.")]})) as here:
+        first = await here.call("reviewer", query="look")
+        again = await here.call("reviewer", job_id=facts(first)["job_id"])
+    assert facts(again)["text"] == "All is well."
+
+
 async def test_a_job_that_takes_longer_is_collected_by_its_id(tmp_path: Path, mode: Mode) -> None:
     skills = FakeSkills(gate=anyio.Event())
     async with stage(tmp_path, mode, FakeModel({"reviewer": WORKING}), skills=skills) as here:

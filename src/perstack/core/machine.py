@@ -24,6 +24,7 @@ S = State
 TRANSITIONS: dict[State, dict[str, State]] = {
     S.INIT: {"startRun": S.PREPARING_FOR_STEP, "resumeFromStop": S.RESUMING_FROM_STOP},
     S.RESUMING_FROM_STOP: {
+        "recordToolResult": S.RESUMING_FROM_STOP,
         "resumeToolCalls": S.CALLING_MCP_TOOLS,
         "proceedToInteractiveTools": S.CALLING_INTERACTIVE_TOOLS,
         "resolveToolResults": S.RESOLVING_TOOL_RESULT,

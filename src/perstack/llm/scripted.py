@@ -71,7 +71,7 @@ class ScriptedModel:
         """Nothing to close."""
 
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
-        index = sum(isinstance(message, ExpertMessage) for message in request.messages)
+        index = _spoken(request.messages)
         reply = self._reply(request.expert_key, index)
         seconds = request.choice.timeout_seconds
         try:
@@ -107,6 +107,26 @@ class ScriptedModel:
             return False
         self._failures[key] = count
         return True
+
+
+def _spoken(messages: Sequence[Message]) -> int:
+    """How many replies of the model a conversation has.
+
+    The result of an accepted `attemptCompletion` closes a conversation as one more message of the
+    expert, which was not a reply of its own.
+    """
+    said = 0
+    for before, message in zip((None, *messages), messages, strict=False):
+        said += isinstance(message, ExpertMessage) and not _has_completed(before)
+    return said
+
+
+def _has_completed(message: Message | None) -> bool:
+    return isinstance(message, ToolMessage) and any(
+        result.tool_name == "attemptCompletion"
+        and [part.text for part in result.contents if isinstance(part, TextPart)] == ["{}"]
+        for result in message.contents
+    )
 
 
 def _failure(error: ScriptedError) -> ModelError:

@@ -52,11 +52,12 @@ class JobRequest:
 class Begin:
     """Start a new run on top of `base`, if there is one, with `query` as the next user message.
 
-    Without a query the run goes on where `base` stands.
+    Without a query the run goes on where `base` stands, after `answer`, if there is one.
     """
 
     base: Checkpoint | None
     query: str
+    answer: tuple[ToolCall, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,10 @@ def plan(history: History, request: JobRequest) -> Plan:
     """
     head = history.root
     if request.checkpoint_id is not None and request.checkpoint_id != head.id:
-        return Begin(_older(history, request.checkpoint_id), request.query)
+        return _branch(_older(history, request.checkpoint_id), request)
     if head.status == "stoppedByInteractiveTool":
-        return _answer(head, request)
+        answer = _answer(head, request)
+        return Rest(head) if answer is None else Resume(head, answer)
     if request.answer is not None:
         raise JobStateError(f"Job {head.job_id} is not waiting for an answer.")
     is_repeat = request.query.strip() in ("", query_of(history.record, head.run_id).strip())
@@ -130,7 +132,10 @@ def plan(history: History, request: JobRequest) -> Plan:
 def _older(history: History, checkpoint_id: str) -> Checkpoint:
     base = checkpoint_at(history.record.runs, checkpoint_id)
     if base is None:
-        raise NotFoundError(f"Checkpoint {checkpoint_id} not found in job {history.root.job_id}.")
+        raise NotFoundError(
+            f"Checkpoint {checkpoint_id} not found in job {history.root.job_id}.",
+            hint="The id of each event of a run is one; perstack log --json shows them.",
+        )
     if base.delegated_by is not None:
         raise JobStateError(
             f"Checkpoint {checkpoint_id} belongs to a delegate.",
@@ -139,15 +144,30 @@ def _older(history: History, checkpoint_id: str) -> Checkpoint:
     return base
 
 
-def _answer(head: Checkpoint, request: JobRequest) -> Plan:
-    questions = head.pending("interactive")
+def _branch(base: Checkpoint, request: JobRequest) -> Begin:
+    if base.status == "stoppedByInteractiveTool":
+        return Begin(base, "", _answer(base, request))
+    if request.answer is not None:
+        raise JobStateError(
+            f"Checkpoint {base.id} is not waiting for an answer.",
+            hint="The id of a stopRunByInteractiveTool event is that of one that is.",
+        )
+    return Begin(base, request.query)
+
+
+def _answer(asking: Checkpoint, request: JobRequest) -> tuple[ToolCall, str] | None:
+    """The question that the request answers, and what it says to it."""
+    questions = asking.pending("interactive")
     answer = request.answer or (InteractiveAnswer(text=request.query) if request.query else None)
     if answer is None:
-        return Rest(head)
+        return None
     for call in questions:
         if answer.tool_call_id in (None, call.id):
-            return Resume(head, (call, answer.text))
-    raise JobStateError(f"Job {head.job_id} has no open question {answer.tool_call_id!r}.")
+            return call, answer.text
+    raise JobStateError(
+        f"Job {asking.job_id} has no open question {answer.tool_call_id!r}.",
+        hint=f"The first that is open has the toolCallId {questions[0].id!r}.",
+    )
 
 
 def query_of(record: JobRecord, run_id: str) -> str:

@@ -6,7 +6,7 @@ import anyio
 
 from perstack import __version__
 from perstack.core import events as ev
-from perstack.core.checkpoint import Checkpoint
+from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.machine import blank, branch
 from perstack.core.messages import TextPart, ToolResult, UserMessage
 from perstack.definition.model import Expert
@@ -16,6 +16,7 @@ from perstack.runtime.job import JobContext
 from perstack.runtime.loop import drive
 from perstack.runtime.prompt import instruction_message
 from perstack.runtime.run import Opening, Run
+from perstack.runtime.states import init
 
 LOG = getLogger(__name__)
 
@@ -46,9 +47,8 @@ async def begin(
     )
     ref = ev.ExpertRef(key=expert.key, name=expert.name, version=expert.version)
     checkpoint = blank(stamp, ref) if base is None else branch(base, stamp)
-    return await _activate(
-        job, expert, opening, checkpoint, resumed_from=base.trace_parent if base else None
-    )
+    trace = base.trace_parent if base else None
+    return await _activate(job, expert, opening, checkpoint, resumed_from=trace)
 
 
 async def resume(
@@ -64,7 +64,8 @@ async def resume(
         StoreError: The store cannot be written.
     """
     trace = checkpoint.trace_parent
-    return await _activate(job, expert, Opening(), checkpoint, resumed_from=trace, answer=answer)
+    opening = Opening(answer=answer)
+    return await _activate(job, expert, opening, checkpoint, resumed_from=trace)
 
 
 async def _activate(
@@ -74,7 +75,6 @@ async def _activate(
     checkpoint: Checkpoint,
     *,
     resumed_from: str | None,
-    answer: ToolResult | None = None,
 ) -> Checkpoint:
     end: Checkpoint | PerstackError | None = None
     with job.telemetry.run(checkpoint, expert, resumed_from) as span:
@@ -89,7 +89,7 @@ async def _activate(
                     tasks=tasks,
                 )
                 run.broadcast.initialized(_details(job, run))
-                end = await _work(run, answer)
+                end = await _work(run)
             except PerstackError as error:
                 end = error  # carried out of the task group by hand, which would wrap it in a group
     if isinstance(end, Checkpoint):
@@ -97,8 +97,11 @@ async def _activate(
     raise end if end is not None else RuntimeError("a run ended without a checkpoint")
 
 
-async def _work(run: Run, answer: ToolResult | None) -> Checkpoint:
+async def _work(run: Run) -> Checkpoint:
+    answer = run.opening.answer
     if answer is not None:
+        if run.checkpoint.state is State.INIT:  # nothing comes before the beginning of a branch
+            run.advance(await init(run, run.checkpoint))
         run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=answer))
     if _needs_resume(run.checkpoint):
         run.advance(

@@ -28,12 +28,13 @@ class Opening:
     """How a run begins.
 
     `messages` are what it is told first; without messages a branch of `continued_from` goes on
-    where that checkpoint stands.
+    where that checkpoint stands. `answer` is the user's to a question that it waits for.
     """
 
     messages: tuple[Message, ...] = ()
     continued_from: str | None = None
     delegated_by: DelegatedBy | None = None
+    answer: ToolResult | None = None
 
 
 class Run:

@@ -85,7 +85,10 @@ class Desk:
         """Answer a call of an expert's tool."""
         _annotate_client(call.meta)
         try:
-            given = checked(call.arguments, schemas.expert_input(self._default_wait_seconds))
+            # Who names a job and says nothing else, wants to wait for it or to have it go on.
+            unsaid = {"query": ""} if call.arguments.get("job_id") else {}
+            arguments = {**unsaid, **call.arguments}
+            given = checked(arguments, schemas.expert_input(self._default_wait_seconds))
             request = _request(expert, given)
             seconds = given.get("wait_seconds", self._default_wait_seconds)
             return await self._work_on(expert, request, call, seconds)

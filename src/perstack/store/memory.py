@@ -85,7 +85,10 @@ class MemoryStore:
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
         if job_id not in self._data.ledgers:
-            raise NotFoundError(f"There is no job {job_id}.")
+            raise NotFoundError(
+                f"There is no job {job_id}.",
+                hint="It may be in another workspace; perstack log --jobs lists what is in one.",
+            )
         placed = [
             (position, event)
             for position, event in enumerate(self._data.events, start=1)

@@ -54,7 +54,10 @@ def events(
     """
     rows = connection.execute(SELECT_EVENTS, (job_id, after)).fetchall()
     if not rows and not _exists(connection, job_id):
-        raise NotFoundError(f"There is no job {job_id}.")
+        raise NotFoundError(
+            f"There is no job {job_id}.",
+            hint="It may be in another workspace; perstack log --jobs lists what is in one.",
+        )
 
     def fetch(digest: str) -> bytes:
         found = connection.execute("SELECT bytes FROM blobs WHERE sha256 = ?", (digest,)).fetchone()

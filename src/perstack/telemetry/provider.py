@@ -150,7 +150,8 @@ def _name(exporter: str, otlp: OtlpSettings) -> str:
     if exporter == "console":
         return "stderr"
     address = urlsplit(otlp.endpoint)
-    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+    host = address.netloc.rpartition("@")[2]
+    return f"{address.scheme}://{host}" if host else "an endpoint that is no URL"
 
 
 def _exporter(exporter: str, otlp: OtlpSettings) -> SpanExporter:
