@@ -46,13 +46,13 @@ packageName = "@perstack/base"
 pick = ["readTextFile"]
 omit = ["exec"]
 requiredEnv = ["TOKEN"]
-allowedDomains = ["*.example.com"]
 lazyInit = false
 rule = "Use it with care."
 
 [experts."reviewer".skills."remote"]
 type = "mcpSseSkill"
 endpoint = "https://example.com/mcp"
+allowedDomains = ["*.example.com"]
 headers = {{ "Authorization" = "{SECRET}" }}
 allowPrivate = false
 

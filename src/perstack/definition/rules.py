@@ -121,6 +121,23 @@ def _repeated_delegates(experts: Table) -> Iterator[Finding]:
             yield Finding(path, f"{delegate!r} is listed twice", "remove one")
 
 
+_IDLE_KEYS = ("providerTools", "providerToolOptions", "providerSkills")
+
+
+def _idle_keys(experts: Table) -> Iterator[Finding]:
+    """What could be taken for a limit or an ability that is not there."""
+    for key, expert in experts.items():
+        for idle in _IDLE_KEYS:
+            if table_or_empty(expert).get(idle):
+                reason = "has no effect: perstack asks providers for text and tool calls only"
+                yield Finding(("experts", key, idle), reason, "use an MCP server as a skill")
+    for key, name, skill in _skills(experts):
+        if skill.get("type") == "mcpStdioSkill" and skill.get("allowedDomains"):
+            path = ("experts", key, "skills", name, "allowedDomains")
+            reason = "has no effect: a program that is started here may reach any host"
+            yield Finding(path, reason, "let the machine or a container limit it")
+
+
 def _starts(experts: Table) -> Iterator[Finding]:
     """What the models say only of skills whose keys are all of the right type."""
     for key, name, skill in _skills(experts):
@@ -191,4 +208,4 @@ _RULES: tuple[RuleCheck, ...] = (
     _question_names,
     _starts,
 )
-_ODDITIES: tuple[RuleCheck, ...] = (_delegate_names, _repeated_delegates)
+_ODDITIES: tuple[RuleCheck, ...] = (_delegate_names, _repeated_delegates, _idle_keys)
