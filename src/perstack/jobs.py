@@ -11,8 +11,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from perstack.core.checkpoint import JOB_STATUS_OF, Checkpoint, Job, JobStatus
 from perstack.core.history import newest_root
-from perstack.core.messages import ExpertMessage, ToolCall, Usage
+from perstack.core.messages import ExpertMessage, Usage
 from perstack.core.passing import PerstackEvent
+from perstack.core.questions import Question, question_of
 from perstack.errors import JobStateError, LeaseLostError, PerstackError
 from perstack.runtime.ports import Clock, Lease, Listener, Store
 
@@ -42,7 +43,7 @@ class JobView:
     job: Job
     checkpoint: Checkpoint
     text: str
-    questions: tuple[ToolCall, ...]
+    questions: tuple[Question, ...]
     usage: Usage
     runs: tuple[Checkpoint, ...]
 
@@ -85,10 +86,16 @@ def view(
         job=job,
         checkpoint=root,
         text=_text(root),
-        questions=root.pending("interactive") if root.status == "stoppedByInteractiveTool" else (),
+        questions=_questions(root),
         usage=usage,
         runs=tuple(checkpoints.values()),
     )
+
+
+def _questions(root: Checkpoint) -> tuple[Question, ...]:
+    if root.status != "stoppedByInteractiveTool":
+        return ()
+    return tuple(question_of(call) for call in root.pending("interactive"))
 
 
 def _text(root: Checkpoint) -> str:

@@ -163,7 +163,7 @@ async def test_a_question_waits_for_the_user_and_the_answer_goes_to_the_expert(
         job = await engine.start(JobRequest(expert_key="a", query="paint"))
         asked = await job.wait()
         assert asked.job.status == "stoppedByInteractiveTool"
-        assert [question.args for question in asked.questions] == [{"question": "Which?"}]
+        assert [dict(question.arguments) for question in asked.questions] == [{"question": "Which?"}]
         wrong = InteractiveAnswer(text="blue", tool_call_id="other")
         with pytest.raises(JobStateError):
             await engine.start(JobRequest(job_id=job.job_id, answer=wrong))

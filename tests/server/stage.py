@@ -15,8 +15,9 @@ from perstack.definition.model import Definitions
 from perstack.engine import Engine, open_engine
 from perstack.runtime.ports import Store
 from perstack.server.app import build_server
-from perstack.server.desk import Desk
-from perstack.server.tools import Publish
+from perstack.server.caller import Caller
+from perstack.server.face import Face, Office, Publish
+from perstack.server.office import EngineOffice
 from perstack.server.waiting import Rhythm
 from perstack.settings import Parts, Settings
 from perstack.store.memory import MemoryStore
@@ -38,6 +39,16 @@ instruction = "Help."
 [experts."writer"]
 instruction = "Write."
 """
+
+
+@dataclass(frozen=True)
+class OneOffice:
+    """The same office for everyone."""
+
+    one: Office
+
+    async def office(self, caller: Caller) -> Office:
+        return self.one
 
 
 @dataclass
@@ -127,9 +138,16 @@ async def connected(
     rhythm: Rhythm | None = None,
 ) -> AsyncGenerator[Stage]:
     """A client connected to a server of an engine."""
-    desk = Desk(engine, default_wait_seconds=45, has_job_tools=has_job_tools, rhythm=rhythm)
+    office = EngineOffice(
+        engine, default_wait_seconds=45, has_job_tools=has_job_tools, rhythm=rhythm
+    )
     server = build_server(
-        lambda: engine.definitions, desk, publish=publish, has_job_tools=has_job_tools
+        Face(
+            definitions=lambda: engine.definitions,
+            offices=OneOffice(office),
+            publish=publish,
+            has_job_tools=has_job_tools,
+        )
     )
     async with Client(server, mode=mode) as client:
         yield Stage(engine, server, client)

@@ -13,8 +13,9 @@ from mcp_types import CallToolResult
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from perstack.definition.load import load
-from perstack.server.app import Activity, build_server
+from perstack.server.app import build_server
 from perstack.server.desk import MAX_CLIENT_ID, Desk
+from perstack.server.face import Activity, Face
 from perstack.server.reception import Reception
 from perstack.settings import Settings
 from tests.fakes import FakeModel, done
@@ -50,7 +51,9 @@ async def received(
     )
     reception = Reception(settings, load(config).definitions, default_wait_seconds=45)
     activity = Activity()
-    server = build_server(reception.definitions, reception, activity=activity)
+    server = build_server(
+        Face(definitions=reception.definitions, offices=reception, activity=activity)
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reception.run, activity)
         async with Client(server, mode=mode) as client:

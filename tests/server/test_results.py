@@ -10,6 +10,7 @@ from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.events import ExpertRef, Stamp
 from perstack.core.messages import ExpertMessage, ToolCall, ToolCallPart, Usage, text_result
 from perstack.core.passing import PerstackEvent
+from perstack.core.questions import question_of
 from perstack.errors import StoreError
 from perstack.jobs import JobView
 from perstack.server.progress import progress_message
@@ -50,7 +51,7 @@ def job_view(
             updated_at=0,
         ),
         text=text,
-        questions=questions,
+        questions=tuple(question_of(call) for call in questions),
         usage=Usage(input_tokens=3),
         runs=(),
     )

@@ -2,7 +2,8 @@
 
 import shlex
 
-from perstack.core.messages import ToolCall, Usage
+from perstack.core.messages import Usage
+from perstack.core.questions import Question
 from perstack.jobs import JobView
 
 _ENDINGS = {
@@ -28,7 +29,7 @@ def summary(view: JobView, repeated: tuple[str, ...]) -> str:
     if job.status == "stoppedByError" and view.checkpoint.error is not None:
         ending += f" ({short(view.checkpoint.error.message, 200)})"
     if view.questions:
-        ending += f" ({'; '.join(question(call) for call in view.questions)})"
+        ending += f" ({'; '.join(_asked(question) for question in view.questions)})"
     steps = f"{job.total_steps} step" + ("" if job.total_steps == 1 else "s")
     return (
         f"{ending}; {steps}, {tokens(view.usage)}, job {job.id}; "
@@ -43,12 +44,6 @@ def tokens(usage: Usage) -> str:
         f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
         f"{usage.output_tokens:,} out)"
     )
-
-
-def question(call: ToolCall) -> str:
-    """A question to the user in one line."""
-    texts = [value for value in call.args.values() if isinstance(value, str)]
-    return f"{call.tool_name}: {short(' '.join(texts), 200)}" if texts else call.tool_name
 
 
 def continuation(view: JobView, repeated: tuple[str, ...]) -> str:
@@ -77,3 +72,8 @@ def short(text: str, length: int) -> str:
     """The text as one line of at most `length` characters."""
     line = " ".join(text.split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def _asked(question: Question) -> str:
+    name = question.tool_name
+    return f"{name}: {short(question.message.removeprefix(f'{name}: '), 200)}"

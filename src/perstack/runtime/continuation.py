@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
@@ -15,11 +16,17 @@ from perstack.runtime.ports import JobRecord
 class InteractiveAnswer:
     """The user's answer to a question of an expert.
 
-    Without `tool_call_id` it answers the first open one.
+    Attributes:
+        text: What the user says.
+        tool_call_id: The id of the question; without it, the first open one.
+        content: The fields of a form, where the user was given one.
+        is_declined: The user does not want to answer; the expert is told so.
     """
 
-    text: str
+    text: str = ""
     tool_call_id: str | None = None
+    content: Mapping[str, Any] | None = None
+    is_declined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from logging import getLogger
 
 import anyio
-from mcp_types import CallToolResult, TextContent
 
-from perstack.definition.model import Definitions, Expert
+from perstack.definition.model import Definitions
 from perstack.errors import PerstackError
-from perstack.server.app import Activity, Counter, ToolCallRequest
+from perstack.server.caller import Caller
+from perstack.server.face import Activity, Office
 from perstack.settings import Settings
 
 LOG = getLogger(__name__)
@@ -48,13 +48,13 @@ class Reception:
         self.settled = anyio.Event()
         self._closing = anyio.Event()
         self._closed = anyio.Event()
-        self._desk: Counter | None = None
+        self._office: Office | None = None
         self._failure: PerstackError | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether calls can be answered."""
-        return self._desk is not None
+        return self._office is not None
 
     def definitions(self) -> Definitions:
         """The present snapshot."""
@@ -65,15 +65,16 @@ class Reception:
         self._wanted.set()
         await self.settled.wait()
 
-    async def ask(self, expert: Expert, call: ToolCallRequest) -> CallToolResult:
-        """Answer a call of an expert's tool."""
-        await self.open()
-        return self._refusal() if self._desk is None else await self._desk.ask(expert, call)
+    async def office(self, caller: Caller) -> Office:
+        """The office, once it is open.
 
-    async def look_after(self, name: str, call: ToolCallRequest) -> CallToolResult:
-        """Answer a call of a tool that looks after jobs."""
+        Raises:
+            PerstackError: It cannot be opened; the message says why.
+        """
         await self.open()
-        return self._refusal() if self._desk is None else await self._desk.look_after(name, call)
+        if self._office is None:
+            raise self._failure or PerstackError("perstack is shutting down.")
+        return self._office
 
     async def run(self, activity: Activity) -> None:
         """Keep the engine open from when it is wanted until `close`."""
@@ -103,10 +104,10 @@ class Reception:
     async def _serve(self, activity: Activity) -> None:
         # Here and not above: this is what the client shall not wait for.
         from perstack.engine import open_engine  # noqa: PLC0415 - see above
-        from perstack.server.desk import Desk  # noqa: PLC0415 - see above
+        from perstack.server.office import EngineOffice  # noqa: PLC0415 - see above
 
         async with open_engine(self._settings) as engine, anyio.create_task_group() as tasks:
-            self._desk = Desk(
+            self._office = EngineOffice(
                 engine,
                 default_wait_seconds=self._default_wait_seconds,
                 has_job_tools=self._has_job_tools,
@@ -115,10 +116,6 @@ class Reception:
             tasks.start_soon(_warm_up, engine.warm_up, activity)
             await self._closing.wait()
             tasks.cancel_scope.cancel()
-
-    def _refusal(self) -> CallToolResult:
-        reason = str(self._failure or "perstack is shutting down.")
-        return CallToolResult(content=[TextContent(type="text", text=reason)], is_error=True)
 
 
 async def _warm_up(work: Callable[[], Awaitable[None]], activity: Activity) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mcp_types import CallToolResult, TextContent
 
 from perstack.core.checkpoint import Job, JobStatus
-from perstack.core.messages import ToolCall
+from perstack.core.questions import Question
 from perstack.definition.names import name_of
 from perstack.definition.tool_names import tool_name
 from perstack.errors import PerstackError
@@ -125,19 +125,12 @@ def _block(text: str) -> TextContent:
 def _text_of(view: JobView) -> str:
     if not view.questions:
         return view.text
-    asked = [_asked(question) for question in view.questions]
+    asked = [question.message for question in view.questions]
     return "\n".join([view.text, *asked] if view.text else asked)
 
 
-def _asked(question: ToolCall) -> str:
-    only = next(iter(question.args.values())) if len(question.args) == 1 else None
-    if isinstance(only, str):
-        return only
-    return f"{question.tool_name}: {json.dumps(question.args, ensure_ascii=False)}"
-
-
-def _question(question: ToolCall) -> dict[str, Any]:
-    arguments = json.dumps(question.args, ensure_ascii=False)
+def _question(question: Question) -> dict[str, Any]:
+    arguments = json.dumps(question.arguments, ensure_ascii=False)
     fits = len(arguments) <= MAX_TEXT_CHARACTERS
     return {
         "tool_call_id": question.id,

@@ -12,11 +12,11 @@ import anyio
 from mcp.server import Server
 
 from perstack.definition.load import find_config, load
-from perstack.server.app import Activity, build_server
+from perstack.server.app import build_server
+from perstack.server.face import Activity, Face, Publish
 from perstack.server.pipe import Wire, claimed_stdio, messages_over
 from perstack.server.reception import Reception
 from perstack.server.schemas import DEFAULT_WAIT_SECONDS
-from perstack.server.tools import Publish
 from perstack.settings import Settings
 from perstack.telemetry.propagation import continuing_environment
 
@@ -61,12 +61,14 @@ async def serve_stdio(
         )
         activity = Activity()
         server = build_server(
-            reception.definitions,
-            reception,
-            publish=publish,
-            has_job_tools=job_tools,
-            default_wait_seconds=default_wait_seconds,
-            activity=activity,
+            Face(
+                definitions=reception.definitions,
+                offices=reception,
+                publish=publish,
+                has_job_tools=job_tools,
+                default_wait_seconds=default_wait_seconds,
+                activity=activity,
+            )
         )
         await _serve(wire, server, reception, activity)
 

@@ -1,7 +1,6 @@
 """The tools that a client sees, made from the definitions alone."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 from mcp_types import Tool, ToolAnnotations
 
@@ -10,8 +9,7 @@ from perstack.definition.names import name_of
 from perstack.definition.tool_names import distinct, tool_name
 from perstack.server import schemas
 from perstack.server.annotations import reach
-
-Publish = Literal["coordinators", "all"]
+from perstack.server.face import Publish
 
 JOB, JOBS, CANCEL = "perstack_job", "perstack_jobs", "perstack_cancel"
 RESERVED = frozenset({JOB, JOBS, CANCEL})

@@ -1,0 +1,59 @@
+"""Who calls, and what their client can do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.server import ServerRequestContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+Context = ServerRequestContext[dict[str, Any]]
+
+LOCAL = "local"
+"""The principal of a server that asks nobody who they are."""
+
+TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One request's caller.
+
+    Attributes:
+        principal: Whose jobs these are; every job, task and resource belongs to one.
+        scopes: What the caller may do; `None` is everything.
+        client_name: What the client calls itself, or an empty string.
+        is_modern: Whether the request is of the era without sessions (2026-07-28 and later).
+        has_tasks: Whether it takes a task for a result.
+        has_forms: Whether it can show a form to its user.
+        can_be_asked: Whether a question can be sent to it while its request is open.
+    """
+
+    principal: str = LOCAL
+    scopes: frozenset[str] | None = None
+    client_name: str = ""
+    is_modern: bool = False
+    has_tasks: bool = False
+    has_forms: bool = False
+    can_be_asked: bool = False
+
+
+def caller_of(context: Context) -> Caller:
+    """The caller of a request."""
+    session = context.session
+    capabilities = session.client_capabilities
+    introduction = session.client_params
+    extensions: Mapping[str, Any] = (capabilities and capabilities.extensions) or {}
+    elicitation = capabilities.elicitation if capabilities is not None else None
+    # A client that declares elicitation and no mode is of the time when forms were the only one.
+    has_forms = elicitation is not None and (
+        elicitation.form is not None or elicitation.url is None
+    )
+    is_modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
+    return Caller(
+        client_name=introduction.client_info.name if introduction is not None else "",
+        is_modern=is_modern,
+        has_tasks=is_modern and TASKS_EXTENSION in extensions,
+        has_forms=has_forms,
+        can_be_asked=has_forms and not is_modern and session.can_send_request,
+    )

@@ -1,0 +1,120 @@
+"""What the parts of the server share: how it was set up, and where its requests are answered.
+
+A client shall get its list of tools before anything else is even imported. So the handlers of
+requests know definitions only, and ask for an `Office`, which opens the engine, for all the rest.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import anyio
+from mcp_types import CallToolResult
+
+from perstack.definition.model import Definitions, Expert
+from perstack.server.caller import Caller, Context, caller_of
+from perstack.server.schemas import DEFAULT_WAIT_SECONDS
+
+Publish = Literal["coordinators", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRequest:
+    """One `tools/call` request, with the way back to its caller."""
+
+    arguments: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    context: Context
+    caller: Caller
+
+    async def report(self, progress: float, message: str) -> None:
+        """Send a progress notification, if the client wants any."""
+        await self.context.session.report_progress(progress, message=message)
+
+
+def tool_call(context: Context, arguments: Mapping[str, Any] | None) -> ToolCallRequest:
+    """The request that a handler was given."""
+    return ToolCallRequest(arguments or {}, dict(context.meta or {}), context, caller_of(context))
+
+
+class Counter(Protocol):
+    """Where tool calls are answered. Satisfied by `perstack.server.desk.Desk`."""
+
+    async def ask(self, expert: Expert, call: ToolCallRequest) -> CallToolResult:
+        """Answer a call of an expert's tool. Everything that goes wrong is a result."""
+        ...
+
+    async def look_after(self, name: str, call: ToolCallRequest) -> CallToolResult:
+        """Answer a call of a tool that looks after jobs. Everything that goes wrong is a result."""
+        ...
+
+
+class Office(Protocol):
+    """Everything that answers the requests of one principal.
+
+    Satisfied by `perstack.server.office.EngineOffice`.
+    """
+
+    @property
+    def desk(self) -> Counter:
+        """For tool calls."""
+        ...
+
+
+class Offices(Protocol):
+    """Finds the office of a caller."""
+
+    async def office(self, caller: Caller) -> Office:
+        """The office, once it is open.
+
+        Raises:
+            PerstackError: It cannot be opened; the message says why.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Activity:
+    """What the server is doing, for those who wait for it to be idle."""
+
+    listed: anyio.Event = field(default_factory=anyio.Event)
+    idle: anyio.Event = field(default_factory=anyio.Event)
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+
+    @contextmanager
+    def call(self) -> Generator[None]:
+        """Entered around each call."""
+        if self.calls == 0:
+            self.idle = anyio.Event()
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+            if self.calls == 0:
+                self.idle.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """How the server was set up.
+
+    Attributes:
+        definitions: The present snapshot, asked for with each request.
+        offices: Where requests are answered.
+        publish: Which experts are tools.
+        has_job_tools: Whether there are tools that look after jobs.
+        default_wait_seconds: How long a call waits that does not say it.
+        activity: Is told what the server does.
+    """
+
+    definitions: Callable[[], Definitions]
+    offices: Offices
+    publish: Publish = "coordinators"
+    has_job_tools: bool = True
+    default_wait_seconds: float = DEFAULT_WAIT_SECONDS
+    activity: Activity = field(default_factory=Activity)
