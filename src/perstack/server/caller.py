@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp.server import ServerRequestContext
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import principal_components
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from perstack.server.auth import scopes
+from perstack.server.auth.principal import principal_id
 
 Context = ServerRequestContext[dict[str, Any]]
 
@@ -37,6 +42,20 @@ class Caller:
     has_forms: bool = False
     can_be_asked: bool = False
 
+    def may_run(self, expert_key: str) -> bool:
+        """Whether they may call the expert; one that they may not call does not exist to them."""
+        return scopes.may_run(self.scopes, expert_key)
+
+    @property
+    def may_read_jobs(self) -> bool:
+        """Whether they may see jobs, with results and events, other than by calling an expert."""
+        return scopes.may_read_jobs(self.scopes)
+
+    @property
+    def may_cancel_jobs(self) -> bool:
+        """Whether they may stop a job other than by cancelling their own request."""
+        return scopes.may_cancel_jobs(self.scopes)
+
 
 def caller_of(context: Context) -> Caller:
     """The caller of a request."""
@@ -50,10 +69,24 @@ def caller_of(context: Context) -> Caller:
         elicitation.form is not None or elicitation.url is None
     )
     is_modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
+    principal, granted = _identity()
+    # Whoever may not see jobs could not collect what a task has become.
+    takes_tasks = TASKS_EXTENSION in extensions and scopes.may_read_jobs(granted)
     return Caller(
+        principal=principal,
+        scopes=granted,
         client_name=introduction.client_info.name if introduction is not None else "",
         is_modern=is_modern,
-        has_tasks=is_modern and TASKS_EXTENSION in extensions,
+        has_tasks=is_modern and takes_tasks,
         has_forms=has_forms,
         can_be_asked=has_forms and not is_modern and session.can_send_request,
     )
+
+
+def _identity() -> tuple[str, frozenset[str] | None]:
+    token = get_access_token()
+    if token is None:
+        return LOCAL, None
+    client, issuer, subject = principal_components(token)
+    # A verifier that names no subject speaks of the client itself; ours refuse such a token.
+    return principal_id(issuer or "", subject or f"client:{client}"), frozenset(token.scopes)

@@ -1,6 +1,5 @@
 """The requests `tools/list` and `tools/call`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from mcp.server import Server
@@ -15,30 +14,35 @@ from mcp_types import (
 
 from perstack.definition.model import Expert
 from perstack.errors import PerstackError
-from perstack.server.caller import Context
+from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.face import Face, tool_call
+from perstack.server.offer import experts_for, job_tools_for
 from perstack.server.refusal import refused
-from perstack.server.tools import RESERVED, expert_tools, job_tools, published
+from perstack.server.tools import expert_tools, job_tools
 
 
 def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
     """Have `server` list and call the tools of `face`."""
 
-    async def list_tools(_context: Context, _params: PaginatedRequestParams) -> ListToolsResult:
-        present = face.definitions()
-        experts = published(present, face.publish)
+    async def list_tools(context: Context, _params: PaginatedRequestParams) -> ListToolsResult:
+        caller = caller_of(context)
+        looking_after = job_tools_for(face, caller)
         wait_seconds = face.default_wait_seconds
-        tools = expert_tools(experts, present, wait_seconds, has_job_tools=face.has_job_tools)
-        if face.has_job_tools:
-            tools += job_tools(wait_seconds)
+        tools = expert_tools(
+            experts_for(face, caller),
+            face.definitions(),
+            wait_seconds,
+            has_job_tools=bool(looking_after),
+        )
+        tools += [tool for tool in job_tools(wait_seconds) if tool.name in looking_after]
         face.activity.listed.set()
         return ListToolsResult(tools=tools)
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
         call = tool_call(context, params.arguments)
         with face.activity.call():
-            is_job_tool = face.has_job_tools and params.name in RESERVED
-            expert = None if is_job_tool else _find(face, params.name)
+            is_job_tool = params.name in job_tools_for(face, call.caller)
+            expert = None if is_job_tool else _find(face, call.caller, params.name)
             try:
                 desk = (await face.offices.office(call.caller)).desk
             except PerstackError as error:
@@ -51,8 +55,8 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
     server.add_request_handler("tools/call", CallToolRequestParams, call_tool)
 
 
-def _find(face: Face, name: str) -> Expert:
-    experts: Mapping[str, Expert] = published(face.definitions(), face.publish)
+def _find(face: Face, caller: Caller, name: str) -> Expert:
+    experts = experts_for(face, caller)
     expert = experts.get(name)
     if expert is None:
         known = ", ".join(experts) or "none"
