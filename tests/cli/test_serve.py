@@ -102,12 +102,11 @@ def test_arguments_become_settings() -> None:
         max_retries=0,
         timeout_ms=5000,
         is_strict=True,
-        transport="stdio",
     )
 
 
 def test_what_is_not_given_is_left_to_the_file_and_its_folder() -> None:
-    assert parsed() == Settings(home="config", transport="stdio")
+    assert parsed() == Settings(home="config")
 
 
 @pytest.mark.parametrize("seconds", ["-1", "soon", "nan", "3601"])

@@ -21,11 +21,12 @@ PATIENCE_SECONDS = 20.0
 PROGRAM = """
 import anyio
 from pathlib import Path
+from perstack.server.opening import Offer
 from perstack.server.stdio import serve_stdio
 from perstack.settings import Settings
 
 settings = Settings(config=Path("perstack.toml"), home="config", transport="stdio")
-anyio.run(lambda: serve_stdio(settings, default_wait_seconds=WAIT))
+anyio.run(serve_stdio, settings, Offer(default_wait_seconds=WAIT))
 """
 HANDSHAKE: Message = {
     "protocolVersion": "2025-06-18",

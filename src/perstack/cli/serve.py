@@ -1,9 +1,9 @@
-"""`perstack serve`: the experts as tools of an MCP server, for as long as its client lives."""
+"""`perstack serve`: the experts as tools of an MCP server, over stdio or HTTP."""
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -20,6 +20,7 @@ from perstack.server.schemas import DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 from perstack.settings import Settings
 
 HINT = "perstack: waiting for an MCP client on stdin; configure one to start it: "
+PORTS = 65_536
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,6 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_file_arguments(parser)
     add_workspace_argument(parser, "the folder of the definition file")
     add_model_arguments(parser)
+    _add_offer_arguments(parser)
+    _add_http_arguments(parser)
+
+
+def _add_offer_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--publish",
         choices=("coordinators", "all"),
@@ -49,6 +55,46 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def _add_http_arguments(parser: ArgumentParser) -> None:
+    http = parser.add_argument_group(
+        "over HTTP", "Without --http, the client starts the server and talks over stdin and stdout."
+    )
+    http.add_argument(
+        "--http",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="listen for any number of clients; HOST is 127.0.0.1 by default, PORT 0 is any",
+    )
+    http.add_argument(
+        "--sse",
+        dest="has_sse",
+        action="store_true",
+        help="also offer the older HTTP+SSE transport, at /sse",
+    )
+    http.add_argument(
+        "--allowed-host",
+        dest="allowed_hosts",
+        action="append",
+        default=[],
+        metavar="NAME[:PORT]",
+        help="let in requests for this host, such as the name of a reverse proxy; repeatable",
+    )
+    http.add_argument(
+        "--allowed-origin",
+        dest="allowed_origins",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="let in web pages of this origin; repeatable",
+    )
+    http.add_argument(
+        "--allow-unauthenticated",
+        dest="is_open_to_all",
+        action="store_true",
+        help="let in everyone who reaches an address that other machines reach",
+    )
+
+
 def execute(options: Namespace, terminal: Terminal) -> int:
     """Serve until stdin closes.
 
@@ -57,21 +103,49 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     """
     # Loaded here, so that wrong arguments and --help need not wait for the protocol's SDK.
     from perstack.server.ending import end_if_held_up  # noqa: PLC0415 - see above
-    from perstack.server.stdio import serve_stdio  # noqa: PLC0415 - see above
+
+    if options.http is None:
+        _serve_stdio(options, terminal)
+    else:
+        _serve_http(options, terminal)
+    end_if_held_up(COMPLETED)
+    return COMPLETED
+
+
+def _serve_stdio(options: Namespace, terminal: Terminal) -> None:
+    from perstack.server.opening import Offer  # noqa: PLC0415 - as in execute
+    from perstack.server.stdio import serve_stdio  # noqa: PLC0415 - as in execute
 
     if terminal.stdin.isatty():
         terminal.note(HINT + client_configuration(find_config(options.config, Path.cwd())), "dim")
-    anyio.run(
-        partial(
-            serve_stdio,
-            settings(options),
-            publish=options.publish,
-            job_tools=options.has_job_tools,
-            default_wait_seconds=options.wait_seconds,
-        )
+    anyio.run(serve_stdio, settings(options), Offer(**_offered(options)))
+
+
+def _serve_http(options: Namespace, terminal: Terminal) -> None:
+    from perstack.server.http import HttpOptions, serve_http  # noqa: PLC0415 - as in execute
+    from perstack.server.listening import Address  # noqa: PLC0415 - as in execute
+    from perstack.server.opening import Offer  # noqa: PLC0415 - as in execute
+
+    reached = HttpOptions(
+        address=Address(*options.http),
+        has_sse=options.has_sse,
+        allowed_hosts=tuple(options.allowed_hosts),
+        allowed_origins=tuple(options.allowed_origins),
+        is_open_to_all=options.is_open_to_all,
     )
-    end_if_held_up(COMPLETED)
-    return COMPLETED
+
+    def tell(url: str) -> None:
+        terminal.note(f"perstack: serving {url}")
+
+    anyio.run(serve_http, settings(options), Offer(**_offered(options)), reached, tell)
+
+
+def _offered(options: Namespace) -> dict[str, Any]:
+    return {
+        "publish": options.publish,
+        "has_job_tools": options.has_job_tools,
+        "default_wait_seconds": options.wait_seconds,
+    }
 
 
 def client_configuration(config: Path) -> str:
@@ -98,7 +172,6 @@ def settings(options: Namespace) -> Settings:
         max_retries=options.max_retries,
         timeout_ms=options.timeout,
         is_strict=options.strict,
-        transport="stdio",
     )
 
 
@@ -110,3 +183,11 @@ def _seconds(text: str) -> float:
     if 0 <= seconds <= LONGEST_WAIT_SECONDS:
         return seconds
     raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {LONGEST_WAIT_SECONDS}")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if port.isascii() and port.isdecimal() and int(port) < PORTS:
+        host = host.removeprefix("[").removesuffix("]")
+        return host or "127.0.0.1", int(port)
+    raise ArgumentTypeError(f"{text!r} is not [HOST:]PORT, such as 8000 or 127.0.0.1:8000")

@@ -2,11 +2,23 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
 
+import anyio
+
 GRACE_SECONDS = 0.1
+
+
+async def asked_to_end() -> None:
+    """Return once the process is sent SIGTERM or SIGINT, which do nothing else meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        await anyio.sleep_forever()  # only the main thread can be told of signals
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            return
 
 
 def end_if_held_up(code: int) -> None:

@@ -111,6 +111,7 @@ class Reception:
                 engine,
                 default_wait_seconds=self._default_wait_seconds,
                 has_job_tools=self._has_job_tools,
+                transport="tcp" if self._settings.transport == "http" else "pipe",
             )
             self.settled.set()
             tasks.start_soon(_warm_up, engine.warm_up, activity)

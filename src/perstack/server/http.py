@@ -1,0 +1,99 @@
+"""`perstack serve --http`: any number of clients, until the process is told to end."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from socket import socket
+
+import anyio
+
+from perstack.errors import ConfigError
+from perstack.server.ending import asked_to_end
+from perstack.server.http_app import MCP_PATH, HttpApp, Readiness, allowed
+from perstack.server.listening import Address, Listener, bound, is_loopback
+from perstack.server.opening import Offer, Served, prepared
+from perstack.server.reception import Reception
+from perstack.settings import Settings
+
+SHUTDOWN_SECONDS = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions:
+    """How a server is reached.
+
+    Attributes:
+        address: Where it listens.
+        has_sse: Whether older clients find the HTTP+SSE transport at `/sse`.
+        allowed_hosts: Values of `Host` that are let in beside the address itself.
+        allowed_origins: Values of `Origin` that are let in beside the address itself.
+        is_open_to_all: Whether everyone who reaches the address may use it.
+    """
+
+    address: Address
+    has_sse: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    is_open_to_all: bool = False
+
+
+async def serve_http(
+    settings: Settings,
+    offer: Offer,
+    options: HttpOptions,
+    on_listening: Callable[[str], None],
+    until: Callable[[], Awaitable[None]] = asked_to_end,
+) -> None:
+    """Serve until SIGTERM or SIGINT. All jobs that still run then are stopped, resumable.
+
+    Args:
+        settings: The face's decisions.
+        offer: What is offered to clients.
+        options: How the server is reached.
+        on_listening: Told the URL once clients can connect.
+        until: Returns when it is time to end.
+
+    Raises:
+        ConfigError: The address cannot be used, or would be open to strangers.
+        DefinitionError: The definition file cannot be found or accepted.
+    """
+    served = prepared(replace(settings, transport="http"), offer)
+    with bound(options.address) as (listening, address):
+        if not is_loopback(address) and not options.is_open_to_all:
+            raise ConfigError(
+                f"{options.address} can be reached from other machines, by anyone.",
+                hint="Listen on 127.0.0.1, or say --allow-unauthenticated if that is meant.",
+            )
+        security = allowed(address, options.allowed_hosts, options.allowed_origins)
+        app = HttpApp(served.server, security, lambda: _readiness(served.reception))
+        await _serve(
+            served, app, listening, lambda: on_listening(f"http://{address}{MCP_PATH}"), until
+        )
+
+
+async def _serve(
+    served: Served,
+    app: HttpApp,
+    listening: socket,
+    on_listening: Callable[[], None],
+    until: Callable[[], Awaitable[None]],
+) -> None:
+    listener = Listener(app.asgi, shutdown_seconds=1)
+    reception = served.reception
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reception.run, served.activity)
+        async with app.running(), anyio.create_task_group() as listeners:
+            listeners.start_soon(listener.serve, [listening])
+            on_listening()
+            tasks.start_soon(reception.open)
+            await until()
+            listener.should_exit = True
+            await reception.close(SHUTDOWN_SECONDS)
+        tasks.cancel_scope.cancel()
+
+
+def _readiness(reception: Reception) -> Readiness:
+    if reception.is_open:
+        return Readiness(is_ready=True, reason="ready")
+    if reception.settled.is_set():
+        return Readiness(is_ready=False, reason="cannot be opened; its log says why")
+    return Readiness(is_ready=False, reason="opening")

@@ -1,0 +1,92 @@
+"""Where an HTTP server listens, and the loop that reads requests there."""
+
+import errno
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from perstack.errors import ConfigError
+
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - named to be recognised, not to be bound
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host, by name or by number, and a port; port 0 is any that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@contextmanager
+def bound(address: Address) -> Generator[tuple[socket.socket, Address]]:
+    """A socket that accepts connections, and its address in numbers.
+
+    Raises:
+        ConfigError: The address is taken, forbidden, or none of this machine's.
+    """
+    try:
+        family, number = _resolved(address)
+        listening = socket.create_server(
+            (number, address.port),
+            family=family,
+            dualstack_ipv6=number == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        raise _in_words(address, error) from error
+    with listening:
+        host, port = listening.getsockname()[:2]
+        yield listening, Address(host, port)
+
+
+def is_loopback(address: Address) -> bool:
+    """Whether only programs of this machine reach the address, given in numbers."""
+    return ip_address(address.host.partition("%")[0]).is_loopback
+
+
+class Listener(uvicorn.Server):
+    """Reads requests until `should_exit`; signals are the business of who started it."""
+
+    def __init__(self, app: ASGIApp, *, shutdown_seconds: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=shutdown_seconds,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def _resolved(address: Address) -> tuple[int, str]:
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    family, _kind, _protocol, _name, place = found[0]
+    return family, str(place[0])
+
+
+def _in_words(address: Address, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        hint = "Another program listens there; choose another port, or 0 for any that is free."
+        return ConfigError(f"{address} is already in use.", hint=hint)
+    if error.errno == errno.EACCES:
+        hint = "Ports below 1024 are reserved; choose a higher one."
+        return ConfigError(f"{address} may not be used.", hint=hint)
+    hint = "Name an address of this machine, such as 127.0.0.1:8000."
+    return ConfigError(f"{address} cannot be listened on: {error.strerror}.", hint=hint)

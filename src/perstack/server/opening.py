@@ -1,0 +1,79 @@
+"""What every transport needs before its first client: definitions, a reception, and one server."""
+
+from dataclasses import dataclass, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from mcp.server import Server
+
+from perstack.definition.load import find_config, load
+from perstack.server.app import build_server
+from perstack.server.face import Activity, Face, Publish
+from perstack.server.reception import Reception
+from perstack.server.schemas import DEFAULT_WAIT_SECONDS
+from perstack.settings import Settings
+
+LOG = getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What is offered to clients, on any transport.
+
+    Attributes:
+        publish: Which experts are tools.
+        has_job_tools: Whether there are tools that look after jobs.
+        default_wait_seconds: How long a call waits before it returns status `running`.
+    """
+
+    publish: Publish = "coordinators"
+    has_job_tools: bool = True
+    default_wait_seconds: float = DEFAULT_WAIT_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A server that has no client yet.
+
+    Attributes:
+        server: Answers requests, whatever transport they come by.
+        reception: To be run beside it, and closed in the end.
+        activity: What the server is doing.
+    """
+
+    server: Server[dict[str, Any]]
+    reception: Reception
+    activity: Activity
+
+
+def prepared(settings: Settings, offer: Offer) -> Served:
+    """The server for a definition file. Nothing is opened yet.
+
+    Args:
+        settings: The face's decisions. Unless it names one, the workspace is the folder of the
+            definition file, because clients start servers in arbitrary folders.
+        offer: What is offered to clients.
+
+    Raises:
+        DefinitionError: The definition file cannot be found or accepted.
+    """
+    loaded = load(find_config(settings.config, Path.cwd()), strict=settings.is_strict)
+    for warning in loaded.warnings:
+        LOG.warning("%s", warning)
+    reception = Reception(
+        replace(settings, home="config", config=loaded.path),
+        loaded.definitions,
+        default_wait_seconds=offer.default_wait_seconds,
+        has_job_tools=offer.has_job_tools,
+    )
+    activity = Activity()
+    face = Face(
+        definitions=reception.definitions,
+        offices=reception,
+        publish=offer.publish,
+        has_job_tools=offer.has_job_tools,
+        default_wait_seconds=offer.default_wait_seconds,
+        activity=activity,
+    )
+    return Served(server=build_server(face), reception=reception, activity=activity)
