@@ -169,6 +169,16 @@ async def test_calls_have_ids_that_differ_by_place_and_stay_the_same(tmp_path: P
     assert len(set(ids)) == 4
 
 
+async def test_a_call_may_have_a_fixed_id(tmp_path: Path) -> None:
+    script = replies({"toolCalls": [{"name": "ask", "id": "user_name"}, {"name": "ask"}]})
+
+    generation = await play(scripted(tmp_path, script), says("Hi"))
+
+    fixed, made = [call.tool_call_id for call in generation.tool_calls]
+    assert fixed == "user_name"
+    assert made.startswith("call_")
+
+
 async def test_a_script_that_has_run_out_says_for_whom_and_where(tmp_path: Path) -> None:
     model = scripted(tmp_path, replies({"text": "one"}))
 

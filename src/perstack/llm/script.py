@@ -18,9 +18,10 @@ SCRIPT_VARIABLE = "PERSTACK_SCRIPT"
 
 
 class ScriptedToolCall(Record):
-    """One tool call of a reply."""
+    """One tool call of a reply; without an `id` it gets one that is no other's."""
 
     name: str
+    id: str | None = Field(default=None, min_length=1)
     args: dict[str, Any] = Field(default_factory=dict)
 
 

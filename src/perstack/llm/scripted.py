@@ -148,7 +148,7 @@ def _generation(request: GenerationRequest, reply: ScriptedReply, index: int) ->
     }
     calls = tuple(
         ToolCallPart(
-            tool_call_id=_call_id(request, index, number),
+            tool_call_id=call.id or _call_id(request, index, number),
             tool_name=call.name,
             args=cast("dict[str, Any]", _filled(call.args, values)),
         )
