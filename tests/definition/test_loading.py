@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tomli
 
+from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.load import load
 from perstack.definition.model import McpSseSkill, McpStdioSkill, base_skill
 from tests.definition.sample import COMPLETE, EXPERT, accepted, problems, refused, warnings, write
@@ -54,6 +55,7 @@ def test_a_minimal_expert_gets_every_default_and_the_base_skill(tmp_path: Path) 
         "delegates": (),
         "tags": (),
         "default_model_tier": None,
+        "tool": dict.fromkeys(ExpertTool.model_fields),
         "provider_tools": (),
         "provider_skills": (),
         "provider_tool_options": {},

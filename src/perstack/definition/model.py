@@ -14,6 +14,7 @@ from perstack.definition.checks import (
     schema_faults,
     setting_faults,
 )
+from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.faults import Fault, raise_if_any
 from perstack.definition.names import (
     BASE_SKILL,
@@ -261,6 +262,9 @@ class Expert(Record):
     tags: tuple[Tag, ...] = Field(default=(), max_length=8, description="Labels of the expert.")
     default_model_tier: ModelTier | None = Field(
         default=None, description="How strong a model the expert needs."
+    )
+    tool: ExpertTool = Field(
+        default_factory=ExpertTool, description="How the expert is shown to its callers."
     )
     provider_tools: tuple[str, ...] = Field(
         default=(), description="Tools that the provider runs itself, such as webSearch."

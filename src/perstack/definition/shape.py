@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
+from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import (
     Definitions,
     Expert,
@@ -125,6 +126,7 @@ def _inner_tables(table: Table, model: type[Record]) -> Inner:
     elif model is Provider:
         yield from _single(table, "setting", ProviderSetting)
     elif model is Expert:
+        yield from _single(table, "tool", ExpertTool)
         yield from _skills(table)
     elif model is InteractiveSkill:
         yield from _named(table, "tools", InteractiveTool)
@@ -164,6 +166,7 @@ _HOMES: tuple[tuple[type[Record], str], ...] = (
     (Definitions, _MOVE_UP),
     (ProviderSetting, "it belongs to [provider.setting]"),
     (Expert, 'it belongs to [experts."name"]'),
+    (ExpertTool, 'it belongs to [experts."name".tool]'),
     (McpStdioSkill, 'it belongs to a skill with type = "mcpStdioSkill"'),
     (McpSseSkill, 'it belongs to a skill with type = "mcpSseSkill"'),
     (InteractiveSkill, 'it belongs to a skill with type = "interactiveSkill"'),
