@@ -18,9 +18,11 @@ COMMANDS = {
     "serve": "offer the experts as tools of an MCP server",
     "check": "check perstack.toml and show its experts and tools",
     "log": "show what jobs did",
+    "mcp-config": "print what a client needs to know of your experts",
+    "bundle": "pack your experts into an .mcpb for desktop clients",
     "demo": "see experts at work, without a key",
 }
-"""Every command with its summary; `perstack.cli.<name>` is its module."""
+"""Every command with its summary; `perstack.cli.<name>` is its module, with `_` for `-`."""
 
 
 class Command(Protocol):
@@ -95,12 +97,13 @@ def _in_words(error: Exception) -> PerstackError:
 
 def load(name: str) -> Command:
     """The command with this name."""
-    return cast("Command", import_module(f"perstack.cli.{name}"))
+    return cast("Command", import_module(f"perstack.cli.{name.replace('-', '_')}"))
 
 
 def _parser(name: str | None, command: Command | None) -> ArgumentParser:
     parser = ArgumentParser(prog="perstack", description="Experts from a perstack.toml.")
-    parser.add_argument("--version", action="version", version=f"perstack {__version__}")
+    version = f"perstack {__version__}"
+    parser.add_argument("-V", "--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for known, summary in COMMANDS.items():
         one = commands.add_parser(known, help=summary, description=summary, allow_abbrev=False)
