@@ -6,9 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from perstack.activation import Activation, check_query, continued_activation, join, new_activation
-from perstack.core.checkpoint import Job, JobStatus
+from perstack.core.checkpoint import Checkpoint, Job, JobStatus
+from perstack.core.events import RunEvent
+from perstack.core.history import trail_of
 from perstack.definition.environment import load_environment
 from perstack.definition.load import Loaded, find_config, load
 from perstack.definition.model import Definitions
@@ -132,6 +135,16 @@ class Engine:
             StoreError: The store cannot be read.
         """
         return await self._around.store.load(job_id)
+
+    async def trail(self, job_id: str) -> list[tuple[RunEvent, Checkpoint]]:
+        """The events of a job in the order of writing, each with the checkpoint it led to.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        _, events = await self._around.store.events(job_id)
+        return await anyio.to_thread.run_sync(trail_of, events)
 
     async def cancel(self, job_id: str, reason: str) -> JobView:
         """Stop a job at once; it stays resumable. A job that has stopped already is left as it is.

@@ -82,7 +82,7 @@ async def test_the_server_says_how_to_use_it(tmp_path: Path, mode: Mode) -> None
         assert here.client.server_info is not None
         assert here.client.server_info.name == "perstack"
         assert here.client.server_capabilities.tools is not None
-        assert here.client.server_capabilities.resources is None
+        assert here.client.server_capabilities.resources is not None
 
 
 @anyio_test

@@ -6,6 +6,7 @@ from mcp.server import Server
 
 from perstack import __version__
 from perstack.server.face import Face
+from perstack.server.resource_requests import add_resources
 from perstack.server.tool_requests import add_tools
 from perstack.server.tools import instructions
 
@@ -19,4 +20,5 @@ def build_server(face: Face) -> Server[dict[str, Any]]:
         instructions=instructions(has_job_tools=face.has_job_tools),
     )
     add_tools(server, face)
+    add_resources(server, face)
     return server

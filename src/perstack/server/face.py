@@ -13,7 +13,9 @@ import anyio
 from mcp_types import CallToolResult
 
 from perstack.definition.model import Definitions, Expert
+from perstack.server.addresses import Address
 from perstack.server.caller import Caller, Context, caller_of
+from perstack.server.documents import Document, JobEntry
 from perstack.server.schemas import DEFAULT_WAIT_SECONDS
 
 Publish = Literal["coordinators", "all"]
@@ -50,6 +52,43 @@ class Counter(Protocol):
         ...
 
 
+class Records(Protocol):
+    """What jobs have left behind. Satisfied by `perstack.server.archive.Archive`."""
+
+    async def read(self, address: Address) -> Document:
+        """What is at an address of jobs.
+
+        Raises:
+            NotFoundError: Nothing is.
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def newest(self, limit: int) -> tuple[JobEntry, ...]:
+        """The newest jobs.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def job_ids(self, prefix: str) -> list[str]:
+        """The ids that begin with `prefix`, newest first, of jobs that are not too long ago.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def checkpoint_ids(self, job_id: str, prefix: str) -> list[str]:
+        """The ids that begin with `prefix`, newest first; none if there is no such job.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+
 class Office(Protocol):
     """Everything that answers the requests of one principal.
 
@@ -59,6 +98,11 @@ class Office(Protocol):
     @property
     def desk(self) -> Counter:
         """For tool calls."""
+        ...
+
+    @property
+    def archive(self) -> Records:
+        """For resources."""
         ...
 
 

@@ -3,6 +3,7 @@
 Imports what the first call needs and the list of tools does not.
 """
 
+from perstack.server.archive import Archive
 from perstack.server.desk import Desk
 from perstack.server.port import ServedEngine
 from perstack.server.waiting import Rhythm
@@ -20,6 +21,7 @@ class EngineOffice:
 
     Attributes:
         desk: For tool calls.
+        archive: For resources.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class EngineOffice:
         transport: str = "pipe",
         rhythm: Rhythm | None = None,
     ) -> None:
+        self.archive = Archive(engine)
         self.desk = Desk(
             engine,
             default_wait_seconds=default_wait_seconds,

@@ -1,9 +1,11 @@
 """What the server needs from an engine. `perstack.engine.Engine` satisfies it."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from perstack.core.checkpoint import Job, JobStatus
+from perstack.core.checkpoint import Checkpoint, Job, JobStatus
+from perstack.core.events import RunEvent
 from perstack.jobs import JobView, Watched
 from perstack.runtime.continuation import JobRequest
 
@@ -74,10 +76,21 @@ class ServedEngine(Protocol):
         """
         ...
 
-    async def jobs(self, *, status: JobStatus | None = None, limit: int = 100) -> tuple[Job, ...]:
+    async def jobs(
+        self, *, status: JobStatus | None = None, limit: int = 100, offset: int = 0
+    ) -> tuple[Job, ...]:
         """Jobs, newest first.
 
         Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def trail(self, job_id: str) -> Sequence[tuple[RunEvent, Checkpoint]]:
+        """The events of a job in the order of writing, each with the checkpoint it led to.
+
+        Raises:
+            NotFoundError: There is no such job.
             StoreError: The store cannot be read.
         """
         ...
