@@ -16,11 +16,19 @@ from perstack.cli.arguments import (
 from perstack.cli.exits import COMPLETED
 from perstack.cli.output import Terminal
 from perstack.definition.load import find_config
+from perstack.errors import ConfigError
 from perstack.server.schemas import DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 from perstack.settings import Settings
 
 HINT = "perstack: waiting for an MCP client on stdin; configure one to start it: "
 PORTS = 65_536
+HTTP_ONLY = {
+    "--sse": "has_sse",
+    "--allowed-host": "allowed_hosts",
+    "--allowed-origin": "allowed_origins",
+    "--allow-unauthenticated": "is_open_to_all",
+}
+"""Arguments that mean nothing without --http, and where they are kept."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -104,6 +112,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     # Loaded here, so that wrong arguments and --help need not wait for the protocol's SDK.
     from perstack.server.ending import end_if_held_up  # noqa: PLC0415 - see above
 
+    _check_transport(options)
     if options.http is None:
         _serve_stdio(options, terminal)
     else:
@@ -146,6 +155,15 @@ def _offered(options: Namespace) -> dict[str, Any]:
         "has_job_tools": options.has_job_tools,
         "default_wait_seconds": options.wait_seconds,
     }
+
+
+def _check_transport(options: Namespace) -> None:
+    needless = next((flag for flag, name in HTTP_ONLY.items() if getattr(options, name)), None)
+    if options.http is None and needless is not None:
+        raise ConfigError(
+            f"{needless} says how a server is reached over HTTP.",
+            hint="Say where it listens too, for example --http 8000.",
+        )
 
 
 def client_configuration(config: Path) -> str:

@@ -2,19 +2,24 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from socket import socket
 
 import anyio
 
 from perstack.errors import ConfigError
 from perstack.server.ending import asked_to_end
-from perstack.server.http_app import MCP_PATH, HttpApp, Readiness, allowed
+from perstack.server.hosts import allowed
+from perstack.server.http_app import MCP_PATH, Access, Gate, HttpApp, Readiness
 from perstack.server.listening import Address, Listener, bound, is_loopback
 from perstack.server.opening import Offer, Served, prepared
 from perstack.server.reception import Reception
 from perstack.settings import Settings
 
 SHUTDOWN_SECONDS = 1.5
+LAST_ANSWERS_SECONDS = 0.25
+LONGEST_END_SECONDS = 3
+"""After which what did not end is cut off; not to be reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +31,15 @@ class HttpOptions:
         has_sse: Whether older clients find the HTTP+SSE transport at `/sse`.
         allowed_hosts: Values of `Host` that are let in beside the address itself.
         allowed_origins: Values of `Origin` that are let in beside the address itself.
-        is_open_to_all: Whether everyone who reaches the address may use it.
+        gate: Lets in who may come in; `None` lets in everyone.
+        is_open_to_all: Whether it may be without a gate where other machines reach it.
     """
 
     address: Address
     has_sse: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    gate: Gate | None = None
     is_open_to_all: bool = False
 
 
@@ -58,16 +65,21 @@ async def serve_http(
     """
     served = prepared(replace(settings, transport="http"), offer)
     with bound(options.address) as (listening, address):
-        if not is_loopback(address) and not options.is_open_to_all:
+        if not (is_loopback(address) or options.gate or options.is_open_to_all):
             raise ConfigError(
                 f"{options.address} can be reached from other machines, by anyone.",
-                hint="Listen on 127.0.0.1, or say --allow-unauthenticated if that is meant.",
+                hint="Ask for authentication with --auth, listen on 127.0.0.1, "
+                "or say --allow-unauthenticated if that is meant.",
             )
-        security = allowed(address, options.allowed_hosts, options.allowed_origins)
-        app = HttpApp(served.server, security, lambda: _readiness(served.reception))
-        await _serve(
-            served, app, listening, lambda: on_listening(f"http://{address}{MCP_PATH}"), until
+        access = Access(
+            security=allowed(address, options.allowed_hosts, options.allowed_origins),
+            readiness=partial(_readiness, served.reception),
+            gate=options.gate,
+            has_sse=options.has_sse,
         )
+        url = f"http://{address}{MCP_PATH}"
+        app = HttpApp(served.server, access)
+        await _serve(served, app, listening, partial(on_listening, url), until)
 
 
 async def _serve(
@@ -77,7 +89,7 @@ async def _serve(
     on_listening: Callable[[], None],
     until: Callable[[], Awaitable[None]],
 ) -> None:
-    listener = Listener(app.asgi, shutdown_seconds=1)
+    listener = Listener(app.requests, shutdown_seconds=LONGEST_END_SECONDS)
     reception = served.reception
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reception.run, served.activity)
@@ -87,7 +99,10 @@ async def _serve(
             tasks.start_soon(reception.open)
             await until()
             listener.should_exit = True
+            app.requests.refuse_more()
+            # Callers are told that their jobs were stopped, and how to go on with them.
             await reception.close(SHUTDOWN_SECONDS)
+            await app.requests.end(LAST_ANSWERS_SECONDS)
         tasks.cancel_scope.cancel()
 
 

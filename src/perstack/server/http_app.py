@@ -1,23 +1,45 @@
 """The HTTP application around a server: where it is reached, and by whom."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
-from perstack.server.listening import Address
+from perstack.server.hosts import HostCheck
+from perstack.server.open_requests import OpenRequests
+from perstack.server.sse import MESSAGES_PATH, SSE_PATH, SseEndpoint
 from perstack.telemetry.propagation import TraceContextMiddleware
 
 MCP_PATH = "/mcp"
 MAX_BODY_BYTES = 4 * 1024 * 1024
+
+
+class Gate(Protocol):
+    """Lets in who may come in."""
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """Finds out who it is, for every request."""
+        ...
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """What says how to get in; open to all."""
+        ...
+
+    def guard(self, app: ASGIApp) -> ASGIApp:
+        """The application, for those who may come in."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +50,50 @@ class Readiness:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who reaches a server, and how.
+
+    Attributes:
+        security: Which hosts and origins are let in.
+        readiness: Asked with each request of `/ready`.
+        gate: Lets in who may come in; `None` lets in everyone.
+        has_sse: Whether there is the older HTTP+SSE transport too.
+    """
+
+    security: TransportSecuritySettings
+    readiness: Callable[[], Readiness]
+    gate: Gate | None = None
+    has_sse: bool = False
+
+
 class HttpApp:
-    """Streamable HTTP at `/mcp`, and two probes.
+    """Streamable HTTP at `/mcp`, on request HTTP+SSE at `/sse`, and two probes.
 
     Args:
         server: Answers the requests.
-        security: Which hosts and origins are let in.
-        readiness: Asked with each request of `/ready`.
+        access: Who reaches it.
 
     Attributes:
-        asgi: The application; answers while `running`.
+        requests: The application, which answers while `running`, and what it is answering.
     """
 
-    def __init__(
-        self,
-        server: Server[dict[str, Any]],
-        security: TransportSecuritySettings,
-        readiness: Callable[[], Readiness],
-    ) -> None:
+    def __init__(self, server: Server[dict[str, Any]], access: Access) -> None:
+        self._access = access
         self._sessions = StreamableHTTPSessionManager(
-            server, security_settings=security, max_request_body_size=MAX_BODY_BYTES
+            server, security_settings=access.security, max_request_body_size=MAX_BODY_BYTES
         )
-        routes: list[BaseRoute] = [
-            *probes(readiness),
-            Route(MCP_PATH, StreamableHTTPASGIApp(self._sessions)),
-        ]
-        self.asgi = TraceContextMiddleware(Starlette(routes=routes))
+        routes = [*_probes(access.readiness)]
+        routes.append(Route(MCP_PATH, self._guarded(StreamableHTTPASGIApp(self._sessions))))
+        if access.has_sse:
+            older = SseEndpoint(server, access.security, MAX_BODY_BYTES)
+            routes.append(Route(SSE_PATH, self._guarded(older.stream), methods=["GET"]))
+            routes.append(Mount(MESSAGES_PATH, self._guarded(older.post)))
+        if access.gate is not None:
+            routes.extend(access.gate.routes)
+        middleware = list(access.gate.middleware) if access.gate is not None else []
+        app = Starlette(routes=routes, middleware=middleware)
+        self.requests = OpenRequests(TraceContextMiddleware(app))
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -61,34 +101,19 @@ class HttpApp:
         async with self._sessions.run():
             yield
 
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        gate = self._access.gate
+        return HostCheck(app if gate is None else gate.guard(app), self._access.security)
 
-def probes(readiness: Callable[[], Readiness]) -> list[BaseRoute]:
-    """What an orchestrator asks, from whatever host and without a token."""
 
-    def health(_request: Request) -> PlainTextResponse:
+def _probes(readiness: Callable[[], Readiness]) -> list[BaseRoute]:
+    """What an orchestrator asks, by whatever name it knows the server and without a token."""
+
+    async def health(_request: Request) -> PlainTextResponse:
         return PlainTextResponse("alive\n")
 
-    def ready(_request: Request) -> PlainTextResponse:
+    async def ready(_request: Request) -> PlainTextResponse:
         state = readiness()
         return PlainTextResponse(f"{state.reason}\n", status_code=200 if state.is_ready else 503)
 
     return [Route("/health", health), Route("/ready", ready)]
-
-
-def allowed(
-    address: Address, hosts: tuple[str, ...], origins: tuple[str, ...]
-) -> TransportSecuritySettings:
-    """Which values of `Host` and `Origin` are let in, so that no web page reaches a local server.
-
-    Args:
-        address: Where the server listens.
-        hosts: More hosts; one without a port is let in with any.
-        origins: More origins.
-    """
-    local = [str(Address(host, address.port)) for host in ("localhost", "127.0.0.1", "::1")]
-    own = list(dict.fromkeys([str(address), *local]))
-    return TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=[*own, *(form for host in hosts for form in (host, f"{host}:*"))],
-        allowed_origins=[*(f"http://{host}" for host in own), *origins],
-    )
