@@ -10,9 +10,11 @@ from perstack.definition.model import Expert
 from perstack.definition.names import MAX_QUERY_CHARACTERS
 from perstack.errors import ConfigError, JobStateError, UnknownExpertError
 from perstack.jobs import RunningJob
+from perstack.runtime.asking import OpenQuestions
 from perstack.runtime.continuation import (
     Begin,
     History,
+    InteractiveAnswer,
     JobRequest,
     Plan,
     Rest,
@@ -45,12 +47,20 @@ def check_query(request: JobRequest) -> None:
 
 
 def join(live: RunningJob, request: JobRequest) -> RunningJob:
-    """The running job, for a caller that wants its result.
+    """The running job, for a caller that wants its result or answers what it asks.
+
+    An answer to a question that is settled already changes nothing.
 
     Raises:
-        JobStateError: The caller wants something else of it than to wait.
+        JobStateError: The caller wants something else, or the answer does not fit the question.
     """
+    if request.answer is not None:
+        live.questions.answer(request.answer)
+        return live
     if request.checkpoint_id is None and request.query.strip() in ("", live.query.strip()):
+        return live
+    if request.checkpoint_id is None and live.questions.open:
+        live.questions.answer(InteractiveAnswer(text=request.query))
         return live
     raise JobStateError(
         f"Job {live.job_id} is still running and takes no new query.",
@@ -84,6 +94,9 @@ class Activation:
             query=self.query,
             checkpoints=dict(self.known),
             listener=listener,
+            questions=OpenQuestions(
+                self.around.parts.new_id, is_attended=self.around.settings.is_attended
+            ),
         )
         if self.known and not isinstance(self.plan, Begin):
             job.began.set()
@@ -153,6 +166,7 @@ class Activation:
             max_retries=definitions.max_retries if retries is None else retries,
             wants_deltas=around.settings.is_streaming,
             known=dict(self.known),
+            questions=job.questions,
         )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
+from typing import Literal
 
 import anyio
 from anyio.abc import TaskGroup
@@ -15,16 +16,23 @@ from perstack.core.messages import ExpertMessage, Usage
 from perstack.core.passing import PerstackEvent
 from perstack.core.questions import Question, question_of
 from perstack.errors import JobStateError, LeaseLostError, PerstackError
+from perstack.runtime.asking import OpenQuestions, nobody
 from perstack.runtime.ports import Clock, Lease, Listener, Store
 
 LOG = getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
+SHUT_DOWN = "perstack was shut down"
+"""Why a job was cancelled that nobody wanted to be."""
+
 WATCH_BUFFER = 4096
 
 Watched = tuple[PerstackEvent, Checkpoint | None]
 """An event and, if it is one that is stored, the checkpoint that it led to."""
 
 Drive = Callable[["RunningJob", Lease], Awaitable[None]]
+
+JobObserver = Callable[[str, Literal["began", "moved"]], None]
+"""Is told the id of a job that is new, or that has moved on: an event is durable, or it stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +43,8 @@ class JobView:
         job: Its summary; the status is that of the newest run that nobody delegated.
         checkpoint: The newest checkpoint of that run.
         text: The answer, the error, the open question or the text so far, as the status has it.
-        questions: The questions that wait for the user.
+        questions: The questions that wait for the user: those with which the expert stopped, or
+        those of skill servers in the midst of a call, while the job is running.
         usage: Tokens of all runs.
         runs: The newest checkpoint of each run, in the order in which they began.
     """
@@ -116,11 +125,14 @@ class RunningJob:
     query: str
     checkpoints: dict[str, Checkpoint]
     listener: Listener | None = None
+    questions: OpenQuestions = field(default_factory=nobody)
     stop_reason: str = "cancelled"
     failure: PerstackError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     stopped: anyio.Event = field(default_factory=anyio.Event)
     began: anyio.Event = field(default_factory=anyio.Event)
+    observers: list[JobObserver] = field(default_factory=list[JobObserver])
+    latest: PerstackEvent | None = None
     _watchers: set[MemoryObjectSendStream[Watched]] = field(
         default_factory=set[MemoryObjectSendStream[Watched]]
     )
@@ -131,8 +143,11 @@ class RunningJob:
         A watcher that does not keep up loses events rather than slow the job down.
         """
         if checkpoint is not None:
+            is_first = not self.checkpoints
+            self.latest = event
             self.checkpoints[checkpoint.run_id] = checkpoint
             self.began.set()
+            self._observed("began" if is_first else "moved")
         if self.listener is not None:
             try:
                 self.listener(event, checkpoint)
@@ -179,9 +194,10 @@ class RunningJob:
             raise self.failure
         if not self.checkpoints:
             raise JobStateError(f"Job {self.job_id} was stopped before it began.")
-        return view(
-            self.checkpoints, query=self.query, status=None if self.stopped.is_set() else "running"
-        )
+        if self.stopped.is_set():
+            return view(self.checkpoints, query=self.query)
+        present = view(self.checkpoints, query=self.query, status="running")
+        return replace(present, questions=self.questions.open)
 
     def cancel(self, reason: str) -> None:
         """Stop the job at once. It stays resumable."""
@@ -195,6 +211,14 @@ class RunningJob:
         self.began.set()
         for watcher in self._watchers:
             watcher.close()
+        self._observed("moved")
+
+    def _observed(self, news: Literal["began", "moved"]) -> None:
+        for observer in self.observers:
+            try:
+                observer(self.job_id, news)
+            except Exception:  # an observer's bug must not end the job
+                LOG.exception("An observer failed on job %s", self.job_id)
 
 
 class Jobs:
@@ -205,6 +229,16 @@ class Jobs:
         self._store = store
         self._clock = clock
         self._live: dict[str, RunningJob] = {}
+        self._observers: list[JobObserver] = []
+
+    def observe(self, observer: JobObserver) -> None:
+        """Have `observer` told of every job that is driven here from now on."""
+        self._observers.append(observer)
+
+    @property
+    def live(self) -> tuple[RunningJob, ...]:
+        """Those that have not stopped yet."""
+        return tuple(self._live.values())
 
     def get(self, job_id: str) -> RunningJob | None:
         """The job, if this process drives it."""
@@ -215,12 +249,13 @@ class Jobs:
 
         The lease is kept alive meanwhile and given back afterwards.
         """
+        job.observers = self._observers
         self._live[job.job_id] = job
         self._tasks.start_soon(self._run, job, lease, drive, name=f"job {job.job_id}")
 
     def cancel_all(self, reason: str) -> None:
         """Stop every job; each stays resumable."""
-        for job in tuple(self._live.values()):
+        for job in self.live:
             job.cancel(reason)
 
     async def _run(self, job: RunningJob, lease: Lease, drive: Drive) -> None:

@@ -40,6 +40,8 @@ class Settings:
         is_streaming: Whether someone listens for a reply piece by piece.
         environment: The process's environment, if not the real one.
         is_in_memory: Keep nothing on disk.
+        is_attended: Whether someone answers the questions of skill servers; else each is closed at
+        once.
         transport: What the telemetry says about the way in: cli, stdio, http or library.
     """
 
@@ -57,6 +59,7 @@ class Settings:
     is_streaming: bool = False
     environment: Mapping[str, str] | None = None
     is_in_memory: bool = False
+    is_attended: bool = False
     transport: str = "library"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from perstack.core.answers import Reply
 from perstack.core.messages import ToolCall
 from perstack.definition.model import Definitions, Expert, McpStdioSkill, Skill
 from perstack.runtime.ports import Skills
@@ -27,6 +28,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.replies: list[Reply] = []
 
     @contextmanager
     def connecting(self, skill_name: str, skill_type: str) -> Generator[None]:
@@ -47,6 +49,10 @@ class Recorder:
 
     def stderr(self, skill_name: str, line: str) -> None:
         self.events.append(("stderr", skill_name, line))
+
+    async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:
+        self.events.append(("asked", skill_name, message, schema))
+        return self.replies.pop(0) if self.replies else Reply(action="cancel")
 
     def disconnected(self, skill_name: str) -> None:
         self.events.append(("disconnected", skill_name))

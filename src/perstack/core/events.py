@@ -5,7 +5,7 @@ event carries one or repeats what an earlier event said. `docs/events.md` lists 
 form; `core.passing` has the events that are not stored.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -136,11 +136,15 @@ class Retry(StoredEvent):
 
 
 class ToolTarget(Record):
-    """Which tool a call of a message means."""
+    """Which tool a call of a message means.
+
+    The form of an answer is kept with the question, which may outlive the definition that it is of.
+    """
 
     tool_call_id: str
     skill_name: str
     kind: ToolKind
+    answer_schema: dict[str, Any] | None = None
 
 
 class CallTools(StoredEvent):

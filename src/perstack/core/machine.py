@@ -287,6 +287,7 @@ def _call_tools(checkpoint: Checkpoint, event: ev.CallTools) -> dict[str, Any]:
             id=target.tool_call_id,
             skill_name=target.skill_name,
             kind=target.kind,
+            answer_schema=target.answer_schema,
             tool_name=parts[target.tool_call_id].tool_name,
             args=parts[target.tool_call_id].args,
             args_error=parts[target.tool_call_id].args_error,

@@ -177,7 +177,10 @@ ToolKind = Literal["mcp", "delegate", "interactive"]
 
 
 class ToolCall(Record):
-    """A tool call that was matched with its tool, and what kind of tool that is."""
+    """A tool call that was matched with its tool, and what kind of tool that is.
+
+    `answer_schema` is the form of the user's answer, if the tool is a question that has one.
+    """
 
     id: str
     skill_name: str
@@ -185,6 +188,7 @@ class ToolCall(Record):
     args: dict[str, Any] = Field(default_factory=dict)
     args_error: str | None = None
     kind: ToolKind = "mcp"
+    answer_schema: dict[str, Any] | None = None
 
 
 class ToolResult(Record):

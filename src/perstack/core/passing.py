@@ -118,6 +118,25 @@ class SkillStderr(PassingEvent):
     message: str
 
 
+class SkillAsked(PassingEvent):
+    """A skill's server asks the user in the middle of a call, which waits for the answer."""
+
+    type: Literal["skillAsked"] = "skillAsked"
+    skill_name: str
+    question_id: str
+    message: str
+    answer_schema: dict[str, Any]
+
+
+class SkillAnswered(PassingEvent):
+    """A skill's question is settled. What was answered is for its server alone."""
+
+    type: Literal["skillAnswered"] = "skillAnswered"
+    skill_name: str
+    question_id: str
+    action: Literal["accept", "decline", "cancel"]
+
+
 class SkillDisconnected(PassingEvent):
     """A skill's connection is closed."""
 
@@ -126,7 +145,13 @@ class SkillDisconnected(PassingEvent):
 
 
 RuntimeEvent = Annotated[
-    InitializeRuntime | SkillStarting | SkillConnected | SkillStderr | SkillDisconnected,
+    InitializeRuntime
+    | SkillStarting
+    | SkillConnected
+    | SkillStderr
+    | SkillAsked
+    | SkillAnswered
+    | SkillDisconnected,
     Field(discriminator="type"),
 ]
 

@@ -41,7 +41,7 @@ def question_of(call: ToolCall) -> Question:
         tool_name=call.tool_name,
         message=_message(call),
         arguments=call.args,
-        schema=_schema(call.args),
+        schema=call.answer_schema or _schema(call.args),
     )
 
 

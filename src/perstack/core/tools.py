@@ -14,7 +14,7 @@ class ToolDefinition:
 
     `name` is what the model calls; `skill_name` says where it comes from. `is_repeatable` means
     that the tool declares itself read-only or idempotent, so a call of unknown outcome may be made
-    again.
+    again. `answer_schema` is the form of what the user answers to a call of kind `interactive`.
     """
 
     skill_name: str
@@ -24,6 +24,7 @@ class ToolDefinition:
     kind: ToolKind = "mcp"
     is_read_only: bool = False
     is_repeatable: bool = False
+    answer_schema: dict[str, Any] | None = None
 
 
 def argument_problems(error: ValidationError) -> str:

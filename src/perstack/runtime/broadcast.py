@@ -5,7 +5,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from perstack.core import passing as ev
+from perstack.core.answers import Reply
 from perstack.core.events import Stamp
+from perstack.runtime.asking import OpenQuestions
 from perstack.runtime.ports import Listener, RunSpan
 
 StampNow = Callable[[], Stamp]
@@ -14,8 +16,11 @@ StampNow = Callable[[], Stamp]
 class Broadcast:
     """Sends passing events of one run to the listener. Satisfies `Deltas` and `SkillListener`."""
 
-    def __init__(self, listener: Listener, span: RunSpan, stamp: StampNow) -> None:
+    def __init__(
+        self, listener: Listener, span: RunSpan, stamp: StampNow, questions: OpenQuestions
+    ) -> None:
         self._listener = listener
+        self._questions = questions
         self._span = span
         self._stamp = stamp
         self._ordinal = 0
@@ -76,6 +81,30 @@ class Broadcast:
     def stderr(self, skill_name: str, line: str) -> None:
         """A server wrote a line to its stderr."""
         self._send(lambda head: ev.SkillStderr(**head, skill_name=skill_name, message=line))
+
+    async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:
+        """A server asks the user."""
+        with self._questions.put(skill_name, message, schema) as asked:
+            question_id = asked.question.id
+            self._send(
+                lambda head: ev.SkillAsked(
+                    **head,
+                    skill_name=skill_name,
+                    question_id=question_id,
+                    message=message,
+                    answer_schema=schema,
+                )
+            )
+            try:
+                reply = await asked.wait()
+            finally:
+                action = asked.reply.action
+                self._send(
+                    lambda head: ev.SkillAnswered(
+                        **head, skill_name=skill_name, question_id=question_id, action=action
+                    )
+                )
+        return reply
 
     def disconnected(self, skill_name: str) -> None:
         """A connection is closed."""

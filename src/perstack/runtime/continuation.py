@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from perstack.core import events as ev
+from perstack.core.answers import as_text
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.history import checkpoint_at, newest_checkpoints, newest_root
 from perstack.core.messages import TextPart, ToolCall, UserMessage
 from perstack.errors import JobStateError, NotFoundError
 from perstack.runtime.ports import JobRecord
+
+DECLINED = "The user declined to answer. Go on without the answer, or end the task."
+"""What an expert is told instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +174,17 @@ def _answer(asking: Checkpoint, request: JobRequest) -> tuple[ToolCall, str] | N
         return None
     for call in questions:
         if answer.tool_call_id in (None, call.id):
-            return call, answer.text
+            return call, _said(answer)
     raise JobStateError(
         f"Job {asking.job_id} has no open question {answer.tool_call_id!r}.",
         hint=f"The first that is open has the toolCallId {questions[0].id!r}.",
     )
+
+
+def _said(answer: InteractiveAnswer) -> str:
+    if answer.is_declined:
+        return DECLINED
+    return answer.text if answer.content is None else as_text(answer.content)
 
 
 def query_of(record: JobRecord, run_id: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.redaction import Redactor
 from perstack.definition.model import Definitions
+from perstack.runtime.asking import OpenQuestions, nobody
 from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills, Store, Telemetry
 from perstack.runtime.prompt import Place
 
@@ -39,7 +40,7 @@ class JobContext:
     `known` holds the newest checkpoint of each run that the store already had when the activation
     began; `listener` is told of every event; `jitter` gives numbers from 0 to 1 for the spread of
     retries; `redactor` knows the secrets that no result may carry; `stop_reason` says why the job
-    is being cancelled.
+    is being cancelled; `questions` are those of skill servers.
     """
 
     job_id: str
@@ -61,3 +62,4 @@ class JobContext:
     max_retries: int
     wants_deltas: bool = False
     known: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    questions: OpenQuestions = field(default_factory=nobody)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from perstack.core.answers import Reply
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.messages import (
@@ -133,7 +134,7 @@ class Skills(Protocol):
 
 
 class SkillListener(Protocol):
-    """Is told what happens to the skills of a run. Must not block or raise."""
+    """Is told what happens to the skills of a run. Must not raise, nor block but for `asked`."""
 
     def connecting(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
         """Entered around one attempt to connect.
@@ -154,6 +155,14 @@ class SkillListener(Protocol):
 
     def stderr(self, skill_name: str, line: str) -> None:
         """A server wrote a line to its stderr."""
+        ...
+
+    async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:
+        """A server asks the user in the middle of a call; returns what they do.
+
+        Contract: `schema` is a flat form that asks for no secret. Where nobody can answer, the form
+        is closed at once.
+        """
         ...
 
     def disconnected(self, skill_name: str) -> None:

@@ -60,7 +60,7 @@ class Run:
         self.checkpoint = checkpoint
         self.span = span
         self.journal = Journal(job.store, job.lease, span, job.listener)
-        self.broadcast = Broadcast(job.listener, span, self.stamp)
+        self.broadcast = Broadcast(job.listener, span, self.stamp, job.questions)
         self.calls = CallsInFlight(tasks, self.call_tool)
         self._toolbox: Toolbox | None = None
 

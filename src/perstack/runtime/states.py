@@ -119,7 +119,12 @@ async def _after_reply(run: Run, checkpoint: Checkpoint, generation: Generation)
     if message.tool_calls:
         toolbox = await run.toolbox()
         targets = tuple(
-            ev.ToolTarget(tool_call_id=call.id, skill_name=call.skill_name, kind=call.kind)
+            ev.ToolTarget(
+                tool_call_id=call.id,
+                skill_name=call.skill_name,
+                kind=call.kind,
+                answer_schema=call.answer_schema,
+            )
             for call in toolbox.match(message.tool_calls)
         )
         return ev.CallTools(stamp=run.stamp(), new_message=message, targets=targets, usage=usage)

@@ -54,6 +54,7 @@ class Toolbox:
             args=part.args,
             args_error=part.args_error,
             kind=tool.kind if tool else "mcp",
+            answer_schema=tool.answer_schema if tool else None,
         )
 
     def rejection(self, call: ToolCall) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from perstack.core.answers import Reply
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
 from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
@@ -229,5 +230,8 @@ class Nobody:
     ) -> None: ...
 
     def stderr(self, skill_name: str, line: str) -> None: ...
+
+    async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:
+        return Reply(action="cancel")
 
     def disconnected(self, skill_name: str) -> None: ...
