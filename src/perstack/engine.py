@@ -1,8 +1,10 @@
 """The composition root: definitions, model, skills, store and telemetry meet here only."""
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,10 +18,11 @@ from perstack.definition.environment import load_environment
 from perstack.definition.load import Loaded, find_config, load
 from perstack.definition.model import Definitions
 from perstack.errors import ConfigError, JobStateError, NotFoundError
-from perstack.jobs import Jobs, JobView, RunningJob, view
+from perstack.jobs import SHUT_DOWN, JobObserver, Jobs, JobView, RunningJob, view
+from perstack.llm.models import Models
 from perstack.llm.router import open_model
 from perstack.runtime.continuation import JobRequest, query_of, rebuild
-from perstack.runtime.ports import JobRecord, Lease, Listener, Store
+from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Store
 from perstack.settings import Parts, Settings, Surroundings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
@@ -30,9 +33,10 @@ from perstack.telemetry.setup import configure
 class Engine:
     """Starts, watches, continues and stops jobs; the one object that every face works with."""
 
-    def __init__(self, around: Surroundings, jobs: Jobs) -> None:
+    def __init__(self, around: Surroundings, jobs: Jobs, models: Models) -> None:
         self._around = around
         self._jobs = jobs
+        self._models = models
 
     @property
     def definitions(self) -> Definitions:
@@ -53,6 +57,26 @@ class Engine:
     def settings(self) -> Settings:
         """What the face decided."""
         return self._around.settings
+
+    @property
+    def has_live_jobs(self) -> bool:
+        """Whether it drives any job."""
+        return bool(self._jobs.live)
+
+    async def adopt(self, loaded: Loaded) -> None:
+        """Use other definitions from now on; activations of jobs that run keep theirs.
+
+        Only what the definitions say is new: the environment stays that of the beginning.
+
+        Raises:
+            ConfigError: Their model cannot be opened. Nothing has changed then.
+        """
+        model = await self._models.renew(loaded.definitions)
+        self._around = replace(self._around, loaded=loaded, model=model)
+
+    def observe(self, observer: JobObserver) -> None:
+        """Have `observer` told of every job that is driven here from now on."""
+        self._jobs.observe(observer)
 
     async def warm_up(self) -> None:
         """Load what the first job would otherwise wait for."""
@@ -92,7 +116,7 @@ class Engine:
             await self._give_back(lease)
             job.finish()
         else:
-            self._jobs.launch(job, lease, activation.drive)
+            self._jobs.launch(job, lease, partial(self._drive, activation))
         return job
 
     async def job(self, job_id: str) -> JobView:
@@ -166,6 +190,10 @@ class Engine:
             )
         return present
 
+    async def _drive(self, activation: Activation, job: RunningJob, lease: Lease) -> None:
+        async with self._models.used(activation.around.model):
+            await activation.drive(job, lease)
+
     async def _prepare(self, job_id: str, request: JobRequest) -> Activation:
         around = self._around
         if request.job_id is None:
@@ -189,8 +217,10 @@ class Engine:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, parts: Parts | None = None) -> AsyncGenerator[Engine]:
-    """Load the definitions and open everything that jobs need.
+async def open_engine(
+    settings: Settings, parts: Parts | None = None, loaded: Loaded | None = None
+) -> AsyncGenerator[Engine]:
+    """Load the definitions, unless they are given, and open everything that jobs need.
 
     Leaving the context stops all jobs, resumable.
 
@@ -201,19 +231,20 @@ async def open_engine(settings: Settings, parts: Parts | None = None) -> AsyncGe
     """
     parts = parts or Parts()
     async with AsyncExitStack() as stack:
-        around = await _put_together(settings, parts, stack)
+        loaded = loaded or load(find_config(settings.config, Path.cwd()), strict=settings.is_strict)
+        around, models = await _put_together(settings, parts, loaded, stack)
         async with anyio.create_task_group() as tasks:
             jobs = Jobs(tasks, around.store, parts.clock)
             try:
-                yield Engine(around, jobs)
+                yield Engine(around, jobs, models)
             finally:
-                jobs.cancel_all("perstack was shut down")
+                jobs.cancel_all(SHUT_DOWN)
 
 
-async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack) -> Surroundings:
-    cwd = Path.cwd()
-    loaded = load(find_config(settings.config, cwd), strict=settings.is_strict)
-    home = loaded.path.parent if settings.home == "config" else cwd
+async def _put_together(
+    settings: Settings, parts: Parts, loaded: Loaded, stack: AsyncExitStack
+) -> tuple[Surroundings, Models]:
+    home = loaded.path.parent if settings.home == "config" else Path.cwd()
     workspace = _existing((settings.workspace or home).resolve())
     base = os.environ if settings.environment is None else settings.environment
     environment = load_environment(
@@ -225,21 +256,14 @@ async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack)
     telemetry = configure(environment, transport=settings.transport)
     stack.callback(telemetry.stop)
     store = await _open_store(settings, parts, workspace, stack)
-    model = parts.model or open_model(
-        definitions=loaded.definitions,
-        environment=environment,
-        provider=settings.provider,
-        model=settings.model,
-        reasoning_budget=settings.reasoning_budget,
-        timeout_ms=settings.timeout_ms,
-    )
-    stack.push_async_callback(model.aclose)
-    return Surroundings(
+    models = Models(_opener(settings, parts, environment), loaded.definitions)
+    stack.push_async_callback(models.aclose)
+    around = Surroundings(
         settings=settings,
         workspace=workspace,
         environment=environment,
         loaded=loaded,
-        model=model,
+        model=models.present,
         store=store,
         open_skills=parts.open_skills
         or (
@@ -251,6 +275,23 @@ async def _put_together(settings: Settings, parts: Parts, stack: AsyncExitStack)
         flush_telemetry=telemetry.flush_soon,
         parts=parts,
     )
+    return around, models
+
+
+def _opener(
+    settings: Settings, parts: Parts, environment: Mapping[str, str]
+) -> Callable[[Definitions], Model]:
+    def opened(definitions: Definitions) -> Model:
+        return parts.model or open_model(
+            definitions=definitions,
+            environment=environment,
+            provider=settings.provider,
+            model=settings.model,
+            reasoning_budget=settings.reasoning_budget,
+            timeout_ms=settings.timeout_ms,
+        )
+
+    return opened
 
 
 def _existing(workspace: Path) -> Path:

@@ -5,20 +5,26 @@ from typing import Any
 from mcp.server import Server
 
 from perstack import __version__
+from perstack.server.change_requests import add_changes
+from perstack.server.compat import NotifyingServer
 from perstack.server.face import Face
 from perstack.server.resource_requests import add_resources
+from perstack.server.task_requests import add_tasks
 from perstack.server.tool_requests import add_tools
 from perstack.server.tools import instructions
 
 
 def build_server(face: Face) -> Server[dict[str, Any]]:
     """A server on the definitions and offices of `face`."""
-    server: Server[dict[str, Any]] = Server(
+    server = NotifyingServer(
         "perstack",
         version=__version__,
         title="Perstack",
         instructions=instructions(has_job_tools=face.has_job_tools),
+        lifespan=face.changes.deliveries,
     )
+    add_changes(server, face)
     add_tools(server, face)
+    add_tasks(server, face)
     add_resources(server, face)
     return server

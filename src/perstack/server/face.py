@@ -15,6 +15,7 @@ from mcp_types import CallToolResult
 from perstack.definition.model import Definitions, Expert
 from perstack.server.addresses import Address
 from perstack.server.caller import Caller, Context, caller_of
+from perstack.server.changes import Changes
 from perstack.server.documents import Document, JobEntry
 from perstack.server.schemas import DEFAULT_WAIT_SECONDS
 
@@ -49,6 +50,45 @@ class Counter(Protocol):
 
     async def look_after(self, name: str, call: ToolCallRequest) -> CallToolResult:
         """Answer a call of a tool that looks after jobs. Everything that goes wrong is a result."""
+        ...
+
+
+class TaskCounter(Protocol):
+    """Where calls that became tasks are answered. Satisfied by `perstack.server.tasks.Tasks`."""
+
+    async def instead(self, answer: CallToolResult) -> CallToolResult | dict[str, Any]:
+        """The answer of a call, or a task if it says that its job goes on.
+
+        Raises:
+            PerstackError: The job could not be begun, or the store cannot be read.
+        """
+        ...
+
+    async def get(self, task: str, *, has_forms: bool) -> dict[str, Any]:
+        """How a task stands.
+
+        Raises:
+            NotFoundError: There is no such task.
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def update(self, task: str, responses: Mapping[str, Any]) -> None:
+        """Answer questions of a task. What answers no open question is ignored.
+
+        Raises:
+            NotFoundError: There is no such task.
+            StoreError: The store cannot be read or written.
+        """
+        ...
+
+    async def cancel(self, task: str) -> None:
+        """Stop a task. One that has finished stays as it is.
+
+        Raises:
+            NotFoundError: There is no such task.
+            StoreError: The store cannot be read.
+        """
         ...
 
 
@@ -98,6 +138,11 @@ class Office(Protocol):
     @property
     def desk(self) -> Counter:
         """For tool calls."""
+        ...
+
+    @property
+    def tasks(self) -> TaskCounter:
+        """For calls that became tasks."""
         ...
 
     @property
@@ -154,6 +199,7 @@ class Face:
         has_job_tools: Whether there are tools that look after jobs.
         default_wait_seconds: How long a call waits that does not say it.
         activity: Is told what the server does.
+        changes: Tells clients what has changed.
     """
 
     definitions: Callable[[], Definitions]
@@ -162,3 +208,4 @@ class Face:
     has_job_tools: bool = True
     default_wait_seconds: float = DEFAULT_WAIT_SECONDS
     activity: Activity = field(default_factory=Activity)
+    changes: Changes = field(default_factory=Changes)

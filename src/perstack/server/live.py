@@ -1,0 +1,149 @@
+"""The definition file while it is served: an edit is taken in without a restart.
+
+A set of definitions is taken as a whole or not at all. While the file is broken, the set before it
+stays in use, and the log says what is wrong with the edit.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from logging import getLogger
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from perstack.definition.load import Loaded, load
+from perstack.definition.model import Definitions
+from perstack.definition.watch import FileWatch
+from perstack.errors import ConfigError, DefinitionError, PerstackError
+
+LOG = getLogger(__name__)
+Result = TypeVar("Result")
+
+Adopt = Callable[[Loaded], Awaitable[None]]
+"""Has everything that runs jobs use a set; raises `PerstackError` if it cannot be used."""
+
+Announce = Callable[[Definitions, Definitions], None]
+"""Tells clients of the old set and the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a file is watched.
+
+    Attributes:
+        look_seconds: Between two looks.
+        settle_seconds: How long a file must have been left alone before it is read, so that one
+        that an editor empties and then writes is not read in between.
+    """
+
+    look_seconds: float = 0.5
+    settle_seconds: float = 0.3
+
+
+class LiveDefinitions:
+    """The definitions of a file as it stands.
+
+    Args:
+        loaded: What the file says so far.
+        is_strict: Whether what is merely odd is an error too.
+        has_env_paths: Whether the caller has named the environment files, so that the file's
+        `envPath` means nothing.
+        pace: How it is watched.
+
+    Attributes:
+        loaded: The set in use.
+        problems: What is wrong with an edit that was not taken, a sentence each; else empty.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        is_strict: bool = False,
+        has_env_paths: bool = False,
+        pace: Pace | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.problems: tuple[str, ...] = ()
+        self._is_strict = is_strict
+        self._env_path = None if has_env_paths else loaded.definitions.env_path
+        self._pace = pace or Pace()
+        self._reported = ""
+
+    def definitions(self) -> Definitions:
+        """The set in use."""
+        return self.loaded.definitions
+
+    async def watch(self, adopt: Adopt, announce: Announce) -> None:
+        """Take in each edit, until cancelled."""
+        file = FileWatch(self.loaded.path)
+        is_settled = True
+        while True:
+            await anyio.sleep(self._pace.look_seconds if is_settled else self._pace.settle_seconds)
+            # A file on a disk that does not answer must not hold up the server.
+            has_changed = await _in_thread(file.has_changed)
+            if not has_changed and not is_settled:
+                await self.take_in(adopt, announce)
+            is_settled = not has_changed
+
+    async def take_in(self, adopt: Adopt, announce: Announce) -> None:
+        """Read the file and use what it says, if it can be used and is new."""
+        try:
+            new = await _in_thread(partial(load, self.loaded.path, strict=self._is_strict))
+            if new.digest == self.loaded.digest:
+                self._accepted()
+                return
+            _refuse_empty(new)
+            await adopt(new)
+        except PerstackError as error:
+            self._refused(error)
+            return
+        except Exception:  # what no edit should be able to cause must not end the watch
+            LOG.exception("The edit of %s could not be taken in.", self.loaded.path)
+            return
+        old, self.loaded = self.loaded, new
+        self._accepted()
+        for warning in new.warnings:
+            if warning not in old.warnings:
+                LOG.warning("%s", warning)
+        self._check_environment(old.definitions, new.definitions)
+        announce(old.definitions, new.definitions)
+
+    def _refused(self, error: PerstackError) -> None:
+        self.problems = (isinstance(error, DefinitionError) and error.problems) or (str(error),)
+        if str(error) != self._reported:
+            LOG.error("%s\nThe definitions before this edit stay in use.", error)
+        self._reported = str(error)
+
+    def _accepted(self) -> None:
+        if self._reported:
+            LOG.warning("%s is in order again.", self.loaded.path)
+        self.problems = ()
+        self._reported = ""
+
+    def _check_environment(self, old: Definitions, new: Definitions) -> None:
+        if self._env_path is not None and new.env_path not in (self._env_path, old.env_path):
+            LOG.warning(
+                "%s: envPath has changed; the files that it names are read when perstack serve"
+                " is started again.",
+                self.loaded.path.name,
+            )
+
+
+def _refuse_empty(new: Loaded) -> None:
+    """Refuse what looks like a file that is about to be written.
+
+    Raises:
+        ConfigError: It defines no expert.
+    """
+    if not new.definitions.experts:
+        raise ConfigError(
+            f"{new.path} defines no expert any more.",
+            hint="End perstack serve, if there shall be none.",
+        )
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
