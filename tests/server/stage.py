@@ -19,6 +19,7 @@ from perstack.server.caller import Caller
 from perstack.server.face import Face, Office, Publish
 from perstack.server.office import EngineOffice
 from perstack.server.waiting import Rhythm
+from perstack.server.windows import Windows
 from perstack.settings import Parts, Settings
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry
@@ -136,11 +137,10 @@ async def connected(
     publish: Publish = "coordinators",
     has_job_tools: bool = True,
     rhythm: Rhythm | None = None,
+    windows: Windows | None = None,
 ) -> AsyncGenerator[Stage]:
     """A client connected to a server of an engine."""
-    office = EngineOffice(
-        engine, default_wait_seconds=45, has_job_tools=has_job_tools, rhythm=rhythm
-    )
+    office = EngineOffice(engine, windows=windows, has_job_tools=has_job_tools, rhythm=rhythm)
     server = build_server(
         Face(
             definitions=lambda: engine.definitions,

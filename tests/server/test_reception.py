@@ -19,6 +19,7 @@ from perstack.server.face import Activity, Face
 from perstack.server.reception import Reception
 from perstack.settings import Settings
 from tests.fakes import FakeModel, done
+from perstack.server.windows import Windows
 from tests.server.stage import Mode, engine_on, facts, texts
 
 pytestmark = pytest.mark.anyio
@@ -124,7 +125,7 @@ async def test_the_span_of_a_call_names_the_job_and_the_ids_of_the_client(tmp_pa
     tracer = TracerProvider().get_tracer("test")
     meta = {"claudecode/toolUseId": "t" * 500, "threadId": 5}
     async with engine_on(tmp_path, FakeModel({"reviewer": [done("x")]})) as engine:
-        desk = Desk(engine, default_wait_seconds=45)
+        desk = Desk(engine, windows=Windows())
         expert = engine.definitions.experts["reviewer"]
         with tracer.start_as_current_span("tools/call reviewer") as span:
             result = await desk.ask(expert, Asked({"query": "q"}, meta))

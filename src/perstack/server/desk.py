@@ -18,11 +18,13 @@ from perstack.jobs import JobView
 from perstack.runtime.continuation import JobRequest
 from perstack.server import schemas
 from perstack.server.arguments import BadArguments, checked
+from perstack.server.caller import Caller
 from perstack.server.port import ServedEngine, ServedJob
 from perstack.server.results import STATUS_OF, error_result, job_result, jobs_result
 from perstack.server.tools import CANCEL, JOB, JOBS
 from perstack.server.waiting import Progress, Rhythm, wait_elsewhere, wait_for
 from perstack.telemetry.propagation import annotate_call
+from perstack.server.windows import Windows
 
 CLIENT_CANCELLED = "cancelled by the client"
 CLIENT_IDS = {
@@ -46,6 +48,11 @@ class Call(Protocol):
         ...
 
     async def report(self, progress: float, message: str) -> None:
+    @property
+    def caller(self) -> Caller:
+        """Who calls."""
+        ...
+
         """Send a progress notification, if the client wants any."""
         ...
 
@@ -55,7 +62,7 @@ class Desk:
 
     Args:
         engine: Where the jobs are.
-        default_wait_seconds: How long a call waits that does not say it.
+        windows: How long a call waits for its job.
         has_job_tools: Whether callers have the tools that look after jobs.
         transport: `pipe` for stdio, `tcp` for HTTP.
         rhythm: How often to look and to report.
@@ -65,13 +72,13 @@ class Desk:
         self,
         engine: ServedEngine,
         *,
-        default_wait_seconds: float,
+        windows: Windows,
         has_job_tools: bool = True,
         transport: str = "pipe",
         rhythm: Rhythm | None = None,
     ) -> None:
         self._engine = engine
-        self._default_wait_seconds = default_wait_seconds
+        self._windows = windows
         self._has_job_tools = has_job_tools
         self._transport = transport
         self._rhythm = rhythm or Rhythm()
@@ -85,12 +92,10 @@ class Desk:
         """Answer a call of an expert's tool."""
         _annotate_client(call.meta)
         try:
-            # Who names a job and says nothing else, wants to wait for it or to have it go on.
-            unsaid = {"query": ""} if call.arguments.get("job_id") else {}
-            arguments = {**unsaid, **call.arguments}
-            given = checked(arguments, schemas.expert_input(self._default_wait_seconds))
-            request = _request(expert, given)
-            seconds = given.get("wait_seconds", self._default_wait_seconds)
+            asked = arguments_of(expert, call.arguments, self._windows.default_seconds)
+            earlier = await self._query_of(asked.common["job_id"]) if asked.is_ambiguous else ""
+            request = _request(expert, asked.common, asked.words(earlier))
+            seconds = self._windows.seconds(call.caller, asked.common.get("wait_seconds"))
             return await self._work_on(expert, request, call, seconds)
         except PerstackError as error:
             return error_result(error)
@@ -149,8 +154,8 @@ class Desk:
         )
 
     async def _wait(self, call: Call) -> CallToolResult:
-        given = checked(call.arguments, schemas.job_input(self._default_wait_seconds))
-        seconds = given.get("wait_seconds", self._default_wait_seconds)
+        given = checked(call.arguments, schemas.job_input(self._windows.default_seconds))
+        seconds = given.get("wait_seconds", self._windows.default_seconds)
         view = await self._follow(given["job_id"], call, seconds)
         return job_result(view, offset=given.get("offset", 0))
 

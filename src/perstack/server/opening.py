@@ -16,6 +16,8 @@ from perstack.settings import Settings
 
 LOG = getLogger(__name__)
 
+from perstack.server.users import Users
+from perstack.server.windows import Windows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
@@ -61,11 +63,14 @@ def prepared(settings: Settings, offer: Offer) -> Served:
     loaded = load(find_config(settings.config, Path.cwd()), strict=settings.is_strict)
     for warning in loaded.warnings:
         LOG.warning("%s", warning)
-    reception = Reception(
-        replace(settings, home="config", config=loaded.path),
-        loaded.definitions,
-        default_wait_seconds=offer.default_wait_seconds,
-        has_job_tools=offer.has_job_tools,
+    settings = replace(settings, home="config", config=loaded.path)
+    changes = Changes()
+    engines = Engines(
+        settings,
+        loaded,
+        partial(_office, settings, offer),
+        users=offer.users,
+        changes=changes,
     )
     activity = Activity()
     face = Face(
@@ -77,3 +82,15 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         activity=activity,
     )
     return Served(server=build_server(face), reception=reception, activity=activity)
+
+
+def _office(settings: Settings, offer: Offer, engine: ServedEngine) -> Office:
+    # Here and not above: a client that wants to know the tools shall not wait for it.
+    from perstack.server.office import EngineOffice  # noqa: PLC0415 - see above
+
+    return EngineOffice(
+        engine,
+        windows=Windows(default_seconds=offer.default_wait_seconds),
+        has_job_tools=offer.has_job_tools,
+        transport="tcp" if settings.transport == "http" else "pipe",
+    )

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.events import RunEvent
+from perstack.core.passing import PerstackEvent
 from perstack.jobs import JobView, Watched
 from perstack.runtime.continuation import JobRequest
 
@@ -33,6 +34,11 @@ class ServedJob(Protocol):
     @property
     def expert_key(self) -> str:
         """The expert that it was given to."""
+        ...
+
+    @property
+    def latest(self) -> PerstackEvent | None:
+        """Its newest event that is stored, if it has had one since it is driven here."""
         ...
 
     def watch(self) -> AbstractContextManager[Events]:

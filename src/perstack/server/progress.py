@@ -34,6 +34,14 @@ def progress_message(event: PerstackEvent) -> str | None:
     return f"{event.stamp.expert_key} · step {event.stamp.step_number} · {what}"
 
 
+def status_line(event: PerstackEvent | None) -> str:
+    """The line for a job of which `event` is the newest."""
+    if event is None:
+        return ""
+    stamp = event.stamp
+    return progress_message(event) or f"{stamp.expert_key} · step {stamp.step_number}"
+
+
 def _what(event: PerstackEvent) -> str | None:
     match event:
         case ev.CallTools():

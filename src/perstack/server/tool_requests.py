@@ -38,18 +38,21 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
         face.activity.listed.set()
         return ListToolsResult(tools=tools)
 
-    async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(
+        context: Context, params: CallToolRequestParams
+    ) -> CallToolResult | dict[str, Any]:
         call = tool_call(context, params.arguments)
         with face.activity.call():
             is_job_tool = params.name in job_tools_for(face, call.caller)
             expert = None if is_job_tool else _find(face, call.caller, params.name)
             try:
-                desk = (await face.offices.office(call.caller)).desk
+                office = await face.offices.office(call.caller)
+                if expert is None:
+                    return await office.desk.look_after(params.name, call)
+                answer = await office.desk.ask(expert, call)
+                return await office.tasks.instead(answer) if call.caller.has_tasks else answer
             except PerstackError as error:
                 return refused(error)
-            if expert is None:
-                return await desk.look_after(params.name, call)
-            return await desk.ask(expert, call)
 
     server.add_request_handler("tools/list", PaginatedRequestParams, list_tools)
     server.add_request_handler("tools/call", CallToolRequestParams, call_tool)

@@ -1,0 +1,320 @@
+"""Calls that became tasks: a client that takes a task for a result polls for what comes of it.
+
+Nothing of a task is stored but the job itself. Which stretch of the job the call set in motion is
+in the task's id, and what came of it follows from the events. So any process on the same store can
+answer for a task, and one whose process has ended goes on as soon as somebody asks for it.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import anyio
+from mcp_types import CallToolResult, ElicitResult
+from pydantic import ValidationError
+
+from perstack.core import events as ev
+from perstack.core.events import RunEvent
+from perstack.core.stretches import Stretch, Trail, checkpoints_at, stretches
+from perstack.errors import (
+    JobStateError,
+    LeaseLostError,
+    NotFoundError,
+    PerstackError,
+    StoreError,
+)
+from perstack.jobs import JobView, view
+from perstack.runtime.continuation import InteractiveAnswer, JobRequest
+from perstack.server.desk import CLIENT_CANCELLED
+from perstack.server.forms import answer_of
+from perstack.server.port import Events, ServedEngine, ServedJob
+from perstack.server.progress import status_line
+from perstack.server.results import job_result
+from perstack.server.task_course import rest_of
+from perstack.server.task_ids import parts_of, task_id
+from perstack.server.task_standing import (
+    Standing,
+    TaskStatus,
+    Wire,
+    created,
+    detailed,
+    error_payload,
+    questions_payload,
+    result_payload,
+)
+
+MAX_REMEMBERED = 1_000
+SETTLING_SECONDS = 5.0
+SUPERSEDED = "another request took the place of this one"
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A task whose job this process drives."""
+
+    job: ServedJob
+    created_at: int
+
+
+class Tasks:
+    """Answers for the tasks of one engine's jobs.
+
+    Args:
+        engine: Where the jobs are.
+    """
+
+    def __init__(self, engine: ServedEngine) -> None:
+        self._engine = engine
+        self._live: dict[str, _Live] = {}
+        # What was said to be final although the events do not say so: a task never works again.
+        self._settled: dict[str, Standing] = {}
+
+    async def instead(self, answer: CallToolResult) -> CallToolResult | Wire:
+        """The answer of a call, or a task if it says that its job goes on.
+
+        Raises:
+            PerstackError: The job could not be begun, or the store cannot be read.
+        """
+        content: object = answer.structured_content
+        if not isinstance(content, dict):
+            return answer
+        said = cast("dict[str, Any]", content)
+        return await self._begun(said["job_id"]) if said.get("status") == "running" else answer
+
+    async def get(self, task: str, *, has_forms: bool) -> Wire:
+        """How a task stands. One that nobody works on any more is taken up again.
+
+        Args:
+            task: Its id.
+            has_forms: Whether the client can show a form to its user.
+
+        Raises:
+            NotFoundError: There is no such task.
+            StoreError: The store cannot be read.
+        """
+        return detailed(await self._standing(task, has_forms=has_forms))
+
+    async def update(self, task: str, responses: Mapping[str, Any]) -> None:
+        """Answer questions of a task. What answers no open question is ignored.
+
+        Raises:
+            NotFoundError: There is no such task.
+            StoreError: The store cannot be read or written.
+        """
+        standing = await self._standing(task, has_forms=True)
+        if standing.status != "input_required":
+            return
+        job_id, _ = parts_of(task)
+        questions = (await self._engine.job(job_id)).questions
+        filled = {each.id: _filled(responses.get(each.id)) for each in questions}
+        answers = [
+            answer
+            for question in questions
+            if (form := filled[question.id]) is not None
+            and (answer := answer_of(question, form)) is not None
+        ]
+        for answer in answers:
+            await self._answer(job_id, answer, is_last=len(answers) == len(questions))
+        if any(form is not None and form.action == "cancel" for form in filled.values()):
+            # Nobody will answer here, so the caller's model is told what is asked.
+            self._settle(standing, await self._engine.job(job_id))
+
+    async def cancel(self, task: str) -> None:
+        """Stop a task. One that has finished stays as it is.
+
+        Raises:
+            NotFoundError: There is no such task.
+            StoreError: The store cannot be read.
+        """
+        standing = await self._standing(task, has_forms=True, is_wanted=False)
+        if standing.status not in ("working", "input_required"):
+            return
+        job_id, _ = parts_of(task)
+        with suppress(JobStateError):
+            present = await self._engine.cancel(job_id, CLIENT_CANCELLED)
+            if present.job.status != "stoppedByCancellation":
+                self._remember(replace(standing, status="cancelled", payload={}))
+
+    async def _begun(self, job_id: str) -> Wire:
+        """The task for the newest stretch of a running job, once its first event is durable."""
+        found = await self._until_begun(job_id)
+        task = task_id(job_id, len(found) - 1)
+        created_at = found[-1].began_at
+        live = self._engine.running(job_id)
+        if live is not None:
+            self._live[task] = _Live(live, created_at)
+        return created(
+            Standing(task_id=task, status="working", created_at=created_at, updated_at=created_at)
+        )
+
+    async def _until_begun(self, job_id: str) -> list[Stretch]:
+        live = self._engine.running(job_id)
+        if live is None:
+            return stretches(await self._engine.trail(job_id))
+        with live.watch() as events:
+            found = await self._stored(job_id)
+            while not found or found[-1].stop is not None:
+                if not await _something_durable(events):
+                    await live.wait(0)
+                    return stretches(await self._engine.trail(job_id))
+                found = await self._stored(job_id)
+        return found
+
+    async def _stored(self, job_id: str) -> list[Stretch]:
+        try:
+            return stretches(await self._engine.trail(job_id))
+        except NotFoundError:
+            return []
+
+    async def _standing(self, task: str, *, has_forms: bool, is_wanted: bool = True) -> Standing:
+        """How a task stands; if it `is_wanted`, one that nobody works on is taken up again."""
+        if (settled := self._settled.get(task)) is not None:
+            return settled
+        if (kept := self._live.get(task)) is not None:
+            standing = await self._at_work(task, kept, has_forms=has_forms)
+            if standing is not None:
+                return standing
+        job_id, number = parts_of(task)
+        trail = await self._engine.trail(job_id)
+        found = stretches(trail)
+        rest = rest_of(found, number, has_forms=has_forms)
+        if rest is None:
+            raise NotFoundError(f"There is no task {task}.")
+        past = _Past(task, trail, found[number].began_at, rest.stretch)
+        match rest.course:
+            case "finished":
+                return past.finished()
+            case "superseded":
+                return past.standing("cancelled", message=SUPERSEDED)
+            case "waiting":
+                return past.waiting()
+            case "open":
+                return await self._going_on(past, has_forms=has_forms, is_wanted=is_wanted)
+
+    async def _going_on(self, past: "_Past", *, has_forms: bool, is_wanted: bool) -> Standing:
+        job_id, _ = parts_of(past.task)
+        job = self._engine.running(job_id)
+        present = await self._engine.job(job_id)
+        if job is None and present.job.status != "running" and is_wanted:
+            try:
+                job = await self._engine.start(JobRequest(job_id=job_id))
+            except JobStateError:
+                job = None  # another process was quicker
+            except StoreError:
+                raise
+            except PerstackError as error:
+                return self._remember(past.standing("failed", error_payload(error)))
+        if job is not None:
+            kept = self._live[past.task] = _Live(job, past.created_at)
+            self._forget_stopped()
+            standing = await self._at_work(past.task, kept, has_forms=has_forms)
+            if standing is not None:
+                return standing
+        return past.standing("working", message=status_line(past.newest))
+
+    async def _at_work(self, task: str, kept: _Live, *, has_forms: bool) -> Standing | None:
+        """How a task stands while this process drives its job; `None` once the events say it."""
+        job = kept.job
+        standing = Standing(
+            task_id=task, status="working", created_at=kept.created_at, updated_at=kept.created_at
+        )
+        try:
+            present = await job.wait(0)
+        except LeaseLostError:
+            present = None
+        except PerstackError as error:
+            return self._remember(replace(standing, status="failed", payload=error_payload(error)))
+        if present is None or self._engine.running(job.job_id) is not job:
+            self._live.pop(task, None)
+            return None
+        standing = replace(standing, updated_at=present.job.updated_at)
+        if present.questions and has_forms:
+            payload = questions_payload(present.questions)
+            return replace(standing, status="input_required", payload=payload)
+        if present.questions:
+            return self._settle(standing, present)
+        return replace(standing, message=status_line(job.latest))
+
+    async def _answer(self, job_id: str, answer: InteractiveAnswer, *, is_last: bool) -> None:
+        with suppress(JobStateError):  # it came too late
+            before = self._engine.running(job_id)
+            job = await self._engine.start(JobRequest(job_id=job_id, answer=answer))
+            if job is before:
+                return
+            # Until the answer is stored, the question would still seem to be open.
+            with job.watch() as events:
+                await _something_durable(events)
+            if not is_last:
+                await job.wait(SETTLING_SECONDS)
+
+    def _settle(self, standing: Standing, present: JobView) -> Standing:
+        payload = result_payload(job_result(present))
+        return self._remember(replace(standing, status="completed", payload=payload))
+
+    def _remember(self, standing: Standing) -> Standing:
+        self._settled[standing.task_id] = standing
+        while len(self._settled) > MAX_REMEMBERED:
+            del self._settled[next(iter(self._settled))]
+        return standing
+
+    def _forget_stopped(self) -> None:
+        for task, kept in tuple(self._live.items()):
+            if self._engine.running(kept.job.job_id) is not kept.job:
+                del self._live[task]
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """A task as the events of its job have it."""
+
+    task: str
+    trail: Trail
+    created_at: int
+    stretch: Stretch
+
+    @property
+    def newest(self) -> RunEvent:
+        """The last event of the task so far."""
+        return self.trail[self.stretch.end - 1][0]
+
+    def finished(self) -> Standing:
+        if isinstance(self.stretch.stop, ev.StopRunByCancellation):
+            return self.standing("cancelled", message=self.stretch.stop.reason)
+        return self.standing("completed", result_payload(job_result(self._view())))
+
+    def waiting(self) -> Standing:
+        return self.standing("input_required", questions_payload(self._view().questions))
+
+    def standing(
+        self, status: TaskStatus, payload: Wire | None = None, message: str = ""
+    ) -> Standing:
+        return Standing(
+            task_id=self.task,
+            status=status,
+            message=message or status_line(self.newest),
+            created_at=self.created_at,
+            updated_at=self.newest.stamp.timestamp,
+            payload=payload or {},
+        )
+
+    def _view(self) -> JobView:
+        return view(checkpoints_at(self.trail, self.stretch), query="")
+
+
+async def _something_durable(events: Events) -> bool:
+    """Wait for the next stored event; false if the job stops without one."""
+    while True:
+        try:
+            _, checkpoint = await events.receive()
+        except anyio.EndOfStream:
+            return False
+        if checkpoint is not None:
+            return True
+
+
+def _filled(response: object) -> ElicitResult | None:
+    try:
+        return None if response is None else ElicitResult.model_validate(response)
+    except ValidationError:
+        return None
