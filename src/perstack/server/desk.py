@@ -47,12 +47,12 @@ class Call(Protocol):
         """What the client says about itself."""
         ...
 
-    async def report(self, progress: float, message: str) -> None:
     @property
     def caller(self) -> Caller:
         """Who calls."""
         ...
 
+    async def report(self, progress: float, message: str) -> None:
         """Send a progress notification, if the client wants any."""
         ...
 
