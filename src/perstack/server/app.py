@@ -7,7 +7,10 @@ from mcp.server import Server
 from perstack import __version__
 from perstack.server.change_requests import add_changes
 from perstack.server.compat import NotifyingServer
+from perstack.server.completions import add_completions
 from perstack.server.face import Face
+from perstack.server.icons import generated
+from perstack.server.prompt_requests import add_prompts
 from perstack.server.resource_requests import add_resources
 from perstack.server.task_requests import add_tasks
 from perstack.server.tool_requests import add_tools
@@ -19,6 +22,7 @@ def build_server(face: Face) -> Server[dict[str, Any]]:
     server = NotifyingServer(
         "perstack",
         version=__version__,
+        icons=[generated("perstack")],
         title="Perstack",
         instructions=instructions(has_job_tools=face.has_job_tools),
         lifespan=face.changes.deliveries,
@@ -27,4 +31,6 @@ def build_server(face: Face) -> Server[dict[str, Any]]:
     add_tools(server, face)
     add_tasks(server, face)
     add_resources(server, face)
+    add_prompts(server, face)
+    add_completions(server, face)
     return server

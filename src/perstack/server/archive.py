@@ -14,6 +14,7 @@ from perstack.core.events import RunEvent
 from perstack.errors import NotFoundError
 from perstack.server.addresses import Address, Kind
 from perstack.server.documents import Document, JobEntry
+from perstack.server.outline import outline
 from perstack.server.pages import checkpoint_page, checkpoints_page, events_page, jobs_page
 from perstack.server.port import ServedEngine
 from perstack.server.stories import entry_of, job_document, result_document
@@ -57,14 +58,28 @@ class Archive:
         """
         return tuple(entry_of(job) for job in await self._engine.jobs(limit=limit))
 
-    async def job_ids(self, prefix: str) -> list[str]:
-        """The ids that begin with `prefix`, newest first, of jobs that are not too long ago.
+    async def outline(self, job_id: str) -> str:
+        """The events of a job in short, one a line.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        return await to_thread.run_sync(outline, await self._engine.trail(job_id))
+
+    async def job_ids(self, prefix: str, expert_key: str | None) -> list[str]:
+        """The ids that begin with `prefix`, of an expert's jobs or of all.
+
+        They are the newest first, and not those of too long ago.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        jobs = await self._engine.jobs(limit=COMPLETED_AMONG)
-        return [job.id for job in jobs if job.id.startswith(prefix)]
+        return [
+            job.id
+            for job in await self._engine.jobs(limit=COMPLETED_AMONG)
+            if job.id.startswith(prefix) and expert_key in (None, job.coordinator_expert_key)
+        ]
 
     async def checkpoint_ids(self, job_id: str, prefix: str) -> list[str]:
         """The ids that begin with `prefix`, newest first; none if there is no such job.

@@ -112,8 +112,19 @@ class Records(Protocol):
         """
         ...
 
-    async def job_ids(self, prefix: str) -> list[str]:
-        """The ids that begin with `prefix`, newest first, of jobs that are not too long ago.
+    async def outline(self, job_id: str) -> str:
+        """The events of a job in short, one a line.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def job_ids(self, prefix: str, expert_key: str | None) -> list[str]:
+        """The ids that begin with `prefix`, of an expert's jobs or of all.
+
+        They are the newest first, and not those of too long ago.
 
         Raises:
             StoreError: The store cannot be read.

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from mcp.server import Server
 from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ResourcesListChanged
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -35,6 +36,7 @@ from perstack.server.resources import (
     job_resources,
     templates,
 )
+from perstack.server.tools import published
 
 LOG = getLogger(__name__)
 
@@ -73,6 +75,10 @@ def add_resources(server: Server[dict[str, Any]], face: Face) -> None:
             cache_scope="private",
         )
 
+    face.changes.add_surface(
+        ResourcesListChanged(),
+        lambda definitions: definition_resources(published(definitions, face.publish)),
+    )
     server.add_request_handler("resources/list", PaginatedRequestParams, list_resources)
     server.add_request_handler("resources/templates/list", PaginatedRequestParams, list_templates)
     server.add_request_handler("resources/read", ReadResourceRequestParams, read)

@@ -10,9 +10,12 @@ from perstack.definition.tool_names import distinct, tool_name
 from perstack.server import schemas
 from perstack.server.annotations import reach
 from perstack.server.face import Publish
+from perstack.server.icons import icon_of
 
 JOB, JOBS, CANCEL = "perstack_job", "perstack_jobs", "perstack_cancel"
-RESERVED = frozenset({JOB, JOBS, CANCEL})
+REVIEW = "perstack_review_job"
+"""A prompt; the prompts of experts are named as their tools are."""
+RESERVED = frozenset({JOB, JOBS, CANCEL, REVIEW})
 
 RESULT_META = {"anthropic/maxResultSizeChars": 200_000}
 """Else Claude Code replaces a long result by the path of a file."""
@@ -79,6 +82,7 @@ def _expert_tool(
         name=name,
         title=expert.key,
         description=f"{purpose.strip()}\n\n{how}",
+        icons=[icon_of(expert)],
         input_schema=schema,
         output_schema=schemas.RESULT_OUTPUT,
         annotations=ToolAnnotations(
