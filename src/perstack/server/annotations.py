@@ -87,6 +87,23 @@ def reach(expert: Expert, definitions: Definitions) -> Reach:
     return found
 
 
+def claimed(expert: Expert, found: Reach) -> Reach:
+    """What an expert can do as its author says it, where the author says it.
+
+    An author knows what a server behind a command can do; nothing is checked.
+    """
+    said = expert.tool
+    return Reach(
+        is_read_only=_said(said.read_only_hint, found.is_read_only),
+        is_destructive=_said(said.destructive_hint, found.is_destructive),
+        is_open_world=_said(said.open_world_hint, found.is_open_world),
+    )
+
+
+def _said(claim: bool | None, otherwise: bool) -> bool:  # noqa: FBT001 - two readings of one fact
+    return otherwise if claim is None else claim
+
+
 def _own(expert: Expert, definitions: Definitions) -> Reach:
     found = NOTHING
     for name, skill in expert.skills.items():

@@ -4,7 +4,7 @@ Models send `null`, an empty string or `45.0` where they mean "left out" or 45; 
 meant. Whatever else does not fit is named, all of it at once, so that the caller can repair it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from perstack.errors import PerstackError
@@ -23,6 +23,26 @@ def checked(arguments: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     Raises:
         BadArguments: Names every argument that is missing, unknown or wrong.
     """
+    given, problems = examined(arguments, schema)
+    refuse(problems, schema)
+    return given
+
+
+def refuse(problems: Sequence[str], schema: Schema) -> None:
+    """Tell the caller about all problems at once.
+
+    Raises:
+        BadArguments: There are any.
+    """
+    if problems:
+        raise BadArguments(
+            f"Bad arguments: {'; '.join(problems)}.",
+            hint=f"The arguments are: {', '.join(schema['properties'])}.",
+        )
+
+
+def examined(arguments: Mapping[str, Any], schema: Schema) -> tuple[dict[str, Any], list[str]]:
+    """The arguments as they are meant, and what is wrong with them."""
     properties: dict[str, Schema] = schema["properties"]
     required: list[str] = schema["required"]
     given: dict[str, Any] = {}
@@ -35,12 +55,7 @@ def checked(arguments: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
             given[name] = _as_meant(value, described)
             problems += _problems(name, given[name], described)
     problems += [f"{name} is missing" for name in required if name not in given]
-    if problems:
-        raise BadArguments(
-            f"Bad arguments: {'; '.join(problems)}.",
-            hint=f"The arguments are: {', '.join(properties)}.",
-        )
-    return given
+    return given, problems
 
 
 def _is_left_out(value: object, schema: Schema) -> bool:

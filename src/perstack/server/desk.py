@@ -22,9 +22,10 @@ from perstack.server.caller import Caller
 from perstack.server.port import ServedEngine, ServedJob
 from perstack.server.results import STATUS_OF, error_result, job_result, jobs_result
 from perstack.server.tools import CANCEL, JOB, JOBS
+from perstack.server.typed import arguments_of
 from perstack.server.waiting import Progress, Rhythm, wait_elsewhere, wait_for
-from perstack.telemetry.propagation import annotate_call
 from perstack.server.windows import Windows
+from perstack.telemetry.propagation import annotate_call
 
 CLIENT_CANCELLED = "cancelled by the client"
 CLIENT_IDS = {
@@ -93,12 +94,15 @@ class Desk:
         _annotate_client(call.meta)
         try:
             asked = arguments_of(expert, call.arguments, self._windows.default_seconds)
-            earlier = await self._query_of(asked.common["job_id"]) if asked.is_ambiguous else ""
+            earlier = await self._query_of(asked.common["job_id"]) if asked.may_repeat else ""
             request = _request(expert, asked.common, asked.words(earlier))
             seconds = self._windows.seconds(call.caller, asked.common.get("wait_seconds"))
             return await self._work_on(expert, request, call, seconds)
         except PerstackError as error:
             return error_result(error)
+
+    async def _query_of(self, job_id: str) -> str:
+        return (await self._engine.job(job_id)).job.query
 
     async def look_after(self, name: str, call: Call) -> CallToolResult:
         """Answer a call of a tool that looks after jobs."""
@@ -179,10 +183,9 @@ class Desk:
         annotate_call(job_id=job_id, transport=self._transport)
 
 
-def _request(expert: Expert, given: Mapping[str, Any]) -> JobRequest:
-    job_id: str | None = given.get("job_id")
-    checkpoint_id: str | None = given.get("checkpoint_id")
-    query: str = given["query"]
+def _request(expert: Expert, common: Mapping[str, Any], query: str) -> JobRequest:
+    job_id: str | None = common.get("job_id")
+    checkpoint_id: str | None = common.get("checkpoint_id")
     if job_id is None and checkpoint_id is not None:
         raise BadArguments("checkpoint_id needs the job_id that it belongs to.")
     if job_id is None and not query.strip():
@@ -192,7 +195,7 @@ def _request(expert: Expert, given: Mapping[str, Any]) -> JobRequest:
         query=query,
         job_id=job_id,
         checkpoint_id=checkpoint_id,
-        files=tuple(given.get("files", ())),
+        files=tuple(common.get("files", ())),
     )
 
 

@@ -1,11 +1,12 @@
 """What the tools take and return, as JSON Schema written by hand.
 
 Flat and without references or unions: clients hand these to models, whose providers accept little
-more, and every word costs the caller tokens.
+more, and every word costs the caller tokens. What an expert declares itself is its author's choice.
 """
 
 from typing import Any
 
+from perstack.core.inputs import declared
 from perstack.definition.names import MAX_QUERY_CHARACTERS
 
 Schema = dict[str, Any]
@@ -39,34 +40,50 @@ def _wait_seconds(default_seconds: float) -> Schema:
     }
 
 
-def expert_input(default_wait_seconds: float) -> Schema:
-    """Arguments of the tool of an expert."""
-    return _object(
-        {
-            "query": {
-                "type": "string",
-                "maxLength": MAX_QUERY_CHARACTERS,
-                "description": "The task, a follow-up, or the answer to the open question. "
-                "Self-contained: the expert does not see your conversation. With job_id it may be "
-                "empty: then the job is waited for if it is running, else resumed.",
-            },
-            "job_id": _job_id("Continue this job instead of starting a new one."),
-            "checkpoint_id": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 160,
-                "description": "With job_id: go on from this checkpoint instead of the latest.",
-            },
-            "files": {
-                "type": "array",
-                "maxItems": 32,
-                "items": {"type": "string", "minLength": 1, "maxLength": 1024},
-                "description": "Paths in the expert's workspace that it should look at.",
-            },
-            "wait_seconds": _wait_seconds(default_wait_seconds),
+def expert_input(default_wait_seconds: float, own: Schema | None = None) -> Schema:
+    """Arguments of the tool of an expert.
+
+    Args:
+        default_wait_seconds: How long a call waits that does not say it.
+        own: The schema of the arguments that the expert itself declares, if it does.
+    """
+    of_jobs: dict[str, Schema] = {
+        "job_id": _job_id("Continue this job instead of starting a new one."),
+        "checkpoint_id": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 160,
+            "description": "With job_id: go on from this checkpoint instead of the latest.",
         },
-        ("query",),
-    )
+        "files": {
+            "type": "array",
+            "maxItems": 32,
+            "items": {"type": "string", "minLength": 1, "maxLength": 1024},
+            "description": "Paths in the expert's workspace that it should look at.",
+        },
+        "wait_seconds": _wait_seconds(default_wait_seconds),
+    }
+    if own is None:
+        return _object({"query": _query(_QUERY), **of_jobs}, ("query",))
+    query = {**_query(_QUERY_BESIDE), **own.get("properties", {}).get("query", {})}
+    schema = _object({**declared(own), "query": query, **of_jobs}, tuple(own.get("required", ())))
+    return {**schema, "$defs": own["$defs"]} if "$defs" in own else schema
+
+
+_QUERY = (
+    "The task, a follow-up, or the answer to the open question. "
+    "Self-contained: the expert does not see your conversation. With job_id it may be "
+    "empty: then the job is waited for if it is running, else resumed."
+)
+_QUERY_BESIDE = (
+    "What else the expert should know; it does not see your conversation. With job_id: a "
+    "follow-up, or the answer to the open question; the other arguments of the task are not "
+    "needed then. Without it, the job is waited for if it is running, else resumed."
+)
+
+
+def _query(description: str) -> Schema:
+    return {"type": "string", "maxLength": MAX_QUERY_CHARACTERS, "description": description}
 
 
 def job_input(default_wait_seconds: float) -> Schema:
@@ -124,6 +141,20 @@ RESULT_OUTPUT: Schema = {
     },
     "required": ["job_id", "run_id", "checkpoint_id", "expert", "status", "text", "steps", "usage"],
 }
+
+
+def expert_output(own: Schema | None) -> Schema:
+    """What the tool of an expert returns.
+
+    Args:
+        own: The schema of the answer that the expert itself declares, if it does.
+    """
+    if own is None:
+        return RESULT_OUTPUT
+    answer = {name: value for name, value in own.items() if name not in ("$defs", "$schema")}
+    schema = {**RESULT_OUTPUT, "properties": {**RESULT_OUTPUT["properties"], "output": answer}}
+    return {**schema, "$defs": own["$defs"]} if "$defs" in own else schema
+
 
 JOBS_OUTPUT: Schema = {
     "type": "object",

@@ -1,0 +1,71 @@
+"""What a call gives to an expert: arguments of its own, and those that every expert has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perstack.core.inputs import as_meant, declared, follow_up, in_words, input_problems
+from perstack.definition.model import Expert
+from perstack.server import schemas
+from perstack.server.arguments import examined, refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The arguments of a call, checked.
+
+    Attributes:
+        common: Those that every expert has, by name; `query` is always there.
+        inputs: Those that the expert declares; none at all for one that declares none.
+    """
+
+    common: Mapping[str, Any]
+    inputs: Mapping[str, Any] | None = None
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it takes the job's earlier query to tell what is new."""
+        return bool("job_id" in self.common and self.inputs)
+
+    def words(self, earlier: str = "") -> str:
+        """What the expert is told.
+
+        Args:
+            earlier: The present query of the job that goes on.
+        """
+        query: str = self.common["query"]
+        if self.inputs is None:
+            return query
+        if "job_id" in self.common:
+            return follow_up(self.inputs, query, earlier)
+        return in_words(self.inputs, query)
+
+
+def arguments_of(
+    expert: Expert, arguments: Mapping[str, Any], default_wait_seconds: float
+) -> Given:
+    """The arguments of a call of an expert's tool.
+
+    Raises:
+        BadArguments: Names every argument that is missing, unknown or wrong.
+    """
+    own = expert.tool.input_schema
+    shown = schemas.expert_input(default_wait_seconds, own)
+    # Who names a job and says nothing else, wants to wait for it or to have it go on.
+    unsaid = {"query": ""} if own is not None or arguments.get("job_id") else {}
+    arguments = {**unsaid, **arguments}
+    if own is None:
+        common, problems = examined(arguments, shown)
+        refuse(problems, shown)
+        return Given(common)
+    mine = declared(own)
+    rest = {name: value for name, value in arguments.items() if name not in mine}
+    common, problems = examined(rest, schemas.expert_input(default_wait_seconds))
+    inputs = {name: value for name, value in arguments.items() if name in mine}
+    is_new = "job_id" not in common
+    if is_new or inputs:
+        inputs = as_meant(own, inputs)
+    query = common.get("query", "")
+    problems += input_problems(own, inputs, query if isinstance(query, str) else "", is_new=is_new)
+    refuse(problems, shown)
+    return Given(common, inputs)
