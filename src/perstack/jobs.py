@@ -1,5 +1,6 @@
 """The jobs that this process drives: their tasks, leases, watchers and results."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ SHUT_DOWN = "perstack was shut down"
 """Why a job was cancelled that nobody wanted to be."""
 
 WATCH_BUFFER = 4096
+RECENT_EVENTS = 8
 
 Watched = tuple[PerstackEvent, Checkpoint | None]
 """An event and, if it is one that is stored, the checkpoint that it led to."""
@@ -132,7 +134,9 @@ class RunningJob:
     stopped: anyio.Event = field(default_factory=anyio.Event)
     began: anyio.Event = field(default_factory=anyio.Event)
     observers: list[JobObserver] = field(default_factory=list[JobObserver])
-    latest: PerstackEvent | None = None
+    recent: deque[PerstackEvent] = field(
+        default_factory=lambda: deque[PerstackEvent](maxlen=RECENT_EVENTS)
+    )
     _watchers: set[MemoryObjectSendStream[Watched]] = field(
         default_factory=set[MemoryObjectSendStream[Watched]]
     )
@@ -144,7 +148,7 @@ class RunningJob:
         """
         if checkpoint is not None:
             is_first = not self.checkpoints
-            self.latest = event
+            self.recent.append(event)
             self.checkpoints[checkpoint.run_id] = checkpoint
             self.began.set()
             self._observed("began" if is_first else "moved")

@@ -85,6 +85,7 @@ async def stage(
     publish: Publish = "coordinators",
     has_job_tools: bool = True,
     rhythm: Rhythm | None = None,
+    windows: Windows | None = None,
     max_steps: int | None = None,
 ) -> AsyncGenerator[Stage]:
     """A client connected to a server on `toml`."""
@@ -93,7 +94,12 @@ async def stage(
             folder, model, skills=skills, store=store, toml=toml, max_steps=max_steps
         ) as engine,
         connected(
-            engine, mode, publish=publish, has_job_tools=has_job_tools, rhythm=rhythm
+            engine,
+            mode,
+            publish=publish,
+            has_job_tools=has_job_tools,
+            rhythm=rhythm,
+            windows=windows,
         ) as present,
     ):
         yield present

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import anyio
 from mcp import Client
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.client.session import ClientRequestContext
@@ -20,6 +21,8 @@ from mcp_types import (
 from pydantic import ConfigDict, Field
 
 from perstack.server.caller import TASKS_EXTENSION
+
+FINAL = ("completed", "cancelled", "failed")
 
 
 class TaskCreated(Result):
@@ -75,9 +78,19 @@ class TaskClient:
 
     async def ask(self, method: str, task_id: str, **params: Any) -> dict[str, Any]:
         """The answer to a request for a task as it was on the wire."""
-        request = TaskRequest(method=method, params=_Params.model_validate({"taskId": task_id, **params}))
+        given = _Params.model_validate({"taskId": task_id, **params})
+        request = TaskRequest(method=method, params=given)
         answer = await self.client.session.send_request(request, TaskAnswer)
         return answer.model_dump(by_alias=True, mode="json")
+
+    async def until(self, task_id: str, *statuses: str) -> dict[str, Any]:
+        """How a task stands once it has one of these statuses, or is final."""
+        with anyio.fail_after(5):
+            while True:
+                answer = await self.get(task_id)
+                if answer["status"] in (*statuses, *FINAL):
+                    return answer
+                await anyio.lowlevel.checkpoint()
 
     async def get(self, task_id: str) -> dict[str, Any]:
         """How a task stands."""

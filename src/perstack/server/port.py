@@ -37,8 +37,8 @@ class ServedJob(Protocol):
         ...
 
     @property
-    def latest(self) -> PerstackEvent | None:
-        """Its newest event that is stored, if it has had one since it is driven here."""
+    def recent(self) -> Sequence[PerstackEvent]:
+        """The newest of its events that are stored, oldest first, since it is driven here."""
         ...
 
     def watch(self) -> AbstractContextManager[Events]:

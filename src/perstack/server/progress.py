@@ -4,6 +4,8 @@ Names only. Arguments and results of tools may hold secrets, and progress is sho
 anywhere.
 """
 
+from collections.abc import Sequence
+
 from perstack.core import events as ev
 from perstack.core import passing
 from perstack.core.passing import PerstackEvent
@@ -34,12 +36,10 @@ def progress_message(event: PerstackEvent) -> str | None:
     return f"{event.stamp.expert_key} · step {event.stamp.step_number} · {what}"
 
 
-def status_line(event: PerstackEvent | None) -> str:
-    """The line for a job of which `event` is the newest."""
-    if event is None:
-        return ""
-    stamp = event.stamp
-    return progress_message(event) or f"{stamp.expert_key} · step {stamp.step_number}"
+def status_line(events: Sequence[PerstackEvent]) -> str:
+    """The line for a job whose newest events these are; empty if none is worth one."""
+    lines = (progress_message(event) for event in reversed(events))
+    return next((line for line in lines if line is not None), "")
 
 
 def _what(event: PerstackEvent) -> str | None:

@@ -211,7 +211,7 @@ class Tasks:
             standing = await self._at_work(past.task, kept, has_forms=has_forms)
             if standing is not None:
                 return standing
-        return past.standing("working", message=status_line(past.newest))
+        return past.standing("working", message=past.line)
 
     async def _at_work(self, task: str, kept: _Live, *, has_forms: bool) -> Standing | None:
         """How a task stands while this process drives its job; `None` once the events say it."""
@@ -234,7 +234,7 @@ class Tasks:
             return replace(standing, status="input_required", payload=payload)
         if present.questions:
             return self._settle(standing, present)
-        return replace(standing, message=status_line(job.latest))
+        return replace(standing, message=status_line(job.recent))
 
     async def _answer(self, job_id: str, answer: InteractiveAnswer, *, is_last: bool) -> None:
         with suppress(JobStateError):  # it came too late
@@ -274,6 +274,11 @@ class _Past:
     stretch: Stretch
 
     @property
+    def line(self) -> str:
+        """What happened last that is worth a line."""
+        return status_line([event for event, _ in self.trail[: self.stretch.end]])
+
+    @property
     def newest(self) -> RunEvent:
         """The last event of the task so far."""
         return self.trail[self.stretch.end - 1][0]
@@ -292,7 +297,7 @@ class _Past:
         return Standing(
             task_id=self.task,
             status=status,
-            message=message or status_line(self.newest),
+            message=message or self.line,
             created_at=self.created_at,
             updated_at=self.newest.stamp.timestamp,
             payload=payload or {},
