@@ -9,14 +9,19 @@ from typing import Any, cast
 
 import anyio
 from mcp.client import Client
+from mcp.client.session import ClientRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     CONNECTION_CLOSED,
     CallToolRequest,
     CallToolRequestParams,
     CallToolResult,
+    ElicitRequest,
+    ElicitRequestParams,
+    ElicitResult,
     Implementation,
     InputRequiredResult,
+    InputResponses,
     PaginatedRequestParams,
     Tool,
 )
@@ -24,10 +29,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener
+from perstack.skills.elicit import ask_user
 from perstack.skills.limits import Limits
+from perstack.skills.stopwatch import Stopwatch
 from perstack.skills.wire import Wire
 
 MAX_PAGES = 100
+MAX_ROUNDS = 10
+WITHOUT_QUESTION_SECONDS = 0.25
 IDEMPOTENCY_KEY = "perstack/idempotencyKey"
 SESSION_ENDED = "Session terminated"
 
@@ -73,6 +82,7 @@ class Connection:
         self._stop = anyio.Event()
         self._is_closing = False
         self._limits = limits
+        self._stopwatch = Stopwatch(limits.call_seconds)
         # Its own limits hold instead: a cancelled job must still end its servers in order.
         self._scope = anyio.CancelScope(shield=True)
 
@@ -119,21 +129,31 @@ class Connection:
             ConnectionGoneError: The server ended before it answered; whether it acted is unknown.
             TimeoutError: The answer took longer than any call may.
             MCPError: The server refused the call.
-            UnusableAnswerError: The server asks for something in return.
+            UnusableAnswerError: The server asks for what cannot be had here.
             ValueError: The answer is not one that the protocol knows.
         """
+        params = CallToolRequestParams(
+            name=tool_name, arguments=args, _meta={IDEMPOTENCY_KEY: idempotency_key}
+        )
+        for _ in range(MAX_ROUNDS):
+            answer = await self._send(params)
+            if not isinstance(answer, InputRequiredResult):
+                return answer
+            replies = await self._replies(answer)
+            params = params.model_copy(
+                update={"input_responses": replies, "request_state": answer.request_state}
+            )
+        raise UnusableAnswerError(f"it asks for input more than {MAX_ROUNDS} times")
+
+    async def _send(self, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         client = self._client
         if client is None or self.is_gone:
             raise ConnectionGoneError
-        request = CallToolRequest(
-            params=CallToolRequestParams(
-                name=tool_name, arguments=args, _meta={IDEMPOTENCY_KEY: idempotency_key}
-            )
-        )
+        request = CallToolRequest(params=params)
         try:
-            with anyio.fail_after(self._limits.call_seconds):
+            with self._stopwatch.limit():
                 # Not `call_tool`: it discards a result that strays from the tool's output schema.
-                answer = await client.session.send_request(request, ANSWER)
+                return await client.session.send_request(request, ANSWER)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             self._lost()
             raise ConnectionGoneError from error
@@ -142,9 +162,35 @@ class Connection:
                 self._lost()
                 raise ConnectionGoneError from error
             raise
-        if isinstance(answer, InputRequiredResult):
-            raise UnusableAnswerError("it asks for input, which skill servers cannot get here")
-        return answer
+
+    async def _replies(self, asking: InputRequiredResult) -> InputResponses | None:
+        """What the user answers to all that a server asks in the place of a result."""
+        asked = asking.input_requests
+        if not asked:
+            await anyio.sleep(WITHOUT_QUESTION_SECONDS)
+            return None
+        replies: InputResponses = {}
+
+        async def reply_to(key: str, params: ElicitRequestParams) -> None:
+            replies[key] = await self._ask(params)
+
+        forms = {key: each for key, each in asked.items() if isinstance(each, ElicitRequest)}
+        if len(forms) < len(asked):
+            raise UnusableAnswerError("it asks for more than a user can answer")
+        async with anyio.create_task_group() as tasks:
+            for key, form in forms.items():
+                tasks.start_soon(reply_to, key, form.params)
+        return replies
+
+    async def _elicited(
+        self, context: ClientRequestContext, params: ElicitRequestParams
+    ) -> ElicitResult:
+        """A server of the older protocol asks while its call is open."""
+        with self._stopwatch.pause():
+            return await self._ask(params)
+
+    async def _ask(self, params: ElicitRequestParams) -> ElicitResult:
+        return await ask_user(self.listener, self.name, params, self._wire.redactor.diagnostics)
 
     def redact_result(self, text: str) -> str:
         """A result's text without the secrets that the server was given."""
@@ -190,6 +236,7 @@ class Connection:
             self._wire.transport(self),
             mode=self._wire.era,
             cache=None,
+            elicitation_callback=self._elicited,
             client_info=Implementation(name=f"{self.name}-mcp-client", version="1.0.0"),
         )
         async with client:

@@ -1,0 +1,98 @@
+"""Questions that a skill's server puts to the user in the middle of a call.
+
+What a server says is shown to a person, and to whoever answers for them, as what it is: the words
+of that skill. Keys and passwords are never asked for in a form, and no page is opened here.
+"""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from mcp.types import ElicitRequestFormParams, ElicitRequestURLParams, ElicitResult
+
+from perstack.core.answers import Reply
+from perstack.core.questions import Schema
+from perstack.definition.answer_schema import (
+    form_problems,
+    secret_fields,
+    without_unknown_keywords,
+)
+from perstack.runtime.ports import SkillListener
+
+MAX_MESSAGE_CHARACTERS = 4_000
+MAX_URL_CHARACTERS = 2_048
+REASON = "perstack/reason"
+DONE = "done"
+_VISIT: Schema = {
+    "type": "object",
+    "properties": {
+        DONE: {"type": "boolean", "title": "I have opened the page and done what it asks for"}
+    },
+    "required": [DONE],
+}
+
+Redact = Callable[[str], str]
+
+
+async def ask_user(
+    listener: SkillListener,
+    skill_name: str,
+    params: ElicitRequestFormParams | ElicitRequestURLParams,
+    redact: Redact,
+) -> ElicitResult:
+    """Put a server's question to the user; what cannot be shown is declined with the reason.
+
+    Args:
+        listener: Of the run that makes the call.
+        skill_name: Whose server asks.
+        params: What it asks.
+        redact: Takes out what only the server was given.
+    """
+    if isinstance(params, ElicitRequestURLParams):
+        return await _visit(listener, skill_name, params, redact)
+    schema = without_unknown_keywords(params.requested_schema)
+    problem = next(form_problems(schema), None)
+    secrets = secret_fields(schema)
+    if secrets:
+        problem = f"asks for a secret (field {secrets[0]!r}), which no form may do"
+    if problem is not None:
+        return _declined(listener, skill_name, f"its form {problem}")
+    message = _attributed(skill_name, params.message, redact)
+    return _result(await listener.asked(skill_name, message, schema))
+
+
+async def _visit(
+    listener: SkillListener, skill_name: str, params: ElicitRequestURLParams, redact: Redact
+) -> ElicitResult:
+    if not _is_page(params.url):
+        return _declined(listener, skill_name, "the page it wants opened has no address to open")
+    message = _attributed(skill_name, params.message, redact)
+    reply = await listener.asked(skill_name, f"{message}\nPage to open: {params.url}", _VISIT)
+    if reply.action != "accept":
+        return _result(reply)
+    return ElicitResult(action="accept" if reply.content.get(DONE) else "decline")
+
+
+def _result(reply: Reply) -> ElicitResult:
+    if reply.action == "accept":
+        return ElicitResult(action="accept", content=dict(reply.content))
+    return ElicitResult(action=reply.action)
+
+
+def _declined(listener: SkillListener, skill_name: str, reason: str) -> ElicitResult:
+    listener.stderr(skill_name, f"(its question was declined: {reason})")
+    return ElicitResult(action="decline", _meta={REASON: reason})
+
+
+def _attributed(skill_name: str, message: str, redact: Redact) -> str:
+    plain = "".join(letter for letter in message if letter.isprintable() or letter in "\n\t")
+    return f"{skill_name} asks: {redact(plain)[:MAX_MESSAGE_CHARACTERS]}"
+
+
+def _is_page(url: str) -> bool:
+    if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"https", "http"} and bool(parts.hostname)
