@@ -14,12 +14,15 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from perstack.definition.load import load
 from perstack.server.app import build_server
+from perstack.server.caller import Caller
 from perstack.server.desk import MAX_CLIENT_ID, Desk
+from perstack.server.engines import Engines
 from perstack.server.face import Activity, Face
+from perstack.server.office import EngineOffice
 from perstack.server.reception import Reception
+from perstack.server.windows import Windows
 from perstack.settings import Settings
 from tests.fakes import FakeModel, done
-from perstack.server.windows import Windows
 from tests.server.stage import Mode, engine_on, facts, texts
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +53,7 @@ async def received(
     settings = Settings(
         config=config, workspace=workspace, home="config", environment={}, is_in_memory=True
     )
-    reception = Reception(settings, load(config).definitions, default_wait_seconds=45)
+    reception = Reception(Engines(settings, load(config), EngineOffice))
     activity = Activity()
     server = build_server(
         Face(definitions=reception.definitions, offices=reception, activity=activity)
@@ -116,6 +119,7 @@ class Asked:
 
     arguments: Mapping[str, Any]
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    caller: Caller = Caller()
 
     async def report(self, progress: float, message: str) -> None:
         return

@@ -1,6 +1,7 @@
 """What every transport needs before its first client: definitions, a reception, and one server."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,18 @@ from mcp.server import Server
 
 from perstack.definition.load import find_config, load
 from perstack.server.app import build_server
-from perstack.server.face import Activity, Face, Publish
+from perstack.server.changes import Changes
+from perstack.server.engines import Engines
+from perstack.server.face import Activity, Face, Office, Publish
+from perstack.server.port import ServedEngine
 from perstack.server.reception import Reception
 from perstack.server.schemas import DEFAULT_WAIT_SECONDS
+from perstack.server.users import Users
+from perstack.server.windows import Windows
 from perstack.settings import Settings
 
 LOG = getLogger(__name__)
 
-from perstack.server.users import Users
-from perstack.server.windows import Windows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
@@ -27,11 +31,13 @@ class Offer:
         publish: Which experts are tools.
         has_job_tools: Whether there are tools that look after jobs.
         default_wait_seconds: How long a call waits before it returns status `running`.
+        users: How principals are treated; `None` if nobody is asked who they are.
     """
 
     publish: Publish = "coordinators"
     has_job_tools: bool = True
     default_wait_seconds: float = DEFAULT_WAIT_SECONDS
+    users: Users | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,7 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         users=offer.users,
         changes=changes,
     )
+    reception = Reception(engines, offer.users)
     activity = Activity()
     face = Face(
         definitions=reception.definitions,
@@ -80,6 +87,7 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         has_job_tools=offer.has_job_tools,
         default_wait_seconds=offer.default_wait_seconds,
         activity=activity,
+        changes=changes,
     )
     return Served(server=build_server(face), reception=reception, activity=activity)
 

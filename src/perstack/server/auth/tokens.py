@@ -1,0 +1,224 @@
+"""Accepts the tokens of a file, for installations that are too small for an OAuth issuer.
+
+The file knows the tokens by their hashes only, so reading it lets nobody in.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from logging import getLogger
+from pathlib import Path
+from typing import Any, cast
+
+import tomli
+from mcp.server.auth.provider import AccessToken
+
+from perstack.errors import ConfigError
+from perstack.runtime.ports import Clock
+from perstack.server.auth import scopes
+from perstack.server.auth.changing_file import ChangingFile
+
+LOG = getLogger(__name__)
+
+ISSUER = "perstack:tokens"
+"""Stands where an OAuth issuer would, so that a principal of a file is never one of an issuer."""
+
+PREFIX = "pst_"
+"""By which people and programs that look for leaked secrets know a token."""
+
+KEYS = frozenset({"sha256", "principal", "scopes", "expires"})
+HASH = re.compile(r"[0-9a-fA-F]{64}")
+NO_DATE = 'expires must be a date, such as "2027-01-01", by UTC unless it says otherwise'
+MAX_PRINCIPAL = 128
+MAX_CHARACTERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One token of the file, by its hash."""
+
+    digest: bytes
+    principal: str
+    scopes: frozenset[str]
+    expires_ms: int | None
+
+
+class FileTokens:
+    """Satisfies the SDK's `TokenVerifier` with the tokens of a file.
+
+    Args:
+        path: The file; it is read again when it changes.
+        clock: Says whether a token has expired.
+
+    Raises:
+        ConfigError: It cannot be read or accepted, or others may change it.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._file = ChangingFile(path, parse_tokens, check_permissions)
+        self._file.open()
+        self._clock = clock
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """What is known of whoever sent this token; `None` if it is not accepted."""
+        entry = self._find(token) if len(token) <= MAX_CHARACTERS else None
+        if entry is None:
+            LOG.info("A token was refused: it is not in the file.")
+            return None
+        if entry.expires_ms is not None and self._clock.now_ms() >= entry.expires_ms:
+            LOG.info("A token of %s was refused: it has expired.", entry.principal)
+            return None
+        return AccessToken(
+            # Whatever carries this on, to a job or a skill, does not carry the token.
+            token="",
+            # The same for all tokens of a principal: with a new one they go on in their sessions.
+            client_id=entry.principal,
+            scopes=sorted(entry.scopes),
+            subject=entry.principal,
+            claims={"iss": ISSUER},
+        )
+
+    def _find(self, token: str) -> Entry | None:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for entry in self._file.present() or ():
+            # To the end, so that the time says nothing about where or whether it was found.
+            if hmac.compare_digest(entry.digest, digest):
+                found = entry
+        return found
+
+
+def new_token() -> str:
+    """A token that nobody can guess."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def entry_for(token: str, principal: str, granted: tuple[str, ...], expires: str | None) -> str:
+    """What the file must say for a token to be accepted.
+
+    Raises:
+        ConfigError: The principal, a scope or the date is not one.
+    """
+    lines = [
+        "[[token]]",
+        f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"',
+        f"principal = {_quoted(principal)}",
+        f"scopes = [{', '.join(_quoted(scope) for scope in granted)}]",
+    ]
+    if expires is not None:
+        lines.append(f"expires = {_quoted(expires)}")
+    text = "\n".join(lines) + "\n"
+    parse_tokens(text.encode())
+    return text
+
+
+def parse_tokens(content: bytes) -> tuple[Entry, ...]:
+    """The tokens of a file.
+
+    Raises:
+        ConfigError: It says which entry is wrong.
+    """
+    try:
+        document = tomli.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"it is not TOML: {error}.") from error
+    tables = document.get("token", [])
+    if document.keys() - {"token"} or not _are_tables(tables):
+        raise ConfigError("it must hold [[token]] tables only.", hint="See `perstack token`.")
+    entries = tuple(
+        _entry(table, number)
+        for number, table in enumerate(cast("list[Mapping[str, Any]]", tables), start=1)
+    )
+    if len({entry.digest for entry in entries}) < len(entries):
+        raise ConfigError("two entries have the same sha256.", hint="Give each its own token.")
+    return entries
+
+
+def _are_tables(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) for one in cast("list[object]", value)
+    )
+
+
+def check_permissions(found: os.stat_result) -> None:
+    """Refuse a file through which others could let themselves in, or see who has access.
+
+    Raises:
+        ConfigError: Others may read or write it, or its group may write it.
+    """
+    if found.st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+        raise ConfigError("others can read or change it.", hint="Run chmod 600 on it.")
+
+
+def _entry(table: Mapping[str, Any], number: int) -> Entry:
+    if unknown := table.keys() - KEYS:
+        raise _wrong(number, f"{min(unknown)} is not known")
+    try:
+        return Entry(
+            _digest(table.get("sha256")),
+            _principal(table.get("principal")),
+            _scopes(table.get("scopes", [scopes.RUN])),
+            _expiry(table.get("expires")),
+        )
+    except ValueError as error:
+        raise _wrong(number, str(error)) from error
+
+
+def _wrong(number: int, reason: str) -> ConfigError:
+    return ConfigError(f"token {number}: {reason}.", hint="See `perstack token`.")
+
+
+def _digest(value: object) -> bytes:
+    if not isinstance(value, str) or not HASH.fullmatch(value):
+        raise ValueError("sha256 must be 64 hexadecimal digits")
+    return bytes.fromhex(value)
+
+
+def _principal(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value.strip()) <= MAX_PRINCIPAL:
+        raise ValueError(f"principal must be a name of at most {MAX_PRINCIPAL} characters")
+    return value
+
+
+def _scopes(value: object) -> frozenset[str]:
+    granted = cast("list[object]", value) if isinstance(value, list) else [value]
+    for scope in granted:
+        if not isinstance(scope, str) or not scopes.is_scope(scope):
+            known = ", ".join((*scopes.SCOPES, scopes.RUN_PREFIX + "EXPERT"))
+            raise ValueError(f"scopes has {scope!r}, which is none of {known}")
+    return frozenset(cast("list[str]", granted))
+
+
+def _expiry(value: object) -> int | None:
+    if value is None:
+        return None
+    moment = _moment(value)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def _moment(value: object) -> datetime:
+    match value:
+        case datetime():
+            return value
+        case date():
+            return datetime.combine(value, time())
+        case str():
+            try:
+                return datetime.fromisoformat(value)
+            except ValueError as error:
+                raise ValueError(NO_DATE) from error
+        case _:
+            raise ValueError(NO_DATE)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

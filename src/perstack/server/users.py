@@ -1,0 +1,73 @@
+"""Many users of one server: where each of them has their files, and how many may be active."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from perstack.definition.environment import load_environment
+from perstack.errors import ConfigError
+from perstack.settings import Settings
+
+OWN_ENVIRONMENT = (".env",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Users:
+    """How a server treats principals that it knows by their tokens.
+
+    Attributes:
+        folder: Holds a folder for each principal; else `perstack/principals` in the workspace.
+        idle_seconds: How long the engine of a principal who does nothing stays open.
+        most_open: How many principals can be served at once.
+    """
+
+    folder: Path | None = None
+    idle_seconds: float = 600.0
+    most_open: int = 64
+
+
+def folder_of_users(settings: Settings, users: Users, config: Path) -> Path:
+    """Where the principals' folders are, made if it is not there.
+
+    Raises:
+        ConfigError: It cannot be made or written.
+    """
+    workspace = settings.workspace or config.parent
+    folder = users.folder or workspace / "perstack" / "principals"
+    _make(folder)
+    return folder.resolve()
+
+
+def settings_of(settings: Settings, folder: Path, principal: str) -> Settings:
+    """The settings of one principal's engine.
+
+    The experts of a principal work in `workspace` below the principal's own folder. Beside it, and
+    so out of their reach, whoever runs the server may put an `.env` for this principal; it wins
+    over the environment of the server.
+
+    Raises:
+        ConfigError: The folder cannot be made, or its `.env` cannot be read.
+    """
+    home = folder / principal
+    workspace = home / "workspace"
+    for one in (home, workspace):
+        _make(one)
+    shared: Mapping[str, str] = os.environ if settings.environment is None else settings.environment
+    own = load_environment(OWN_ENVIRONMENT, home, {}, must_exist=False)
+    return replace(settings, workspace=workspace, environment={**shared, **own})
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {folder} for users cannot be made: {error.strerror}.",
+            hint="See that the server may write there, or name another with --principals.",
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"The folder {folder} for users cannot be written.",
+            hint="Change its permissions, or name another with --principals.",
+        )
