@@ -33,8 +33,11 @@ Watched = tuple[PerstackEvent, Checkpoint | None]
 
 Drive = Callable[["RunningJob", Lease], Awaitable[None]]
 
-JobObserver = Callable[[str, Literal["began", "moved"]], None]
-"""Is told the id of a job that is new, or that has moved on: an event is durable, or it stopped."""
+JobNews = Literal["began", "moved", "stopped"]
+"""The first event of a new job is durable, or a further one of any job; or it is not driven now."""
+
+JobObserver = Callable[[str, JobNews], None]
+"""Is told the id of a job that is driven here, and what happened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,9 +218,9 @@ class RunningJob:
         self.began.set()
         for watcher in self._watchers:
             watcher.close()
-        self._observed("moved")
+        self._observed("stopped")
 
-    def _observed(self, news: Literal["began", "moved"]) -> None:
+    def _observed(self, news: JobNews) -> None:
         for observer in self.observers:
             try:
                 observer(self.job_id, news)

@@ -1,8 +1,11 @@
 """The requests of clients that want to be told of changes, in both eras."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import anyio
 from anyio.abc import TaskGroup
 from mcp.server import Server
 from mcp.shared.exceptions import MCPError
@@ -27,9 +30,10 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from perstack.server.caller import Context, caller_of
+from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.changes import DELIVERIES
 from perstack.server.compat import Connection, connection_of, notify
+from perstack.server.elsewhere import tell_of_jobs_elsewhere
 from perstack.server.face import Face
 from perstack.server.subscriber import MAX_URIS, Subscriber
 from perstack.server.tools import expert_tools, published
@@ -69,25 +73,30 @@ async def _listen(
     face: Face, context: Context, params: SubscriptionsListenRequestParams
 ) -> SubscriptionsListenResult:
     """Answer with a stream of what the client asked for, until it leaves or the server ends."""
-    principal = caller_of(context).principal
+    caller = caller_of(context)
     request_id = context.request_id
     if request_id is None:
         raise MCPError(INVALID_REQUEST, "subscriptions/listen needs a request id.")
-    _check_room(face, principal)
+    _check_room(face, caller)
     honored = _honored(params.notifications)
     subscriber = Subscriber(
-        lambda event: event_matches(honored, frozenset(), event), interval=face.changes.interval
+        lambda event: event_matches(honored, frozenset(), event),
+        sees_jobs=caller.may_read_jobs,
+        interval=face.changes.interval,
     )
     for uri in honored.resource_subscriptions or ():
         _follow(subscriber, uri)
     meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: request_id}
 
     async def send(event: ServerEvent) -> None:
-        await context.session.send_notification(
-            event_to_notification(event, meta), related_request_id=request_id
-        )
+        try:
+            await context.session.send_notification(
+                event_to_notification(event, meta), related_request_id=request_id
+            )
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            subscriber.close()  # the client has left
 
-    with face.changes.joined(principal, subscriber):
+    async with _told(face, caller, subscriber):
         await context.session.send_notification(
             SubscriptionsAcknowledgedNotification(
                 params=SubscriptionsAcknowledgedNotificationParams(
@@ -132,22 +141,34 @@ def _subscriber(face: Face, context: Context) -> Subscriber:
     known = connection.state.get(KEPT_AS)
     if isinstance(known, Subscriber):
         return known
-    principal = caller_of(context).principal
-    subscriber = Subscriber(lambda _event: True, interval=face.changes.interval)
+    caller = caller_of(context)
+    subscriber = Subscriber(
+        lambda _event: True, sees_jobs=caller.may_read_jobs, interval=face.changes.interval
+    )
     connection.state[KEPT_AS] = subscriber
     connection.exit_stack.callback(subscriber.close)
     deliveries: TaskGroup = context.lifespan_context[DELIVERIES]
-    deliveries.start_soon(_tell, face, principal, subscriber, connection)
+    deliveries.start_soon(_tell, face, caller, subscriber, connection)
     return subscriber
 
 
-async def _tell(face: Face, principal: str, subscriber: Subscriber, connection: Connection) -> None:
-    with face.changes.joined(principal, subscriber):
+async def _tell(face: Face, caller: Caller, subscriber: Subscriber, connection: Connection) -> None:
+    async with _told(face, caller, subscriber):
         await subscriber.deliver(partial(notify, connection))
 
 
-def _check_room(face: Face, principal: str) -> None:
-    if face.changes.count(principal) >= MAX_SUBSCRIBERS:
+@asynccontextmanager
+async def _told(face: Face, caller: Caller, subscriber: Subscriber) -> AsyncGenerator[None]:
+    """Within the context the subscriber hears of what concerns its principal."""
+    with face.changes.joined(caller.principal, subscriber):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tell_of_jobs_elsewhere, face, caller, subscriber)
+            yield
+            tasks.cancel_scope.cancel()
+
+
+def _check_room(face: Face, caller: Caller) -> None:
+    if face.changes.count(caller.principal) >= MAX_SUBSCRIBERS:
         raise MCPError(
             INVALID_REQUEST,
             f"{MAX_SUBSCRIBERS} clients listen for changes already. Close one of them first.",

@@ -16,8 +16,8 @@ DELIVERIES = "deliveries"
 
 CLOSING_SECONDS = 0.3
 
-JobNews = Literal["began", "moved"]
-"""What happened to a job: it is new, or it is not where it was."""
+JobNews = Literal["began", "moved", "stopped"]
+"""What happened to a job: it is new, it is not where it was, or it is not driven any more."""
 
 Surface = Callable[[Definitions], object]
 """What clients see of definitions in one list; equal if they see no difference."""
@@ -34,6 +34,7 @@ class Changes:
         self.interval = interval
         self._audiences: dict[str, set[Subscriber]] = {}
         self._left = anyio.Event()
+        self._driven: set[tuple[str, str]] = set()
         self._surfaces: list[tuple[ServerEvent, Surface]] = []
 
     def add_surface(self, event: ServerEvent, surface: Surface) -> None:
@@ -76,17 +77,25 @@ class Changes:
 
     def job_changed(self, principal: str, job_id: str, news: JobNews) -> None:
         """Tell the clients of a principal that one of their jobs has moved on."""
+        if news == "stopped":
+            self._driven.discard((principal, job_id))
+        else:
+            self._driven.add((principal, job_id))
         for subscriber in tuple(self._audiences.get(principal, ())):
             subscriber.tell_of(f"{JOBS}/{job_id}")
             subscriber.tell_of(JOBS)
-            if news == "began":
+            if news == "began" and subscriber.sees_jobs:
                 subscriber.tell(ResourcesListChanged())
 
-    async def close(self) -> None:
-        """Have everyone told what is left; what takes longer than a moment is given up."""
+    def is_driven_here(self, principal: str, job_id: str) -> bool:
+        """Whether a job is at work in this process, which tells of it by itself."""
+        return (principal, job_id) in self._driven
+
+    async def close(self, seconds: float = CLOSING_SECONDS) -> None:
+        """Have everyone told what is left, and nothing more; what takes longer is given up."""
         for subscriber in self._everyone():
             subscriber.close()
-        with anyio.move_on_after(CLOSING_SECONDS):
+        with anyio.move_on_after(seconds):
             while self._audiences:
                 self._left = anyio.Event()
                 await self._left.wait()

@@ -29,6 +29,11 @@ def topic_of(uri: str) -> str:
     return path
 
 
+def is_of_jobs(topic: str) -> bool:
+    """Whether it is about jobs, and so about one principal."""
+    return topic == JOBS or topic.startswith(JOBS + "/")
+
+
 class Subscriber:
     """What one client has not been told yet.
 
@@ -37,12 +42,22 @@ class Subscriber:
 
     Args:
         wants: Whether it wants events of a list; resources are followed one by one.
+        sees_jobs: Whether it may know of jobs.
         interval: Seconds before the same event is sent again.
+
+    Attributes:
+        follows_jobs: Set while it follows any resource of jobs.
     """
 
     def __init__(
-        self, wants: Callable[[ServerEvent], bool], *, interval: float = INTERVAL_SECONDS
+        self,
+        wants: Callable[[ServerEvent], bool],
+        *,
+        sees_jobs: bool = True,
+        interval: float = INTERVAL_SECONDS,
     ) -> None:
+        self.sees_jobs = sees_jobs
+        self.follows_jobs = anyio.Event()
         self._wants = wants
         self._interval = interval
         self._followed: dict[str, set[str]] = {}
@@ -58,7 +73,12 @@ class Subscriber:
 
     def follow(self, uri: str) -> None:
         """Tell of changes of a resource from now on."""
-        self._followed.setdefault(topic_of(uri), set()).add(uri)
+        topic = topic_of(uri)
+        if is_of_jobs(topic):
+            if not self.sees_jobs:
+                return
+            self.follows_jobs.set()
+        self._followed.setdefault(topic, set()).add(uri)
 
     def unfollow(self, uri: str) -> None:
         """Tell no more of changes of a resource."""
@@ -68,10 +88,8 @@ class Subscriber:
         if not uris:
             self._followed.pop(topic, None)
         self._pending.pop(ResourceUpdated(uri), None)
-
-    def follows(self, topic: str) -> bool:
-        """Whether it follows a resource of this topic."""
-        return topic in self._followed
+        if not any(map(is_of_jobs, self._followed)):
+            self.follows_jobs = anyio.Event()
 
     def tell(self, event: ServerEvent) -> None:
         """Note an event of a list, if it is wanted."""

@@ -1,0 +1,44 @@
+"""Jobs that other processes drive on the same workspace: looked up while someone follows them."""
+
+from logging import getLogger
+
+import anyio
+from mcp.shared.subscriptions import ResourcesListChanged
+
+from perstack.errors import PerstackError
+from perstack.server.caller import Caller
+from perstack.server.documents import JobEntry
+from perstack.server.face import Face
+from perstack.server.subscriber import JOBS, Subscriber
+
+LOG = getLogger(__name__)
+LOOK_SECONDS = 2.0
+LOOKED_AT = 100
+"""Of the newest jobs; one that is older and goes on in another process is not noticed."""
+
+
+async def tell_of_jobs_elsewhere(face: Face, caller: Caller, subscriber: Subscriber) -> None:
+    """Tell a client of the jobs of its principal that are not driven here, until cancelled."""
+    known: dict[str, JobEntry] | None = None
+    while True:
+        await subscriber.follows_jobs.wait()
+        found = await _newest(face, caller)
+        if known is not None:
+            for job_id, entry in found.items():
+                is_ours = face.changes.is_driven_here(caller.principal, job_id)
+                if not is_ours and known.get(job_id) != entry:
+                    subscriber.tell_of(f"{JOBS}/{job_id}")
+                    subscriber.tell_of(JOBS)
+            if not found.keys() <= known.keys():
+                subscriber.tell(ResourcesListChanged())
+        known = found or known
+        await anyio.sleep(LOOK_SECONDS)
+
+
+async def _newest(face: Face, caller: Caller) -> dict[str, JobEntry]:
+    try:
+        office = await face.offices.office(caller)
+        return {entry.job_id: entry for entry in await office.archive.newest(LOOKED_AT)}
+    except PerstackError as error:
+        LOG.debug("The jobs cannot be looked at: %s", error)
+        return {}
