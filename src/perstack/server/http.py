@@ -93,6 +93,7 @@ async def _serve(
     reception = served.reception
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reception.run, served.activity)
+        tasks.start_soon(served.keep_up)
         async with app.running(), anyio.create_task_group() as listeners:
             listeners.start_soon(listener.serve, [listening])
             on_listening()
@@ -102,6 +103,7 @@ async def _serve(
             app.requests.refuse_more()
             # Callers are told that their jobs were stopped, and how to go on with them.
             await reception.close(SHUTDOWN_SECONDS)
+            await served.changes.close()
             await app.requests.end(LAST_ANSWERS_SECONDS)
         tasks.cancel_scope.cancel()
 

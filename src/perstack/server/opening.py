@@ -13,6 +13,7 @@ from perstack.server.app import build_server
 from perstack.server.changes import Changes
 from perstack.server.engines import Engines
 from perstack.server.face import Activity, Face, Office, Publish
+from perstack.server.live import LiveDefinitions
 from perstack.server.port import ServedEngine
 from perstack.server.reception import Reception
 from perstack.server.schemas import DEFAULT_WAIT_SECONDS
@@ -48,11 +49,19 @@ class Served:
         server: Answers requests, whatever transport they come by.
         reception: To be run beside it, and closed in the end.
         activity: What the server is doing.
+        live: The definition file.
+        changes: To be closed before the server is, so that clients hear that it ends.
     """
 
     server: Server[dict[str, Any]]
     reception: Reception
     activity: Activity
+    live: LiveDefinitions
+    changes: Changes
+
+    async def keep_up(self) -> None:
+        """Take in each edit of the definition file, until cancelled."""
+        await self.live.watch(self.reception.adopt, self.changes.definitions_changed)
 
 
 def prepared(settings: Settings, offer: Offer) -> Served:
@@ -89,7 +98,15 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         activity=activity,
         changes=changes,
     )
-    return Served(server=build_server(face), reception=reception, activity=activity)
+    return Served(
+        server=build_server(face),
+        reception=reception,
+        activity=activity,
+        live=LiveDefinitions(
+            loaded, is_strict=settings.is_strict, has_env_paths=settings.env_paths is not None
+        ),
+        changes=changes,
+    )
 
 
 def _office(settings: Settings, offer: Offer, engine: ServedEngine) -> Office:

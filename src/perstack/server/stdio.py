@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import anyio
 
+from perstack.server.changes import Changes
 from perstack.server.ending import asked_to_end
 from perstack.server.opening import Offer, Served, prepared
 from perstack.server.pipe import Wire, claimed_stdio, messages_over
@@ -36,9 +37,10 @@ async def _serve(wire: Wire, served: Served) -> None:
     server, reception = served.server, served.reception
     async with anyio.create_task_group() as tasks:
         serving = anyio.CancelScope()
-        tasks.start_soon(_cancel_when_asked, serving)
+        tasks.start_soon(_cancel_when_asked, serving, served.changes)
         tasks.start_soon(reception.run, served.activity)
         tasks.start_soon(reception.open_when_idle, served.activity)
+        tasks.start_soon(served.keep_up)
         with serving:
             async with messages_over(wire, reception.open) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
@@ -46,6 +48,7 @@ async def _serve(wire: Wire, served: Served) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def _cancel_when_asked(scope: anyio.CancelScope) -> None:
+async def _cancel_when_asked(scope: anyio.CancelScope, changes: Changes) -> None:
     await asked_to_end()
+    await changes.close()
     scope.cancel()
