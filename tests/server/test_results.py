@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from mcp_types import Annotations, ResourceLink, TextContent
 
 from perstack.core import events as ev
 from perstack.core import passing
@@ -13,7 +14,10 @@ from perstack.core.passing import PerstackEvent
 from perstack.core.questions import question_of
 from perstack.errors import StoreError
 from perstack.jobs import JobView
+from perstack.server.caller import Caller
+from perstack.server.links import fit_for
 from perstack.server.progress import progress_message
+from perstack.server.refusal import refused
 from perstack.server.results import STATUS_OF, error_result, job_result, jobs_result
 from perstack.server.schemas import STATUSES
 from tests.server.stage import facts, texts
@@ -59,15 +63,69 @@ def job_view(
 
 def test_a_long_text_comes_in_pieces_that_lose_nothing() -> None:
     text = "".join(chr(97 + index % 26) for index in range(100_000))
-    offsets = (0, 39_000, 78_000)
-    pieces: list[str] = []
-    for offset in offsets:
-        result = job_result(job_view(text), offset=offset)
+    read = ""
+    while len(read) < len(text):
+        result = job_result(job_view(text), offset=len(read))
         assert facts(result)["text"] == texts(result)[0]
         assert all(len(block) < 40_000 for block in texts(result))
-        pieces.append(texts(result)[0].split("\n[")[0])
-    assert "".join(pieces) == text
-    assert "perstack_job with offset=39000" in texts(job_result(job_view(text)))[0]
+        piece, _, note = texts(result)[0].partition("\n[")
+        read += piece
+        if len(read) < len(text):
+            assert f"perstack_job with this job_id and offset={len(read)} returns" in note
+    assert read == text
+
+
+def test_the_first_piece_of_a_long_text_has_its_end_too() -> None:
+    text = "".join(chr(97 + index % 26) for index in range(100_000)) + " That is all."
+    shown = texts(job_result(job_view(text)))[0]
+    assert shown.startswith(text[:20_000])
+    assert shown.endswith(text[-5_000:])
+    assert " of 100,013 are left out here. The whole text is the resource" in shown
+    assert "perstack://jobs/job1/result" in shown
+
+
+@pytest.mark.parametrize("letter", ["語", "😀", "é"])
+def test_letters_that_cost_more_tokens_fill_a_result_sooner(letter: str) -> None:
+    text = letter * 90_000
+    read = 0
+    while read < len(text):
+        shown = texts(job_result(job_view(text), offset=read))[0]
+        assert len(shown.encode()) < 61_000
+        read += len(shown.partition("\n[")[0])
+    assert read == len(text)
+
+
+def test_the_text_of_an_error_stays_below_what_clients_cut() -> None:
+    text = "e" * 20_000
+    result = job_result(job_view(text, status="stoppedByError"))
+    assert sum(map(len, texts(result))) < 11_000
+    assert sum(map(len, texts(error_result(StoreError(text), "job1")))) < 11_000
+    assert sum(map(len, texts(refused(StoreError(text))))) < 11_000
+
+
+def test_an_answer_has_a_link_to_all_of_it_for_people() -> None:
+    result = job_result(job_view("Grüße."))
+    link = result.content[-1]
+    assert isinstance(link, ResourceLink)
+    assert link.uri == "perstack://jobs/job1/result"
+    assert link.size == len("Grüße.".encode())
+    assert link.annotations == Annotations(audience=["user"], priority=0.2)
+    running = job_result(job_view("so far", status="running")).content
+    assert all(isinstance(block, TextContent) for block in running)
+    cut = job_result(job_view("x" * 50_000, status="running")).content
+    assert isinstance(cut[-1], ResourceLink)
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [Caller(has_links=False), Caller(scopes=frozenset({"perstack:run:writer"}))],
+    ids=["an old protocol", "no scope for jobs"],
+)
+def test_who_cannot_follow_a_link_gets_none(caller: Caller) -> None:
+    result = job_result(job_view("Well."))
+    assert fit_for(Caller(), result) is result
+    assert texts(fit_for(caller, result)) == texts(result)
+    assert all(isinstance(block, TextContent) for block in fit_for(caller, result).content)
 
 
 def test_an_offset_behind_the_end_gives_no_text() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from mcp.server import ServerRequestContext
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import principal_components
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
 from perstack.server.auth import scopes
 from perstack.server.auth.principal import principal_id
@@ -16,6 +16,9 @@ Context = ServerRequestContext[dict[str, Any]]
 
 LOCAL = "local"
 """The principal of a server that asks nobody who they are."""
+
+FIRST_WITH_LINKS = "2025-06-18"
+"""Clients of before refuse a whole result that has a link in it."""
 
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 
@@ -32,6 +35,7 @@ class Caller:
         has_tasks: Whether it takes a task for a result.
         has_forms: Whether it can show a form to its user.
         can_be_asked: Whether a question can be sent to it while its request is open.
+        has_links: Whether a result may have links to resources.
     """
 
     principal: str = LOCAL
@@ -41,6 +45,7 @@ class Caller:
     has_tasks: bool = False
     has_forms: bool = False
     can_be_asked: bool = False
+    has_links: bool = True
 
     def may_run(self, expert_key: str) -> bool:
         """Whether they may call the expert; one that they may not call does not exist to them."""
@@ -80,6 +85,7 @@ def caller_of(context: Context) -> Caller:
         has_tasks=is_modern and takes_tasks,
         has_forms=has_forms,
         can_be_asked=has_forms and not is_modern and session.can_send_request,
+        has_links=is_version_at_least(context.protocol_version, FIRST_WITH_LINKS),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 JSON = "application/json"
@@ -58,6 +59,11 @@ def as_json(value: Mapping[str, Any]) -> str:
 def as_line(value: Mapping[str, Any]) -> str:
     """For a document of one object a line, and in the form of the event stream."""
     return sound(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n"
+
+
+def moment(milliseconds: int) -> str:
+    """A time in ISO 8601."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
 def size(text: str) -> int:

@@ -3,11 +3,11 @@
 from mcp_types import CallToolResult, TextContent
 
 from perstack.errors import PerstackError
-
-MAX_CHARACTERS = 39_000
+from perstack.server.documents import sound
+from perstack.server.excerpts import MAX_ERROR_CHARACTERS
 
 
 def refused(error: PerstackError) -> CallToolResult:
     """Something that the caller can read and repair."""
-    text = str(error).encode("utf-8", "replace").decode("utf-8")[:MAX_CHARACTERS]
+    text = sound(str(error))[:MAX_ERROR_CHARACTERS]
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)

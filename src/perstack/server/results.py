@@ -6,10 +6,9 @@ answer, the status and the job id stand in both.
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from mcp_types import CallToolResult, TextContent
+from mcp_types import CallToolResult, ContentBlock, TextContent
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.questions import Question
@@ -17,12 +16,13 @@ from perstack.definition.names import name_of
 from perstack.definition.tool_names import tool_name
 from perstack.errors import PerstackError
 from perstack.jobs import JobView
+from perstack.server.documents import moment, sound
+from perstack.server.excerpts import MAX_ERROR_CHARACTERS, excerpt
+from perstack.server.links import result_link
 from perstack.server.tools import JOB
 
-MAX_TEXT_CHARACTERS = 39_000
-"""Of the answer itself; what stands around it keeps a text block below 40,000."""
-
 MAX_QUERY_SHOWN = 200
+MAX_ARGUMENTS_SHOWN = 10_000
 
 STATUS_OF: dict[JobStatus, str] = {
     "completed": "completed",
@@ -57,7 +57,11 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
         has_job_tools: Whether the caller has the tools that look after jobs.
     """
     status = STATUS_OF[view.job.status]
-    text = _excerpt(_text_of(view), offset, has_job_tools=has_job_tools)
+    is_error = status == "error"
+    whole = _text_of(view)
+    part = excerpt(
+        whole, view.job.id, offset=offset, is_error=is_error, has_job_tools=has_job_tools
+    )
     expert_key = view.job.coordinator_expert_key
     tool = tool_name(name_of(expert_key))
     by_itself = f"call {tool} with this job_id and an empty query"
@@ -69,7 +73,7 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
         "checkpoint_id": view.checkpoint.id,
         "expert": expert_key,
         "status": status,
-        "text": text,
+        "text": part.text,
         "steps": view.job.total_steps,
         "usage": view.usage.model_dump(by_alias=False),
     }
@@ -80,11 +84,11 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
     if view.trace_id is not None:
         structured["trace_id"] = view.trace_id
     footer = f"status: {status} · job_id: {view.job.id}\n{following}".strip()
-    return CallToolResult(
-        content=[_block(part) for part in (text, footer) if part],
-        structured_content=structured,
-        is_error=status == "error",
-    )
+    content: list[ContentBlock] = [_block(text) for text in (part.text, footer) if text]
+    is_answer = view.job.status == "completed"
+    if is_answer or not part.is_whole:
+        content.append(result_link(view.job.id, whole, is_answer=is_answer))
+    return CallToolResult(content=content, structured_content=structured, is_error=is_error)
 
 
 def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
@@ -94,10 +98,10 @@ def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
             "job_id": job.id,
             "expert": job.coordinator_expert_key,
             "status": STATUS_OF[job.status],
-            "query": _sound(job.query[:MAX_QUERY_SHOWN]),
+            "query": sound(job.query[:MAX_QUERY_SHOWN]),
             "steps": job.total_steps,
-            "started_at": _time(job.started_at),
-            "updated_at": _time(job.updated_at),
+            "started_at": moment(job.started_at),
+            "updated_at": moment(job.updated_at),
         }
         for job in jobs
     ]
@@ -113,7 +117,7 @@ def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
 
 def error_result(error: PerstackError, job_id: str | None = None) -> CallToolResult:
     """Something that the caller can read and repair."""
-    text = _sound(str(error))[:MAX_TEXT_CHARACTERS]
+    text = sound(str(error))[:MAX_ERROR_CHARACTERS]
     footer = f"status: error · job_id: {job_id}" if job_id is not None else ""
     return CallToolResult(content=[_block(part) for part in (text, footer) if part], is_error=True)
 
@@ -131,27 +135,9 @@ def _text_of(view: JobView) -> str:
 
 def _question(question: Question) -> dict[str, Any]:
     arguments = json.dumps(question.arguments, ensure_ascii=False)
-    fits = len(arguments) <= MAX_TEXT_CHARACTERS
+    fits = len(arguments) <= MAX_ARGUMENTS_SHOWN
     return {
         "tool_call_id": question.id,
-        "tool_name": _sound(question.tool_name),
-        "arguments": json.loads(_sound(arguments)) if fits else {},
+        "tool_name": sound(question.tool_name),
+        "arguments": json.loads(sound(arguments)) if fits else {},
     }
-
-
-def _excerpt(text: str, offset: int, *, has_job_tools: bool) -> str:
-    end = offset + MAX_TEXT_CHARACTERS
-    piece = _sound(text[offset:end])
-    if len(text) <= end:
-        return piece
-    rest = f" {JOB} with offset={end} returns what follows." if has_job_tools else ""
-    return f"{piece}\n[Characters {offset:,} to {end:,} of {len(text):,}.{rest}]"
-
-
-def _sound(text: str) -> str:
-    # Half of a surrogate pair, which a model can produce, cannot be sent at all.
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

@@ -1,13 +1,12 @@
 """A job as a document: how it stands, the tree of its runs, and its answer in full."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from perstack.core.checkpoint import Checkpoint, Job
 from perstack.jobs import JobView
 from perstack.server.addresses import of_job
-from perstack.server.documents import MARKDOWN, PLAIN, Document, JobEntry, as_json, sound
+from perstack.server.documents import MARKDOWN, PLAIN, Document, JobEntry, as_json, moment, sound
 from perstack.server.results import STATUS_OF
 
 Json = dict[str, Any]
@@ -74,11 +73,6 @@ def result_document(view: JobView) -> Document:
     asked = [question.message for question in view.questions]
     text = "\n".join(part for part in (view.text, *asked) if part)
     return Document(text=sound(text), mime_type=MARKDOWN if is_answer else PLAIN)
-
-
-def moment(milliseconds: int) -> str:
-    """A time in ISO 8601."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _tree(runs: Sequence[Checkpoint]) -> list[Json]:

@@ -16,6 +16,7 @@ from perstack.definition.model import Expert
 from perstack.errors import PerstackError
 from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.face import Face, tool_call
+from perstack.server.links import fit_for
 from perstack.server.offer import experts_for, job_tools_for
 from perstack.server.refusal import refused
 from perstack.server.tools import expert_tools, job_tools
@@ -48,8 +49,8 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
             try:
                 office = await face.offices.office(call.caller)
                 if expert is None:
-                    return await office.desk.look_after(params.name, call)
-                answer = await office.desk.ask(expert, call)
+                    return fit_for(call.caller, await office.desk.look_after(params.name, call))
+                answer = fit_for(call.caller, await office.desk.ask(expert, call))
                 return await office.tasks.instead(answer) if call.caller.has_tasks else answer
             except PerstackError as error:
                 return refused(error)
