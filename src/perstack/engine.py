@@ -23,6 +23,7 @@ from perstack.llm.models import Models
 from perstack.llm.router import open_model
 from perstack.runtime.continuation import JobRequest, query_of, rebuild
 from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Store
+from perstack.runtime.spending import tokens_since
 from perstack.settings import Parts, Settings, Surroundings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
@@ -59,9 +60,17 @@ class Engine:
         return self._around.settings
 
     @property
-    def has_live_jobs(self) -> bool:
-        """Whether it drives any job."""
-        return bool(self._jobs.live)
+    def live_job_ids(self) -> tuple[str, ...]:
+        """The jobs that it drives."""
+        return tuple(job.job_id for job in self._jobs.live)
+
+    async def tokens_since(self, moment_ms: int) -> int:
+        """The tokens that the jobs of the workspace have used since a moment.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return await tokens_since(self._around.store, moment_ms)
 
     async def adopt(self, loaded: Loaded) -> None:
         """Use other definitions from now on; activations of jobs that run keep theirs.
@@ -96,7 +105,8 @@ class Engine:
             ConfigError: The query is empty or too long, or a setting is missing.
             UnknownExpertError: The expert is not defined.
             NotFoundError: There is no such job or checkpoint.
-            JobStateError: The job is running elsewhere, or its state does not allow what was asked.
+            JobStateError: The job is running elsewhere, its state does not allow what was asked, or
+                no more jobs may run.
             StoreError: The store cannot be read or written.
         """
         check_query(request)
@@ -108,6 +118,9 @@ class Engine:
         lease = await self._around.store.acquire(job_id)
         try:
             activation = await self._prepare(job_id, request)
+            if not activation.is_at_rest:
+                # The last that is waited for: what was counted is still true when it is launched.
+                await self._around.parts.admit(self)
         except BaseException:
             await self._give_back(lease)
             raise
@@ -234,7 +247,7 @@ async def open_engine(
         loaded = loaded or load(find_config(settings.config, Path.cwd()), strict=settings.is_strict)
         around, models = await _put_together(settings, parts, loaded, stack)
         async with anyio.create_task_group() as tasks:
-            jobs = Jobs(tasks, around.store, parts.clock)
+            jobs = Jobs(tasks, around.store, parts.clock, settings.max_job_seconds)
             try:
                 yield Engine(around, jobs, models)
             finally:

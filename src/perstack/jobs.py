@@ -231,10 +231,13 @@ class RunningJob:
 class Jobs:
     """All jobs that this process drives, each in a task that outlives the request for it."""
 
-    def __init__(self, tasks: TaskGroup, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, tasks: TaskGroup, store: Store, clock: Clock, max_seconds: float | None = None
+    ) -> None:
         self._tasks = tasks
         self._store = store
         self._clock = clock
+        self._max_seconds = max_seconds
         self._live: dict[str, RunningJob] = {}
         self._observers: list[JobObserver] = []
 
@@ -283,6 +286,8 @@ class Jobs:
     async def _guarded(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_lease, job, lease)
+            if self._max_seconds is not None:
+                tasks.start_soon(self._end_in_time, job, self._max_seconds)
             try:
                 await drive(job, lease)
             except PerstackError as error:
@@ -300,6 +305,10 @@ class Jobs:
                 return
             except PerstackError as error:
                 LOG.warning("The lease of job %s could not be renewed: %s", job.job_id, error)
+
+    async def _end_in_time(self, job: RunningJob, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        job.cancel(f"it took longer than the {seconds:g} seconds that a job may take")
 
     async def _release(self, lease: Lease) -> None:
         try:

@@ -2,11 +2,11 @@
 
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from perstack.definition.load import Loaded
 from perstack.definition.model import Definitions, ReasoningBudget
@@ -36,6 +36,7 @@ class Settings:
         max_steps: Steps for one request, over all its runs.
         max_retries: Retries of one generation.
         timeout_ms: Milliseconds for one generation.
+        max_job_seconds: Seconds after which a job is stopped, resumable.
         is_strict: Whether unknown keys of the file are errors.
         is_streaming: Whether someone listens for a reply piece by piece.
         environment: The process's environment, if not the real one.
@@ -55,6 +56,7 @@ class Settings:
     max_steps: int | None = None
     max_retries: int | None = None
     timeout_ms: int | None = None
+    max_job_seconds: float | None = None
     is_strict: bool = False
     is_streaming: bool = False
     environment: Mapping[str, str] | None = None
@@ -69,9 +71,37 @@ def new_id() -> str:
     return secrets.choice(alphabet[:26]) + "".join(secrets.choice(alphabet) for _ in range(23))
 
 
+class Driving(Protocol):
+    """What an engine tells whoever decides whether it may drive one more job."""
+
+    @property
+    def live_job_ids(self) -> tuple[str, ...]:
+        """The jobs that it drives."""
+        ...
+
+    async def tokens_since(self, moment_ms: int) -> int:
+        """The tokens that the jobs of its store have used since a moment.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+
+Admit = Callable[[Driving], Awaitable[None]]
+"""Raises `JobStateError` if an engine may not drive one more job now.
+
+Must count live jobs after whatever it waits for.
+"""
+
+
+async def admit_all(_engine: Driving) -> None:
+    """Let any number of jobs run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Stand-ins for what the engine would otherwise make itself."""
+    """Stand-ins for what the engine would otherwise make or decide itself."""
 
     model: Model | None = None
     store: Store | None = None
@@ -80,6 +110,7 @@ class Parts:
     clock: Clock = field(default_factory=SystemClock)
     new_id: NewId = new_id
     jitter: Callable[[], float] = random.random
+    admit: Admit = admit_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,15 @@ from typing import Protocol
 
 from perstack.definition.load import Loaded
 from perstack.errors import PerstackError
+from perstack.runtime.clock import SystemClock
 from perstack.server.caller import LOCAL
 from perstack.server.changes import Changes
 from perstack.server.face import Office
+from perstack.server.limits import Admission, Limits
 from perstack.server.port import ServedEngine
 from perstack.server.premises import Opened
 from perstack.server.users import Users, folder_of_users, settings_of
-from perstack.settings import Settings
+from perstack.settings import Parts, Settings
 
 MakeOffice = Callable[[ServedEngine], Office]
 
@@ -56,6 +58,7 @@ class Engines:
         make_office: Makes what answers requests on top of an engine.
         users: How principals are treated; `None` if nobody is asked who they are.
         changes: Told of what the jobs of a principal do.
+        limits: How much the jobs may do.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class Engines:
         *,
         users: Users | None = None,
         changes: Changes | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._settings = settings
         self._loaded = loaded
         self._make_office = make_office
         self._users = users
         self._changes = changes or Changes()
+        self._parts = Parts(admit=Admission(limits or Limits(), SystemClock()).admit)
 
     @property
     def loaded(self) -> Loaded:
@@ -103,7 +108,7 @@ class Engines:
 
         settings = self._settings_of(principal)
         loaded = self._loaded
-        async with open_engine(settings, loaded=loaded) as engine:
+        async with open_engine(settings, self._parts, loaded) as engine:
             if self._loaded is not loaded:
                 await engine.adopt(self._loaded)
             engine.observe(partial(self._changes.job_changed, principal))

@@ -22,8 +22,8 @@ class OpenEngine(Protocol):
     """What is asked of an engine beside what its office needs of it."""
 
     @property
-    def has_live_jobs(self) -> bool:
-        """Whether it drives a job."""
+    def live_job_ids(self) -> tuple[str, ...]:
+        """The jobs that it drives."""
         ...
 
     async def warm_up(self) -> None:
@@ -98,7 +98,7 @@ class Premises:
     @property
     def has_live_jobs(self) -> bool:
         """Whether the engine is open and drives a job."""
-        return self._opened is not None and self._opened.engine.has_live_jobs
+        return self._opened is not None and bool(self._opened.engine.live_job_ids)
 
     async def office(self) -> Office:
         """The office, once it is open.

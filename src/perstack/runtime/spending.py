@@ -1,0 +1,35 @@
+"""How many tokens the jobs of a store have used since a moment."""
+
+from perstack.core.events import CallTools, CompleteRun, Retry, RunEvent, StopRunByError
+from perstack.runtime.ports import Store
+
+PAGE = 100
+
+
+async def tokens_since(store: Store, moment_ms: int) -> int:
+    """The tokens of all generations that ended at `moment_ms`, since the epoch, or later.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    tokens, offset = 0, 0
+    while True:
+        page = await store.jobs(limit=PAGE, offset=offset)
+        for job in page:
+            if job.started_at >= moment_ms:
+                tokens += job.usage.total_tokens
+            elif job.updated_at >= moment_ms:
+                _, events = await store.events(job.id)
+                tokens += sum(_tokens(event) for event in events if _when(event) >= moment_ms)
+        if len(page) < PAGE:
+            return tokens
+        offset += PAGE
+
+
+def _when(event: RunEvent) -> int:
+    return event.stamp.timestamp
+
+
+def _tokens(event: RunEvent) -> int:
+    is_generation = isinstance(event, CallTools | Retry | CompleteRun | StopRunByError)
+    return event.usage.total_tokens if is_generation else 0
