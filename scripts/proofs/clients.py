@@ -1,22 +1,24 @@
-"""Foreign clients, each against a fake model, list an expert, call it and get its answer."""
+"""Foreign clients, each against a fake model, get the answer of an expert, also of a long run.
 
-import json
-import os
+In the long run the expert works for longer than the client lets a call take, so what comes back
+first is the id of a job; the client's model then collects the result with it.
+"""
+
+import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, cast
 
 import anyio
-from _stage import conclude, plain_environment, say, workplace
+from _programs import PROGRAMS, QUESTION, Place, ask_program
+from _stage import conclude, say, workplace
 from mcp import Client, StdioServerParameters
+from mcp_types import CallToolResult
 
-from tests.model_server import CallTool, ModelServer, Reply, Request, ToolCall
+from tests.model_server import ModelServer, Reply, Request, ToolCall
 
-CACHE = Path(os.environ.get("PERSTACK_PROOF_CACHE", "/tmp/perstack-proofs"))  # noqa: S108 - only a fallback
-QUESTION = "add 19 and 23"
 ANSWER = "the sum is 42"
 EXPERT_GENERATIONS = 2
 TOML = """
@@ -31,210 +33,72 @@ instruction = "Add the numbers that you are given."
 """
 
 
-def expert_script(request: Request) -> Reply:
-    """The expert really works it out, then answers."""
-    if request.tool_results:
-        return Reply(tool_calls=(ToolCall("attemptCompletion", {"result": ANSWER}, "done"),))
-    sum_up = {
-        "command": "expr",
-        "args": ["19", "+", "23"],
-        "cwd": ".",
-        "stdout": True,
-        "stderr": True,
-    }
-    return Reply(tool_calls=(ToolCall("exec", {**sum_up, "env": {}}, "sum"),))
-
-
 @dataclass(frozen=True)
-class Place:
-    """Where one client works: its home, the model it asks and how it starts perstack."""
+class Round:
+    """How long things take in one round, in seconds.
 
-    home: Path
-    model_url: str
-    server: list[str]
-    server_environment: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Program:
-    """A client that is installed from the package index."""
+    Attributes:
+        name: Shown in the report.
+        work: How long the expert works.
+        wait: How long the server lets a call wait.
+        limit: How long the client lets a call take.
+        fewest_calls: Of tools, that the client must make to get the answer.
+    """
 
     name: str
-    package: str
-    command: Callable[[Path], list[str]]
-    prepare: Callable[[Place], dict[str, str]]
+    work: int
+    wait: int
+    limit: int
+    fewest_calls: int
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file with its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+SHORT = Round("short run", work=0, wait=45, limit=600, fewest_calls=1)
+LONG = Round("run longer than the client's limit", work=16, wait=4, limit=10, fewest_calls=3)
+ROUNDS = (SHORT, LONG)
 
 
-def prepare_codex(place: Place) -> dict[str, str]:
-    """Codex reads TOML and asks a Responses endpoint."""
-    settings = place.server_environment
-    variables = ", ".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
-    write(
-        place.home / ".codex" / "config.toml",
-        f"""
-model = "fake-model"
-model_provider = "fake"
-approval_policy = "never"
-sandbox_mode = "read-only"
-check_for_update_on_startup = false
-[analytics]
-enabled = false
-[model_providers.fake]
-name = "fake"
-base_url = "{place.model_url}/v1"
-wire_api = "responses"
-env_key = "FAKE_KEY"
-[mcp_servers.perstack]
-command = {json.dumps(place.server[0])}
-args = {json.dumps(place.server[1:])}
-env = {{ {variables} }}
-default_tools_approval_mode = "approve"
-""",
-    )
-    return {"FAKE_KEY": "x"}
+def expert_script(work: int) -> Callable[[Request], Reply]:
+    """The expert really works it out, then answers."""
+    sum_up = f"sleep {work}; expr 19 + 23"
+    arguments: dict[str, object] = {"command": "sh", "args": ["-c", sum_up], "cwd": "."}
+
+    def decide(request: Request) -> Reply:
+        if request.tool_results:
+            return Reply(tool_calls=(ToolCall("attemptCompletion", {"result": ANSWER}, "done"),))
+        call = ToolCall("exec", {**arguments, "env": {}, "stdout": True, "stderr": True}, "sum")
+        return Reply(tool_calls=(call,))
+
+    return decide
 
 
-def prepare_claude(place: Place) -> dict[str, str]:
-    """Claude Code asks a Messages endpoint."""
-    write(place.home / "work" / "mcp.json", json.dumps(desktop_configuration(place)))
-    return {
-        "ANTHROPIC_BASE_URL": place.model_url,
-        "ANTHROPIC_API_KEY": "sk-fake",
-        "DISABLE_AUTOUPDATER": "1",
-        "DISABLE_TELEMETRY": "1",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "ENABLE_TOOL_SEARCH": "false",
-    }
+class Collector:
+    """The client's model: calls the expert, then waits for its job until that has stopped."""
 
+    def __init__(self) -> None:
+        self.calls = 0
 
-def prepare_gemini(place: Place) -> dict[str, str]:
-    """Gemini CLI asks a generateContent endpoint."""
-    configuration = {
-        "security": {"auth": {"selectedType": "gemini-api-key"}},
-        "privacy": {"usageStatisticsEnabled": False},
-        "telemetry": {"enabled": False},
-        "general": {"enableAutoUpdate": False},
-        "mcpServers": {"perstack": {**server_entry(place), "timeout": 600_000, "trust": True}},
-    }
-    write(place.home / ".gemini" / "settings.json", json.dumps(configuration))
-    return {
-        "GEMINI_API_KEY": "fake",
-        "GOOGLE_GEMINI_BASE_URL": place.model_url,
-        "GEMINI_CLI_TRUST_WORKSPACE": "true",
-    }
+    def decide(self, request: Request) -> Reply:
+        """The next call, or what the last one returned."""
+        results = request.tool_results
+        offered = {
+            each: name
+            for name in request.tool_names
+            for each in ("adder", "perstack_job")
+            if re.search(f"{each}$", name)
+        }
+        if "adder" not in offered:
+            return Reply("FAKE-TEXT")
+        if not results:
+            return self._call(offered["adder"], {"query": QUESTION})
+        last = results[-1].text.replace('\\"', '"')
+        job = re.search(r"job_id\W+([a-z0-9]{24})", last)
+        if job is not None and re.search(r"status\W+running", last):
+            return self._call(offered["perstack_job"], {"job_id": job[1], "wait_seconds": 4})
+        return Reply(f"FAKE-DONE:{last[:300]}")
 
-
-def prepare_opencode(place: Place) -> dict[str, str]:
-    """The client opencode asks a Chat Completions endpoint."""
-    options = {"baseURL": f"{place.model_url}/v1", "apiKey": "x"}
-    model = {"name": "fake-model", "tool_call": True, "limit": {"context": 128_000, "output": 4096}}
-    provider = {"npm": "@ai-sdk/openai-compatible", "name": "fake", "options": options}
-    configuration = {
-        "autoupdate": False,
-        "share": "disabled",
-        "model": "fake/fake-model",
-        "small_model": "fake/fake-model",
-        "provider": {"fake": {**provider, "models": {"fake-model": model}}},
-        "mcp": {
-            "perstack": {
-                "type": "local",
-                "enabled": True,
-                "command": place.server,
-                "environment": place.server_environment,
-                "timeout": 600_000,
-            }
-        },
-    }
-    write(place.home / "work" / "opencode.json", json.dumps(configuration))
-    return {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
-
-
-def server_entry(place: Place) -> dict[str, object]:
-    """How most clients say what to start."""
-    return {
-        "command": place.server[0],
-        "args": place.server[1:],
-        "env": place.server_environment,
-    }
-
-
-def desktop_configuration(place: Place) -> dict[str, object]:
-    """The file that Claude and Cursor read."""
-    return {"mcpServers": {"perstack": server_entry(place)}}
-
-
-PROGRAMS = (
-    Program(
-        "codex",
-        "@openai/codex@0.169.0",
-        lambda bin_: [str(bin_ / "codex"), "exec", "--skip-git-repo-check", "--json", QUESTION],
-        prepare_codex,
-    ),
-    Program(
-        "claude",
-        "@anthropic-ai/claude-code@2.1.329",
-        lambda bin_: [
-            *(str(bin_ / "claude"), "-p", QUESTION, "--mcp-config", "mcp.json"),
-            *("--strict-mcp-config", "--allowedTools", "mcp__perstack__adder"),
-            *("--output-format", "stream-json", "--verbose", "--model", "claude-sonnet-4-5"),
-        ],
-        prepare_claude,
-    ),
-    Program(
-        "gemini",
-        "@google/gemini-cli@0.61.0",
-        lambda bin_: [
-            *(str(bin_ / "gemini"), "-p", QUESTION, "-m", "gemini-2.5-flash"),
-            *("--approval-mode", "yolo", "--output-format", "json"),
-        ],
-        prepare_gemini,
-    ),
-    Program(
-        "opencode",
-        "opencode-ai@1.18.33",
-        lambda bin_: [str(bin_ / "opencode"), "run", "--format", "json", QUESTION],
-        prepare_opencode,
-    ),
-)
-
-
-def installed(program: Program) -> Path:
-    """The folder of the program's command, installed once into the cache."""
-    folder = CACHE / "clients" / program.name
-    stamp = folder / "installed"
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != program.package:
-        say(f"{program.name}: installing {program.package}")
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run([*command, program.package], check=True, capture_output=True)
-        stamp.write_text(program.package, encoding="utf-8")
-    return folder / "node_modules" / ".bin"
-
-
-def ask_program(program: Program, place: Place) -> str:
-    """Everything the program printed."""
-    bin_ = installed(program)
-    extra = program.prepare(place)
-    work = place.home / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    environment = plain_environment(**extra)
-    environment["HOME"] = str(place.home)
-    done = subprocess.run(
-        program.command(bin_),
-        cwd=work,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=180,
-        check=False,
-    )
-    return done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+    def _call(self, name: str, arguments: dict[str, object]) -> Reply:
+        self.calls += 1
+        return Reply(tool_calls=(ToolCall(name, arguments),))
 
 
 def ask_sdk(place: Place) -> str:
@@ -244,44 +108,51 @@ def ask_sdk(place: Place) -> str:
         server = StdioServerParameters(
             command=place.server[0], args=place.server[1:], env=place.server_environment
         )
-        async with Client(server) as client:
+        async with Client(server, read_timeout_seconds=place.limit_seconds) as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
             result = await client.call_tool("adder", {"query": QUESTION})
-        return f"{names} {result.structured_content} FAKE-DONE"
+            calls = 1
+            while (facts := _facts(result))["status"] == "running":
+                result = await client.call_tool("perstack_job", {"job_id": facts["job_id"]})
+                calls += 1
+        return f"{names} {facts} FAKE-DONE calls={calls}"
 
     return anyio.run(ask)
 
 
-def seen_by(name: str, ask: Callable[[Place], str]) -> bool:
+def _facts(result: object) -> dict[str, Any]:
+    if isinstance(result, CallToolResult) and isinstance(result.structured_content, dict):
+        return cast("dict[str, Any]", result.structured_content)
+    raise TypeError(f"{result} is not how a job stands")
+
+
+def seen_by(name: str, ask: Callable[[Place], str], one: Round) -> bool:
     """Put one client to the test."""
+    collector = Collector()
     with (
         workplace() as home,
-        ModelServer(CallTool("adder$", {"query": QUESTION}, 1)) as client_model,
-        ModelServer(expert_script) as expert_model,
+        ModelServer(collector) as client_model,
+        ModelServer(expert_script(one.work)) as expert_model,
     ):
         (home / "perstack.toml").write_text(TOML, encoding="utf-8")
+        serve = ["-m", "perstack", "serve", "--config", str(home / "perstack.toml")]
         place = Place(
             home=home,
             model_url=client_model.base_url,
-            server=[
-                sys.executable,
-                "-m",
-                "perstack",
-                "serve",
-                "--config",
-                str(home / "perstack.toml"),
-            ],
+            server=[sys.executable, *serve, "--wait-seconds", str(one.wait)],
             server_environment={
                 "OPENAI_API_KEY": "sk-proof",
                 "OPENAI_BASE_URL": f"{expert_model.base_url}/v1",
             },
+            limit_seconds=one.limit,
         )
         output = ask(place)
         generations = len(expert_model.requests)
+    calls = collector.calls or int((re.findall(r"calls=(\d+)", output) or ["0"])[-1])
     got_answer = ANSWER in output and "FAKE-DONE" in output
-    holds = got_answer and generations == EXPERT_GENERATIONS
-    verdict = "listed, called and answered" if holds else f"FAILED\n{output[-2000:]}"
-    say(f"{name}: {verdict}, {generations} generations of the expert")
+    holds = got_answer and generations == EXPERT_GENERATIONS and calls >= one.fewest_calls
+    verdict = "got the answer" if holds else f"FAILED\n{output[-2000:]}"
+    say(f"{name}, {one.name}: {verdict}, {calls} calls, {generations} generations of the expert")
     return holds
 
 
@@ -290,22 +161,15 @@ def main() -> None:
     wanted = sys.argv[1:] or ["sdk", *(program.name for program in PROGRAMS)]
     if shutil.which("npm") is None and wanted != ["sdk"]:
         conclude("clients", holds=False, seen="npm is needed to install the clients")
-    held: list[str] = []
-    if "sdk" in wanted and seen_by("sdk", ask_sdk):
-        held.append("sdk")
+    asked: dict[str, Callable[[Place], str]] = {"sdk": ask_sdk}
     for program in PROGRAMS:
-        if program.name in wanted:
-            asking = program
-
-            def ask(place: Place, asking: Program = asking) -> str:
-                return ask_program(asking, place)
-
-            if seen_by(program.name, ask):
-                held.append(program.name)
+        asked[program.name] = lambda place, program=program: ask_program(program, place)
+    held = [name for name in wanted if all(seen_by(name, asked[name], one) for one in ROUNDS)]
     conclude(
         "clients",
         holds=len(held) == len(wanted),
-        seen=f"{len(held)} of {len(wanted)} clients got the expert's answer ({', '.join(held)})",
+        seen=f"{len(held)} of {len(wanted)} clients got the answers of a short run and of one "
+        f"longer than their limit, each run once ({', '.join(held)})",
     )
 
 
