@@ -28,9 +28,10 @@ AT_ONCE = Windows(grace_seconds=0)
 
 @dataclass
 class Taking(TaskClient):
-    """A client that takes tasks, with the engine behind its server."""
+    """A client that takes tasks, with what is behind its server."""
 
     engine: Engine
+    model: FakeModel
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def taking(
         connected(engine, "auto", windows=windows) as here,
         task_client(here.server, has_forms=has_forms) as there,
     ):
-        yield Taking(there.client, engine)
+        yield Taking(there.client, engine, model)
 
 
 async def test_a_call_that_is_not_answered_in_time_becomes_a_task(tmp_path: Path) -> None:

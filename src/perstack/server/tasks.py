@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from perstack.core import events as ev
 from perstack.core.events import RunEvent
+from perstack.core.questions import Question
 from perstack.core.stretches import Stretch, Trail, checkpoints_at, stretches
 from perstack.errors import (
     JobStateError,
@@ -25,7 +26,7 @@ from perstack.errors import (
     StoreError,
 )
 from perstack.jobs import JobView, view
-from perstack.runtime.continuation import InteractiveAnswer, JobRequest
+from perstack.runtime.continuation import JobRequest
 from perstack.server.desk import CLIENT_CANCELLED
 from perstack.server.forms import answer_of
 from perstack.server.port import Events, ServedEngine, ServedJob
@@ -46,6 +47,7 @@ from perstack.server.task_standing import (
 
 MAX_REMEMBERED = 1_000
 SETTLING_SECONDS = 5.0
+TO_BE_TAKEN_UP = ("interrupted", "stoppedByInteractiveTool", "stoppedByCancellation")
 SUPERSEDED = "another request took the place of this one"
 
 
@@ -107,16 +109,14 @@ class Tasks:
             return
         job_id, _ = parts_of(task)
         questions = (await self._engine.job(job_id)).questions
-        filled = {each.id: _filled(responses.get(each.id)) for each in questions}
-        answers = [
-            answer
+        forms = [
+            (question, form)
             for question in questions
-            if (form := filled[question.id]) is not None
-            and (answer := answer_of(question, form)) is not None
+            if (form := _filled(responses.get(question.id))) is not None
         ]
-        for answer in answers:
-            await self._answer(job_id, answer, is_last=len(answers) == len(questions))
-        if any(form is not None and form.action == "cancel" for form in filled.values()):
+        for count, (question, form) in enumerate(forms, start=1):
+            await self._answer(job_id, question, form, is_last=count == len(questions))
+        if any(form.action == "cancel" for _, form in forms):
             # Nobody will answer here, so the caller's model is told what is asked.
             self._settle(standing, await self._engine.job(job_id))
 
@@ -131,10 +131,13 @@ class Tasks:
         if standing.status not in ("working", "input_required"):
             return
         job_id, _ = parts_of(task)
+        is_ours = self._engine.running(job_id) is not None
         with suppress(JobStateError):
             present = await self._engine.cancel(job_id, CLIENT_CANCELLED)
-            if present.job.status != "stoppedByCancellation":
-                self._remember(replace(standing, status="cancelled", payload={}))
+            if not is_ours and present.job.status in TO_BE_TAKEN_UP:
+                self._remember(
+                    replace(standing, status="cancelled", message=CLIENT_CANCELLED, payload={})
+                )
 
     async def _begun(self, job_id: str) -> Wire:
         """The task for the newest stretch of a running job, once its first event is durable."""
@@ -236,11 +239,18 @@ class Tasks:
             return self._settle(standing, present)
         return replace(standing, message=status_line(job.recent))
 
-    async def _answer(self, job_id: str, answer: InteractiveAnswer, *, is_last: bool) -> None:
+    async def _answer(
+        self, job_id: str, question: Question, form: ElicitResult, *, is_last: bool
+    ) -> None:
+        answer = answer_of(question, form)
+        if answer is None:
+            return
+        live = self._engine.running(job_id)
+        if live is not None and question.origin == "expert":
+            await live.wait(SETTLING_SECONDS)  # with an earlier answer it stops again at once
         with suppress(JobStateError):  # it came too late
-            before = self._engine.running(job_id)
             job = await self._engine.start(JobRequest(job_id=job_id, answer=answer))
-            if job is before:
+            if job is live:
                 return
             # Until the answer is stored, the question would still seem to be open.
             with job.watch() as events:

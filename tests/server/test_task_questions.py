@@ -1,0 +1,165 @@
+"""Tasks that need an answer of the user."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeModel, Reply, call, calls, done
+from tests.server.task_client import TaskClient
+from tests.server.test_tasks import taking
+
+pytestmark = pytest.mark.anyio
+
+ASKING: list[Reply] = [calls(call("askUser", "q1", question="Which colour?")), done("painted")]
+ASKING_TWICE: list[Reply] = [
+    calls(
+        call("askUser", "q1", question="Which colour?"), call("askUser", "q2", question="Where?")
+    ),
+    done("painted"),
+]
+COBALT = {"action": "accept", "content": {"answer": "cobalt"}}
+CELLAR = {"action": "accept", "content": {"answer": "cellar"}}
+
+
+async def asked(client: TaskClient) -> dict[str, Any]:
+    """The first task of a client, once it waits for an answer."""
+    created = await client.call("reviewer", query="paint")
+    return await client.until(created["taskId"], "input_required")
+
+
+def answers_in(model: FakeModel) -> str:
+    return str(model.requests[-1].messages)
+
+
+async def test_a_question_is_shown_as_a_form_and_its_answer_takes_the_task_on(
+    tmp_path: Path,
+) -> None:
+    async with taking(tmp_path, ASKING, has_forms=True) as client:
+        waiting = await asked(client)
+        acknowledged = await client.update(waiting["taskId"], q1=COBALT)
+        completed = await client.until(waiting["taskId"])
+        told = answers_in(client.model)
+    assert waiting["status"] == "input_required"
+    (form,) = waiting["inputRequests"].values()
+    assert form["method"] == "elicitation/create"
+    assert form["params"]["message"] == "Which colour?"
+    assert form["params"]["requestedSchema"]["properties"]["answer"]["type"] == "string"
+    assert acknowledged["resultType"] == "complete"
+    assert {"taskId", "status", "inputRequests"}.isdisjoint(acknowledged)
+    assert completed["status"] == "completed"
+    assert completed["result"]["structuredContent"]["text"] == "painted"
+    assert "cobalt" in told
+
+
+async def test_questions_are_answered_one_at_a_time(tmp_path: Path) -> None:
+    async with taking(tmp_path, ASKING_TWICE, has_forms=True) as client:
+        waiting = await asked(client)
+        task = waiting["taskId"]
+        await client.update(task, q1=COBALT)
+        half = await client.get(task)
+        await client.update(task, q2=CELLAR)
+        completed = await client.until(task)
+        told = answers_in(client.model)
+    assert list(waiting["inputRequests"]) == ["q1", "q2"]
+    assert half["status"] == "input_required"
+    assert list(half["inputRequests"]) == ["q2"]
+    assert completed["status"] == "completed"
+    assert "cobalt" in told
+    assert "cellar" in told
+
+
+async def test_questions_are_answered_together(tmp_path: Path) -> None:
+    async with taking(tmp_path, ASKING_TWICE, has_forms=True) as client:
+        task = (await asked(client))["taskId"]
+        await client.update(task, q2=CELLAR, q1=COBALT)
+        completed = await client.until(task)
+        told = answers_in(client.model)
+    assert completed["status"] == "completed"
+    assert "cobalt" in told
+    assert "cellar" in told
+
+
+async def test_who_declines_has_the_expert_go_on_without(tmp_path: Path) -> None:
+    async with taking(tmp_path, ASKING, has_forms=True) as client:
+        task = (await asked(client))["taskId"]
+        await client.update(task, q1={"action": "decline"})
+        completed = await client.until(task)
+        told = answers_in(client.model)
+    assert completed["result"]["structuredContent"]["text"] == "painted"
+    assert "declined" in told
+
+
+async def test_who_closes_the_form_gets_the_question_as_the_result(tmp_path: Path) -> None:
+    async with taking(tmp_path, ASKING, has_forms=True) as client:
+        task = (await asked(client))["taskId"]
+        await client.update(task, q1={"action": "cancel"})
+        completed = await client.get(task)
+        follow_up = await client.call("reviewer", query="cobalt", job_id=task)
+        after = await client.until(follow_up["taskId"])
+        again = await client.get(task)
+    assert completed["status"] == "completed"
+    assert not completed["result"].get("isError")
+    assert completed["result"]["structuredContent"]["status"] == "needs_input"
+    assert again == completed
+    assert after["taskId"] == f"{task}.1"
+    assert after["result"]["structuredContent"]["text"] == "painted"
+
+
+@pytest.mark.parametrize(
+    "responses",
+    [
+        {"nobody-asked": COBALT},
+        {"q1": {"ignored": True}},
+        {"q1": None},
+        {"q1": "cobalt"},
+        {},
+    ],
+)
+async def test_what_answers_no_question_is_ignored(
+    tmp_path: Path, responses: dict[str, Any]
+) -> None:
+    async with taking(tmp_path, ASKING, has_forms=True) as client:
+        waiting = await asked(client)
+        acknowledged = await client.update(waiting["taskId"], **responses)
+        still = await client.get(waiting["taskId"])
+    assert acknowledged["resultType"] == "complete"
+    assert still == waiting
+
+
+async def test_an_answer_that_comes_again_or_late_is_ignored(tmp_path: Path) -> None:
+    async with taking(tmp_path, ASKING, has_forms=True) as client:
+        task = (await asked(client))["taskId"]
+        await client.update(task, q1=COBALT)
+        await client.update(task, q1=CELLAR)
+        completed = await client.until(task)
+        await client.update(task, q1=CELLAR)
+        again = await client.get(task)
+        told = answers_in(client.model)
+    assert again == completed
+    assert "cellar" not in told
+
+
+async def test_a_client_without_forms_gets_the_question_as_the_result(tmp_path: Path) -> None:
+    async with taking(tmp_path, ASKING) as client:
+        created = await client.call("reviewer", query="paint")
+        completed = await client.until(created["taskId"])
+        follow_up = await client.call("reviewer", query="cobalt", job_id=created["taskId"])
+        after = await client.until(follow_up["taskId"])
+        again = await client.get(created["taskId"])
+    assert completed["status"] == "completed"
+    assert completed["result"]["structuredContent"]["question"]["tool_name"] == "askUser"
+    assert again == completed
+    assert after["result"]["structuredContent"]["text"] == "painted"
+
+
+async def test_a_task_that_waits_for_an_answer_can_be_cancelled(tmp_path: Path) -> None:
+    async with taking(tmp_path, ASKING, has_forms=True) as client:
+        task = (await asked(client))["taskId"]
+        await client.cancel(task)
+        cancelled = await client.get(task)
+        await client.update(task, q1=COBALT)
+        again = await client.get(task)
+    assert cancelled["status"] == "cancelled"
+    assert "inputRequests" not in cancelled
+    assert again == cancelled
