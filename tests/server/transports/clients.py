@@ -38,9 +38,10 @@ class Pair:
     first: Client
     second: Client
 
-    def gate(self) -> Path:
-        """A file that a waiter can wait for; its name is the query."""
-        return self.folder / f"gate-{secrets.token_hex(4)}"
+
+def gate_in(folder: Path) -> Path:
+    """A file that a waiter can wait for; its name is the query."""
+    return folder / f"gate-{secrets.token_hex(4)}"
 
 
 async def call(

@@ -118,13 +118,16 @@ def _read(process: subprocess.Popen[str], lines: list[str], told: Queue[str]) ->
 
 @asynccontextmanager
 async def connected(
-    transport: Transport, mode: Mode, folder: Path, origin: str
+    transport: Transport, mode: Mode, folder: Path, origin: str = ""
 ) -> AsyncGenerator[Client]:
-    """One more client of the server of a folder; over stdio it starts one of its own."""
+    """One more client of the server of a folder; over stdio it starts one of its own.
+
+    The id of the newest process that was started for a client is in the file `pid`.
+    """
     client: Client
     if transport == "stdio":
-        program, *arguments = command(folder)
-        parameters = StdioServerParameters(command=program, args=arguments, env=dict(os.environ))
+        noting = ["-c", 'echo $$ > "$0"; exec "$@"', str(folder / "pid"), *command(folder)]
+        parameters = StdioServerParameters(command="sh", args=noting, env=dict(os.environ))
         client = Client(stdio_client(parameters), mode=mode)
     elif transport == "sse":
         client = Client(sse_client(f"{origin}/sse"), mode=mode)

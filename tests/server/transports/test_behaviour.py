@@ -7,7 +7,7 @@ import pytest
 from mcp import MCPError
 
 from tests.server.stage import facts, texts
-from tests.server.transports.clients import Noted, Pair, call, until_status
+from tests.server.transports.clients import Noted, Pair, call, gate_in, until_status
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -30,7 +30,7 @@ async def test_a_call_answers_in_text_and_structure(pair: Pair) -> None:
 
 
 async def test_progress_arrives_while_the_call_is_open_and_grows(pair: Pair) -> None:
-    gate, noted = pair.gate(), Noted()
+    gate, noted = gate_in(pair.folder), Noted()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: call(pair.first, "waiter", noted, query=gate.name))
         with anyio.fail_after(15):
@@ -42,7 +42,7 @@ async def test_progress_arrives_while_the_call_is_open_and_grows(pair: Pair) -> 
 
 
 async def test_a_call_that_its_client_cancels_stops_the_job_and_it_can_go_on(pair: Pair) -> None:
-    gate, noted = pair.gate(), Noted()
+    gate, noted = gate_in(pair.folder), Noted()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: call(pair.first, "waiter", noted, query=gate.name))
         with anyio.fail_after(15):
@@ -59,7 +59,7 @@ async def test_a_call_that_its_client_cancels_stops_the_job_and_it_can_go_on(pai
 
 
 async def test_a_job_is_handed_off_at_once_and_collected_on_another_connection(pair: Pair) -> None:
-    gate = pair.gate()
+    gate = gate_in(pair.folder)
     handed = facts(await call(pair.first, "waiter", query=gate.name, wait_seconds=0))
     meanwhile = facts(
         await call(pair.second, "perstack_job", job_id=handed["job_id"], wait_seconds=0)
@@ -73,7 +73,7 @@ async def test_a_job_is_handed_off_at_once_and_collected_on_another_connection(p
 
 
 async def test_a_job_is_stopped_by_the_tool_for_it(pair: Pair) -> None:
-    gate = pair.gate()
+    gate = gate_in(pair.folder)
     handed = facts(await call(pair.first, "waiter", query=gate.name, wait_seconds=0))
 
     stopped = facts(await call(pair.first, "perstack_cancel", job_id=handed["job_id"]))
@@ -110,7 +110,7 @@ async def test_a_follow_up_goes_on_with_the_conversation(pair: Pair) -> None:
 
 
 async def test_two_clients_have_their_answers_at_the_same_time(pair: Pair) -> None:
-    gate, noted = pair.gate(), Noted()
+    gate, noted = gate_in(pair.folder), Noted()
     answers: list[str] = []
 
     async def ask(number: int) -> None:

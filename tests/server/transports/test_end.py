@@ -1,0 +1,75 @@
+"""The end of a server while a call is open, over each transport and in both eras."""
+
+import os
+import signal
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp import MCPError
+
+from tests.server.stage import Mode, facts
+from tests.server.transports.clients import Noted, call, gate_in, until_status
+from tests.server.transports.serving import Transport, connected, http_server, prepare
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+END_SECONDS = 2.5
+
+
+@pytest.mark.parametrize("transport", ["http", "sse"])
+async def test_the_caller_is_told_that_the_job_was_stopped_and_another_server_goes_on(
+    tmp_path: Path, transport: Transport, mode: Mode
+) -> None:
+    prepare(tmp_path)
+    gate, noted, told = gate_in(tmp_path), Noted(), list[dict[str, object]]()
+    ends: list[tuple[int, float]] = []
+    with http_server(tmp_path) as server:
+
+        async def wait() -> None:
+            async with connected(transport, mode, tmp_path, server.origin) as client:
+                # Else it asks for them when it has the result, to check that.
+                await client.list_tools()
+                told.append(facts(await call(client, "waiter", noted, query=gate.name)))
+
+        with anyio.fail_after(15):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await noted.at_work.wait()
+                ends.append(await anyio.to_thread.run_sync(server.end))
+    assert [code for code, _ in ends] == [0]
+    assert all(seconds < END_SECONDS for _, seconds in ends)
+    assert "Traceback" not in "".join(server.lines)
+    assert told[0]["status"] == "cancelled"
+    gate.touch()
+    assert await resumed(tmp_path, mode, told[0]["job_id"]) == "It is there."
+
+
+async def test_a_server_that_its_client_started_stops_the_job_too(
+    tmp_path: Path, mode: Mode
+) -> None:
+    prepare(tmp_path)
+    gate, noted = gate_in(tmp_path), Noted()
+    with anyio.fail_after(15):
+        async with connected("stdio", mode, tmp_path) as client:
+
+            async def wait() -> None:
+                with pytest.raises(MCPError, match="closed"):
+                    await call(client, "waiter", noted, query=gate.name)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await noted.at_work.wait()
+                os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), signal.SIGTERM)
+        async with connected("stdio", mode, tmp_path) as client:
+            job_id = await until_status(client, gate.name, lambda status: status == "cancelled")
+    gate.touch()
+    assert await resumed(tmp_path, mode, job_id) == "It is there."
+
+
+async def resumed(folder: Path, mode: Mode, job_id: object) -> str:
+    """What the job answers when another server goes on with it."""
+    async with connected("stdio", mode, folder) as client:
+        result = facts(await call(client, "waiter", query="", job_id=job_id))
+    assert result["status"] == "completed"
+    return str(result["text"])
