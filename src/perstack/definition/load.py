@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from perstack.definition.find import FILE_NAME, find_config
+from perstack.definition.icons import with_pictures
 from perstack.definition.model import Definitions, Expert
 from perstack.definition.positions import Positions
 from perstack.definition.problems import Finding, InvalidDefinitionError, Problem, locate
@@ -52,7 +53,8 @@ def load(path: Path, *, strict: bool = False) -> Loaded:
     document = parse(source, path)
     shaped = put_in_shape(document)
     definitions, errors = _validate(document, shaped)
-    odd = [*shaped.findings, *odd_but_allowed(shaped.experts)]
+    experts, unseen = with_pictures(definitions.experts, path.parent)
+    odd = [*shaped.findings, *odd_but_allowed(shaped.experts), *unseen]
     if not document.get("experts"):
         odd.append(Finding((), "the file defines no expert", _EXAMPLE))
     if strict:
@@ -63,7 +65,7 @@ def load(path: Path, *, strict: bool = False) -> Loaded:
         raise InvalidDefinitionError(path, locate(errors, positions, path, shaped.moved), warnings)
     return Loaded(
         path=path,
-        definitions=definitions.model_copy(update={"path": path}),
+        definitions=definitions.model_copy(update={"path": path, "experts": experts}),
         warnings=warnings,
         digest=hashlib.sha256(content).hexdigest(),
     )
