@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from perstack.core.inputs import in_words
 from perstack.core.messages import (
     ExpertMessage,
     Message,
@@ -148,6 +149,17 @@ async def test_a_field_of_the_last_result_is_taken_out_of_it(
     played = await play(model, says("count"), calls("c1"), returns("c1", result))
 
     assert played.text == said
+
+
+@pytest.mark.parametrize("before", ["", "Be short.\n\n"])
+async def test_an_argument_is_taken_out_of_the_words_of_a_query(
+    tmp_path: Path, before: str
+) -> None:
+    model = scripted(tmp_path, replies({"text": "{{query.name}} is {{query.age}}"}))
+
+    query = before + in_words({"name": "Ada", "age": 36})
+
+    assert (await play(model, says(query))).text == "Ada is 36"
 
 
 async def test_what_is_filled_in_is_not_filled_in_again(tmp_path: Path) -> None:

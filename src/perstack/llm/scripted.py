@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import anyio
 
+from perstack.core.inputs import HEADING
 from perstack.core.messages import (
     ExpertMessage,
     InstructionMessage,
@@ -201,10 +202,11 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
 
 
 def _value(found: re.Match[str], values: dict[str, str]) -> str:
-    """What stands for a placeholder; a result without the field asked for is put in whole."""
+    """What stands for a placeholder; a text without the field asked for is put in whole."""
     text, field = values[found[1]], found[2]
     try:
-        table: Any = json.loads(text) if field else None
+        # Typed arguments stand behind a heading, the result of a tool stands alone.
+        table: Any = json.loads(text.rpartition(HEADING)[2]) if field else None
     except ValueError:
         return text
     if not isinstance(table, dict) or field not in table:
