@@ -1,9 +1,9 @@
 """The HTTP+SSE transport of older clients: a stream of events down, posted messages up."""
 
+from logging import CRITICAL, getLogger
 from typing import Any
 
 from mcp.server import Server
-from mcp.server.runner import serve_dual_era_loop
 from mcp.server.sse import SseServerTransport
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import Receive, Scope, Send
@@ -30,14 +30,16 @@ class SseEndpoint:
         max_body_bytes: int,
     ) -> None:
         self._server = server
+        # Of a message that is none it would log all there is, with a traceback. The client is told.
+        getLogger("mcp.server.sse").setLevel(CRITICAL)
         self._transport = SseServerTransport(MESSAGES_PATH, security, max_body_bytes)
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI application: one client's stream of events."""
         async with self._transport.connect_sse(scope, receive, send) as (incoming, outgoing):
             hearing, speaking = outliving(incoming, outgoing)
-            # Not `Server.run`, which would begin the server's lifespan once more a client.
-            await serve_dual_era_loop(self._server, hearing, speaking, lifespan_state={})
+            options = self._server.create_initialization_options()
+            await self._server.run(hearing, speaking, options)
 
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI application: one message of a client."""

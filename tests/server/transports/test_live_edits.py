@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.sse import sse_client
@@ -104,3 +105,14 @@ async def test_an_edit_reaches_every_client_in_time(tmp_path: Path) -> None:
     assert early == []
     assert in_time == [each.name for each in listeners]
     assert seeing == in_time
+
+
+async def test_who_listens_is_told_that_the_server_ends(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    with http_server(tmp_path) as server:
+        async with listening("http", "auto", tmp_path, server.origin) as listener:
+            code, _ = await anyio.to_thread.run_sync(server.end)
+            with anyio.move_on_after(5):
+                await listener.ended.wait()
+    assert code == 0
+    assert listener.ended.is_set()
