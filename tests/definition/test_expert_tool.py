@@ -86,12 +86,16 @@ items = { type = "integer", minimum = 1 }
 
 
 def test_what_people_see_can_be_said(tmp_path: Path) -> None:
-    table = 'title = "Invoices"\nicon = "i.svg"\nreadOnlyHint = true\ndestructiveHint = false\n'
+    seen = 'title = "Invoices"\nicon = "https://example.com/i.svg"\n'
+    table = f"{seen}readOnlyHint = true\ndestructiveHint = false\n"
 
     tool = accepted(tmp_path, expert(table), strict=True).definitions.experts["a"].tool
 
     assert tool == ExpertTool(
-        title="Invoices", icon="i.svg", read_only_hint=True, destructive_hint=False
+        title="Invoices",
+        icon="https://example.com/i.svg",
+        read_only_hint=True,
+        destructive_hint=False,
     )
 
 

@@ -41,9 +41,51 @@ async def test_an_experts_prompt_has_its_tool_called_with_the_query(
         plain = await text_of(here.client, "reviewer", {"query": "Look at {a.py}."})
         following = await text_of(here.client, "reviewer", {"query": "And b?", "job_id": "job1"})
     assert "`reviewer`" in plain
-    assert plain.endswith("Look at {a.py}.")
+    assert plain.endswith("\nquery: Look at {a.py}.")
     assert "job_id" not in plain
-    assert "the job_id job1" in following
+    assert following.endswith("\nquery: And b?\njob_id: job1")
+
+
+TYPED = """
+[experts."reader"]
+instruction = "Read."
+[experts."reader".tool]
+title = "Invoice reader"
+[experts."reader".tool.inputSchema]
+type = "object"
+required = ["invoice"]
+[experts."reader".tool.inputSchema.properties.invoice]
+type = "string"
+title = "Invoice"
+description = "Path of the file."
+[experts."reader".tool.inputSchema.properties.pages]
+type = "integer"
+"""
+
+
+async def test_the_prompt_of_a_typed_expert_takes_its_values(tmp_path: Path, mode: Mode) -> None:
+    async with stage(tmp_path, mode, FakeModel({}), toml=TYPED) as here:
+        prompt = (await here.client.list_prompts()).prompts[0]
+        text = await text_of(here.client, "reader", {"invoice": "a.pdf", "pages": "3"})
+        later = await text_of(here.client, "reader", {"job_id": "job1"})
+        with pytest.raises(MCPError, match="invoice"):
+            await here.client.get_prompt("reader", {"pages": "3"})
+    assert prompt.title == "Invoice reader"
+    assert [(each.name, each.required) for each in prompt.arguments or []] == [
+        ("invoice", True),
+        ("pages", False),
+        ("query", False),
+        ("job_id", False),
+    ]
+    assert (prompt.arguments or [])[0].title == "Invoice"
+    assert text.endswith("\ninvoice: a.pdf\npages: 3")
+    assert later.endswith("\njob_id: job1")
+
+
+async def test_a_prompt_without_arguments_needs_none(tmp_path: Path, mode: Mode) -> None:
+    toml = "[experts.now]\ninstruction='Do.'\n[experts.now.tool.inputSchema]\ntype='object'\n"
+    async with stage(tmp_path, mode, FakeModel({}), toml=toml) as here:
+        assert "`now`" in await text_of(here.client, "now", {})
 
 
 @pytest.mark.parametrize(

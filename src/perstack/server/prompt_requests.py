@@ -22,7 +22,7 @@ from perstack.server.addresses import of_job
 from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.face import Face
 from perstack.server.offer import experts_for
-from perstack.server.prompts import asking, prompts, reviewing
+from perstack.server.prompts import arguments_of, asking, prompts, reviewing
 from perstack.server.resource_requests import contents_of
 from perstack.server.tools import REVIEW, published
 
@@ -46,11 +46,15 @@ def add_prompts(server: Server[dict[str, Any]], face: Face) -> None:
         expert = experts_for(face, caller).get(params.name)
         if expert is None:
             raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt {params.name[:60]!r}.")
-        _refuse_others(arguments, {"query", "job_id"})
-        query = _required(arguments, "query")
+        known = arguments_of(expert)
+        _refuse_others(arguments, {argument.name for argument in known})
+        # A job that is continued knows already what it was given.
+        if not arguments.get("job_id"):
+            for argument in known:
+                if argument.required:
+                    _required(arguments, argument.name)
         return GetPromptResult(
-            description=expert.description,
-            messages=asking(params.name, query, arguments.get("job_id")),
+            description=expert.description, messages=asking(params.name, arguments)
         )
 
     face.changes.add_surface(

@@ -1,15 +1,17 @@
 """The prompts: what a person can pick in a client, where a tool would be for the model to call."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mcp_types import Prompt, PromptArgument, PromptMessage, TextContent
 
+from perstack.core.inputs import QUERY, declared
 from perstack.definition.model import Expert
+from perstack.definition.tables import table_or_empty
 from perstack.server.icons import icon_of
 from perstack.server.tools import REVIEW
 
 _QUERY = PromptArgument(
-    name="query",
+    name=QUERY,
     title="Query",
     description="What the expert shall do; it sees nothing else of the conversation.",
     required=True,
@@ -25,9 +27,8 @@ _REVIEWED = PromptArgument(
 )
 
 _CALL = (
-    "Call the tool `{tool}` once, with the query below word for word{job}. If it takes other "
-    "arguments too, fill them in from the query. When you have its answer, tell me the answer.\n\n"
-    "Query:\n{query}"
+    "Call the tool `{tool}` once, with the arguments below: texts word for word, other values in "
+    "the type that the tool takes. When you have its answer, tell me the answer.\n\n{arguments}"
 )
 _REVIEW = (
     "Review the job {job_id} of an autonomous expert, from the record below. Say what the expert "
@@ -44,10 +45,28 @@ def prompts(experts: Mapping[str, Expert], *, with_jobs: bool) -> list[Prompt]:
     return [*found, _review_prompt()] if with_jobs else found
 
 
-def asking(tool: str, query: str, job_id: str | None) -> list[PromptMessage]:
+def arguments_of(expert: Expert) -> list[PromptArgument]:
+    """What an expert can be given: the values that it declares, a query, a job to continue."""
+    schema = expert.tool.input_schema
+    if schema is None:
+        return [_QUERY, _JOB_ID]
+    required: Sequence[str] = schema.get("required", ())
+    typed = [
+        PromptArgument(
+            name=name,
+            title=table_or_empty(described).get("title"),
+            description=table_or_empty(described).get("description"),
+            required=name in required,
+        )
+        for name, described in declared(schema).items()
+    ]
+    return [*typed, _QUERY.model_copy(update={"required": QUERY in required}), _JOB_ID]
+
+
+def asking(tool: str, given: Mapping[str, str]) -> list[PromptMessage]:
     """What the user says to have an expert called."""
-    job = f" and the job_id {job_id}" if job_id else ""
-    return [spoken(_CALL.format(tool=tool, job=job, query=query))]
+    arguments = "\n".join(f"{name}: {value}" for name, value in given.items() if value)
+    return [spoken(_CALL.format(tool=tool, arguments=arguments or "(no arguments)"))]
 
 
 def reviewing(job_id: str, uri: str, events: str) -> PromptMessage:
@@ -65,7 +84,7 @@ def _prompt(name: str, expert: Expert) -> Prompt:
         name=name,
         title=expert.tool.title or expert.key,
         description=expert.description or f"Asks the expert {expert.key}.",
-        arguments=[_QUERY, _JOB_ID],
+        arguments=arguments_of(expert),
         icons=[icon_of(expert)],
     )
 
