@@ -10,6 +10,7 @@ from perstack.server.compat import NotifyingServer
 from perstack.server.completions import add_completions
 from perstack.server.face import Face
 from perstack.server.icons import generated
+from perstack.server.logs import add_logs
 from perstack.server.prompt_requests import add_prompts
 from perstack.server.resource_requests import add_resources
 from perstack.server.task_requests import add_tasks
@@ -33,4 +34,5 @@ def build_server(face: Face) -> Server[dict[str, Any]]:
     add_resources(server, face)
     add_prompts(server, face)
     add_completions(server, face)
+    add_logs(server)
     return server

@@ -17,6 +17,7 @@ from perstack.server.addresses import Address
 from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.changes import Changes
 from perstack.server.documents import Document, JobEntry
+from perstack.server.logs import log_line
 from perstack.server.schemas import DEFAULT_WAIT_SECONDS
 
 Publish = Literal["coordinators", "all"]
@@ -32,8 +33,9 @@ class ToolCallRequest:
     caller: Caller
 
     async def report(self, progress: float, message: str) -> None:
-        """Send a progress notification, if the client wants any."""
+        """Send a progress notification and a line of the log, if the client wants any."""
         await self.context.session.report_progress(progress, message=message)
+        await log_line(self.context, message)
 
 
 def tool_call(context: Context, arguments: Mapping[str, Any] | None) -> ToolCallRequest:
