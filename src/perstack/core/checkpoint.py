@@ -1,7 +1,8 @@
 """The whole state of a run as one frozen value, and the job that its runs add up to."""
 
+import json
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -71,6 +72,7 @@ class Checkpoint(Record):
         tool_results: Their answers so far, in order of arrival.
         is_completion_accepted: Whether the expert said that it has finished, and may.
         text: The answer of a completed run.
+        is_typed: Whether that is the JSON of a value that fits what the expert declares to answer.
         retry_count: Attempts at a generation that failed since the last one that was of use.
         retry_delay_seconds: How long to wait before the next attempt.
         error: Why the run stopped, if an error stopped it.
@@ -102,6 +104,7 @@ class Checkpoint(Record):
     tool_results: tuple[ToolResult, ...] = ()
     is_completion_accepted: bool = False
     text: str = ""
+    is_typed: bool = False
     todos: TodoList = Field(default_factory=TodoList)
     retry_count: int = 0
     retry_delay_seconds: float = 0.0
@@ -114,6 +117,11 @@ class Checkpoint(Record):
     def is_final(self) -> bool:
         """Whether the run has stopped, for good or until someone resumes it."""
         return self.state is State.STOPPED
+
+    @property
+    def output(self) -> Any:
+        """The value of a typed answer; `None` without one."""
+        return json.loads(self.text) if self.is_typed else None
 
     @property
     def pending_tool_calls(self) -> tuple[ToolCall, ...]:

@@ -251,11 +251,13 @@ class ContinueToNextStep(StoredEvent):
 class CompleteRun(StoredEvent):
     """The run ends with an answer.
 
-    `new_message` is there when the answer is a plain text reply of the model.
+    `new_message` is there when the answer is a plain text reply of the model. `is_typed` means that
+    `text` is the JSON of a value that fits what the expert declares to answer.
     """
 
     type: Literal["completeRun"] = "completeRun"
     text: str
+    is_typed: bool = False
     new_message: ExpertMessage | None = None
     usage: Usage = Field(default_factory=Usage)
 

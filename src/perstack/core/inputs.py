@@ -18,6 +18,34 @@ def declared(schema: Table) -> Table:
     return {name: described for name, described in properties.items() if name != QUERY}
 
 
+def argument_schema(own: Table, common: Mapping[str, Table]) -> Table:
+    """The schema of a tool that takes what an expert declares, and what every such tool takes.
+
+    Args:
+        own: What the expert declares; it may describe the free text more closely.
+        common: The arguments of every such tool by name, the free text among them.
+    """
+    text = {**common[QUERY], **table_or_empty(own.get("properties")).get(QUERY, {})}
+    schema: Table = {
+        "type": "object",
+        "properties": {**declared(own), **common, QUERY: text},
+        "required": list(own.get("required", ())),
+        "additionalProperties": False,
+    }
+    return {**schema, "$defs": own["$defs"]} if "$defs" in own else schema
+
+
+def spoken(own: Table, arguments: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """What arguments and free text say to an expert when its work begins, and what is wrong."""
+    query = arguments.get(QUERY)
+    if query is not None and not isinstance(query, str):
+        return "", ("query must be a string",)
+    given = {name: value for name, value in arguments.items() if name != QUERY}
+    inputs = as_meant(own, given)
+    problems = input_problems(own, inputs, query or "", is_new=True)
+    return ("" if problems else in_words(inputs, query or "")), problems
+
+
 def as_meant(schema: Table, given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments in the order of the schema, with its defaults, then those it does not have.
 

@@ -254,6 +254,7 @@ def _begin(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
         "delegated_by": event.delegated_by,
         "trace_parent": event.trace_parent,
         "text": "",
+        "is_typed": False,
         "error": None,
         "retry_count": 0,
         "retry_delay_seconds": 0.0,
@@ -318,6 +319,7 @@ def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
         "status": "completed",
         "messages": messages,
         "text": event.text,
+        "is_typed": event.is_typed,
         "usage": checkpoint.usage + event.usage,
         "context_window_usage": _window_usage(checkpoint, tokens)
         if tokens

@@ -145,6 +145,7 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> Json:  # noqa: C901, PLR0
             return {
                 "checkpoint": checkpoint_to_wire(after),
                 "text": event.text,
+                **({"output": after.output} if event.is_typed else {}),
                 "usage": _plain(event.usage),
             }
         case (

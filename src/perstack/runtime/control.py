@@ -1,16 +1,19 @@
 """`todo`, `clearTodo` and `attemptCompletion`: tools of the base skill that change the run."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import ExpertMessage, ToolCall, ToolResult, text_result
+from perstack.core.outputs import RESULT, answer_in
 from perstack.core.todo import TodoList
 from perstack.core.tools import argument_problems
 from perstack.definition.names import BASE_SKILL
 from perstack.definition.record import Record
+from perstack.definition.tables import Table
 
 ATTEMPT_COMPLETION = "attemptCompletion"
 CONTROL_TOOLS = frozenset({"todo", "clearTodo", ATTEMPT_COMPLETION})
@@ -21,6 +24,14 @@ class TodoInput(Record):
 
     new_todos: tuple[str, ...] = ()
     completed_todos: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a run answers; `is_typed` means the JSON of a value that fits what it declares."""
+
+    text: str
+    is_typed: bool = False
 
 
 class CompletionInput(Record):
@@ -46,16 +57,24 @@ def change_todos(todos: TodoList, call: ToolCall) -> tuple[ToolResult, TodoList]
     return _json_result(call, {"todos": [todo.model_dump() for todo in changed.todos]}), changed
 
 
-def judge_completion(checkpoint: Checkpoint, call: ToolCall) -> tuple[ToolResult, bool]:
+def judge_completion(
+    checkpoint: Checkpoint, call: ToolCall, declared: Table | None
+) -> tuple[ToolResult, bool]:
     """Answer an `attemptCompletion` call, and say whether the run may end.
 
     It may not while todos are open, while other calls of the same message failed (the expert has
-    not read the failure yet) or while delegates or questions of the same message are unanswered.
+    not read the failure yet), while delegates or questions of the same message are unanswered or
+    while the answer does not fit what the expert declares to answer.
     """
-    try:
-        CompletionInput.model_validate(call.args)
-    except ValidationError as error:
-        return _bad_arguments(call, error), False
+    if declared is not None:
+        _, problems = answer_in(call.args, declared)
+        if problems:
+            return text_result(call, _misfit(problems), is_error=True), False
+    else:
+        try:
+            CompletionInput.model_validate(call.args)
+        except ValidationError as error:
+            return _bad_arguments(call, error), False
     remaining = checkpoint.todos.remaining
     if remaining:
         open_todos = {"remainingTodos": [todo.model_dump() for todo in remaining]}
@@ -66,18 +85,32 @@ def judge_completion(checkpoint: Checkpoint, call: ToolCall) -> tuple[ToolResult
     return _json_result(call, {}), True
 
 
-def completion_text(checkpoint: Checkpoint) -> str:
+def completion(checkpoint: Checkpoint, declared: Table | None) -> Answer:
     """The answer of a run whose `attemptCompletion` was accepted.
 
     That is the `result` of the call, else the text that the model said beside it.
     """
     for call in checkpoint.tool_calls:
         if is_control(call) and call.tool_name == ATTEMPT_COMPLETION:
+            if declared is not None:
+                return Answer(answer_in(call.args, declared)[0], is_typed=True)
             result = call.args.get("result")
             if isinstance(result, str) and result:
-                return result
+                return Answer(result)
     last = checkpoint.messages[-1]
-    return last.text if isinstance(last, ExpertMessage) else ""
+    return Answer(last.text if isinstance(last, ExpertMessage) else "")
+
+
+def plain_answer(text: str, declared: Table | None) -> tuple[Answer, str | None]:
+    """The answer that a reply of plain text gives, and what to tell the model if it is none."""
+    if declared is None:
+        return Answer(text), None
+    answer, problems = answer_in({RESULT: text}, declared)
+    return Answer(answer, is_typed=True), _misfit(problems) if problems else None
+
+
+def _misfit(problems: tuple[str, ...]) -> str:
+    return f"Not completed: {'; '.join(problems)}. Answer again with a result that fits its schema."
 
 
 def _obstacle(checkpoint: Checkpoint, call: ToolCall) -> str | None:

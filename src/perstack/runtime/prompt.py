@@ -1,11 +1,15 @@
 """The system prompt: what every expert is told around its own instruction."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from perstack.core.messages import InstructionMessage
-from perstack.definition.model import Expert
+from perstack.definition.model import Expert, McpStdioSkill
+from perstack.definition.names import BASE_SKILL
+from perstack.definition.tables import Table
+from perstack.runtime.control import ATTEMPT_COMPLETION
 
 _COMMON = """\
 You are an autonomous expert. Nobody reads along while you work: use your tools, check what they
@@ -34,6 +38,14 @@ Another expert handed you this task. It sees only the result that you give to at
 - If something needed is missing, say so in the result, with what you found out, rather than
   guessing."""
 
+_TYPED = """\
+A program reads your answer: the `result` of attemptCompletion is a value that fits its schema, not
+a text about it."""
+
+_TYPED_TEXT = """\
+A program reads your answer: end with nothing but JSON that fits this schema:
+{schema}"""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -57,6 +69,8 @@ def _stable(expert: Expert) -> str:
         parts.append(_DELEGATE)
     if expert.delegates:
         parts.append(_COORDINATOR)
+    if expert.tool.output_schema is not None:
+        parts.append(_form_of_answer(expert.tool.output_schema, expert))
     parts.append(f"# Your instruction\n\n{expert.instruction.strip()}")
     parts.extend(
         f"# Rules for the tools of {name}\n\n{skill.rule.strip()}"
@@ -64,6 +78,15 @@ def _stable(expert: Expert) -> str:
         if skill.rule
     )
     return "\n\n".join(parts)
+
+
+def _form_of_answer(declared: Table, expert: Expert) -> str:
+    base = expert.skills.get(BASE_SKILL)
+    if isinstance(base, McpStdioSkill):
+        is_picked = not base.pick or ATTEMPT_COMPLETION in base.pick
+        if is_picked and ATTEMPT_COMPLETION not in base.omit:
+            return _TYPED
+    return _TYPED_TEXT.format(schema=json.dumps(declared, ensure_ascii=False))
 
 
 def _volatile(place: Place, started_at_ms: int) -> str:

@@ -129,11 +129,26 @@ async def _after_reply(run: Run, checkpoint: Checkpoint, generation: Generation)
         )
         return ev.CallTools(stamp=run.stamp(), new_message=message, targets=targets, usage=usage)
     if generation.text.strip():
-        return ev.CompleteRun(
-            stamp=run.stamp(), text=generation.text, new_message=message, usage=usage
-        )
+        return _after_text(run, checkpoint, message, usage)
     reminder = UserMessage(contents=(TextPart(text=_EMPTY_REPLY),))
     return _retry_or_stop(run, checkpoint, "No tool call or text generated", (reminder,), usage)
+
+
+def _after_text(
+    run: Run, checkpoint: Checkpoint, message: ExpertMessage, usage: Usage
+) -> ev.RunEvent:
+    answer, misfit = control.plain_answer(message.text, run.expert.tool.output_schema)
+    if misfit is not None:
+        told = (message, UserMessage(contents=(TextPart(text=misfit),)))
+        reason = "The answer does not fit what the expert declares"
+        return _retry_or_stop(run, checkpoint, reason, told, usage)
+    return ev.CompleteRun(
+        stamp=run.stamp(),
+        text=answer.text,
+        is_typed=answer.is_typed,
+        new_message=message,
+        usage=usage,
+    )
 
 
 def _expert_message(checkpoint: Checkpoint, generation: Generation) -> ExpertMessage:
@@ -231,7 +246,8 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     cannot be tried are rejected first, and each result is recorded as it arrives.
     """
     if checkpoint.is_completion_accepted:
-        return ev.CompleteRun(stamp=run.stamp(), text=control.completion_text(checkpoint))
+        answer = control.completion(checkpoint, run.expert.tool.output_schema)
+        return ev.CompleteRun(stamp=run.stamp(), text=answer.text, is_typed=answer.is_typed)
     try:
         toolbox = await run.toolbox()
     except (SkillError, ConfigError) as error:
@@ -273,7 +289,8 @@ async def _execute(run: Run, checkpoint: Checkpoint, calls: tuple[ToolCall, ...]
 
 def _answer_control(run: Run, checkpoint: Checkpoint, call: ToolCall) -> ev.RunEvent:
     if call.tool_name == control.ATTEMPT_COMPLETION:
-        result, accepted = control.judge_completion(checkpoint, call)
+        declared = run.expert.tool.output_schema
+        result, accepted = control.judge_completion(checkpoint, call, declared)
         return ev.AttemptCompletion(stamp=run.stamp(), tool_result=result, accepted=accepted)
     result, todos = control.change_todos(checkpoint.todos, call)
     return ev.RecordToolResult(stamp=run.stamp(), tool_result=result, todos=todos)
@@ -293,7 +310,7 @@ async def calling_delegates(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
             expert=_delegate_ref(run, toolbox.delegates[call.tool_name]),
             tool_call_id=call.id,
             tool_name=call.tool_name,
-            query=call.args["query"],
+            query=toolbox.query_of(call),
             run_id=run.job.new_id(),
         )
         for call in pending

@@ -1,15 +1,20 @@
 """The tools of a run: those of its skills, one for each delegate, and questions to the user."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from perstack.core.inputs import QUERY, argument_schema, spoken
 from perstack.core.messages import ToolCall, ToolCallPart, ToolKind
+from perstack.core.outputs import completion_schema
 from perstack.core.tools import ToolDefinition
 from perstack.definition.delegates import delegate_tool_names
 from perstack.definition.model import Definitions, Expert
+from perstack.definition.names import BASE_SKILL
+from perstack.definition.tables import Table
 from perstack.definition.tool_names import tool_name
+from perstack.runtime.control import ATTEMPT_COMPLETION
 
 _ORDER: dict[ToolKind, int] = {"mcp": 0, "delegate": 1, "interactive": 2}
-_QUERY_SCHEMA = {
+_QUERY_SCHEMA: Table = {
     "type": "object",
     "additionalProperties": False,
     "required": ["query"],
@@ -20,17 +25,23 @@ _QUERY_SCHEMA = {
         }
     },
 }
+_QUERY_BESIDE: Table = {
+    "type": "string",
+    "description": "What else the expert should know. It sees nothing else of this conversation.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
     """All tools of one run, by the names that the model uses.
 
-    `delegates` maps a tool name to the key of its expert.
+    `delegates` maps a tool name to the key of its expert, `inputs` to the schema of the arguments
+    that this expert declares, if it does.
     """
 
     definitions: tuple[ToolDefinition, ...]
     delegates: dict[str, str]
+    inputs: dict[str, Table] = field(default_factory=dict[str, Table])
 
     def find(self, tool_name: str) -> ToolDefinition | None:
         """The tool with this name, if the run has it."""
@@ -64,9 +75,21 @@ class Toolbox:
             return f"There is no tool {call.tool_name!r}. The tools are: {names}."
         if call.args_error is not None:
             return f"Arguments unreadable ({call.args_error}). Call again with a JSON object."
-        if call.kind == "delegate" and not _is_query(call.args.get("query")):
-            return "A delegate needs the argument `query`: a text that holds the whole task."
-        return None
+        return self._delegate_rejection(call) if call.kind == "delegate" else None
+
+    def _delegate_rejection(self, call: ToolCall) -> str | None:
+        own = self.inputs.get(call.tool_name)
+        if own is None:
+            is_told = _is_query(call.args.get("query"))
+            needed = "A delegate needs the argument `query`: a text that holds the whole task."
+            return None if is_told else needed
+        _, problems = spoken(own, call.args)
+        return f"Bad arguments: {'; '.join(problems)}." if problems else None
+
+    def query_of(self, call: ToolCall) -> str:
+        """What a delegate is told by a call that is no cause for rejection."""
+        own = self.inputs.get(call.tool_name)
+        return str(call.args["query"]) if own is None else spoken(own, call.args)[0]
 
 
 def _is_query(value: object) -> bool:
@@ -87,22 +110,35 @@ def build_toolbox(
     own = tuple(tool for tool in skill_tools if not (is_delegated and tool.kind == "interactive"))
     taken = {tool.name for tool in own}
     delegates: dict[str, str] = {}
-    tools: list[ToolDefinition] = list(own)
+    inputs: dict[str, Table] = {}
+    tools: list[ToolDefinition] = [_own_tool(tool, expert) for tool in own]
     for key, short_name in delegate_tool_names(expert, definitions).items():
         name = tool_name(key) if short_name in taken else short_name
         delegates[name] = key
-        tools.append(_delegate_tool(name, key, definitions.experts.get(key)))
-    return Toolbox(definitions=tuple(tools), delegates=delegates)
+        delegate = definitions.experts.get(key)
+        if delegate is not None and delegate.tool.input_schema is not None:
+            inputs[name] = delegate.tool.input_schema
+        tools.append(_delegate_tool(name, key, delegate))
+    return Toolbox(definitions=tuple(tools), delegates=delegates, inputs=inputs)
+
+
+def _own_tool(tool: ToolDefinition, expert: Expert) -> ToolDefinition:
+    """A tool as this expert is shown it: it completes with what it declares to answer."""
+    declared = expert.tool.output_schema
+    if declared is None or (tool.skill_name, tool.name) != (BASE_SKILL, ATTEMPT_COMPLETION):
+        return tool
+    return replace(tool, input_schema=completion_schema(declared))
 
 
 def _delegate_tool(name: str, key: str, expert: Expert | None) -> ToolDefinition:
     description = (
         expert.description if expert and expert.description else f"Delegates to the expert {key}."
     )
+    own = expert.tool.input_schema if expert else None
     return ToolDefinition(
         skill_name=key,
         name=name,
         description=description,
-        input_schema=_QUERY_SCHEMA,
+        input_schema=argument_schema(own, {QUERY: _QUERY_BESIDE}) if own else _QUERY_SCHEMA,
         kind="delegate",
     )

@@ -6,12 +6,11 @@ more, and every word costs the caller tokens. What an expert declares itself is 
 
 from typing import Any
 
-from perstack.core.inputs import declared
+from perstack.core.inputs import argument_schema
 from perstack.definition.names import MAX_QUERY_CHARACTERS
 
 Schema = dict[str, Any]
 
-DEFAULT_WAIT_SECONDS = 45
 LONGEST_WAIT_SECONDS = 3600
 MAX_JOBS_LISTED = 100
 STATUSES = ("completed", "running", "needs_input", "max_steps", "error", "cancelled", "interrupted")
@@ -30,21 +29,21 @@ def _job_id(description: str) -> Schema:
     return {"type": "string", "minLength": 1, "maxLength": 128, "description": description}
 
 
-def _wait_seconds(default_seconds: float) -> Schema:
-    return {
-        "type": "integer",
-        "minimum": 0,
-        "maximum": LONGEST_WAIT_SECONDS,
-        "default": int(default_seconds),
-        "description": "How long to wait for the result before status running is returned.",
-    }
+def _wait_seconds(default_seconds: float | None) -> Schema:
+    waiting = "How long to wait for the result before status running is returned"
+    schema: Schema = {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS}
+    if default_seconds is None:
+        # The same for every client, although it is not the same time.
+        return {**schema, "description": f"{waiting}; by default as long as your client allows."}
+    return {**schema, "default": int(default_seconds), "description": f"{waiting}."}
 
 
-def expert_input(default_wait_seconds: float, own: Schema | None = None) -> Schema:
+def expert_input(default_wait_seconds: float | None, own: Schema | None = None) -> Schema:
     """Arguments of the tool of an expert.
 
     Args:
-        default_wait_seconds: How long a call waits that does not say it.
+        default_wait_seconds: How long a call waits that does not say it. `None` depends on its
+        client.
         own: The schema of the arguments that the expert itself declares, if it does.
     """
     of_jobs: dict[str, Schema] = {
@@ -65,9 +64,7 @@ def expert_input(default_wait_seconds: float, own: Schema | None = None) -> Sche
     }
     if own is None:
         return _object({"query": _query(_QUERY), **of_jobs}, ("query",))
-    query = {**_query(_QUERY_BESIDE), **own.get("properties", {}).get("query", {})}
-    schema = _object({**declared(own), "query": query, **of_jobs}, tuple(own.get("required", ())))
-    return {**schema, "$defs": own["$defs"]} if "$defs" in own else schema
+    return argument_schema(own, {"query": _query(_QUERY_BESIDE), **of_jobs})
 
 
 _QUERY = (
@@ -86,7 +83,7 @@ def _query(description: str) -> Schema:
     return {"type": "string", "maxLength": MAX_QUERY_CHARACTERS, "description": description}
 
 
-def job_input(default_wait_seconds: float) -> Schema:
+def job_input(default_wait_seconds: float | None) -> Schema:
     """Arguments of the tool that waits for a job."""
     return _object(
         {
@@ -134,7 +131,8 @@ RESULT_OUTPUT: Schema = {
         "steps": {"type": "integer"},
         "question": {
             "type": "object",
-            "description": "The call that waits for an answer: tool_call_id, tool_name, arguments.",
+            "description": "What waits for an answer: message, schema, tool_call_id, tool_name, "
+            "arguments.",
         },
         "usage": {"type": "object", "description": "Tokens."},
         "trace_id": {"type": "string"},
