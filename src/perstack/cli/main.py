@@ -16,6 +16,7 @@ from perstack.errors import PerstackError
 COMMANDS = {
     "run": "give an expert a task; events as JSON lines on stdout",
     "serve": "offer the experts as tools of an MCP server",
+    "token": "make a token for a user of your server",
     "check": "check perstack.toml and show its experts and tools",
     "log": "show what jobs did",
     "mcp-config": "print what a client needs to know of your experts",

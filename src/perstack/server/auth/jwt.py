@@ -42,10 +42,10 @@ class JwtVerifier:
             claims = await self._claims(token)
             return accepted(claims, self._expected, self._clock.now_ms() / 1000)
         except TokenRefusedError as error:
-            LOG.info("A token was refused: %s.", error)
+            LOG.warning("perstack: a token was refused: %s.", error)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             # What a forged token does to a parser tells nothing that should be told.
-            LOG.info("A token was refused: %s.", type(error).__name__)
+            LOG.warning("perstack: a token was refused: %s.", type(error).__name__)
         return None
 
     async def _claims(self, token: str) -> dict[str, Any]:

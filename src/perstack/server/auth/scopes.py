@@ -42,6 +42,11 @@ def may_cancel_jobs(scopes: Scopes) -> bool:
     return _has_one_of(scopes, RUN, CANCEL_JOBS)
 
 
+def may_everything(scopes: Scopes) -> bool:
+    """Whether nothing is withheld."""
+    return _has_one_of(scopes)
+
+
 def is_scope(text: str) -> bool:
     """Whether this is a scope that allows anything here."""
     return text in SCOPES or (text.startswith(RUN_PREFIX) and len(text) > len(RUN_PREFIX))

@@ -70,10 +70,10 @@ class FileTokens:
         """What is known of whoever sent this token; `None` if it is not accepted."""
         entry = self._find(token) if len(token) <= MAX_CHARACTERS else None
         if entry is None:
-            LOG.info("A token was refused: it is not in the file.")
+            LOG.warning("perstack: a token was refused: it is not in the file.")
             return None
         if entry.expires_ms is not None and self._clock.now_ms() >= entry.expires_ms:
-            LOG.info("A token of %s was refused: it has expired.", entry.principal)
+            LOG.warning("perstack: a token of %s was refused: it has expired.", entry.principal)
             return None
         return AccessToken(
             # Whatever carries this on, to a job or a skill, does not carry the token.

@@ -1,0 +1,60 @@
+"""`perstack token`: a token for a user, and the entry by which a server knows it."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from perstack.cli.exits import COMPLETED
+from perstack.cli.output import Terminal
+from perstack.errors import ConfigError
+from perstack.server.auth.scopes import CANCEL_JOBS, READ_JOBS, RUN, RUN_PREFIX
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("--principal", required=True, metavar="NAME", help="whom it is for")
+    parser.add_argument(
+        "--scope",
+        dest="scopes",
+        action="append",
+        metavar="SCOPE",
+        help=f"what it allows: {RUN} (the default), {RUN_PREFIX}EXPERT, {READ_JOBS}, "
+        f"{CANCEL_JOBS}; repeatable",
+    )
+    parser.add_argument("--expires", metavar="DATE", help="until when, such as 2027-01-01")
+    parser.add_argument(
+        "--tokens", type=Path, metavar="FILE", help="add the entry to this file of tokens"
+    )
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Print the token, which is kept nowhere, and print or add its entry.
+
+    Raises:
+        ConfigError: An argument is wrong, or the file cannot be written.
+    """
+    from perstack.server.auth.tokens import entry_for, new_token  # noqa: PLC0415 - unlike --help, needs the SDK
+
+    token = new_token()
+    entry = entry_for(token, options.principal, tuple(options.scopes or (RUN,)), options.expires)
+    if options.tokens is None:
+        terminal.note("The token; it is not shown again:")
+        terminal.line(token)
+        terminal.note("Its entry in the file that `perstack serve --tokens FILE` reads:")
+        terminal.line("\n" + entry.rstrip())
+    else:
+        _add(options.tokens, entry)
+        terminal.note(f"{options.tokens} knows it now. The token; it is not shown again:")
+        terminal.line(token)
+    return COMPLETED
+
+
+def _add(path: Path, entry: str) -> None:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with open(handle, "a", encoding="utf-8") as file:  # noqa: PTH123 - pathlib makes no file of a mode
+            file.write(("\n" if file.tell() else "") + entry)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}.", hint="Name another with --tokens."
+        ) from error

@@ -1,0 +1,120 @@
+"""One line for each request: who asked for what, and whether they got it.
+
+Never what was asked with, nor what was answered: no arguments, no results, no tokens.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+from mcp.server.context import CallNext, HandlerResult
+from mcp.shared.exceptions import MCPError
+
+from perstack.errors import ConfigError
+from perstack.runtime.clock import SystemClock
+from perstack.runtime.ports import Clock
+from perstack.server.caller import Caller, Context, caller_of
+
+AUDIT = logging.getLogger("perstack.audit")
+MAX_CHARACTERS = 200
+UNREMARKABLE = frozenset({"ping", "server/discover"})
+
+
+class Audit:
+    """Middleware of a server that writes the lines.
+
+    Args:
+        clock: Dates them.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+
+    async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Pass a request on and write its line."""
+        is_asked = ctx.request_id is not None and ctx.method not in UNREMARKABLE
+        if not is_asked or not AUDIT.isEnabledFor(logging.INFO):
+            return await call_next(ctx)
+        came_at, began = self._clock.now_ms(), anyio.current_time()
+        outcome, result = "cancelled", None
+        try:
+            result = await call_next(ctx)
+            outcome = "error" if _table(result).get("isError") else "ok"
+        except MCPError:
+            outcome = "refused"
+            raise
+        except Exception:
+            outcome = "error"
+            raise
+        finally:
+            seconds = anyio.current_time() - began
+            line = _line(ctx, caller_of(ctx), _table(result))
+            when = datetime.fromtimestamp(came_at / 1000, UTC).isoformat(timespec="milliseconds")
+            line = {"time": when, **line, "outcome": outcome, "ms": round(seconds * 1000)}
+            AUDIT.info("%s", json.dumps(line, ensure_ascii=False))
+        return result
+
+
+@contextmanager
+def audit_to(path: Path | None) -> Generator[None]:
+    """Have the lines written to a file, or to stderr, within the context.
+
+    A file that is moved away, as for rotation, is made anew.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    handler = _handler(path)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = AUDIT.level, AUDIT.propagate
+    AUDIT.addHandler(handler)
+    AUDIT.setLevel(logging.INFO)
+    AUDIT.propagate = False
+    try:
+        yield
+    finally:
+        AUDIT.removeHandler(handler)
+        AUDIT.setLevel(before[0])
+        AUDIT.propagate = before[1]
+        handler.close()
+
+
+def _handler(path: Path | None) -> logging.Handler:
+    if path is None:
+        return logging.StreamHandler(sys.stderr)
+    try:
+        path.touch(mode=0o600)
+        return WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ConfigError(
+            f"The audit file {path} cannot be written: {error.strerror}.",
+            hint="Name another with --audit.",
+        ) from error
+
+
+def _line(context: Context, caller: Caller, result: Mapping[str, Any]) -> dict[str, str]:
+    asked = _table(context.params)
+    job_id = (
+        _table(result.get("structuredContent")).get("job_id")
+        or _table(asked.get("arguments")).get("job_id")
+        or result.get("taskId")
+    )
+    told = {
+        "principal": caller.principal,
+        "client": caller.client_name,
+        "method": context.method,
+        "target": asked.get("name") or asked.get("uri") or asked.get("taskId"),
+        "job_id": job_id,
+    }
+    return {name: value[:MAX_CHARACTERS] for name, value in told.items() if isinstance(value, str)}
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
