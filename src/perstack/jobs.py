@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from logging import getLogger
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup
@@ -67,6 +67,11 @@ class JobView:
         parent = self.checkpoint.trace_parent
         return parent.split("-")[1] if parent else None
 
+    @property
+    def output(self) -> Any:
+        """The answer as a value, where the expert declares what it answers; else `None`."""
+        return self.checkpoint.output if self.job.status == "completed" else None
+
 
 def view(
     checkpoints: Mapping[str, Checkpoint], *, query: str, status: JobStatus | None = None
@@ -100,15 +105,13 @@ def view(
         job=job,
         checkpoint=root,
         text=_text(root),
-        questions=_questions(root),
+        questions=_questions(root) if state == "stoppedByInteractiveTool" else (),
         usage=usage,
         runs=tuple(checkpoints.values()),
     )
 
 
 def _questions(root: Checkpoint) -> tuple[Question, ...]:
-    if root.status != "stoppedByInteractiveTool":
-        return ()
     return tuple(question_of(call) for call in root.pending("interactive"))
 
 
@@ -164,6 +167,11 @@ class RunningJob:
             if watcher.statistics().current_buffer_used < WATCH_BUFFER:
                 watcher.send_nowait((event, checkpoint))
 
+    @property
+    def open_questions(self) -> tuple[Question, ...]:
+        """What skill servers ask the user in the middle of a call."""
+        return self.questions.open
+
     @contextmanager
     def watch(self) -> Generator[MemoryObjectReceiveStream[Watched]]:
         """Events from now on; the stream ends when the job stops."""
@@ -204,7 +212,7 @@ class RunningJob:
         if self.stopped.is_set():
             return view(self.checkpoints, query=self.query)
         present = view(self.checkpoints, query=self.query, status="running")
-        return replace(present, questions=self.questions.open)
+        return replace(present, questions=self.open_questions)
 
     def cancel(self, reason: str) -> None:
         """Stop the job at once. It stays resumable."""

@@ -130,7 +130,9 @@ async def engine_on(
         open_skills=open_fake_skills,
         telemetry=NoTelemetry(),
     )
-    settings = Settings(config=config, workspace=folder, environment={}, max_steps=max_steps)
+    settings = Settings(
+        config=config, workspace=folder, environment={}, max_steps=max_steps, is_attended=True
+    )
     async with open_engine(settings, parts) as engine:
         yield engine
 

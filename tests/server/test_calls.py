@@ -122,7 +122,13 @@ async def test_a_question_is_answered_through_the_same_tool(tmp_path: Path, mode
     assert facts(asked)["question"] == {
         "tool_call_id": "q1",
         "tool_name": "askUser",
+        "message": "Which?",
         "arguments": {"question": "Which?"},
+        "schema": {
+            "type": "object",
+            "properties": {"answer": {"type": "string", "title": "Answer"}},
+            "required": ["answer"],
+        },
     }
     jsonschema.validate(facts(asked), RESULT_OUTPUT)
     assert (facts(answered)["status"], facts(answered)["text"]) == ("completed", "blue")

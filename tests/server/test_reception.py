@@ -9,9 +9,10 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, ElicitResult
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
+from perstack.core.questions import Question
 from perstack.definition.load import load
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
@@ -119,7 +120,12 @@ class Asked:
 
     arguments: Mapping[str, Any]
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    caller: Caller = Caller()
+    caller: Caller = field(default_factory=Caller)
+    state: str | None = None
+    responses: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    async def elicit(self, question: Question) -> ElicitResult:
+        return ElicitResult(action="cancel")
 
     async def report(self, progress: float, message: str) -> None:
         return

@@ -65,6 +65,15 @@ def misfits(content: Content, schema: Mapping[str, Any]) -> list[str]:
     return [*missing, *unknown, *wrong]
 
 
+def fields_of(schema: Mapping[str, Any]) -> str:
+    """What a form asks for, in words: each field with its type or its choices."""
+    fields: dict[str, dict[str, Any]] = schema["properties"]
+    return ", ".join(
+        f"{name} ({' | '.join(choices_of(field) or (field['type'],))})"
+        for name, field in fields.items()
+    )
+
+
 def _json(text: str) -> object:
     try:
         return json.loads(text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from perstack.core.answers import Reply, content_of, misfits
+from perstack.core.answers import Reply, content_of, fields_of, misfits
 from perstack.core.questions import Question, Schema
 from perstack.errors import JobStateError
 from perstack.runtime.continuation import InteractiveAnswer
@@ -104,11 +104,8 @@ def _reply(answer: InteractiveAnswer, schema: Schema) -> Reply:
     content = content_of(answer.text, schema) if answer.content is None else answer.content
     problems = misfits(content, schema)
     if problems:
-        fields = ", ".join(
-            f"{name} ({each['type']})" for name, each in schema["properties"].items()
-        )
         raise JobStateError(
             f"The answer does not fit the question: {'; '.join(problems)}.",
-            hint=f"Answer with a JSON object; its fields are: {fields}.",
+            hint=f"Answer with a JSON object; its fields are: {fields_of(schema)}.",
         )
     return Reply(action="accept", content=content)

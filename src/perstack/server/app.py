@@ -13,6 +13,7 @@ from perstack.server.icons import generated
 from perstack.server.logs import add_logs
 from perstack.server.prompt_requests import add_prompts
 from perstack.server.resource_requests import add_resources
+from perstack.server.sealing import Sealing
 from perstack.server.task_requests import add_tasks
 from perstack.server.tool_requests import add_tools
 from perstack.server.tools import instructions
@@ -28,6 +29,7 @@ def build_server(face: Face) -> Server[dict[str, Any]]:
         instructions=instructions(has_job_tools=face.has_job_tools),
         lifespan=face.changes.deliveries,
     )
+    server.middleware.append(Sealing(face))
     add_changes(server, face)
     add_tools(server, face)
     add_tasks(server, face)

@@ -1,33 +1,27 @@
-"""Answers calls: finds or begins the job, waits for it, and says how it stands.
-
-Jobs belong to the engine, not to the request, so a request that ends leaves its job alone. One that
-is cancelled stops the job that it set in motion: its caller no longer wants it.
-"""
+"""Answers calls of tools: reads what was given, and says how the job stands that came of it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-import anyio
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, InputRequiredResult
 from opentelemetry import trace
 
 from perstack.core.checkpoint import JobStatus
 from perstack.definition.model import Expert
-from perstack.errors import JobStateError, PerstackError
-from perstack.jobs import JobView
+from perstack.errors import PerstackError
 from perstack.runtime.continuation import JobRequest
 from perstack.server import schemas
 from perstack.server.arguments import BadArguments, checked
-from perstack.server.caller import Caller
-from perstack.server.port import ServedEngine, ServedJob
+from perstack.server.interact import round_of
+from perstack.server.port import ServedEngine
 from perstack.server.results import STATUS_OF, error_result, job_result, jobs_result
 from perstack.server.tools import CANCEL, JOB, JOBS
 from perstack.server.typed import arguments_of
-from perstack.server.waiting import Progress, Rhythm, wait_elsewhere, wait_for
+from perstack.server.visit import CLIENT_CANCELLED, Outcome, Visit, Visitor
+from perstack.server.waiting import Progress, Rhythm, follow
 from perstack.server.windows import Windows
 from perstack.telemetry.propagation import annotate_call
 
-CLIENT_CANCELLED = "cancelled by the client"
 CLIENT_IDS = {
     "claudecode/toolUseId": "perstack.client.tool_use_id",
     "threadId": "perstack.client.thread_id",
@@ -35,7 +29,7 @@ CLIENT_IDS = {
 MAX_CLIENT_ID = 128
 
 
-class Call(Protocol):
+class Call(Visitor, Protocol):
     """One `tools/call` request."""
 
     @property
@@ -49,12 +43,13 @@ class Call(Protocol):
         ...
 
     @property
-    def caller(self) -> Caller:
-        """Who calls."""
+    def state(self) -> str | None:
+        """What an earlier answer handed to the client, if the call is made again."""
         ...
 
-    async def report(self, progress: float, message: str) -> None:
-        """Send a progress notification, if the client wants any."""
+    @property
+    def responses(self) -> Mapping[str, object]:
+        """What the user did with the questions of an earlier answer, by the id of the question."""
         ...
 
 
@@ -89,17 +84,22 @@ class Desk:
             CANCEL: self._cancel,
         }
 
-    async def ask(self, expert: Expert, call: Call) -> CallToolResult:
+    async def ask(self, expert: Expert, call: Call) -> CallToolResult | InputRequiredResult:
         """Answer a call of an expert's tool."""
         _annotate_client(call.meta)
+        visit: Visit | None = None
         try:
-            asked = arguments_of(expert, call.arguments, self._windows.default_seconds)
-            earlier = await self._query_of(asked.common["job_id"]) if asked.may_repeat else ""
-            request = _request(expert, asked.common, asked.words(earlier))
+            asked = arguments_of(expert, call.arguments, self._windows.advertised_seconds)
             seconds = self._windows.seconds(call.caller, asked.common.get("wait_seconds"))
-            return await self._work_on(expert, request, call, seconds)
+            visit = self._visit(expert, call, seconds)
+            earlier = round_of(call.state) if call.caller.is_modern else None
+            if earlier is None:
+                before = await self._query_of(asked.common["job_id"]) if asked.may_repeat else ""
+                request = _request(expert, asked.common, asked.words(before))
+                return self._result(await visit.serve(request))
+            return self._result(await visit.serve_again(earlier, call.responses))
         except PerstackError as error:
-            return error_result(error)
+            return error_result(error, None if visit is None else visit.job_id)
 
     async def _query_of(self, job_id: str) -> str:
         return (await self._engine.job(job_id)).job.query
@@ -112,55 +112,13 @@ class Desk:
         except PerstackError as error:
             return error_result(error)
 
-    async def _work_on(
-        self, expert: Expert, request: JobRequest, call: Call, seconds: float
-    ) -> CallToolResult:
-        before = self._engine.running(request.job_id) if request.job_id else None
-        _check_expert(before, expert)
-        try:
-            job = await self._engine.start(request)
-        except JobStateError:
-            if request.job_id is None or not await self._is_waited_for_elsewhere(expert, request):
-                raise
-            return self._result(await self._follow(request.job_id, call, seconds))
-        self._annotate(job.job_id)
-        try:
-            return self._result(await self._attend(job, call, seconds, is_ours=job is not before))
-        except PerstackError as error:
-            return error_result(error, job.job_id)
-
-    async def _attend(
-        self, job: ServedJob, call: Call, seconds: float, *, is_ours: bool
-    ) -> JobView:
-        try:
-            return await wait_for(job, seconds, self._progress(call))
-        except anyio.get_cancelled_exc_class():
-            if is_ours:
-                job.cancel(CLIENT_CANCELLED)
-            raise
-
-    async def _is_waited_for_elsewhere(self, expert: Expert, request: JobRequest) -> bool:
-        """Whether the caller only waits for a job that another process drives, or just drove."""
-        if request.job_id is None or request.checkpoint_id is not None:
-            return False
-        job = (await self._engine.job(request.job_id)).job
-        is_same = request.query.strip() in ("", job.query.strip())
-        return is_same and job.coordinator_expert_key == expert.key
-
-    async def _follow(self, job_id: str, call: Call, seconds: float) -> JobView:
-        self._annotate(job_id)
-        live = self._engine.running(job_id)
-        progress = self._progress(call)
-        if live is not None:
-            return await wait_for(live, seconds, progress)
-        return await wait_elsewhere(
-            self._engine, job_id, seconds, progress, self._rhythm.poll_seconds
-        )
-
     async def _wait(self, call: Call) -> CallToolResult:
-        given = checked(call.arguments, schemas.job_input(self._windows.default_seconds))
-        seconds = given.get("wait_seconds", self._windows.default_seconds)
-        view = await self._follow(given["job_id"], call, seconds)
+        given = checked(call.arguments, schemas.job_input(self._windows.advertised_seconds))
+        seconds = self._windows.looking_seconds(call.caller, given.get("wait_seconds"))
+        self._annotate(given["job_id"])
+        progress = Progress(call.report, self._rhythm.heartbeat_seconds)
+        poll_seconds = self._rhythm.poll_seconds
+        view = await follow(self._engine, given["job_id"], seconds, progress, poll_seconds)
         return job_result(view, offset=given.get("offset", 0))
 
     async def _list(self, call: Call) -> CallToolResult:
@@ -173,11 +131,20 @@ class Desk:
         self._annotate(job_id)
         return job_result(await self._engine.cancel(job_id, CLIENT_CANCELLED))
 
-    def _result(self, view: JobView) -> CallToolResult:
-        return job_result(view, has_job_tools=self._has_job_tools)
+    def _visit(self, expert: Expert, call: Call, seconds: float) -> Visit:
+        return Visit(
+            self._engine,
+            expert,
+            call,
+            seconds=seconds,
+            rhythm=self._rhythm,
+            on_known=self._annotate,
+        )
 
-    def _progress(self, call: Call) -> Progress:
-        return Progress(call.report, self._rhythm.heartbeat_seconds)
+    def _result(self, outcome: Outcome) -> CallToolResult | InputRequiredResult:
+        if isinstance(outcome, InputRequiredResult):
+            return outcome
+        return job_result(outcome, has_job_tools=self._has_job_tools)
 
     def _annotate(self, job_id: str) -> None:
         annotate_call(job_id=job_id, transport=self._transport)
@@ -197,14 +164,6 @@ def _request(expert: Expert, common: Mapping[str, Any], query: str) -> JobReques
         checkpoint_id=checkpoint_id,
         files=tuple(common.get("files", ())),
     )
-
-
-def _check_expert(live: ServedJob | None, expert: Expert) -> None:
-    if live is not None and live.expert_key != expert.key:
-        raise JobStateError(
-            f"Job {live.job_id} belongs to {live.expert_key!r}, not to {expert.key!r}.",
-            hint=f"Continue it with {live.expert_key!r}.",
-        )
 
 
 def _stored_status(status: str) -> JobStatus:

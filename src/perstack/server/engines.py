@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -71,7 +72,8 @@ class Engines:
         changes: Changes | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._settings = settings
+        # Whoever calls can answer what skill servers ask: by a form, or with another call.
+        self._settings = replace(settings, is_attended=True)
         self._loaded = loaded
         self._make_office = make_office
         self._users = users

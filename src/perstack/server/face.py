@@ -7,19 +7,23 @@ requests know definitions only, and ask for an `Office`, which opens the engine,
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import getLogger
 from typing import Any, Literal, Protocol
 
 import anyio
-from mcp_types import CallToolResult
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolRequestParams, CallToolResult, ElicitResult, InputRequiredResult
+from pydantic import ValidationError
 
+from perstack.core.questions import Question
 from perstack.definition.model import Definitions, Expert
 from perstack.server.addresses import Address
 from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.changes import Changes
 from perstack.server.documents import Document, JobEntry
 from perstack.server.logs import log_line
-from perstack.server.schemas import DEFAULT_WAIT_SECONDS
 
+LOG = getLogger(__name__)
 Publish = Literal["coordinators", "all"]
 
 
@@ -31,6 +35,17 @@ class ToolCallRequest:
     meta: Mapping[str, Any]
     context: Context
     caller: Caller
+    state: str | None = None
+    responses: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    async def elicit(self, question: Question) -> ElicitResult:
+        """Put a question to the user while the request is open."""
+        session, related = self.context.session, self.context.request_id
+        try:
+            return await session.elicit_form(question.message, question.schema, related)
+        except (MCPError, ValidationError) as error:
+            LOG.info("The client shows no form: %s", type(error).__name__)
+            return ElicitResult(action="cancel")
 
     async def report(self, progress: float, message: str) -> None:
         """Send a progress notification and a line of the log, if the client wants any."""
@@ -38,16 +53,28 @@ class ToolCallRequest:
         await log_line(self.context, message)
 
 
-def tool_call(context: Context, arguments: Mapping[str, Any] | None) -> ToolCallRequest:
+def tool_call(context: Context, params: CallToolRequestParams) -> ToolCallRequest:
     """The request that a handler was given."""
-    return ToolCallRequest(arguments or {}, dict(context.meta or {}), context, caller_of(context))
+    return ToolCallRequest(
+        arguments=params.arguments or {},
+        meta=dict(context.meta or {}),
+        context=context,
+        caller=caller_of(context),
+        state=params.request_state,
+        responses=params.input_responses or {},
+    )
 
 
 class Counter(Protocol):
     """Where tool calls are answered. Satisfied by `perstack.server.desk.Desk`."""
 
-    async def ask(self, expert: Expert, call: ToolCallRequest) -> CallToolResult:
-        """Answer a call of an expert's tool. Everything that goes wrong is a result."""
+    async def ask(
+        self, expert: Expert, call: ToolCallRequest
+    ) -> CallToolResult | InputRequiredResult:
+        """Answer a call of an expert's tool, or say what the user must answer first.
+
+        Everything that goes wrong is a result.
+        """
         ...
 
     async def look_after(self, name: str, call: ToolCallRequest) -> CallToolResult:
@@ -154,6 +181,11 @@ class Office(Protocol):
         ...
 
     @property
+    def seal_key(self) -> bytes:
+        """Seals what clients keep between two rounds of questions."""
+        ...
+
+    @property
     def tasks(self) -> TaskCounter:
         """For calls that became tasks."""
         ...
@@ -201,6 +233,10 @@ class Activity:
                 self.idle.set()
 
 
+def _no_problems() -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Face:
     """How the server was set up.
@@ -208,17 +244,20 @@ class Face:
     Attributes:
         definitions: The present snapshot, asked for with each request.
         offices: Where requests are answered.
+        problems: What is wrong with an edit of the definition file that was not taken.
         publish: Which experts are tools.
         has_job_tools: Whether there are tools that look after jobs.
-        default_wait_seconds: How long a call waits that does not say it.
+        default_wait_seconds: How long a call waits that does not say it. `None` depends on its
+        client.
         activity: Is told what the server does.
         changes: Tells clients what has changed.
     """
 
     definitions: Callable[[], Definitions]
     offices: Offices
+    problems: Callable[[], tuple[str, ...]] = _no_problems
     publish: Publish = "coordinators"
     has_job_tools: bool = True
-    default_wait_seconds: float = DEFAULT_WAIT_SECONDS
+    default_wait_seconds: float | None = None
     activity: Activity = field(default_factory=Activity)
     changes: Changes = field(default_factory=Changes)

@@ -3,12 +3,16 @@
 Imports what the first call needs and the list of tools does not.
 """
 
+import os
+
 from perstack.server.archive import Archive
 from perstack.server.desk import Desk
 from perstack.server.port import ServedEngine
+from perstack.server.sealing import KEY_BYTES, seal_key
 from perstack.server.tasks import Tasks
 from perstack.server.waiting import Rhythm
 from perstack.server.windows import Windows
+from perstack.store.sqlite import store_path
 
 
 class EngineOffice:
@@ -36,6 +40,8 @@ class EngineOffice:
         transport: str = "pipe",
         rhythm: Rhythm | None = None,
     ) -> None:
+        self._engine = engine
+        self._seal_key: bytes | None = None
         self.archive = Archive(engine)
         self.tasks = Tasks(engine)
         self.desk = Desk(
@@ -45,3 +51,15 @@ class EngineOffice:
             transport=transport,
             rhythm=rhythm,
         )
+
+    @property
+    def seal_key(self) -> bytes:
+        """Seals what clients keep between two rounds of questions."""
+        if self._seal_key is None:
+            engine = self._engine
+            self._seal_key = (
+                os.urandom(KEY_BYTES)
+                if engine.settings.is_in_memory
+                else seal_key(store_path(engine.workspace).parent)
+            )
+        return self._seal_key

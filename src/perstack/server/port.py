@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.passing import PerstackEvent
+from perstack.core.questions import Question
 from perstack.jobs import JobView, Watched
 from perstack.runtime.continuation import JobRequest
+from perstack.settings import Settings
 
 
 class Events(Protocol):
@@ -41,6 +44,11 @@ class ServedJob(Protocol):
         """The newest of its events that are stored, oldest first, since it is driven here."""
         ...
 
+    @property
+    def open_questions(self) -> tuple[Question, ...]:
+        """What skill servers ask the user in the middle of a call."""
+        ...
+
     def watch(self) -> AbstractContextManager[Events]:
         """Its events from now on."""
         ...
@@ -60,6 +68,16 @@ class ServedJob(Protocol):
 
 class ServedEngine(Protocol):
     """Starts, continues, finds and stops jobs."""
+
+    @property
+    def workspace(self) -> Path:
+        """The folder that experts work in."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """What the server decided."""
+        ...
 
     async def start(self, request: JobRequest) -> ServedJob:
         """Begin or continue a job, or join a running one.

@@ -57,6 +57,8 @@ def _what(event: PerstackEvent) -> str | None:
             return f"stopped by {event.error.name}"
         case passing.SkillStarting():
             return f"starting {_name(event.skill_name)}"
+        case passing.SkillAsked():
+            return f"{_name(event.skill_name)} asks the user"
         case passing.SkillConnected():
             return f"{_name(event.skill_name)} is ready"
         case _:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
+from perstack.core.answers import fields_of
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.questions import Question
 from perstack.definition.names import name_of
@@ -23,6 +24,7 @@ from perstack.server.tools import JOB
 
 MAX_QUERY_SHOWN = 200
 MAX_ARGUMENTS_SHOWN = 10_000
+MIN_FIELDS_TOLD = 2
 
 STATUS_OF: dict[JobStatus, str] = {
     "completed": "completed",
@@ -56,7 +58,8 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
         offset: Where to begin in its text, in characters.
         has_job_tools: Whether the caller has the tools that look after jobs.
     """
-    status = STATUS_OF[view.job.status]
+    # A job is still running while a skill's server waits for the user in the middle of a call.
+    status = "needs_input" if view.questions else STATUS_OF[view.job.status]
     is_error = status == "error"
     whole = _text_of(view)
     part = excerpt(
@@ -66,7 +69,7 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
     tool = tool_name(name_of(expert_key))
     by_itself = f"call {tool} with this job_id and an empty query"
     collect = _COLLECT if has_job_tools else by_itself
-    following = NEXT[status].format(tool=tool, collect=collect)
+    following = NEXT[status].format(tool=tool, collect=collect) + _form_in_words(view)
     structured: dict[str, Any] = {
         "job_id": view.job.id,
         "run_id": view.checkpoint.run_id,
@@ -77,6 +80,8 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
         "steps": view.job.total_steps,
         "usage": view.usage.model_dump(by_alias=False),
     }
+    if view.job.status == "completed" and view.checkpoint.is_typed:
+        structured["output"] = view.output
     if following:
         structured["next"] = following
     if view.questions:
@@ -133,11 +138,22 @@ def _text_of(view: JobView) -> str:
     return "\n".join([view.text, *asked] if view.text else asked)
 
 
+def _form_in_words(view: JobView) -> str:
+    """How to answer in text what is more than one field."""
+    schema = view.questions[0].schema if view.questions else None
+    if schema is None or len(schema["properties"]) < MIN_FIELDS_TOLD:
+        return ""
+    return f" The answer is a JSON object with the fields: {sound(fields_of(schema))}."
+
+
 def _question(question: Question) -> dict[str, Any]:
     arguments = json.dumps(question.arguments, ensure_ascii=False)
     fits = len(arguments) <= MAX_ARGUMENTS_SHOWN
+    schema = json.dumps(question.schema, ensure_ascii=False)
     return {
         "tool_call_id": question.id,
         "tool_name": sound(question.tool_name),
+        "message": sound(question.message[:MAX_ARGUMENTS_SHOWN]),
         "arguments": json.loads(sound(arguments)) if fits else {},
+        "schema": json.loads(sound(schema)) if len(schema) <= MAX_ARGUMENTS_SHOWN else {},
     }

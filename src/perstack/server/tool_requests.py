@@ -8,6 +8,7 @@ from mcp_types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
 )
@@ -41,8 +42,8 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
 
     async def call_tool(
         context: Context, params: CallToolRequestParams
-    ) -> CallToolResult | dict[str, Any]:
-        call = tool_call(context, params.arguments)
+    ) -> CallToolResult | InputRequiredResult | dict[str, Any]:
+        call = tool_call(context, params)
         with face.activity.call():
             is_job_tool = params.name in job_tools_for(face, call.caller)
             expert = None if is_job_tool else _find(face, call.caller, params.name)
@@ -50,7 +51,10 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
                 office = await face.offices.office(call.caller)
                 if expert is None:
                     return fit_for(call.caller, await office.desk.look_after(params.name, call))
-                answer = fit_for(call.caller, await office.desk.ask(expert, call))
+                outcome = await office.desk.ask(expert, call)
+                if isinstance(outcome, InputRequiredResult):
+                    return outcome
+                answer = fit_for(call.caller, outcome)
                 return await office.tasks.instead(answer) if call.caller.has_tasks else answer
             except PerstackError as error:
                 return refused(error)

@@ -58,14 +58,34 @@ class Progress:
 
 
 async def wait_for(job: ServedJob, seconds: float, progress: Progress) -> JobView:
-    """How a job stands once it has stopped, or after `seconds`.
+    """How a job stands once it has stopped or asks the user, or after `seconds`.
 
     Raises:
         PerstackError: It could not be begun, or its store failed.
     """
-    with job.watch() as events, anyio.move_on_after(seconds):
-        await _relay(events, progress)
-    return await job.wait(0)
+    deadline = anyio.current_time() + seconds
+    while True:
+        with job.watch() as events, anyio.move_on_at(deadline):
+            await _relay(job, events, progress)
+        view = await job.wait(0)
+        is_settled = view.job.status != "running" or view.questions
+        if is_settled or anyio.current_time() >= deadline:
+            return view  # else its question was answered just now
+
+
+async def follow(
+    engine: ServedEngine, job_id: str, seconds: float, progress: Progress, poll_seconds: float
+) -> JobView:
+    """The same for a job of which only the id is known, whoever drives it.
+
+    Raises:
+        NotFoundError: There is no such job.
+        PerstackError: It could not be begun, or its store failed.
+    """
+    live = engine.running(job_id)
+    if live is not None:
+        return await wait_for(live, seconds, progress)
+    return await wait_elsewhere(engine, job_id, seconds, progress, poll_seconds)
 
 
 async def wait_elsewhere(
@@ -87,8 +107,8 @@ async def wait_elsewhere(
     return view
 
 
-async def _relay(events: Events, progress: Progress) -> None:
-    while True:
+async def _relay(job: ServedJob, events: Events, progress: Progress) -> None:
+    while not job.open_questions:
         line: str | None = None
         with anyio.CancelScope(deadline=progress.next_beat) as quiet:
             try:
