@@ -6,7 +6,7 @@ import os
 import pty
 import subprocess
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 from perstack.cli import serve
 from perstack.cli.main import main
 from perstack.cli.output import Terminal
+from perstack.cli.window_arguments import window_settings
+from perstack.server.windows import Windows
 from perstack.settings import Settings
 
 SERVE = [sys.executable, "-m", "perstack", "serve"]
@@ -25,10 +27,14 @@ INITIALIZE = {
 }
 
 
-def parsed(*words: str) -> Settings:
+def options_of(*words: str) -> Namespace:
     parser = ArgumentParser()
     serve.add_arguments(parser)
-    return serve.settings(parser.parse_args(words))
+    return parser.parse_args(words)
+
+
+def parsed(*words: str) -> Settings:
+    return serve.settings(options_of(*words))
 
 
 @pytest.fixture
@@ -109,7 +115,15 @@ def test_what_is_not_given_is_left_to_the_file_and_its_folder() -> None:
     assert parsed() == Settings(home="config")
 
 
-@pytest.mark.parametrize("seconds", ["-1", "soon", "nan", "3601"])
+def test_a_wait_is_for_all_clients_or_for_those_whose_name_begins_so() -> None:
+    options = options_of("--wait-seconds", "30", "--wait-seconds=codex=120", "--task-after=0.5")
+
+    windows = Windows(**window_settings(options))
+
+    assert windows == Windows(default_seconds=30, by_client={"codex": 120}, grace_seconds=0.5)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon", "nan", "3601", "codex=", "codex=soon"])
 def test_a_wait_that_is_none_is_refused(seconds: str) -> None:
     terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
 

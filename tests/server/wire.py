@@ -22,11 +22,12 @@ PROGRAM = """
 import anyio
 from pathlib import Path
 from perstack.server.opening import Offer
+from perstack.server.windows import Windows
 from perstack.server.stdio import serve_stdio
 from perstack.settings import Settings
 
 settings = Settings(config=Path("perstack.toml"), home="config", transport="stdio")
-anyio.run(serve_stdio, settings, Offer(default_wait_seconds=WAIT))
+anyio.run(serve_stdio, settings, Offer(windows=Windows(default_seconds=WAIT)))
 """
 HANDSHAKE: Message = {
     "protocolVersion": "2025-06-18",

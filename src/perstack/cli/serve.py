@@ -15,9 +15,9 @@ from perstack.cli.arguments import (
 )
 from perstack.cli.exits import COMPLETED
 from perstack.cli.output import Terminal
+from perstack.cli.window_arguments import add_window_arguments, window_settings
 from perstack.definition.load import find_config
 from perstack.errors import ConfigError
-from perstack.server.schemas import DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS
 from perstack.settings import Settings
 
 HINT = "perstack: waiting for an MCP client on stdin; configure one to start it: "
@@ -53,14 +53,7 @@ def _add_offer_arguments(parser: ArgumentParser) -> None:
         action="store_false",
         help="leave out perstack_job, perstack_jobs and perstack_cancel",
     )
-    parser.add_argument(
-        "--wait-seconds",
-        type=_seconds,
-        default=DEFAULT_WAIT_SECONDS,
-        metavar="N",
-        help="how long a call waits for its job unless it says so itself; by default "
-        f"{DEFAULT_WAIT_SECONDS}",
-    )
+    add_window_arguments(parser)
 
 
 def _add_http_arguments(parser: ArgumentParser) -> None:
@@ -150,10 +143,14 @@ def _serve_http(options: Namespace, terminal: Terminal) -> None:
 
 
 def _offered(options: Namespace) -> dict[str, Any]:
+    from perstack.server.windows import Windows  # noqa: PLC0415 - as in execute
+
     return {
         "publish": options.publish,
         "has_job_tools": options.has_job_tools,
-        "default_wait_seconds": options.wait_seconds,
+        "windows": Windows(**window_settings(options)),
+        "users": users_from(options),
+        "limits": limits_from(options),
     }
 
 
@@ -189,18 +186,9 @@ def settings(options: Namespace) -> Settings:
         max_steps=options.max_steps,
         max_retries=options.max_retries,
         timeout_ms=options.timeout,
+        max_job_seconds=options.max_job_seconds,
         is_strict=options.strict,
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if 0 <= seconds <= LONGEST_WAIT_SECONDS:
-        return seconds
-    raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {LONGEST_WAIT_SECONDS}")
 
 
 def _address(text: str) -> tuple[str, int]:

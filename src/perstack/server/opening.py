@@ -1,6 +1,6 @@
 """What every transport needs before its first client: definitions, a reception, and one server."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from logging import getLogger
 from pathlib import Path
@@ -31,13 +31,13 @@ class Offer:
     Attributes:
         publish: Which experts are tools.
         has_job_tools: Whether there are tools that look after jobs.
-        default_wait_seconds: How long a call waits before it returns status `running`.
+        windows: How long a call waits before it returns status `running`, or becomes a task.
         users: How principals are treated; `None` if nobody is asked who they are.
     """
 
     publish: Publish = "coordinators"
     has_job_tools: bool = True
-    default_wait_seconds: float = DEFAULT_WAIT_SECONDS
+    windows: Windows = field(default_factory=Windows)
     users: Users | None = None
 
 
@@ -94,7 +94,7 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         offices=reception,
         publish=offer.publish,
         has_job_tools=offer.has_job_tools,
-        default_wait_seconds=offer.default_wait_seconds,
+        default_wait_seconds=offer.windows.advertised_seconds,
         activity=activity,
         changes=changes,
     )
@@ -113,9 +113,10 @@ def _office(settings: Settings, offer: Offer, engine: ServedEngine) -> Office:
     # Here and not above: a client that wants to know the tools shall not wait for it.
     from perstack.server.office import EngineOffice  # noqa: PLC0415 - see above
 
+    is_remote = settings.transport == "http"
     return EngineOffice(
         engine,
-        windows=Windows(default_seconds=offer.default_wait_seconds),
+        windows=replace(offer.windows, is_remote=is_remote),
         has_job_tools=offer.has_job_tools,
-        transport="tcp" if settings.transport == "http" else "pipe",
+        transport="tcp" if is_remote else "pipe",
     )

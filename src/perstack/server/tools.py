@@ -61,7 +61,7 @@ def published(definitions: Definitions, publish: Publish) -> dict[str, Expert]:
 def expert_tools(
     experts: Mapping[str, Expert],
     definitions: Definitions,
-    default_wait_seconds: float,
+    default_wait_seconds: float | None,
     *,
     has_job_tools: bool,
 ) -> list[Tool]:
@@ -74,7 +74,11 @@ def expert_tools(
 
 
 def _expert_tool(
-    name: str, expert: Expert, definitions: Definitions, how: str, schema: schemas.Schema
+    name: str,
+    expert: Expert,
+    definitions: Definitions,
+    how: str,
+    default_wait_seconds: float | None,
 ) -> Tool:
     can = reach(expert, definitions)
     purpose = expert.description or f"Asks the expert {expert.key}."
@@ -99,7 +103,7 @@ def _expert_tool(
     )
 
 
-def job_tools(default_wait_seconds: float) -> list[Tool]:
+def job_tools(default_wait_seconds: float | None) -> list[Tool]:
     """The tools that look after jobs."""
     return [
         Tool(

@@ -42,7 +42,7 @@ class Given:
 
 
 def arguments_of(
-    expert: Expert, arguments: Mapping[str, Any], default_wait_seconds: float
+    expert: Expert, arguments: Mapping[str, Any], default_wait_seconds: float | None
 ) -> Given:
     """The arguments of a call of an expert's tool.
 

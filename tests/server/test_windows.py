@@ -1,0 +1,71 @@
+"""How long a call waits, by who calls."""
+
+import pytest
+
+from perstack.server.caller import Caller
+from perstack.server.windows import DEFAULT_SECONDS, PATIENCE, Windows
+
+LIMITS = {"claude-code": (1800, 300), "codex": (300, 300), "gemini-cli": (600, 600)}
+"""After how many seconds clients were seen to give up, by stdio and by HTTP."""
+
+
+def test_a_client_that_is_not_known_is_not_kept_waiting() -> None:
+    assert Windows().seconds(Caller(client_name="claude-ai"), None) == DEFAULT_SECONDS
+    assert Windows().seconds(Caller(), None) == DEFAULT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("name", "is_remote", "seconds"),
+    [
+        ("claude-code", False, 1500),
+        ("Claude-Code (via a proxy)", True, 240),
+        ("codex-mcp-client", False, 240),
+        ("gemini-cli-mcp-client-perstack", True, 540),
+        ("qwen-code", False, 540),
+        ("opencode", False, 300),
+        ("not-codex", False, DEFAULT_SECONDS),
+    ],
+)
+def test_a_known_client_is_kept_waiting_as_long_as_it_allows(
+    name: str, seconds: float, *, is_remote: bool
+) -> None:
+    windows = Windows(is_remote=is_remote)
+    assert windows.seconds(Caller(client_name=name), None) == seconds
+
+
+def test_no_window_is_longer_than_what_a_client_was_seen_to_allow() -> None:
+    known = {each.name: each for each in PATIENCE}
+    for name, (local, remote) in LIMITS.items():
+        assert known[name].local < local
+        assert known[name].remote < remote
+
+
+def test_what_the_call_says_goes_before_what_the_user_says() -> None:
+    windows = Windows(default_seconds=100, by_client={"codex": 200, "codex-mcp": 250})
+    codex = Caller(client_name="codex-mcp-client")
+    assert windows.seconds(codex, 7) == 7
+    assert windows.seconds(codex, None) == 250
+    assert windows.seconds(Caller(client_name="claude-code"), None) == 100
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 5), (45, 5), (2, 2), (0, 0)])
+def test_a_call_that_can_become_a_task_waits_no_longer_than_the_grace(
+    asked: float | None, seconds: float
+) -> None:
+    caller = Caller(client_name="claude-code", has_tasks=True)
+    assert Windows().seconds(caller, asked) == seconds
+    assert Windows().looking_seconds(caller, asked) == (1500 if asked is None else asked)
+
+
+@pytest.mark.parametrize(
+    ("windows", "seconds"),
+    [
+        (Windows(), None),
+        (Windows(default_seconds=30), 30),
+        (Windows(default_seconds=30, by_client={"codex": 60}), None),
+    ],
+)
+def test_clients_are_told_a_number_only_where_it_is_the_same_for_all(
+    windows: Windows, seconds: float | None
+) -> None:
+    assert windows.advertised_seconds == seconds
