@@ -52,6 +52,11 @@ class Caller:
         return scopes.may_run(self.scopes, expert_key)
 
     @property
+    def may_see_problems(self) -> bool:
+        """Whether they look after the server: they may know what is wrong with its definitions."""
+        return scopes.may_everything(self.scopes)
+
+    @property
     def may_read_jobs(self) -> bool:
         """Whether they may see jobs, with results and events, other than by calling an expert."""
         return scopes.may_read_jobs(self.scopes)

@@ -4,7 +4,7 @@ Written field by field and not filtered from the file, so that a field which is 
 stays inside until someone decides that it may be seen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,8 +23,16 @@ from perstack.server.documents import Document, as_json
 Json = dict[str, Any]
 
 
-def definitions_document(definitions: Definitions, experts: Mapping[str, Expert]) -> Document:
-    """The whole file, with the experts of `experts`, by tool name."""
+def definitions_document(
+    definitions: Definitions, experts: Mapping[str, Expert], problems: Sequence[str] = ()
+) -> Document:
+    """The settings that experts share, and what they are.
+
+    Args:
+        definitions: The set in use.
+        experts: Those to be shown, by tool name.
+        problems: What is wrong with an edit of the file that was not taken.
+    """
     return Document(
         text=as_json(
             _filled(
@@ -35,6 +43,7 @@ def definitions_document(definitions: Definitions, experts: Mapping[str, Expert]
                     "max_steps": definitions.max_steps,
                     "max_retries": definitions.max_retries,
                     "timeout_ms": definitions.timeout,
+                    "problems": list(problems),
                     "experts": [_summary(name, expert) for name, expert in experts.items()],
                 }
             )

@@ -89,9 +89,13 @@ def prepared(settings: Settings, offer: Offer) -> Served:
     )
     reception = Reception(engines, offer.users)
     activity = Activity()
+    live = LiveDefinitions(
+        loaded, is_strict=settings.is_strict, has_env_paths=settings.env_paths is not None
+    )
     face = Face(
         definitions=reception.definitions,
         offices=reception,
+        problems=lambda: live.problems,
         publish=offer.publish,
         has_job_tools=offer.has_job_tools,
         default_wait_seconds=offer.windows.advertised_seconds,
@@ -102,9 +106,7 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         server=build_server(face),
         reception=reception,
         activity=activity,
-        live=LiveDefinitions(
-            loaded, is_strict=settings.is_strict, has_env_paths=settings.env_paths is not None
-        ),
+        live=live,
         changes=changes,
     )
 

@@ -115,7 +115,8 @@ def contents_of(uri: str, document: Document) -> TextResourceContents:
 
 async def _document(face: Face, caller: Caller, address: Address) -> Document | None:
     if address.kind == "definitions":
-        return definitions_document(face.definitions(), experts_for(face, caller))
+        problems = face.problems() if caller.may_see_problems else ()
+        return definitions_document(face.definitions(), experts_for(face, caller), problems)
     if address.kind == "expert":
         name = address.names["name"]
         expert = experts_for(face, caller).get(name)
