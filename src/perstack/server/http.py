@@ -11,7 +11,7 @@ from perstack.errors import ConfigError
 from perstack.server.ending import asked_to_end
 from perstack.server.hosts import allowed
 from perstack.server.http_app import MCP_PATH, Access, Gate, HttpApp, Readiness
-from perstack.server.listening import Address, Listener, bound, is_loopback
+from perstack.server.listening import Address, Listener, bound, in_numbers, is_loopback
 from perstack.server.opening import Offer, Served, prepared
 from perstack.server.reception import Reception
 from perstack.settings import Settings
@@ -64,13 +64,14 @@ async def serve_http(
         DefinitionError: The definition file cannot be found or accepted.
     """
     served = prepared(replace(settings, transport="http"), offer)
-    with bound(options.address) as (listening, address):
-        if not (is_loopback(address) or options.gate or options.is_open_to_all):
-            raise ConfigError(
-                f"{options.address} can be reached from other machines, by anyone.",
-                hint="Ask for authentication with --auth, listen on 127.0.0.1, "
-                "or say --allow-unauthenticated if that is meant.",
-            )
+    wanted = in_numbers(options.address)
+    if not (is_loopback(wanted) or options.gate or options.is_open_to_all):
+        raise ConfigError(
+            f"{options.address} can be reached from other machines, by anyone.",
+            hint="Ask for authentication with --auth, listen on 127.0.0.1, "
+            "or say --allow-unauthenticated if that is meant.",
+        )
+    with bound(wanted) as (listening, address):
         access = Access(
             security=allowed(address, options.allowed_hosts, options.allowed_origins),
             readiness=partial(_readiness, served.reception),

@@ -17,11 +17,14 @@ from starlette.types import ASGIApp
 
 from perstack.server.hosts import HostCheck
 from perstack.server.open_requests import OpenRequests
+from perstack.server.schemas import LONGEST_WAIT_SECONDS
 from perstack.server.sse import MESSAGES_PATH, SSE_PATH, SseEndpoint
 from perstack.telemetry.propagation import TraceContextMiddleware
 
 MCP_PATH = "/mcp"
 MAX_BODY_BYTES = 4 * 1024 * 1024
+SESSION_IDLE_SECONDS = 2 * LONGEST_WAIT_SECONDS
+"""Longer than any call waits: a session that ends takes calls along that lost their connection."""
 
 
 class Gate(Protocol):
@@ -81,7 +84,10 @@ class HttpApp:
     def __init__(self, server: Server[dict[str, Any]], access: Access) -> None:
         self._access = access
         self._sessions = StreamableHTTPSessionManager(
-            server, security_settings=access.security, max_request_body_size=MAX_BODY_BYTES
+            server,
+            security_settings=access.security,
+            max_request_body_size=MAX_BODY_BYTES,
+            session_idle_timeout=SESSION_IDLE_SECONDS,
         )
         routes = [*_probes(access.readiness)]
         routes.append(Route(MCP_PATH, self._guarded(StreamableHTTPASGIApp(self._sessions))))

@@ -12,8 +12,6 @@ from starlette.types import ASGIApp
 
 from perstack.errors import ConfigError
 
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - named to be recognised, not to be bound
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -26,25 +24,37 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def in_numbers(address: Address) -> Address:
+    """The address as the machine knows it.
+
+    Raises:
+        ConfigError: No such host is known.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise _in_words(address, error) from error
+    return Address(str(found[0][4][0]), address.port)
+
+
 @contextmanager
 def bound(address: Address) -> Generator[tuple[socket.socket, Address]]:
-    """A socket that accepts connections, and its address in numbers.
+    """A socket that accepts connections at an address in numbers, and the address with its port.
 
     Raises:
         ConfigError: The address is taken, forbidden, or none of this machine's.
     """
+    is_v6 = ":" in address.host
     try:
-        family, number = _resolved(address)
         listening = socket.create_server(
-            (number, address.port),
-            family=family,
-            dualstack_ipv6=number == "::" and socket.has_dualstack_ipv6(),
+            (address.host, address.port),
+            family=socket.AF_INET6 if is_v6 else socket.AF_INET,
+            dualstack_ipv6=address.host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
         raise _in_words(address, error) from error
     with listening:
-        host, port = listening.getsockname()[:2]
-        yield listening, Address(host, port)
+        yield listening, Address(address.host, listening.getsockname()[1])
 
 
 def is_loopback(address: Address) -> bool:
@@ -73,12 +83,6 @@ class Listener(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """Leave the signals alone."""
         yield
-
-
-def _resolved(address: Address) -> tuple[int, str]:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    family, _kind, _protocol, _name, place = found[0]
-    return family, str(place[0])
 
 
 def _in_words(address: Address, error: OSError) -> ConfigError:

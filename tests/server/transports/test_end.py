@@ -5,11 +5,14 @@ import signal
 from pathlib import Path
 
 import anyio
+import httpx2
 import pytest
+from anyio.abc import TaskStatus
 from mcp import MCPError
 
 from tests.server.stage import Mode, facts
 from tests.server.transports.clients import Noted, call, gate_in, until_status
+from tests.server.transports.raw import opened_session
 from tests.server.transports.serving import Transport, connected, http_server, prepare
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -43,6 +46,32 @@ async def test_the_caller_is_told_that_the_job_was_stopped_and_another_server_go
     assert told[0]["status"] == "cancelled"
     gate.touch()
     assert await resumed(tmp_path, mode, told[0]["job_id"]) == "It is there."
+
+
+async def test_streams_that_are_open_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    ended: list[str] = []
+    ends: list[tuple[int, float]] = []
+    with http_server(tmp_path) as server, anyio.fail_after(15):
+        async with httpx2.AsyncClient(base_url=server.origin, timeout=10) as http:
+            session = await opened_session(http)
+
+            async def listen(path: str, *, task_status: TaskStatus[None]) -> None:
+                headers = {"accept": "text/event-stream", **session}
+                async with http.stream("GET", path, headers=headers) as response:
+                    task_status.started()
+                    async for _ in response.aiter_raw():
+                        continue
+                ended.append(path)
+
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(listen, "/mcp")
+                await tasks.start(listen, "/sse")
+                ends.append(await anyio.to_thread.run_sync(server.end, signal.SIGINT))
+    assert [code for code, _ in ends] == [0]
+    assert all(seconds < END_SECONDS for _, seconds in ends)
+    assert sorted(ended) == ["/mcp", "/sse"]
+    assert "Traceback" not in "".join(server.lines)
 
 
 async def test_a_server_that_its_client_started_stops_the_job_too(
