@@ -107,6 +107,7 @@ class TaskCounter(Protocol):
 
         Raises:
             NotFoundError: There is no such task.
+            BadArguments: An answer does not fit its question, which stays open.
             StoreError: The store cannot be read or written.
         """
         ...

@@ -16,6 +16,7 @@ from mcp_types import (
 from pydantic import Field
 
 from perstack.errors import NotFoundError, PerstackError
+from perstack.server.arguments import BadArguments
 from perstack.server.caller import TASKS_EXTENSION, Caller, Context, caller_of
 from perstack.server.face import Face, TaskCounter
 
@@ -107,4 +108,5 @@ def _translated(error: PerstackError, params: TaskParams) -> MCPError:
         return MCPError(
             code=INVALID_PARAMS, message=f"There is no task {params.task_id[:MAX_ID_SHOWN]!r}."
         )
-    return MCPError(code=INTERNAL_ERROR, message=str(error))
+    code = INVALID_PARAMS if isinstance(error, BadArguments) else INTERNAL_ERROR
+    return MCPError(code=code, message=str(error))

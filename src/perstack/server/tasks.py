@@ -27,6 +27,7 @@ from perstack.errors import (
 )
 from perstack.jobs import JobView, view
 from perstack.runtime.continuation import JobRequest
+from perstack.server.arguments import BadArguments
 from perstack.server.desk import CLIENT_CANCELLED
 from perstack.server.forms import answer_of
 from perstack.server.port import Events, ServedEngine, ServedJob
@@ -102,6 +103,7 @@ class Tasks:
 
         Raises:
             NotFoundError: There is no such task.
+            BadArguments: An answer does not fit its question, which stays open.
             StoreError: The store cannot be read or written.
         """
         standing = await self._standing(task, has_forms=True)
@@ -248,15 +250,20 @@ class Tasks:
         live = self._engine.running(job_id)
         if live is not None and question.origin == "expert":
             await live.wait(SETTLING_SECONDS)  # with an earlier answer it stops again at once
-        with suppress(JobStateError):  # it came too late
+        try:
             job = await self._engine.start(JobRequest(job_id=job_id, answer=answer))
-            if job is live:
-                return
-            # Until the answer is stored, the question would still seem to be open.
-            with job.watch() as events:
-                await _something_durable(events)
-            if not is_last:
-                await job.wait(SETTLING_SECONDS)
+        except JobStateError as error:
+            present = await self._engine.job(job_id)
+            if question.id in {each.id for each in present.questions}:
+                raise BadArguments(error.message, hint=error.hint) from error
+            return  # it came too late
+        if job is live:
+            return
+        # Until the answer is stored, the question would still seem to be open.
+        with job.watch() as events:
+            await _something_durable(events)
+        if not is_last:
+            await job.wait(SETTLING_SECONDS)
 
     def _settle(self, standing: Standing, present: JobView) -> Standing:
         payload = result_payload(job_result(present))
