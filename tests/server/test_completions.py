@@ -73,6 +73,17 @@ async def test_free_text_is_not_completed(tmp_path: Path, mode: Mode) -> None:
         assert await values(here, prompt, "query", "wr") == []
 
 
+async def test_a_value_that_is_chosen_from_some_is_completed(tmp_path: Path, mode: Mode) -> None:
+    toml = (
+        "[experts.painter]\ninstruction='Paint.'\n[experts.painter.tool.inputSchema]\n"
+        "type='object'\nproperties.colour={type='string', enum=['red', 'rose', 'blue']}\n"
+    )
+    async with stage(tmp_path, mode, FakeModel({}), toml=toml) as here:
+        prompt = PromptReference(type="ref/prompt", name="painter")
+        assert await values(here, prompt, "colour", "r") == ["red", "rose"]
+        assert await values(here, prompt, "size", "") == []
+
+
 @pytest.mark.parametrize(
     "ref",
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RunEvent
-from perstack.core.history import checkpoints_along
+from perstack.core.history import trail_of
 from perstack.definition.load import find_config
 from perstack.errors import DefinitionError, NotFoundError
 from perstack.jobs import JobView, view
@@ -88,19 +88,11 @@ async def read_story(store: Store, storage: Path, job_id: str | None) -> Story:
     record = await store.load(job_id)
     history = rebuild(record)
     _, events = await store.events(job_id)
-    led_to = {
-        checkpoint.id: checkpoint
-        for run_id in record.runs
-        for checkpoint in checkpoints_along(record.runs, run_id)
-    }
     first = next(iter(record.runs))
     return Story(
         view=view(history.checkpoints, query=query_of(record, first), status=record.job.status),
-        # An event that was written between the two reads has no checkpoint yet.
         entries=tuple(
-            Entry(event=event, checkpoint=led_to[event.id])
-            for event in events
-            if event.id in led_to
+            Entry(event=event, checkpoint=checkpoint) for event, checkpoint in trail_of(events)
         ),
         storage=storage,
         is_latest=is_latest,

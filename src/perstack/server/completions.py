@@ -1,6 +1,6 @@
 """The request `completion/complete`: the rest of an id or a name that someone began to type."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -14,6 +14,8 @@ from mcp_types import (
     PromptReference,
 )
 
+from perstack.definition.model import Expert
+from perstack.definition.tables import table_or_empty
 from perstack.errors import PerstackError
 from perstack.server.addresses import SHAPES
 from perstack.server.caller import Caller, Context, caller_of
@@ -25,7 +27,7 @@ LOG = getLogger(__name__)
 MAX_VALUES = 100
 """As many as one answer may have."""
 
-TEMPLATES = {shape.template for shape in SHAPES.values() if shape.variables}
+TEMPLATES = {shape.template for shape in SHAPES.values() if shape.variables or shape.numbers}
 
 
 def add_completions(server: Server[dict[str, Any]], face: Face) -> None:
@@ -33,15 +35,15 @@ def add_completions(server: Server[dict[str, Any]], face: Face) -> None:
 
     async def complete(context: Context, params: CompleteRequestParams) -> CompleteResult:
         caller = caller_of(context)
-        expert_key = None
+        expert = None
         if isinstance(params.ref, PromptReference):
-            expert_key = _expert_key(face, caller, params.ref.name)
+            expert = _expert(face, caller, params.ref.name)
         elif params.ref.uri not in TEMPLATES:
             raise MCPError(
                 code=INVALID_PARAMS, message=f"There is no template {params.ref.uri[:100]!r}."
             )
         given = (params.context and params.context.arguments) or {}
-        values = await _values(face, caller, params, given, expert_key)
+        values = await _values(face, caller, params, given, expert)
         return CompleteResult(
             completion=Completion(
                 values=list(values[:MAX_VALUES]),
@@ -53,14 +55,14 @@ def add_completions(server: Server[dict[str, Any]], face: Face) -> None:
     server.add_request_handler("completion/complete", CompleteRequestParams, complete)
 
 
-def _expert_key(face: Face, caller: Caller, prompt: str) -> str | None:
+def _expert(face: Face, caller: Caller, prompt: str) -> Expert | None:
     """The expert of a prompt, or `None` for the one that is about any job."""
     if prompt == REVIEW and caller.may_read_jobs:
         return None
     expert = experts_for(face, caller).get(prompt)
     if expert is None:
         raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt {prompt[:60]!r}.")
-    return expert.key
+    return expert
 
 
 async def _values(
@@ -68,21 +70,36 @@ async def _values(
     caller: Caller,
     params: CompleteRequestParams,
     given: Mapping[str, str],
-    expert_key: str | None,
+    expert: Expert | None,
 ) -> Sequence[str]:
     begun = params.argument.value
     is_prompt = isinstance(params.ref, PromptReference)
     if params.argument.name == "name" and not is_prompt:
-        return [name for name in experts_for(face, caller) if name.startswith(begun)]
+        return _beginning(experts_for(face, caller), begun)
+    if expert is not None and params.argument.name != "job_id":
+        return _beginning(_choices(expert, params.argument.name), begun)
     if not caller.may_read_jobs:
         return []
     try:
         if params.argument.name == "job_id":
             archive = (await face.offices.office(caller)).archive
-            return await archive.job_ids(begun, expert_key)
+            return await archive.job_ids(begun, expert and expert.key)
         if params.argument.name == "checkpoint_id" and not is_prompt and "job_id" in given:
             archive = (await face.offices.office(caller)).archive
             return await archive.checkpoint_ids(given["job_id"], begun)
     except PerstackError as error:
         LOG.warning("Ids cannot be completed: %s", error)
     return []
+
+
+def _choices(expert: Expert, argument: str) -> list[str]:
+    """The words that an argument is chosen from, if the expert declares it so."""
+    declared = table_or_empty(expert.tool.input_schema).get("properties")
+    choices: Sequence[object] = table_or_empty(table_or_empty(declared).get(argument)).get(
+        "enum", ()
+    )
+    return [choice for choice in choices if isinstance(choice, str)]
+
+
+def _beginning(words: Iterable[str], begun: str) -> list[str]:
+    return [word for word in words if word.startswith(begun)]
