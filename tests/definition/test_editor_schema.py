@@ -41,6 +41,7 @@ endpoint = "https://example.com/mcp"
 type = "interactiveSkill"
 [experts."reviewer".skills."ask".tools."askUser"]
 inputJsonSchema = '{"type":"object"}'
+answerJsonSchema = '{"type":"object","properties":{"sure":{"type":"boolean"}}}'
 
 [experts."@reviewer/file"]
 instruction = "Check the file."

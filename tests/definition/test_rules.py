@@ -1,6 +1,8 @@
 """What must hold between the keys of a file, and how it is said when it does not."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +121,12 @@ def test_a_newer_runtime_version_is_refused(tmp_path: Path, version: str) -> Non
     assert f"needs the runtime {version} or newer; this one is {RUNTIME_VERSION}" in problem
 
 
+def form(fields: dict[str, Any], **more: Any) -> str:
+    """An interactive skill with a form."""
+    schema = json.dumps({"type": "object", "properties": fields, **more})
+    return f"""type = "interactiveSkill", tools.t.answerJsonSchema = '{schema}'"""
+
+
 SKILLS = {
     'command = "npx", packageName = "x"': (
         'skills."s".type: is missing (write type = "mcpStdioSkill" for a local server'
@@ -172,6 +180,22 @@ SKILLS = {
     """type = "interactiveSkill", tools.t.inputJsonSchema = '{"type":"string"}'""": (
         "must be the schema of an object"
     ),
+    """type = "interactiveSkill", tools.t.answerJsonSchema = '{"a":}'""": (
+        'tools."t".answerJsonSchema: is not JSON at character 6'
+    ),
+    """type = "interactiveSkill", tools.t.answerJsonSchema = '{"properties":{}}'""": (
+        'must have "type": "object"'
+    ),
+    form({"age": {"type": "object"}}): "field 'age' has no type that a form can have",
+    form({"age": {"type": "integer", "multipleOf": 2}}): "field 'age' has 'multipleOf', which no",
+    form({"age": {"type": "integer", "minimum": "2"}}): "field 'age' has a minimum of the wrong",
+    form({"tags": {"type": "array", "items": {"type": "string"}}}): "a list of free values",
+    form({"tags": {"type": "array"}}): "field 'tags' is a list of what its items do not say",
+    form({"a": {"type": "string", "enum": [1]}}): "field 'a' has choices that are not texts",
+    form({"a": {"type": "string", "format": "regex"}}): "has a format other than date, date-time",
+    form({"a": {"type": "string"}}, required=["b"]): "requires what is not one of its properties",
+    form({"apiKey": {"type": "string"}}): "asks for a secret: field 'apiKey' (keys and passwords",
+    form({"a": {"type": "string", "title": "Your password"}}): "asks for a secret: field 'a'",
 }
 
 

@@ -105,17 +105,9 @@ def without_unknown_keywords(schema: object) -> Schema:
 
 
 def secret_fields(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields of a form that ask for a password, a key or the like.
-
-    Args:
-        schema: Of any shape; what is no form asks for nothing.
-    """
-    fields: object = schema.get("properties")
-    if not isinstance(fields, dict):
-        return ()
-    return tuple(
-        name for name, field in cast("dict[str, object]", fields).items() if _is_secret(name, field)
-    )
+    """The fields of a form, one without problems, that ask for a password, a key or the like."""
+    fields: dict[str, Schema] = schema["properties"]
+    return tuple(name for name, field in fields.items() if _is_secret(name, field))
 
 
 def choices_of(field: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -128,16 +120,12 @@ def choices_of(field: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if titled is None else tuple(choice["const"] for choice in titled)
 
 
-def _is_secret(name: str, field: object) -> bool:
-    if not isinstance(field, dict):
-        return False
-    described = cast("Schema", field)
-    if described.get("format") == "password":
+def _is_secret(name: str, field: Schema) -> bool:
+    if field.get("format") == "password":
         return True
-    if described.get("type") != "string" or choices_of(described) is not None:
+    if field["type"] != "string" or choices_of(field) is not None:
         return False
-    title: object = described.get("title")
-    return any(_names_a_secret(text) for text in (name, title) if isinstance(text, str))
+    return _names_a_secret(name) or _names_a_secret(field.get("title", ""))
 
 
 def _names_a_secret(text: str) -> bool:

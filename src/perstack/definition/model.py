@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from perstack.definition.answer_schema import answer_schema_faults
 from perstack.definition.checks import (
     command_faults,
     domain_faults,
@@ -127,10 +128,22 @@ class InteractiveTool(Record):
         default='{"type":"object"}', description="JSON Schema of the arguments, as a JSON string."
     )
 
+    answer_json_schema: Annotated[str, StringConstraints(max_length=20_480)] | None = Field(
+        default=None,
+        description="JSON Schema of the answer, as a JSON string: an object of plain values, "
+        "choices and lists of choices; else one text.",
+    )
+
     @field_validator("input_json_schema")
     @classmethod
     def _schema_describes_an_object(cls, text: str) -> str:
         raise_if_any(schema_faults(text))
+        return text
+
+    @field_validator("answer_json_schema")
+    @classmethod
+    def _answer_is_a_form(cls, text: str | None) -> str | None:
+        raise_if_any([] if text is None else answer_schema_faults(text))
         return text
 
 

@@ -51,7 +51,7 @@ async def ask_user(
         return await _visit(listener, skill_name, params, redact)
     schema = without_unknown_keywords(params.requested_schema)
     problem = next(form_problems(schema), None)
-    secrets = secret_fields(schema)
+    secrets = () if problem else secret_fields(schema)
     if secrets:
         problem = f"asks for a secret (field {secrets[0]!r}), which no form may do"
     if problem is not None:

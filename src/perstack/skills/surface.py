@@ -74,6 +74,9 @@ def _interactive_tool(skill_name: str, name: str, tool: InteractiveTool) -> Tool
                 description=tool.description or "",
                 input_schema={"type": "object", **cast("dict[str, Any]", schema)},
                 kind="interactive",
+                answer_schema=None
+                if tool.answer_json_schema is None
+                else json.loads(tool.answer_json_schema),
             )
         problem = "is not a JSON object"
     raise SkillError(
