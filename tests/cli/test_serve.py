@@ -130,6 +130,42 @@ def test_a_wait_that_is_none_is_refused(seconds: str) -> None:
     assert main(["serve", f"--wait-seconds={seconds}"], terminal) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8000", ("127.0.0.1", 8000)),
+        ("0", ("127.0.0.1", 0)),
+        ("localhost:8000", ("localhost", 8000)),
+        ("[::1]:8000", ("::1", 8000)),
+        ("10.0.0.1:65535", ("10.0.0.1", 65535)),
+    ],
+)
+def test_it_listens_on_this_machine_unless_told_otherwise(
+    text: str, expected: tuple[str, int]
+) -> None:
+    assert options_of("--http", text).http == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--http", "http://localhost:8000"),
+        ("--http", "65536"),
+        ("--http", "-1"),
+        ("--http", "localhost"),
+        ("--sse",),
+        ("--allowed-host", "example.com"),
+        ("--http", "192.0.2.1:8000"),
+    ],
+)
+def test_what_does_not_say_where_it_listens_and_for_whom_is_refused(
+    config: Path, words: tuple[str, ...]
+) -> None:
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
+
+    assert main(["serve", "--config", str(config), *words], terminal) == 2
+
+
 def test_a_broken_definition_ends_it_with_the_places_on_stderr(config: Path) -> None:
     config.write_text("[experts.lead]\ninstruction = 1\n", encoding="utf-8")
 

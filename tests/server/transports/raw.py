@@ -33,6 +33,11 @@ def calling(tool: str, **arguments: Any) -> Message:
     return {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}
 
 
+def modern_headers(tool: str) -> dict[str, str]:
+    """The headers of a call in the era without sessions."""
+    return {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": tool}
+
+
 async def messages(lines: AsyncIterator[str]) -> AsyncGenerator[Message]:
     """The messages of a stream of events."""
     async for line in lines:

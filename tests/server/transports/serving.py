@@ -84,10 +84,11 @@ class HttpServer:
 
 
 @contextmanager
-def http_server(folder: Path, *options: str) -> Generator[HttpServer]:
-    """A server on the definitions of a folder."""
+def http_server(folder: Path, **variables: str) -> Generator[HttpServer]:
+    """A server on the definitions of a folder, with these variables in its environment."""
     with subprocess.Popen(
-        command(folder, "--http", "0", "--sse", *options),
+        command(folder, "--http", "0", "--sse"),
+        env={**os.environ, **variables},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,9 +13,9 @@ from tests.server.transports.clients import call, gate_in, until_status
 from tests.server.transports.raw import (
     ENVELOPE,
     INTRODUCTION,
-    MODERN,
     calling,
     messages,
+    modern_headers,
     open_call,
     opened_session,
     place_to_post,
@@ -47,13 +47,8 @@ async def test_dropping_the_request_cancels_it_where_there_are_no_sessions(
     gate = gate_in(folder)
     params = calling("waiter", query=gate.name)
     params["_meta"] |= ENVELOPE
-    headers = {
-        "mcp-protocol-version": MODERN,
-        "mcp-method": "tools/call",
-        "mcp-name": "waiter",
-    }
     with anyio.fail_after(15):
-        async with open_call(http, headers, params) as stream:
+        async with open_call(http, modern_headers("waiter"), params) as stream:
             await until_at_work(stream)
         job_id = await until_status(other, gate.name, lambda status: status != "running")
     stopped = facts(await call(other, "perstack_job", job_id=job_id))
