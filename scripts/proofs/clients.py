@@ -93,7 +93,7 @@ class Collector:
         last = results[-1].text.replace('\\"', '"')
         job = re.search(r"job_id\W+([a-z0-9]{24})", last)
         if job is not None and re.search(r"status\W+running", last):
-            return self._call(offered["perstack_job"], {"job_id": job[1], "wait_seconds": 4})
+            return self._call(offered["perstack_job"], {"job_id": job[1], "wait_seconds": 8})
         return Reply(f"FAKE-DONE:{last[:300]}")
 
     def _call(self, name: str, arguments: dict[str, object]) -> Reply:
