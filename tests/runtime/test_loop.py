@@ -235,7 +235,8 @@ async def test_a_bug_ends_the_run_with_an_event() -> None:
 
     end = await work(job_context(ONE, FakeModel(broken)))
     assert end.error is not None
-    assert end.error.name == "ZeroDivisionError"
+    assert end.error.name == "InternalError"
+    assert end.error.message == "Internal error: ZeroDivisionError"
 
 
 async def test_a_listener_gets_the_reply_as_it_streams() -> None:

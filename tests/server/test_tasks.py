@@ -9,10 +9,16 @@ import anyio
 import jsonschema
 import pytest
 from mcp import MCPError
-from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+)
 
 from perstack.engine import Engine
 from perstack.errors import ModelError
+from perstack.runtime.ports import GenerationRequest
 from perstack.server.caller import TASKS_EXTENSION
 from perstack.server.schemas import RESULT_OUTPUT
 from perstack.server.windows import Windows
@@ -240,3 +246,19 @@ async def test_any_client_can_ask_for_a_task(tmp_path: Path) -> None:
             completed = await other.until(task)
     assert working["status"] == "working"
     assert completed["status"] == "completed"
+
+
+async def test_a_bug_fails_the_task(tmp_path: Path) -> None:
+    def broken(request: GenerationRequest) -> Reply:
+        raise RuntimeError(request.expert_key)
+
+    async with (
+        engine_on(tmp_path, FakeModel(broken)) as engine,
+        connected(engine, "auto", windows=AT_ONCE) as here,
+        task_client(here.server) as client,
+    ):
+        created = await client.call("reviewer", query="look")
+        failed = await client.until(created["taskId"])
+    assert failed["status"] == "failed"
+    assert failed["error"] == {"code": INTERNAL_ERROR, "message": "Internal error: RuntimeError"}
+    assert "result" not in failed

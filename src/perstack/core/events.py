@@ -76,6 +76,10 @@ class Delegation(Record):
     run_id: str
 
 
+BUG = "InternalError"
+"""The name of an error that is nobody's fault but perstack's."""
+
+
 class RunError(Record):
     """Why a generation or a run failed, free of secrets."""
 

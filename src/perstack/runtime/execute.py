@@ -123,7 +123,7 @@ async def _work(run: Run) -> Checkpoint:
             raise
         LOG.exception("Run %s of %s failed", run.checkpoint.run_id, run.expert.key)
         name = type(error).__name__
-        failure = ev.RunError(name=name, message=f"Internal error: {name}")
+        failure = ev.RunError(name=ev.BUG, message=f"Internal error: {name}")
         run.advance(ev.StopRunByError(stamp=run.stamp(), error=failure))
         await run.journal.settle()
     finally:

@@ -43,7 +43,7 @@ class EngineOffice:
         self._engine = engine
         self._seal_key: bytes | None = None
         self.archive = Archive(engine)
-        self.tasks = Tasks(engine)
+        self.tasks = Tasks(engine, has_job_tools=has_job_tools)
         self.desk = Desk(
             engine,
             windows=windows or Windows(),

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
 from perstack.core.questions import Question
-from perstack.errors import PerstackError
 from perstack.server.forms import form_of
 
 TaskStatus = Literal["working", "input_required", "completed", "cancelled", "failed"]
@@ -55,9 +54,9 @@ def result_payload(result: CallToolResult) -> Wire:
     return {"result": result.model_dump(by_alias=True, mode="json", exclude_none=True)}
 
 
-def error_payload(error: PerstackError) -> Wire:
+def error_payload(message: str) -> Wire:
     """What comes with status `failed`."""
-    return {"error": {"code": INTERNAL_ERROR, "message": str(error)}}
+    return {"error": {"code": INTERNAL_ERROR, "message": message}}
 
 
 def questions_payload(questions: tuple[Question, ...]) -> Wire:

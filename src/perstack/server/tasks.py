@@ -25,7 +25,8 @@ from perstack.errors import (
     PerstackError,
     StoreError,
 )
-from perstack.jobs import JobView, view
+from perstack.jobs import JobView
+from perstack.jobs import view as view_of
 from perstack.runtime.continuation import JobRequest
 from perstack.server.arguments import BadArguments
 from perstack.server.desk import CLIENT_CANCELLED
@@ -65,10 +66,12 @@ class Tasks:
 
     Args:
         engine: Where the jobs are.
+        has_job_tools: Whether callers have the tools that look after jobs.
     """
 
-    def __init__(self, engine: ServedEngine) -> None:
+    def __init__(self, engine: ServedEngine, *, has_job_tools: bool = True) -> None:
         self._engine = engine
+        self._has_job_tools = has_job_tools
         self._live: dict[str, _Live] = {}
         # What was said to be final although the events do not say so: a task never works again.
         self._settled: dict[str, Standing] = {}
@@ -189,13 +192,22 @@ class Tasks:
         past = _Past(task, trail, found[number].began_at, rest.stretch)
         match rest.course:
             case "finished":
-                return past.finished()
+                return self._finished(past)
             case "superseded":
                 return past.standing("cancelled", message=SUPERSEDED)
             case "waiting":
                 return past.waiting()
             case "open":
                 return await self._going_on(past, has_forms=has_forms, is_wanted=is_wanted)
+
+    def _finished(self, past: "_Past") -> Standing:
+        match past.stretch.stop:
+            case ev.StopRunByCancellation(reason=reason):
+                return past.standing("cancelled", message=reason)
+            case ev.StopRunByError(error=error) if error.name == ev.BUG:
+                return past.standing("failed", error_payload(error.message))
+            case _:
+                return past.standing("completed", result_payload(self._result(past.view())))
 
     async def _going_on(self, past: "_Past", *, has_forms: bool, is_wanted: bool) -> Standing:
         job_id, _ = parts_of(past.task)
@@ -209,7 +221,7 @@ class Tasks:
             except StoreError:
                 raise
             except PerstackError as error:
-                return self._remember(past.standing("failed", error_payload(error)))
+                return self._remember(past.standing("failed", error_payload(str(error))))
         if job is not None:
             kept = self._live[past.task] = _Live(job, past.created_at)
             self._forget_stopped()
@@ -229,7 +241,9 @@ class Tasks:
         except LeaseLostError:
             present = None
         except PerstackError as error:
-            return self._remember(replace(standing, status="failed", payload=error_payload(error)))
+            return self._remember(
+                replace(standing, status="failed", payload=error_payload(str(error)))
+            )
         if present is None or self._engine.running(job.job_id) is not job:
             self._live.pop(task, None)
             return None
@@ -266,8 +280,11 @@ class Tasks:
             await job.wait(SETTLING_SECONDS)
 
     def _settle(self, standing: Standing, present: JobView) -> Standing:
-        payload = result_payload(job_result(present))
+        payload = result_payload(self._result(present))
         return self._remember(replace(standing, status="completed", payload=payload))
+
+    def _result(self, present: JobView) -> CallToolResult:
+        return job_result(present, has_job_tools=self._has_job_tools)
 
     def _remember(self, standing: Standing) -> Standing:
         self._settled[standing.task_id] = standing
@@ -300,13 +317,8 @@ class _Past:
         """The last event of the task so far."""
         return self.trail[self.stretch.end - 1][0]
 
-    def finished(self) -> Standing:
-        if isinstance(self.stretch.stop, ev.StopRunByCancellation):
-            return self.standing("cancelled", message=self.stretch.stop.reason)
-        return self.standing("completed", result_payload(job_result(self._view())))
-
     def waiting(self) -> Standing:
-        return self.standing("input_required", questions_payload(self._view().questions))
+        return self.standing("input_required", questions_payload(self.view().questions))
 
     def standing(
         self, status: TaskStatus, payload: Wire | None = None, message: str = ""
@@ -320,8 +332,8 @@ class _Past:
             payload=payload or {},
         )
 
-    def _view(self) -> JobView:
-        return view(checkpoints_at(self.trail, self.stretch), query="")
+    def view(self) -> JobView:
+        return view_of(checkpoints_at(self.trail, self.stretch), query="")
 
 
 async def _something_durable(events: Events) -> bool:
