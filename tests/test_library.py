@@ -61,6 +61,38 @@ async def test_a_run_gives_the_answer_and_tells_the_events(config: Path) -> None
     assert heard[-1].type == "completeRun"
 
 
+async def test_typed_inputs_and_answers_are_values(config: Path) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write("tool.inputSchema = { type = 'object', properties = { path = {} } }\n")
+        file.write("tool.outputSchema = { type = 'array' }\n")
+    model = FakeModel({"a": [says("[1, 2]"), says("[3]")]})
+    store = MemoryStore()
+    view = await run(
+        "a",
+        inputs={"path": "a.pdf"},
+        config=config,
+        workspace=config.parent,
+        parts=parts(model, store),
+    )
+    assert (view.text, view.output) == ("[1,2]", [1, 2])
+    assert 'Input: {"path": "a.pdf"}' in str(model.requests[0].messages[-1])
+    with pytest.raises(perstack.PerstackError, match="pages is unknown"):
+        await run("a", inputs={"pages": 1}, config=config, parts=parts(model, store))
+    again = [
+        event
+        async for event in stream(
+            "a",
+            inputs={"path": "b.pdf"},
+            job_id=view.job.id,
+            config=config,
+            workspace=config.parent,
+            parts=parts(model, store),
+        )
+    ]
+    assert again[-1].type == "completeRun"
+    assert 'Input: {"path": "b.pdf"}' in str(model.requests[1].messages[-1])
+
+
 async def test_provider_model_steps_and_environment_are_given_by_name(tmp_path: Path) -> None:
     (tmp_path / "perstack.toml").write_text(
         '[experts."a"]\ninstruction = "Work."\n', encoding="utf-8"

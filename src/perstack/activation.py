@@ -1,9 +1,10 @@
 """From a request to a job at work: which run begins or goes on, with which messages and steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.inputs import declared, spoken
 from perstack.core.messages import TextPart, ToolCall, ToolResult, UserMessage, text_result
 from perstack.core.redaction import Redactor, environment_secrets
 from perstack.definition.model import Expert
@@ -28,6 +29,31 @@ from perstack.runtime.ports import Lease, Listener, Skills
 from perstack.runtime.prompt import Place, instruction_message
 from perstack.runtime.run import Opening
 from perstack.settings import Surroundings
+
+
+def in_words(around: Surroundings, request: JobRequest) -> JobRequest:
+    """The request with its typed arguments as a part of its query.
+
+    Raises:
+        UnknownExpertError: The expert is not defined.
+        ConfigError: It declares no arguments, or others; every one that is wrong is named.
+    """
+    if request.inputs is None:
+        return request
+    expert = find_expert(around, request.expert_key)
+    own = expert.tool.input_schema
+    if own is None:
+        raise ConfigError(
+            f"Expert {expert.key!r} takes no input but its query.",
+            hint="Say it in the query, or declare tool.inputSchema for the expert.",
+        )
+    query, problems = spoken(own, request.inputs, request.query, is_new=request.job_id is None)
+    if problems:
+        raise ConfigError(
+            f"Bad input: {'; '.join(problems)}.",
+            hint=f"The input of {expert.key} has: {', '.join(declared(own)) or 'nothing'}.",
+        )
+    return replace(request, query=query, inputs=None)
 
 
 def check_query(request: JobRequest) -> None:

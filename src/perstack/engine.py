@@ -10,7 +10,14 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from perstack.activation import Activation, check_query, continued_activation, join, new_activation
+from perstack.activation import (
+    Activation,
+    check_query,
+    continued_activation,
+    in_words,
+    join,
+    new_activation,
+)
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.history import trail_of
@@ -102,13 +109,15 @@ class Engine:
         `listener` is told of each event of a job begun or continued here, once it is durable.
 
         Raises:
-            ConfigError: The query is empty or too long, or a setting is missing.
+            ConfigError: The query is empty or too long, the inputs do not fit the expert, or a
+            setting is missing.
             UnknownExpertError: The expert is not defined.
             NotFoundError: There is no such job or checkpoint.
             JobStateError: The job is running elsewhere, its state does not allow what was asked, or
                 no more jobs may run.
             StoreError: The store cannot be read or written.
         """
+        request = in_words(self._around, request)
         check_query(request)
         if request.job_id is not None:
             live = self._jobs.get(request.job_id)

@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -29,6 +30,7 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
     expert_key: str | None,
     query: str = "",
     *,
+    inputs: Mapping[str, Any] | None = None,
     config: Path | str | None = None,
     workspace: Path | str | None = None,
     provider: str | None = None,
@@ -47,6 +49,7 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
     Args:
         expert_key: Key of the expert; may be `None` when `job_id` is given.
         query: The task; with `job_id` a follow-up, the answer to an open question, or nothing.
+        inputs: The arguments that the expert declares, which may stand instead of a query.
         config: The definition file; by default the nearest `perstack.toml`.
         workspace: The folder that the expert works in; by default the current one.
         provider: Overrides the provider of the file.
@@ -59,8 +62,8 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
         parts: Stand-ins for model, store and so on, for tests.
 
     Returns:
-        How the job ended: `job.status`, `text`, `questions`, `usage`, `runs`. A job that failed, or
-        that waits for an answer, is a result and not an exception.
+        How the job ended: `job.status`, `text`, `output`, `questions`, `usage`, `runs`. A job that
+        failed, or that waits for an answer, is a result and not an exception.
 
     Raises:
         PerstackError: The job could not be begun, or its store failed.
@@ -70,7 +73,9 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
         if on_event is not None:
             on_event(event)
 
-    request = JobRequest(expert_key=expert_key, query=query, job_id=job_id, max_steps=max_steps)
+    request = JobRequest(
+        expert_key=expert_key, query=query, job_id=job_id, inputs=inputs, max_steps=max_steps
+    )
     settled = _settled(settings, config, workspace, provider, model, environment)
     return await _carry_out(request, settled, parts, listener)
 
@@ -79,6 +84,7 @@ async def stream(  # noqa: PLR0913 - as for run
     expert_key: str | None,
     query: str = "",
     *,
+    inputs: Mapping[str, Any] | None = None,
     config: Path | str | None = None,
     workspace: Path | str | None = None,
     provider: str | None = None,
@@ -97,6 +103,7 @@ async def stream(  # noqa: PLR0913 - as for run
     Args:
         expert_key: As for `run`.
         query: As for `run`.
+        inputs: As for `run`.
         config: As for `run`.
         workspace: As for `run`.
         provider: As for `run`.
@@ -113,7 +120,9 @@ async def stream(  # noqa: PLR0913 - as for run
     Raises:
         PerstackError: The job could not be begun, or its store failed.
     """
-    request = JobRequest(expert_key=expert_key, query=query, job_id=job_id, max_steps=max_steps)
+    request = JobRequest(
+        expert_key=expert_key, query=query, job_id=job_id, inputs=inputs, max_steps=max_steps
+    )
     settled = _settled(settings, config, workspace, provider, model, environment)
     settled = replace(settled, is_streaming=True)
     # Without a limit: a slow reader must neither hold up the job nor miss an event.

@@ -129,6 +129,27 @@ def test_variables_are_named_and_never_shown(tmp_path: Path) -> None:
     assert "GIT_TOKEN is NOT set, GIT_USER is set" in out
 
 
+def test_an_expert_that_is_typed_is_marked(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+        [experts.a]
+        instruction = "x"
+        delegates = ["@a/x"]
+        tool.inputSchema = { type = "object" }
+        tool.outputSchema = '{"type": "number"}'
+        [experts."@a/x"]
+        instruction = "x"
+        tool.outputSchema = {}
+        """,
+    )
+    _, out, _ = check("--config", path)
+    assert "a  (MCP tool a; typed input and output; model" in out
+    assert "@a/x  (called as x; typed output; model" in out
+    (a, x) = json.loads(check("--config", path, "--json")[1])["experts"]
+    assert (a["typed"], x["typed"]) == (["input", "output"], ["output"])
+
+
 def test_experts_that_can_call_each_other_are_marked(tmp_path: Path) -> None:
     _, out, _ = check("--config", written(tmp_path))
 

@@ -195,3 +195,62 @@ def test_the_command_works_as_a_process(here: Stage) -> None:
     here.plays(a=[says("hello")])
     out = process("run", "a", "q", "--filter", "completeRun", cwd=here.folder)
     assert (out.code, out.types) == (0, ["completeRun"])
+
+
+TYPED = """
+[experts."a".tool.inputSchema]
+type = "object"
+required = ["path"]
+[experts."a".tool.inputSchema.properties]
+path = { type = "string" }
+pages = { type = "integer", default = 3 }
+
+[experts."a".tool.outputSchema]
+type = "object"
+required = ["total"]
+"""
+
+
+def declare(here: Stage) -> None:
+    with (here.folder / "perstack.toml").open("a", encoding="utf-8") as file:
+        file.write(TYPED)
+
+
+def test_typed_input_becomes_the_query_and_the_answer_is_a_value(here: Stage) -> None:
+    declare(here)
+    here.plays(a=[calls("attemptCompletion", result={"total": 1, "said": "{{query}}"})])
+    out = here.runs("a", "--input", '{"path": "ä.pdf"}', "--filter", "completeRun")
+    (event,) = out.events
+    assert event["output"]["total"] == 1
+    assert event["output"]["said"] == 'Input: {"path": "ä.pdf", "pages": 3}'
+
+
+def test_typed_input_may_stand_in_a_file_and_beside_a_query(here: Stage) -> None:
+    declare(here)
+    (here.folder / "input.json").write_text('{"path": "a.pdf", "pages": 1}', encoding="utf-8")
+    here.plays(a=[calls("attemptCompletion", result={"total": "{{query}}"})])
+    out = here.runs("a", "Be brief.", "--input", f"@{here.folder / 'input.json'}")
+    told = 'Be brief.\n\nInput: {"path": "a.pdf", "pages": 1}'
+    assert out.events[-1]["output"] == {"total": told}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("a", "--input", "{"), "no JSON object.\n  Write --input '{"),
+        (("a", "--input", "[]"), "--input is no JSON object."),
+        (("a", "--input", "@no.json"), "--input: no.json cannot be read: No such file"),
+        (("a", "--input", '{"pages": "x"}'), "path is missing; pages must be an integer."),
+        (("a", "--input", "{}"), "path is missing.\n  The input of a has: path, pages."),
+        (("@a/x", "--input", "{}"), "Expert '@a/x' takes no input but its query."),
+        (("a", "q", "-i", "--continue", "--input", "{}"), "do not go together"),
+    ],
+)
+def test_input_that_does_not_fit_is_an_error(
+    here: Stage, words: tuple[str, ...], reason: str
+) -> None:
+    declare(here)
+    here.plays(a=[])
+    out = here.runs(*words)
+    assert (out.code, out.stdout) == (2, "")
+    assert reason in out.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.load import load
 from perstack.definition.model import Expert, InteractiveTool, McpSseSkill, McpStdioSkill
 from tests.docs.blocks import blocks
@@ -20,14 +21,14 @@ UNEXPLAINED = {
 }
 
 
-@pytest.mark.parametrize("model", [Expert, McpStdioSkill, McpSseSkill, InteractiveTool])
+@pytest.mark.parametrize("model", [Expert, ExpertTool, McpStdioSkill, McpSseSkill, InteractiveTool])
 def test_every_key_is_explained(model: type[BaseModel]) -> None:
     keys = {field.alias or name for name, field in model.model_fields.items()}
     assert [key for key in sorted(keys - UNEXPLAINED) if f"`{key}`" not in PAGE] == []
 
 
-def test_the_example_is_accepted_without_a_warning(tmp_path: Path) -> None:
+def test_the_examples_are_accepted_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "perstack.toml"
-    (block,) = blocks(PAGE)
-    path.write_text(block.text, encoding="utf-8")
-    assert load(path, strict=True).definitions.experts
+    for block in blocks(PAGE):
+        path.write_text(block.text, encoding="utf-8")
+        assert load(path, strict=True).definitions.experts

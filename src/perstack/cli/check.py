@@ -12,7 +12,7 @@ from perstack.cli.check_view import checked_lines
 from perstack.cli.choices import Choices, choices
 from perstack.cli.exits import COMPLETED, MISUSED
 from perstack.cli.output import Terminal
-from perstack.cli.surface import ExpertSurface, SkillSurface, Variable, surfaces
+from perstack.cli.surface import ExpertSurface, SkillSurface, Variable, surfaces, typed_kinds
 from perstack.definition.environment import load_environment
 from perstack.definition.load import Loaded, find_config, load
 from perstack.errors import DefinitionError, PerstackError
@@ -123,6 +123,7 @@ def _expert(surface: ExpertSurface, chosen: Choices) -> Json:
     return {
         "key": key,
         "toolName": surface.published_name,
+        "typed": list(typed_kinds(surface.expert)),
         "model": chosen.models.get(key),
         "skills": [_skill(skill) for skill in surface.skills],
         "delegates": [{"key": key, "toolName": name} for key, name in surface.delegates.items()],

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from perstack.cli.choices import Choices
-from perstack.cli.surface import ExpertSurface, SkillSurface, Variable
+from perstack.cli.surface import ExpertSurface, SkillSurface, Variable, typed_kinds
+from perstack.definition.model import Expert
 
 
 def checked_lines(path: Path, found: tuple[ExpertSurface, ...], chosen: Choices) -> Iterator[str]:
@@ -34,7 +35,7 @@ class _Tree:
         """An expert that stands by itself."""
         key = surface.expert.key
         yield ""
-        yield f"{key}  ({role}{self._model(key)})"
+        yield f"{key}  ({role}{_form(surface.expert)}{self._model(key)})"
         yield from self._content(surface, "", (key,))
 
     def _content(
@@ -49,7 +50,8 @@ class _Tree:
             branch, below = ("└─", "   ") if position == last else ("├─", "│  ")
             note = self._note(key, above)
             cycle = "; a cycle" if self._reaches(key, surface.expert.key) else ""
-            yield f"{indent}{branch} {key}  (called as {name}{cycle}{note or self._model(key)})"
+            about = note or self._about(key)
+            yield f"{indent}{branch} {key}  (called as {name}{cycle}{about})"
             if note is None:
                 yield from self._content(self._known[key], f"{indent}{below}", (*above, key))
 
@@ -77,8 +79,17 @@ class _Tree:
                 waiting += self._known[key].delegates
         return False
 
+    def _about(self, key: str) -> str:
+        return _form(self._known[key].expert) + self._model(key)
+
     def _model(self, key: str) -> str:
         return f"; model {self._models[key]}" if key in self._models else ""
+
+
+def _form(expert: Expert) -> str:
+    """What of an expert's calls is held to a schema."""
+    kinds = typed_kinds(expert)
+    return f"; typed {' and '.join(kinds)}" if kinds else ""
 
 
 def skill_line(skill: SkillSurface) -> str:

@@ -49,6 +49,9 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "query", nargs="?", metavar="QUERY", help="the task; - or nothing reads stdin"
     )
+    parser.add_argument(
+        "--input", metavar="JSON", help="the arguments that the expert declares; or @FILE"
+    )
     add_file_arguments(parser)
     add_workspace_argument(parser, "the current folder")
     add_model_arguments(parser)
@@ -94,6 +97,7 @@ def read_order(options: Namespace, terminal: Terminal) -> Order:
             new_job_id=options.job_id,
             checkpoint_id=options.resume_from,
             answer=answer,
+            inputs=_inputs(options.input),
             max_steps=options.max_steps,
         ),
         is_for_newest=options.is_for_newest,
@@ -128,6 +132,8 @@ def _check_combination(options: Namespace) -> None:
             "--interactive-tool-call-result requires --continue or --continue-job.",
             hint="It answers the question that a stopped job has asked.",
         )
+    if options.is_answer and options.input is not None:
+        raise ConfigError("--input and --interactive-tool-call-result do not go together.")
     if options.job_id is not None and is_continuing:
         raise ConfigError(
             "--job-id names a new job and does not go together with --continue or --continue-job."
@@ -141,7 +147,7 @@ def _check_combination(options: Namespace) -> None:
 def _query(options: Namespace, terminal: Terminal) -> str:
     given: str | None = options.query
     is_continuing = options.is_for_newest or options.continue_job is not None
-    is_needed = options.is_answer or not is_continuing
+    is_needed = options.is_answer or not (is_continuing or options.input is not None)
     # A job that merely goes on needs no query, and waiting for one would hang a script.
     if given == STDIN or (given is None and is_needed and not terminal.stdin.isatty()):
         given = terminal.stdin.read().strip()
@@ -150,6 +156,27 @@ def _query(options: Namespace, terminal: Terminal) -> str:
             "Query is required.", hint="Give it after the expert key, or on stdin with -."
         )
     return given or ""
+
+
+def _inputs(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigError(f"--input: {text[1:]} cannot be read: {reason}.") from None
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError(
+            "--input is no JSON object.",
+            hint="""Write --input '{"name": "value"}', or --input @FILE.""",
+        )
+    return cast("dict[str, Any]", value)
 
 
 def _answer(text: str) -> InteractiveAnswer:

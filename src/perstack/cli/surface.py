@@ -68,6 +68,12 @@ class ExpertSurface:
     delegates: dict[str, str]
 
 
+def typed_kinds(expert: Expert) -> tuple[str, ...]:
+    """Whether an expert declares what it takes, what it answers, both or neither."""
+    declared = {"input": expert.tool.input_schema, "output": expert.tool.output_schema}
+    return tuple(kind for kind, schema in declared.items() if schema is not None)
+
+
 def surfaces(definitions: Definitions, environment: Mapping[str, str]) -> tuple[ExpertSurface, ...]:
     """All experts, in file order."""
     return tuple(

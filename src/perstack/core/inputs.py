@@ -35,15 +35,20 @@ def argument_schema(own: Table, common: Mapping[str, Table]) -> Table:
     return {**schema, "$defs": own["$defs"]} if "$defs" in own else schema
 
 
-def spoken(own: Table, arguments: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """What arguments and free text say to an expert when its work begins, and what is wrong."""
-    query = arguments.get(QUERY)
-    if query is not None and not isinstance(query, str):
-        return "", ("query must be a string",)
-    given = {name: value for name, value in arguments.items() if name != QUERY}
-    inputs = as_meant(own, given)
-    problems = input_problems(own, inputs, query or "", is_new=True)
-    return ("" if problems else in_words(inputs, query or "")), problems
+def spoken(
+    own: Table, inputs: Mapping[str, Any], query: str = "", *, is_new: bool = True
+) -> tuple[str, tuple[str, ...]]:
+    """What arguments and free text say to an expert, and what is wrong with them.
+
+    Args:
+        own: What the expert declares.
+        inputs: The arguments as they were given.
+        query: The free text.
+        is_new: As for `input_problems`.
+    """
+    meant = as_meant(own, inputs)
+    problems = input_problems(own, meant, query, is_new=is_new)
+    return ("" if problems else in_words(meant, query)), problems
 
 
 def as_meant(schema: Table, given: Mapping[str, Any]) -> dict[str, Any]:

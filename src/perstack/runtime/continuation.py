@@ -45,6 +45,7 @@ class JobRequest:
         new_job_id: The id that a new job shall have.
         checkpoint_id: With `job_id`: go on from this checkpoint; an older one makes a branch.
         answer: The answer to an open question, where `query` alone does not say which.
+        inputs: The arguments that the expert declares; they become a part of the query.
         files: Paths in the workspace that the caller points to.
         max_steps: Steps that this request may use, over all its runs.
     """
@@ -55,6 +56,7 @@ class JobRequest:
     new_job_id: str | None = None
     checkpoint_id: str | None = None
     answer: InteractiveAnswer | None = None
+    inputs: Mapping[str, Any] | None = None
     files: tuple[str, ...] = ()
     max_steps: int | None = None
 

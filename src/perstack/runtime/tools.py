@@ -83,13 +83,21 @@ class Toolbox:
             is_told = _is_query(call.args.get("query"))
             needed = "A delegate needs the argument `query`: a text that holds the whole task."
             return None if is_told else needed
-        _, problems = spoken(own, call.args)
+        _, problems = _told(own, call)
         return f"Bad arguments: {'; '.join(problems)}." if problems else None
 
     def query_of(self, call: ToolCall) -> str:
         """What a delegate is told by a call that is no cause for rejection."""
         own = self.inputs.get(call.tool_name)
-        return str(call.args["query"]) if own is None else spoken(own, call.args)[0]
+        return str(call.args["query"]) if own is None else _told(own, call)[0]
+
+
+def _told(own: Table, call: ToolCall) -> tuple[str, tuple[str, ...]]:
+    query = call.args.get(QUERY)
+    if query is not None and not isinstance(query, str):
+        return "", ("query must be a string",)
+    inputs = {name: value for name, value in call.args.items() if name != QUERY}
+    return spoken(own, inputs, query or "")
 
 
 def _is_query(value: object) -> bool:
