@@ -1,30 +1,50 @@
 """Clients are told of what changes, in both eras."""
 
-from collections.abc import AsyncGenerator
+import itertools
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import pytest
-from mcp import Client
+from anyio.abc import TaskGroup
+from mcp import Client, MCPError
 from mcp.shared.subscriptions import (
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
     ServerEvent,
     ToolsListChanged,
     event_from_wire,
 )
-from mcp_types import ServerNotification
+from mcp_types import (
+    EmptyResult,
+    ServerNotification,
+    SubscribeRequest,
+    SubscribeRequestParams,
+    UnsubscribeRequest,
+    UnsubscribeRequestParams,
+)
 
+from perstack.engine import Engine
+from perstack.runtime.continuation import JobRequest
 from perstack.server.app import build_server
+from perstack.server.change_requests import MAX_SUBSCRIBERS
 from perstack.server.changes import Changes
 from perstack.server.face import Face
 from perstack.server.live import LiveDefinitions, Pace
 from perstack.server.office import EngineOffice
-from tests.fakes import FakeModel
+from perstack.server.subscriber import MAX_URIS, Subscriber
+from perstack.store.memory import MemoryStore
+from tests.fakes import FakeModel, done
 from tests.server.stage import TOML, Mode, OneOffice, engine_on
 
 pytestmark = pytest.mark.anyio
 
 HASTE = Pace(look_seconds=0.01, settle_seconds=0.005)
+POET = '\n[experts."poet"]\ninstruction = "Rhyme."\n'
+DEFINITIONS = ResourceUpdated("perstack://definitions")
 
 
 class Told:
@@ -32,6 +52,7 @@ class Told:
 
     def __init__(self) -> None:
         self.events: list[ServerEvent] = []
+        self.ended = anyio.Event()
         self._heard = anyio.Event()
 
     async def note(self, message: object) -> None:
@@ -52,22 +73,56 @@ class Told:
                 await self._heard.wait()
 
 
+@dataclass(frozen=True)
+class LiveStage:
+    """A client that is told of changes of a server whose definition file is watched."""
+
+    engine: Engine
+    live: LiveDefinitions
+    changes: Changes
+    client: Client
+    told: Told
+    config: Path
+
+    def edit(self, text: str) -> None:
+        """Save another content of the definition file."""
+        self.config.write_text(text, encoding="utf-8")
+
+    async def tools(self) -> list[str]:
+        """The tools that the client sees."""
+        listed = await self.client.list_tools(cache_mode="refresh")
+        return [tool.name for tool in listed.tools]
+
+
+async def run(engine: Engine, job_id: str) -> None:
+    """Have a job done."""
+    job = await engine.start(JobRequest(expert_key="writer", query="q", new_job_id=job_id))
+    await job.wait()
+
+
 @asynccontextmanager
 async def live_stage(
-    folder: Path, mode: Mode, *resources: str, model: FakeModel | None = None
-) -> AsyncGenerator[tuple[Client, Told]]:
-    """A client that is told of changes of a server whose definition file is watched."""
+    folder: Path,
+    mode: Mode,
+    *resources: str,
+    model: FakeModel | None = None,
+    store: MemoryStore | None = None,
+) -> AsyncGenerator[LiveStage]:
+    """A client that wants to be told of all lists, and of `resources`."""
     told = Told()
-    changes = Changes(interval=0.02)
+    changes = Changes(interval=0.02, look_seconds=0.01)
     async with (
-        engine_on(folder, model or FakeModel({})) as engine,
+        engine_on(folder, model or FakeModel({}), store=store) as engine,
         anyio.create_task_group() as tasks,
     ):
         live = LiveDefinitions(engine.loaded, pace=HASTE)
         engine.observe(lambda job_id, news: changes.job_changed("local", job_id, news))
-        office = EngineOffice(engine)
         server = build_server(
-            Face(definitions=live.definitions, offices=OneOffice(office), changes=changes)
+            Face(
+                definitions=live.definitions,
+                offices=OneOffice(EngineOffice(engine)),
+                changes=changes,
+            )
         )
         tasks.start_soon(live.watch, engine.adopt, changes.definitions_changed)
         async with (
@@ -75,22 +130,19 @@ async def live_stage(
             anyio.create_task_group() as listening,
         ):
             await follow(client, mode, told, listening, resources)
-            yield client, told
+            yield LiveStage(engine, live, changes, client, told, folder / "perstack.toml")
             listening.cancel_scope.cancel()
         tasks.cancel_scope.cancel()
 
 
 async def follow(
-    client: Client,
-    mode: Mode,
-    told: Told,
-    listening: anyio.abc.TaskGroup,
-    resources: tuple[str, ...],
+    client: Client, mode: Mode, told: Told, listening: TaskGroup, resources: Sequence[str]
 ) -> None:
     """Have the client told of all lists and of `resources`, as its era has it."""
     if mode == "legacy":
         for uri in resources:
-            await client.session.subscribe_resource(uri)  # pyright: ignore[reportDeprecated] - of its era
+            asked = SubscribeRequest(params=SubscribeRequestParams(uri=uri))
+            await client.session.send_request(asked, EmptyResult)
         return
     is_open = anyio.Event()
 
@@ -104,22 +156,142 @@ async def follow(
             is_open.set()
             async for event in stream:
                 told.add(event)
+        told.ended.set()
 
     listening.start_soon(listen)
     await is_open.wait()
 
 
-async def names(client: Client) -> list[str]:
-    """The tools that the client sees."""
-    listed = await client.list_tools(cache_mode="refresh")
-    return [tool.name for tool in listed.tools]
-
-
 async def test_an_edit_reaches_a_connected_client(tmp_path: Path, mode: Mode) -> None:
-    async with live_stage(tmp_path, mode) as (client, told):
-        assert "poet" not in await names(client)
-        (tmp_path / "perstack.toml").write_text(
-            TOML + '\n[experts."poet"]\ninstruction = "Rhyme."\n', encoding="utf-8"
-        )
-        await told.until(ToolsListChanged())
-        assert "poet" in await names(client)
+    async with live_stage(tmp_path, mode) as stage:
+        before = await stage.tools()
+        stage.edit(TOML + POET)
+        await stage.told.until(ToolsListChanged())
+        assert set(await stage.tools()) == {*before, "poet"}
+
+
+async def test_every_client_is_promised_to_be_told(tmp_path: Path, mode: Mode) -> None:
+    async with live_stage(tmp_path, mode) as stage:
+        can = stage.client.server_capabilities
+        assert can.tools is not None
+        assert can.prompts is not None
+        assert can.resources is not None
+        promised = (can.tools, can.prompts, can.resources)
+        assert all(each.list_changed for each in promised)
+        assert can.resources.subscribe
+
+
+async def test_an_edit_that_no_list_shows_is_told_of_the_definitions_alone(
+    tmp_path: Path, mode: Mode
+) -> None:
+    async with live_stage(tmp_path, mode, DEFINITIONS.uri) as stage:
+        stage.edit(TOML.replace('instruction = "Write."', 'instruction = "Write well."'))
+        await stage.told.until(DEFINITIONS)
+        assert set(stage.told.events) == {DEFINITIONS}
+
+
+async def test_a_broken_edit_leaves_the_tools_as_they_were(tmp_path: Path, mode: Mode) -> None:
+    async with live_stage(tmp_path, mode, DEFINITIONS.uri) as stage:
+        before = await stage.tools()
+        live_before = stage.engine.loaded
+        stage.edit(TOML + "[[")
+        stage.edit(TOML + POET + "[[")
+        with anyio.fail_after(5):
+            while not stage.live.problems:
+                await anyio.lowlevel.checkpoint()
+        assert await stage.tools() == before
+        assert stage.engine.loaded is live_before
+        assert stage.told.events == []
+
+
+async def test_prompts_and_resources_of_experts_change_with_the_tools(
+    tmp_path: Path, mode: Mode
+) -> None:
+    async with live_stage(tmp_path, mode) as stage:
+        stage.edit(TOML + POET)
+        await stage.told.until(ToolsListChanged(), PromptsListChanged(), ResourcesListChanged())
+        assert "poet" in await stage.tools()
+        prompts = await stage.client.list_prompts(cache_mode="refresh")
+        resources = await stage.client.list_resources(cache_mode="refresh")
+    assert "poet" in {prompt.name for prompt in prompts.prompts}
+    assert "perstack://experts/poet" in {resource.uri for resource in resources.resources}
+
+
+async def test_a_client_follows_a_job(tmp_path: Path, mode: Mode) -> None:
+    job, other = "perstack://jobs/job1", "perstack://jobs/job2"
+    followed = (job, f"{job}/events?after=0", f"{job}/result", "perstack://jobs")
+    model = FakeModel({"writer": [done("1")]})
+    async with live_stage(tmp_path, mode, *followed, other, model=model) as stage:
+        await run(stage.engine, "job1")
+        await stage.told.until(*map(ResourceUpdated, followed), ResourcesListChanged())
+        assert ResourceUpdated(other) not in stage.told.events
+
+
+async def test_a_client_follows_a_job_that_another_process_drives(
+    tmp_path: Path, mode: Mode
+) -> None:
+    job, store = "perstack://jobs/job", MemoryStore()
+    model = FakeModel(lambda _request: done("1"))
+    async with (
+        engine_on(tmp_path, model, store=store) as elsewhere,
+        live_stage(tmp_path, mode, job, store=store) as stage,
+    ):
+        with anyio.fail_after(5):
+            for number in itertools.count():
+                await run(elsewhere, f"other{number}")
+                if stage.told.events:
+                    break
+        assert set(stage.told.events) == {ResourcesListChanged()}
+        await run(elsewhere, "job")
+        await stage.told.until(ResourceUpdated(job))
+
+
+async def test_a_resource_can_be_followed_no_longer(tmp_path: Path) -> None:
+    job, other = "perstack://jobs/job1", "perstack://jobs/job2"
+    model = FakeModel({"writer": [done("1"), done("2")]})
+    async with live_stage(tmp_path, "legacy", job, other, model=model) as stage:
+        asked = UnsubscribeRequest(params=UnsubscribeRequestParams(uri=job))
+        await stage.client.session.send_request(asked, EmptyResult)
+        await run(stage.engine, "job1")
+        await run(stage.engine, "job2")
+        await stage.told.until(ResourceUpdated(other))
+        assert ResourceUpdated(job) not in stage.told.events
+
+
+async def test_no_more_resources_are_followed_than_can_be_told_of(
+    tmp_path: Path, mode: Mode
+) -> None:
+    uris = [f"perstack://jobs/j{number}" for number in range(MAX_URIS + 1)]
+    async with live_stage(tmp_path, mode) as stage, anyio.create_task_group() as tasks:
+        too_many = pytest.raises(MCPError, match=f"At most {MAX_URIS} resources")
+        if mode == "legacy":
+            with too_many:
+                await follow(stage.client, mode, stage.told, tasks, uris)
+        else:
+            with too_many:
+                await stage.client.listen(resource_subscriptions=uris).__aenter__()
+        assert await stage.tools()
+
+
+async def test_no_more_clients_listen_than_can_be_told(tmp_path: Path) -> None:
+    async with live_stage(tmp_path, "auto") as stage:
+        for _ in range(MAX_SUBSCRIBERS):
+            stage.changes.join("local", Subscriber(lambda _event: False))
+        with pytest.raises(MCPError, match="listen for changes already"):
+            await stage.client.listen(tools_list_changed=True).__aenter__()
+
+
+async def test_who_listens_is_told_when_the_server_ends(tmp_path: Path) -> None:
+    async with live_stage(tmp_path, "auto") as stage:
+        await stage.changes.close()
+        with anyio.fail_after(5):
+            await stage.told.ended.wait()
+        assert stage.changes.count("local") == 0
+
+
+async def test_who_has_left_is_not_told_any_more(tmp_path: Path, mode: Mode) -> None:
+    async with live_stage(tmp_path, mode) as stage:
+        changes = stage.changes
+        await stage.tools()
+        assert changes.count("local") == 1
+    assert changes.count("local") == 0

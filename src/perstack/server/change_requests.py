@@ -146,6 +146,9 @@ def _subscriber(face: Face, context: Context) -> Subscriber:
         lambda _event: True, sees_jobs=caller.may_read_jobs, interval=face.changes.interval
     )
     connection.state[KEPT_AS] = subscriber
+    # From now on, and not from when the task begins, so that nothing is missed.
+    face.changes.join(caller.principal, subscriber)
+    connection.exit_stack.callback(face.changes.leave, caller.principal, subscriber)
     connection.exit_stack.callback(subscriber.close)
     deliveries: TaskGroup = context.lifespan_context[DELIVERIES]
     deliveries.start_soon(_tell, face, caller, subscriber, connection)

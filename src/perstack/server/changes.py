@@ -15,6 +15,7 @@ DELIVERIES = "deliveries"
 """Where in the server's life the task group stands in which clients are told."""
 
 CLOSING_SECONDS = 0.3
+LOOK_SECONDS = 2.0
 
 JobNews = Literal["began", "moved", "stopped"]
 """What happened to a job: it is new, it is not where it was, or it is not driven any more."""
@@ -28,10 +29,14 @@ class Changes:
 
     Args:
         interval: Seconds before a client is told of the same thing again.
+        look_seconds: Between two looks at the jobs that other processes drive.
     """
 
-    def __init__(self, *, interval: float = INTERVAL_SECONDS) -> None:
+    def __init__(
+        self, *, interval: float = INTERVAL_SECONDS, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         self.interval = interval
+        self.look_seconds = look_seconds
         self._audiences: dict[str, set[Subscriber]] = {}
         self._left = anyio.Event()
         self._driven: set[tuple[str, str]] = set()

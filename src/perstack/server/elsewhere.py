@@ -12,7 +12,6 @@ from perstack.server.face import Face
 from perstack.server.subscriber import JOBS, Subscriber
 
 LOG = getLogger(__name__)
-LOOK_SECONDS = 2.0
 LOOKED_AT = 100
 """Of the newest jobs; one that is older and goes on in another process is not noticed."""
 
@@ -23,7 +22,7 @@ async def tell_of_jobs_elsewhere(face: Face, caller: Caller, subscriber: Subscri
     while True:
         await subscriber.follows_jobs.wait()
         found = await _newest(face, caller)
-        if known is not None:
+        if found is not None and known is not None:
             for job_id, entry in found.items():
                 is_ours = face.changes.is_driven_here(caller.principal, job_id)
                 if not is_ours and known.get(job_id) != entry:
@@ -31,14 +30,14 @@ async def tell_of_jobs_elsewhere(face: Face, caller: Caller, subscriber: Subscri
                     subscriber.tell_of(JOBS)
             if not found.keys() <= known.keys():
                 subscriber.tell(ResourcesListChanged())
-        known = found or known
-        await anyio.sleep(LOOK_SECONDS)
+        known = known if found is None else found
+        await anyio.sleep(face.changes.look_seconds)
 
 
-async def _newest(face: Face, caller: Caller) -> dict[str, JobEntry]:
+async def _newest(face: Face, caller: Caller) -> dict[str, JobEntry] | None:
     try:
         office = await face.offices.office(caller)
         return {entry.job_id: entry for entry in await office.archive.newest(LOOKED_AT)}
     except PerstackError as error:
         LOG.debug("The jobs cannot be looked at: %s", error)
-        return {}
+        return None
