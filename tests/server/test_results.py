@@ -1,5 +1,6 @@
 """Results that are long, odd or unfinished, and the lines that clients see while they wait."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,24 @@ def test_the_text_of_an_error_stays_below_what_clients_cut() -> None:
     assert sum(map(len, texts(result))) < 11_000
     assert sum(map(len, texts(error_result(StoreError(text), "job1")))) < 11_000
     assert sum(map(len, texts(refused(StoreError(text))))) < 11_000
+
+
+def test_a_value_is_not_told_twice_when_it_is_long() -> None:
+    short, long, longer = ('"' + "v" * size + '"' for size in (100, 20_000, 90_000))
+    assert facts(job_result(typed(short)))["text"] == short
+    repeated = facts(job_result(typed(long)))
+    assert repeated["output"] == "v" * 20_000
+    assert len(repeated["text"]) < 100
+    assert texts(job_result(typed(long)))[0] == long
+    cut = facts(job_result(typed(longer)))
+    assert "output" not in cut
+    assert "perstack://jobs/job1/result" in cut["text"]
+
+
+def typed(text: str) -> JobView:
+    view = job_view(text)
+    checkpoint = view.checkpoint.model_copy(update={"text": text, "is_typed": True})
+    return replace(view, checkpoint=checkpoint)
 
 
 def test_an_answer_has_a_link_to_all_of_it_for_people() -> None:

@@ -2,26 +2,11 @@
 
 from typing import TypeVar
 
-from mcp_types import Annotations, CallToolResult, ResourceLink
+from mcp_types import CallToolResult, ResourceLink
 
-from perstack.server.addresses import of_job
 from perstack.server.caller import Caller
-from perstack.server.documents import MARKDOWN, PLAIN, size, sound
 
 Result = TypeVar("Result")
-
-
-def result_link(job_id: str, text: str, *, is_answer: bool) -> ResourceLink:
-    """Where the whole text of a job is; for people, as models have it in the result."""
-    return ResourceLink(
-        type="resource_link",
-        name=f"result {job_id}",
-        title="The whole result",
-        uri=of_job("result", job_id).uri,
-        mime_type=MARKDOWN if is_answer else PLAIN,
-        size=size(sound(text)),
-        annotations=Annotations(audience=["user"], priority=0.2),
-    )
 
 
 def fit_for(caller: Caller, result: Result) -> Result:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mcp_types import CallToolResult, ContentBlock, TextContent
+from mcp_types import Annotations, CallToolResult, ContentBlock, ResourceLink, TextContent
 
 from perstack.core.answers import fields_of
 from perstack.core.checkpoint import Job, JobStatus
@@ -17,13 +17,15 @@ from perstack.definition.names import name_of
 from perstack.definition.tool_names import tool_name
 from perstack.errors import PerstackError
 from perstack.jobs import JobView
-from perstack.server.documents import moment, sound
+from perstack.server.addresses import of_job
+from perstack.server.documents import JSON, MARKDOWN, PLAIN, moment, size, sound
 from perstack.server.excerpts import MAX_ERROR_CHARACTERS, excerpt
-from perstack.server.links import result_link
 from perstack.server.tools import JOB
 
 MAX_QUERY_SHOWN = 200
 MAX_ARGUMENTS_SHOWN = 10_000
+MAX_REPEATED_CHARACTERS = 10_000
+"""Of an answer that the structured content has as a value already."""
 MIN_FIELDS_TOLD = 2
 
 STATUS_OF: dict[JobStatus, str] = {
@@ -58,8 +60,7 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
         offset: Where to begin in its text, in characters.
         has_job_tools: Whether the caller has the tools that look after jobs.
     """
-    # A job is still running while a skill's server waits for the user in the middle of a call.
-    status = "needs_input" if view.questions else STATUS_OF[view.job.status]
+    status = status_of(view)
     is_error = status == "error"
     whole = _text_of(view)
     part = excerpt(
@@ -80,8 +81,11 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
         "steps": view.job.total_steps,
         "usage": view.usage.model_dump(by_alias=False),
     }
-    if view.job.status == "completed" and view.checkpoint.is_typed:
+    is_answer = view.job.status == "completed"
+    if is_answer and view.checkpoint.is_typed and part.is_whole:
         structured["output"] = view.output
+        if len(part.text) > MAX_REPEATED_CHARACTERS:
+            structured["text"] = "The answer is the output."
     if following:
         structured["next"] = following
     if view.questions:
@@ -90,10 +94,15 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
         structured["trace_id"] = view.trace_id
     footer = f"status: {status} · job_id: {view.job.id}\n{following}".strip()
     content: list[ContentBlock] = [_block(text) for text in (part.text, footer) if text]
-    is_answer = view.job.status == "completed"
     if is_answer or not part.is_whole:
-        content.append(result_link(view.job.id, whole, is_answer=is_answer))
+        content.append(_link(view, whole))
     return CallToolResult(content=content, structured_content=structured, is_error=is_error)
+
+
+def status_of(view: JobView) -> str:
+    """The status of a job as callers read it."""
+    # A job is still running while a skill's server waits for the user in the middle of a call.
+    return "needs_input" if view.questions else STATUS_OF[view.job.status]
 
 
 def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
@@ -125,6 +134,26 @@ def error_result(error: PerstackError, job_id: str | None = None) -> CallToolRes
     text = sound(str(error))[:MAX_ERROR_CHARACTERS]
     footer = f"status: error · job_id: {job_id}" if job_id is not None else ""
     return CallToolResult(content=[_block(part) for part in (text, footer) if part], is_error=True)
+
+
+def form_of_text(view: JobView) -> str:
+    """The form of the text of a job."""
+    if view.job.status != "completed":
+        return PLAIN
+    return JSON if view.checkpoint.is_typed else MARKDOWN
+
+
+def _link(view: JobView, text: str) -> ResourceLink:
+    """Where the whole text of a job is; for people, as models have it in the result."""
+    return ResourceLink(
+        type="resource_link",
+        name=f"result {view.job.id}",
+        title="The whole result",
+        uri=of_job("result", view.job.id).uri,
+        mime_type=form_of_text(view),
+        size=size(sound(text)),
+        annotations=Annotations(audience=["user"], priority=0.2),
+    )
 
 
 def _block(text: str) -> TextContent:

@@ -6,8 +6,8 @@ from typing import Any
 from perstack.core.checkpoint import Checkpoint, Job
 from perstack.jobs import JobView
 from perstack.server.addresses import of_job
-from perstack.server.documents import MARKDOWN, PLAIN, Document, JobEntry, as_json, moment, sound
-from perstack.server.results import STATUS_OF
+from perstack.server.documents import Document, JobEntry, as_json, moment, sound
+from perstack.server.results import STATUS_OF, form_of_text, status_of
 
 Json = dict[str, Any]
 
@@ -53,6 +53,7 @@ def job_document(view: JobView) -> Document:
     ]
     document = {
         **job_entry(job),
+        "status": status_of(view),
         "checkpoint_id": view.checkpoint.id,
         "text": text,
         **cut,
@@ -69,10 +70,9 @@ def job_document(view: JobView) -> Document:
 
 def result_document(view: JobView) -> Document:
     """The whole answer; of a job without one, the error, the question or the text so far."""
-    is_answer = view.job.status == "completed"
     asked = [question.message for question in view.questions]
     text = "\n".join(part for part in (view.text, *asked) if part)
-    return Document(text=sound(text), mime_type=MARKDOWN if is_answer else PLAIN)
+    return Document(text=sound(text), mime_type=form_of_text(view))
 
 
 def _tree(runs: Sequence[Checkpoint]) -> list[Json]:
