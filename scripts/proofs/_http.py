@@ -1,18 +1,24 @@
 """A server over HTTP for the proofs: `perstack serve --http` as a process of its own."""
 
+import json
 import re
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from _stage import PERSTACK
 
 _SERVING = re.compile(rb"serving (http://\S+/mcp)")
 _START_SECONDS = 30.0
 _END_SECONDS = 10.0
+_ANSWER_SECONDS = 30.0
+_PROTOCOL = "2026-07-28"
+_ENVELOPE = "io.modelcontextprotocol"
 
 
 class HttpServer:
@@ -105,3 +111,30 @@ class HttpServer:
         stdout = self.process.stdout
         if stdout is not None:
             self._said.extend(b"stdout: " + line for line in stdout)
+
+
+def ask(url: str, method: str, params: dict[str, Any], **capabilities: Any) -> dict[str, Any]:
+    """Send one request of the stateless era; the whole answer, result or error, is returned."""
+    envelope = {
+        f"{_ENVELOPE}/protocolVersion": _PROTOCOL,
+        f"{_ENVELOPE}/clientCapabilities": capabilities,
+    }
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": envelope}}
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": _PROTOCOL,
+        "Mcp-Method": method,
+        **({"Mcp-Name": params["name"]} if "name" in params else {}),
+    }
+    request = urllib.request.Request(  # noqa: S310 - an address that this process has chosen
+        url, data=json.dumps(message).encode(), headers=headers
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:  # noqa: S310 - as above
+            body: bytes = response.read()
+    except urllib.error.HTTPError as error:
+        body = error.read()
+    lines = [line.removeprefix(b"data:") for line in body.splitlines() if b'"jsonrpc"' in line]
+    answers: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    return next(answer for answer in answers if "method" not in answer)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from _foreign import node, node_modules
-from _http import HttpServer
+from _http import HttpServer, ask
 from _stage import ROOT, conclude, plain_environment, say, workplace
 
 SUITE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
@@ -21,6 +21,7 @@ FIXTURES = ROOT / "scripts" / "proofs" / "conformance"
 EXPECTED = FIXTURES / "expected-failures.yaml"
 BAD = ("FAILURE", "WARNING")
 SUITE_SECONDS = 240
+ASKER = "test_input_required_result_request_state"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,23 @@ def holds_for(url: str, revision: str, folder: Path) -> bool:
     return code == 0 and not surprises and bool(found)
 
 
+def refuses_tampered_state(url: str) -> bool:
+    """What the scenario of that name checks, on a tool whose name is short enough."""
+    call: dict[str, Any] = {"name": ASKER, "arguments": {}}
+    form: dict[str, Any] = {"form": {}}
+    asked = ask(url, "tools/call", call, elicitation=form)["result"]
+    accepted = {
+        key: {"action": "accept", "content": {"ok": True}} for key in asked["inputRequests"]
+    }
+    again = {**call, "inputResponses": accepted}
+    state = asked["requestState"]
+    tampered = ask(url, "tools/call", {**again, "requestState": f"{state}x"}, elicitation=form)
+    honest = ask(url, "tools/call", {**again, "requestState": state}, elicitation=form)
+    holds = "error" in tampered and honest["result"]["resultType"] == "complete"
+    say(f"a tampered requestState: {tampered.get('error', 'ACCEPTED')}")
+    return holds
+
+
 def main() -> None:
     """Run the revisions that are named, or both."""
     revisions = sys.argv[1:] or list(REVISIONS)
@@ -110,6 +128,7 @@ def main() -> None:
         environment = {**plain_environment(), "PATH": path}
         with HttpServer(folder, environment, "--task-after", "0.6") as server:
             held = [holds_for(server.url, each, home / each) for each in revisions]
+            held.append(refuses_tampered_state(server.url))
         traces = server.stderr.count("Traceback")
         if traces:
             say(server.stderr[-3000:])

@@ -48,6 +48,7 @@ CHOICES: dict[str, Any] = {
     "untitledMulti": {"type": "array", "items": {"type": "string", "enum": THREE}},
     "titledMulti": {"type": "array", "items": {"anyOf": TITLED}},
 }
+NAME: dict[str, Any] = {"name": {"type": "string"}, "confirm": {"type": "boolean"}}
 WHAT = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
 TOOLS = [
     Tool(name="ask_with_defaults", description="Asks with defaults.", input_schema=NO_ARGUMENTS),
@@ -85,7 +86,7 @@ def _form(params: CallToolRequestParams) -> tuple[str, dict[str, Any]]:
             return "Please choose.", CHOICES
         case _:
             what = str((params.arguments or {}).get("what"))
-            return f"Please give {what}.", {"name": {"type": "string"}}
+            return f"Please give {what}.", NAME
 
 
 def _said(text: str) -> CallToolResult:
