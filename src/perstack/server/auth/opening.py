@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import AnyHttpUrl, TypeAdapter, ValidationError
+from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter, ValidationError
 
 from perstack.errors import ConfigError
 from perstack.runtime.clock import SystemClock
@@ -14,6 +14,9 @@ from perstack.server.auth.jwt import JwtVerifier
 from perstack.server.auth.key_source import FileKeys, KeySource, UrlKeys, check_url
 from perstack.server.auth.options import AuthOptions
 from perstack.server.auth.tokens import FileTokens
+
+# Clients compare the issuer letter by letter, so it must not get a slash that was not given.
+URL = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 
 
 def open_auth(options: AuthOptions, clock: Clock | None = None) -> Auth | None:
@@ -69,6 +72,6 @@ def _keys(place: str, clock: Clock) -> KeySource:
 
 def _url(text: str) -> AnyHttpUrl:
     try:
-        return TypeAdapter(AnyHttpUrl).validate_python(text)
+        return URL.validate_python(text)
     except ValidationError as error:
         raise ConfigError(f"{text!r} is not a URL.", hint="Write it as https://….") from error

@@ -1,0 +1,135 @@
+"""An HTTP server in this process whose users have tokens, and clients for them."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+import httpx2
+from mcp import Client
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+from perstack.runtime.clock import SystemClock
+from perstack.server.auth.gate import Auth
+from perstack.server.auth.tokens import FileTokens, entry_for
+from perstack.server.http import HttpOptions, serve_http
+from perstack.server.listening import Address
+from perstack.server.opening import Offer
+from perstack.server.users import Users
+from perstack.settings import Settings
+from tests.server.stage import Mode
+
+TOML = """
+[provider]
+providerName = "scripted"
+[provider.setting]
+script = "script.toml"
+[experts.reader]
+description = "Reads."
+instruction = "Read."
+[experts.writer]
+description = "Writes."
+instruction = "Write."
+[experts.waiter]
+description = "Waits."
+instruction = "Wait."
+"""
+SCRIPT = """
+[[experts.reader]]
+text = "Read: {{query}}"
+[[experts.writer]]
+text = "Written."
+[[experts.waiter]]
+delaySeconds = 60
+text = "Waited."
+"""
+SCOPES = {
+    "alice": ("perstack:run",),
+    "bob": ("perstack:run",),
+    "carol": ("perstack:run:writer",),
+    "dora": ("perstack:jobs.read",),
+}
+
+
+def token_of(name: str) -> str:
+    """The token of one of the users."""
+    return f"pst_{name}"
+
+
+def add_tokens(folder: Path, *names: str) -> Path:
+    """A file that knows the tokens of these users."""
+    path = folder / "tokens.toml"
+    path.touch(mode=0o600)
+    entries = [entry_for(token_of(name), name, SCOPES[name], None) for name in names]
+    path.write_text("\n".join(entries), encoding="utf-8")
+    return path
+
+
+def by_tokens(folder: Path, *required_scopes: str) -> Auth:
+    """A gate for all of them."""
+    path = add_tokens(folder, *SCOPES)
+    return Auth(verifier=FileTokens(path, SystemClock()), required_scopes=required_scopes)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server."""
+
+    folder: Path
+    origin: str
+
+    @asynccontextmanager
+    async def client(
+        self, name: str, mode: Mode = "auto", *, is_sse: bool = False
+    ) -> AsyncGenerator[Client]:
+        """A client with the token of a user."""
+        headers = {"authorization": f"Bearer {token_of(name)}"}
+        async with httpx2.AsyncClient(headers=headers, timeout=10) as http:
+            transport = (
+                sse_client(f"{self.origin}/sse", headers=headers)
+                if is_sse
+                else streamable_http_client(f"{self.origin}/mcp", http_client=http)
+            )
+            async with Client(transport, mode=mode) as client:
+                yield client
+
+    @asynccontextmanager
+    async def http(self, name: str | None = None) -> AsyncGenerator[httpx2.AsyncClient]:
+        """A client that keeps to no protocol."""
+        headers = {} if name is None else {"authorization": f"Bearer {token_of(name)}"}
+        async with httpx2.AsyncClient(base_url=self.origin, headers=headers, timeout=10) as http:
+            yield http
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, auth: Auth, offer: Offer | None = None, *, settings: Settings | None = None
+) -> AsyncGenerator[Place]:
+    """A server in this process, which ends with the context."""
+    config = folder / "perstack.toml"
+    config.write_text(TOML, encoding="utf-8")
+    (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
+    urls: list[str] = []
+    listening, end = anyio.Event(), anyio.Event()
+
+    def told(url: str) -> None:
+        urls.append(url)
+        listening.set()
+
+    serve = partial(
+        serve_http,
+        settings or Settings(config=config, environment={}),
+        offer or Offer(users=Users()),
+        HttpOptions(address=Address("127.0.0.1", 0), has_sse=True, gate=auth),
+        told,
+        until=end.wait,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        with anyio.fail_after(20):
+            await listening.wait()
+        yield Place(folder, urls[0].removesuffix("/mcp"))
+        end.set()
