@@ -1,10 +1,12 @@
 """Clients are told of what changes, in both eras."""
 
 import itertools
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -23,6 +25,7 @@ from mcp_types import (
     ServerNotification,
     SubscribeRequest,
     SubscribeRequestParams,
+    TextResourceContents,
     UnsubscribeRequest,
     UnsubscribeRequestParams,
 )
@@ -78,7 +81,6 @@ class LiveStage:
     """A client that is told of changes of a server whose definition file is watched."""
 
     engine: Engine
-    live: LiveDefinitions
     changes: Changes
     client: Client
     told: Told
@@ -92,6 +94,13 @@ class LiveStage:
         """The tools that the client sees."""
         listed = await self.client.list_tools(cache_mode="refresh")
         return [tool.name for tool in listed.tools]
+
+    async def shown(self) -> dict[str, Any]:
+        """What the client reads of the definitions."""
+        found = await self.client.read_resource(DEFINITIONS.uri, cache_mode="refresh")
+        (content,) = found.contents
+        assert isinstance(content, TextResourceContents)
+        return json.loads(content.text)
 
 
 async def run(engine: Engine, job_id: str) -> None:
@@ -120,6 +129,7 @@ async def live_stage(
         server = build_server(
             Face(
                 definitions=live.definitions,
+                problems=lambda: live.problems,
                 offices=OneOffice(EngineOffice(engine)),
                 changes=changes,
             )
@@ -130,7 +140,7 @@ async def live_stage(
             anyio.create_task_group() as listening,
         ):
             await follow(client, mode, told, listening, resources)
-            yield LiveStage(engine, live, changes, client, told, folder / "perstack.toml")
+            yield LiveStage(engine, changes, client, told, folder / "perstack.toml")
             listening.cancel_scope.cancel()
         tasks.cancel_scope.cancel()
 
@@ -190,18 +200,23 @@ async def test_an_edit_that_no_list_shows_is_told_of_the_definitions_alone(
         assert set(stage.told.events) == {DEFINITIONS}
 
 
-async def test_a_broken_edit_leaves_the_tools_as_they_were(tmp_path: Path, mode: Mode) -> None:
+async def test_a_broken_edit_leaves_the_tools_as_they_were_and_shows_what_is_wrong(
+    tmp_path: Path, mode: Mode
+) -> None:
     async with live_stage(tmp_path, mode, DEFINITIONS.uri) as stage:
-        before = await stage.tools()
-        live_before = stage.engine.loaded
-        stage.edit(TOML + "[[")
+        before, used = await stage.tools(), stage.engine.loaded
+        assert "problems" not in await stage.shown()
         stage.edit(TOML + POET + "[[")
-        with anyio.fail_after(5):
-            while not stage.live.problems:
-                await anyio.lowlevel.checkpoint()
+        await stage.told.until(DEFINITIONS)
         assert await stage.tools() == before
-        assert stage.engine.loaded is live_before
-        assert stage.told.events == []
+        assert stage.engine.loaded is used
+        assert set(stage.told.events) == {DEFINITIONS}
+        (problem,) = (await stage.shown())["problems"]
+        assert problem.startswith("perstack.toml:")
+        stage.told.events.clear()
+        stage.edit(TOML)
+        await stage.told.until(DEFINITIONS)
+        assert "problems" not in await stage.shown()
 
 
 async def test_prompts_and_resources_of_experts_change_with_the_tools(

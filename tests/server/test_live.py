@@ -30,6 +30,7 @@ class Server:
     announced: list[tuple[set[str], set[str]]] = field(
         default_factory=list[tuple[set[str], set[str]]]
     )
+    reports: int = 0
     failure: ConfigError | None = None
     news: anyio.Event = field(default_factory=anyio.Event)
 
@@ -39,6 +40,9 @@ class Server:
         self.adopted.append(loaded)
 
     def announce(self, old: Definitions, new: Definitions) -> None:
+        if old is new:
+            self.reports += 1
+            return
         self.announced.append((set(old.experts), set(new.experts)))
         self.news.set()
         self.news = anyio.Event()
@@ -88,6 +92,7 @@ async def test_a_broken_edit_leaves_the_set_before_and_is_reported_once(
     (report,) = logged(caplog)
     assert "perstack.toml:3:" in report
     assert "stay in use" in report
+    assert server.reports == 1
 
 
 async def test_another_mistake_is_another_report(
@@ -110,6 +115,7 @@ async def test_the_repair_is_reported(
     await edit(live, server, repaired)
     assert live.problems == ()
     assert logged(caplog) == [f"{live.loaded.path} is in order again."]
+    assert server.reports == 2
     assert len(live.definitions().experts) == len(load(live.loaded.path).definitions.experts)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from mcp.server import Server
 
 from perstack import __version__
+from perstack.server.cache_hints import hints
 from perstack.server.change_requests import add_changes
 from perstack.server.compat import NotifyingServer
 from perstack.server.completions import add_completions
@@ -28,6 +29,7 @@ def build_server(face: Face) -> Server[dict[str, Any]]:
         title="Perstack",
         instructions=instructions(has_job_tools=face.has_job_tools),
         lifespan=face.changes.deliveries,
+        cache_hints=hints(face.list_seconds),
     )
     server.middleware.append(Sealing(face))
     add_changes(server, face)

@@ -252,6 +252,7 @@ class Face:
         client.
         activity: Is told what the server does.
         changes: Tells clients what has changed.
+        list_seconds: How long a client may take a list for fresh that says nothing about jobs.
     """
 
     definitions: Callable[[], Definitions]
@@ -262,3 +263,4 @@ class Face:
     default_wait_seconds: float | None = None
     activity: Activity = field(default_factory=Activity)
     changes: Changes = field(default_factory=Changes)
+    list_seconds: int = 0

@@ -25,7 +25,7 @@ Adopt = Callable[[Loaded], Awaitable[None]]
 """Has everything that runs jobs use a set; raises `PerstackError` if it cannot be used."""
 
 Announce = Callable[[Definitions, Definitions], None]
-"""Tells clients of the old set and the new one."""
+"""Tells clients of the old set and the new one; they are the same if only the problems changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Pace:
         that an editor empties and then writes is not read in between.
     """
 
-    look_seconds: float = 0.5
-    settle_seconds: float = 0.3
+    look_seconds: float = 0.3
+    settle_seconds: float = 0.25
 
 
 class LiveDefinitions:
@@ -93,35 +93,38 @@ class LiveDefinitions:
         try:
             new = await _in_thread(partial(load, self.loaded.path, strict=self._is_strict))
             if new.digest == self.loaded.digest:
-                self._accepted()
+                self._accepted(announce)
                 return
             _refuse_empty(new)
             await adopt(new)
         except PerstackError as error:
-            self._refused(error)
+            self._refused(error, announce)
             return
         except Exception:  # what no edit should be able to cause must not end the watch
             LOG.exception("The edit of %s could not be taken in.", self.loaded.path)
             return
         old, self.loaded = self.loaded, new
-        self._accepted()
+        self._accepted(announce)
         for warning in new.warnings:
             if warning not in old.warnings:
                 LOG.warning("%s", warning)
         self._check_environment(old.definitions, new.definitions)
         announce(old.definitions, new.definitions)
 
-    def _refused(self, error: PerstackError) -> None:
-        self.problems = (isinstance(error, DefinitionError) and error.problems) or (str(error),)
-        if str(error) != self._reported:
-            LOG.error("%s\nThe definitions before this edit stay in use.", error)
+    def _refused(self, error: PerstackError, announce: Announce) -> None:
+        if str(error) == self._reported:
+            return
+        LOG.error("%s\nThe definitions before this edit stay in use.", error)
         self._reported = str(error)
+        self.problems = (isinstance(error, DefinitionError) and error.problems) or (str(error),)
+        announce(self.definitions(), self.definitions())
 
-    def _accepted(self) -> None:
+    def _accepted(self, announce: Announce) -> None:
         if self._reported:
             LOG.warning("%s is in order again.", self.loaded.path)
-        self.problems = ()
-        self._reported = ""
+            self._reported = ""
+            self.problems = ()
+            announce(self.definitions(), self.definitions())
 
     def _check_environment(self, old: Definitions, new: Definitions) -> None:
         if self._env_path is not None and new.env_path not in (self._env_path, old.env_path):
