@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 import anyio
 from mcp import Client
+from mcp.client.session import ElicitationFnT
 from mcp.server import Server
 from mcp_types import CallToolResult, TextContent
 
@@ -87,11 +88,19 @@ async def stage(
     rhythm: Rhythm | None = None,
     windows: Windows | None = None,
     max_steps: int | None = None,
+    has_real_skills: bool = False,
+    user: ElicitationFnT | None = None,
 ) -> AsyncGenerator[Stage]:
-    """A client connected to a server on `toml`."""
+    """A client connected to a server on `toml`; a `user` can be shown forms."""
     async with (
         engine_on(
-            folder, model, skills=skills, store=store, toml=toml, max_steps=max_steps
+            folder,
+            model,
+            skills=skills,
+            store=store,
+            toml=toml,
+            max_steps=max_steps,
+            has_real_skills=has_real_skills,
         ) as engine,
         connected(
             engine,
@@ -100,6 +109,7 @@ async def stage(
             has_job_tools=has_job_tools,
             rhythm=rhythm,
             windows=windows,
+            user=user,
         ) as present,
     ):
         yield present
@@ -114,6 +124,8 @@ async def engine_on(
     store: Store | None = None,
     toml: str = TOML,
     max_steps: int | None = None,
+    has_real_skills: bool = False,
+    is_attended: bool = True,
 ) -> AsyncGenerator[Engine]:
     """An engine with fakes at its edges."""
     config = folder / "perstack.toml"
@@ -127,11 +139,15 @@ async def engine_on(
     parts = Parts(
         model=model,
         store=store or MemoryStore(),
-        open_skills=open_fake_skills,
+        open_skills=None if has_real_skills else open_fake_skills,
         telemetry=NoTelemetry(),
     )
     settings = Settings(
-        config=config, workspace=folder, environment={}, max_steps=max_steps, is_attended=True
+        config=config,
+        workspace=folder,
+        environment={},
+        max_steps=max_steps,
+        is_attended=is_attended,
     )
     async with open_engine(settings, parts) as engine:
         yield engine
@@ -146,6 +162,7 @@ async def connected(
     has_job_tools: bool = True,
     rhythm: Rhythm | None = None,
     windows: Windows | None = None,
+    user: ElicitationFnT | None = None,
 ) -> AsyncGenerator[Stage]:
     """A client connected to a server of an engine."""
     office = EngineOffice(engine, windows=windows, has_job_tools=has_job_tools, rhythm=rhythm)
@@ -157,7 +174,7 @@ async def connected(
             has_job_tools=has_job_tools,
         )
     )
-    async with Client(server, mode=mode) as client:
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
         yield Stage(engine, server, client)
 
 

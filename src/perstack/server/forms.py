@@ -2,6 +2,7 @@
 
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 
+from perstack.core.answers import misfits
 from perstack.core.questions import Question
 from perstack.runtime.continuation import InteractiveAnswer
 
@@ -14,9 +15,15 @@ def form_of(question: Question) -> ElicitRequest:
 
 
 def answer_of(question: Question, result: ElicitResult) -> InteractiveAnswer | None:
-    """What the user answers; `None` if the form was closed, so that the question stays open."""
+    """What the user answers.
+
+    `None` if the form was closed, or filled with what does not fit: the question stays open.
+    """
     if result.action == "cancel":
         return None
     if result.action == "decline":
         return InteractiveAnswer(tool_call_id=question.id, is_declined=True)
-    return InteractiveAnswer(tool_call_id=question.id, content=result.content or {})
+    content = result.content or {}
+    if misfits(content, question.schema):
+        return None
+    return InteractiveAnswer(tool_call_id=question.id, content=content)
