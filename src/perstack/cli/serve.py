@@ -13,6 +13,15 @@ from perstack.cli.arguments import (
     add_workspace_argument,
     env_paths,
 )
+from perstack.cli.auth_arguments import (
+    AUTH_ONLY,
+    add_auth_arguments,
+    audit_from,
+    auth_options,
+    limits_from,
+    public_hosts,
+    users_from,
+)
 from perstack.cli.exits import COMPLETED
 from perstack.cli.output import Terminal
 from perstack.cli.window_arguments import add_window_arguments, window_settings
@@ -27,6 +36,7 @@ HTTP_ONLY = {
     "--allowed-host": "allowed_hosts",
     "--allowed-origin": "allowed_origins",
     "--allow-unauthenticated": "is_open_to_all",
+    **AUTH_ONLY,
 }
 """Arguments that mean nothing without --http, and where they are kept."""
 
@@ -38,6 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model_arguments(parser)
     _add_offer_arguments(parser)
     _add_http_arguments(parser)
+    add_auth_arguments(parser)
 
 
 def _add_offer_arguments(parser: ArgumentParser) -> None:
@@ -58,7 +69,9 @@ def _add_offer_arguments(parser: ArgumentParser) -> None:
 
 def _add_http_arguments(parser: ArgumentParser) -> None:
     http = parser.add_argument_group(
-        "over HTTP", "Without --http, the client starts the server and talks over stdin and stdout."
+        "over HTTP",
+        "Without --http, the client starts the server and talks over stdin and stdout. "
+        "With --http 8000, clients connect to http://127.0.0.1:8000/mcp.",
     )
     http.add_argument(
         "--http",
@@ -106,10 +119,11 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     from perstack.server.ending import end_if_held_up  # noqa: PLC0415 - see above
 
     _check_transport(options)
-    if options.http is None:
-        _serve_stdio(options, terminal)
-    else:
-        _serve_http(options, terminal)
+    with audit_from(options):
+        if options.http is None:
+            _serve_stdio(options, terminal)
+        else:
+            _serve_http(options, terminal)
     end_if_held_up(COMPLETED)
     return COMPLETED
 
@@ -124,6 +138,7 @@ def _serve_stdio(options: Namespace, terminal: Terminal) -> None:
 
 
 def _serve_http(options: Namespace, terminal: Terminal) -> None:
+    from perstack.server.auth.opening import open_auth  # noqa: PLC0415 - as in execute
     from perstack.server.http import HttpOptions, serve_http  # noqa: PLC0415 - as in execute
     from perstack.server.listening import Address  # noqa: PLC0415 - as in execute
     from perstack.server.opening import Offer  # noqa: PLC0415 - as in execute
@@ -131,8 +146,9 @@ def _serve_http(options: Namespace, terminal: Terminal) -> None:
     reached = HttpOptions(
         address=Address(*options.http),
         has_sse=options.has_sse,
-        allowed_hosts=tuple(options.allowed_hosts),
+        allowed_hosts=(*options.allowed_hosts, *public_hosts(options)),
         allowed_origins=tuple(options.allowed_origins),
+        gate=open_auth(auth_options(options)),
         is_open_to_all=options.is_open_to_all,
     )
 

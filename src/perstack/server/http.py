@@ -92,14 +92,23 @@ async def _serve(
 ) -> None:
     listener = Listener(app.requests, shutdown_seconds=LONGEST_END_SECONDS)
     reception = served.reception
+    over = anyio.Event()
+
+    async def wait_for_the_end() -> None:
+        await until()
+        over.set()
+
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait_for_the_end)
         tasks.start_soon(reception.run, served.activity)
         tasks.start_soon(served.keep_up)
         async with app.running(), anyio.create_task_group() as listeners:
             listeners.start_soon(listener.serve, [listening])
+            # Whoever reads the URL may send a signal at once; by now somebody waits for it.
+            await anyio.lowlevel.checkpoint()
             on_listening()
             tasks.start_soon(reception.open)
-            await until()
+            await over.wait()
             listener.should_exit = True
             app.requests.refuse_more()
             # Callers are told that their jobs were stopped, and how to go on with them.
