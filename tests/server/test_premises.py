@@ -1,0 +1,258 @@
+"""One engine for each principal: opened when it is wanted, closed when it is not used."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import anyio
+import pytest
+
+from perstack.definition.load import Loaded
+from perstack.definition.model import Definitions
+from perstack.errors import ConfigError, PerstackError
+from perstack.server.caller import Caller
+from perstack.server.face import Activity, Office
+from perstack.server.premises import Opened
+from perstack.server.reception import Reception
+from perstack.server.users import Users
+
+pytestmark = pytest.mark.anyio
+
+REQUEST: ContextVar[str] = ContextVar("REQUEST", default="none")
+FIRST = Loaded(Path("perstack.toml"), Definitions(), (), "first")
+SECOND = Loaded(Path("perstack.toml"), Definitions(), (), "second")
+
+
+@dataclass
+class SteppedClock:
+    """Time that a test moves on; who sleeps is woken when it has come."""
+
+    now: float = 1_000_000.0
+    moved: anyio.Event = field(default_factory=anyio.Event)
+
+    def now_ms(self) -> int:
+        return int(self.now * 1000)
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            await self.moved.wait()
+
+    async def pass_seconds(self, seconds: float) -> None:
+        self.now += seconds
+        self.moved.set()
+        self.moved = anyio.Event()
+        await anyio.wait_all_tasks_blocked()
+
+
+@dataclass(eq=False)
+class FakeEngine:
+    """An engine that does nothing."""
+
+    principal: str
+    loaded: Loaded
+    opened_in: str
+    live_job_ids: tuple[str, ...] = ()
+    refuses: Loaded | None = None
+
+    async def warm_up(self) -> None:
+        return
+
+    async def adopt(self, loaded: Loaded) -> None:
+        if loaded is self.refuses:
+            raise ConfigError("no key for that.")
+        self.loaded = loaded
+
+
+@dataclass
+class FakeEngines:
+    """Opens them; `open` has those that are, `log` what happened."""
+
+    open: dict[str, FakeEngine] = field(default_factory=dict[str, FakeEngine])
+    log: list[str] = field(default_factory=list[str])
+    broken: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    loaded: Loaded = FIRST
+
+    def prepare(self) -> None:
+        if "everyone" in self.broken:
+            raise self.broken["everyone"]
+
+    def adopt(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+
+    @asynccontextmanager
+    async def opened(self, principal: str) -> AsyncGenerator[Opened]:
+        if principal in self.broken:
+            raise self.broken[principal]
+        engine = FakeEngine(principal, self.loaded, REQUEST.get())
+        self.log.append(f"open {principal}")
+        self.open[principal] = engine
+        try:
+            yield Opened(engine, cast("Office", engine))
+        finally:
+            await anyio.lowlevel.checkpoint()
+            del self.open[principal]
+            self.log.append(f"close {principal}")
+
+
+@dataclass
+class Place:
+    """A reception and its surroundings."""
+
+    reception: Reception
+    engines: FakeEngines
+    clock: SteppedClock
+
+    async def office(self, principal: str) -> Office:
+        with anyio.fail_after(5):
+            return await self.reception.office(Caller(principal=principal))
+
+
+@asynccontextmanager
+async def place(users: Users | None) -> AsyncGenerator[Place]:
+    engines, clock = FakeEngines(), SteppedClock()
+    reception = Reception(engines, users, clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reception.run, Activity())
+        yield Place(reception, engines, clock)
+        await reception.close(5)
+        assert engines.open == {}
+
+
+USERS = Users(idle_seconds=600, most_open=3)
+
+
+async def test_each_principal_has_an_engine_of_their_own_and_keeps_it() -> None:
+    async with place(USERS) as here:
+        offices = [await here.office(name) for name in ("a", "b", "a", "b")]
+    assert offices[0] is offices[2]
+    assert offices[1] is offices[3]
+    assert offices[0] is not offices[1]
+    assert here.engines.log[:2] == ["open a", "open b"]
+
+
+async def test_without_users_everyone_has_the_same() -> None:
+    async with place(None) as here:
+        assert await here.office("a") is await here.office("b")
+    assert here.engines.log == ["open local", "close local"]
+
+
+async def test_callers_who_come_at_once_open_one_engine() -> None:
+    async with place(USERS) as here, anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(here.office, "a")
+    assert here.engines.log == ["open a", "close a"]
+
+
+async def test_an_engine_carries_nothing_of_the_request_that_wanted_it() -> None:
+    async with place(USERS) as here:
+        REQUEST.set("alice's")
+        await here.office("a")
+        assert here.engines.open["a"].opened_in == "none"
+
+
+async def test_an_engine_that_is_not_used_is_closed_and_opened_again() -> None:
+    async with place(USERS) as here:
+        first = await here.office("a")
+        await here.clock.pass_seconds(599)
+        assert "a" in here.engines.open
+        await here.clock.pass_seconds(200)
+        assert "a" not in here.engines.open
+        assert await here.office("a") is not first
+
+
+async def test_an_engine_that_drives_a_job_or_answers_a_request_stays_open() -> None:
+    async with place(USERS) as here:
+        await here.office("working")
+        await here.office("asked")
+        here.engines.open["working"].live_job_ids = ("job",)
+        with here.reception.visit("asked"):
+            for _ in range(10):
+                await here.clock.pass_seconds(600)
+            assert set(here.engines.open) == {"working", "asked"}
+        await here.clock.pass_seconds(599)
+        assert "asked" in here.engines.open
+        await here.clock.pass_seconds(200)
+        assert set(here.engines.open) == {"working"}
+
+
+async def test_a_principal_too_many_takes_the_place_of_the_one_that_was_idle_longest() -> None:
+    async with place(USERS) as here:
+        for name in ("a", "b", "c", "a"):
+            await here.office(name)
+            await here.clock.pass_seconds(1)
+        await here.office("d")
+        await anyio.wait_all_tasks_blocked()
+        assert set(here.engines.open) == {"a", "c", "d"}
+
+
+async def test_a_principal_too_many_is_told_so_when_all_are_busy() -> None:
+    async with place(USERS) as here:
+        for name in ("a", "b", "c"):
+            await here.office(name)
+            here.engines.open[name].live_job_ids = ("job",)
+        with pytest.raises(PerstackError, match="as many users as it can"):
+            await here.office("d")
+        here.engines.open["b"].live_job_ids = ()
+        await here.office("d")
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such folder."), RuntimeError("a bug")])
+async def test_an_engine_that_cannot_be_opened_concerns_its_principal_only(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with place(USERS) as here:
+        here.engines.broken["a"] = error
+        for _ in range(2):
+            with pytest.raises(PerstackError, match=r"no such folder|Internal error: RuntimeError"):
+                await here.office("a")
+        await here.office("b")
+        del here.engines.broken["a"]
+        await here.office("a")
+    assert str(error) in caplog.text
+
+
+async def test_what_was_edited_reaches_every_engine() -> None:
+    async with place(USERS) as here:
+        await here.office("a")
+        await here.office("b")
+        here.engines.open["b"].refuses = SECOND
+        await here.reception.adopt(SECOND)
+        await here.office("c")
+        loaded = {name: engine.loaded.digest for name, engine in here.engines.open.items()}
+    assert loaded == {"a": "second", "b": "first", "c": "second"}
+    assert here.reception.definitions() is SECOND.definitions
+
+
+async def test_an_edit_that_the_only_engine_cannot_use_changes_nothing() -> None:
+    async with place(None) as here:
+        await here.office("a")
+        here.engines.open["local"].refuses = SECOND
+        with pytest.raises(ConfigError):
+            await here.reception.adopt(SECOND)
+        assert here.engines.loaded is FIRST
+
+
+async def test_it_says_ahead_whether_users_can_be_served() -> None:
+    async with place(USERS) as here:
+        assert not here.reception.is_open
+        await here.reception.open()
+        assert here.reception.is_open
+        assert here.engines.log == []
+    async with place(USERS) as here:
+        here.engines.broken["everyone"] = ConfigError("the folder cannot be made.")
+        await here.reception.open()
+        assert here.reception.settled.is_set()
+        assert not here.reception.is_open
+
+
+async def test_a_closed_reception_serves_nobody() -> None:
+    async with place(USERS) as here:
+        await here.office("a")
+        await here.reception.close(5)
+        for name in ("a", "b"):
+            with pytest.raises(PerstackError, match="shutting down"):
+                await here.office(name)
