@@ -171,6 +171,12 @@ class FakeStore:
     async def release(self, lease: Lease) -> None:
         return
 
+    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
+        return False
+
+    async def asked_to_stop(self) -> dict[str, str]:
+        return {}
+
     async def load(self, job_id: str) -> JobRecord:
         raise NotFoundError(job_id)
 

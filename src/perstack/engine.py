@@ -37,6 +37,10 @@ from perstack.store.memory import MemoryStore
 from perstack.store.sqlite import open_sqlite_store, store_path
 from perstack.telemetry.setup import configure
 
+LOOKS = 20
+LOOK_SECONDS = 0.5
+"""So often, and with so much time between, it is seen whether another process stops a job."""
+
 
 class Engine:
     """Starts, watches, continues and stops jobs; the one object that every face works with."""
@@ -197,24 +201,36 @@ class Engine:
 
         Raises:
             NotFoundError: There is no such job.
-            JobStateError: Another process drives it.
+            JobStateError: Another process drives it, and does not stop it although it was asked to.
+            StoreError: The store cannot be read or written.
         """
         live = self._jobs.get(job_id)
         if live is not None:
             live.cancel(reason)
             await live.stopped.wait()
             return live.view()
-        present = await self.job(job_id)
-        if present.job.status == "running":
-            raise JobStateError(
-                f"Job {job_id} is driven by another process.",
-                hint="Cancel it where it was started.",
-            )
-        return present
+        return await self._cancel_elsewhere(job_id, reason)
 
     async def _drive(self, activation: Activation, job: RunningJob, lease: Lease) -> None:
         async with self._models.used(activation.around.model):
             await activation.drive(job, lease)
+
+    async def _cancel_elsewhere(self, job_id: str, reason: str) -> JobView:
+        store, clock = self._around.store, self._around.parts.clock
+        present = await self.job(job_id)
+        if present.job.status != "running":
+            return present
+        if not await store.ask_to_stop(job_id, reason):
+            return await self.job(job_id)  # it has stopped just now
+        for _ in range(LOOKS):
+            await clock.sleep(LOOK_SECONDS)
+            present = await self.job(job_id)
+            if present.job.status != "running":
+                return present
+        raise JobStateError(
+            f"Job {job_id} is driven by another process, which was asked to stop it but has not.",
+            hint="Look again later, or end that process; the job can be continued then.",
+        )
 
     async def _prepare(self, job_id: str, request: JobRequest) -> Activation:
         around = self._around

@@ -22,6 +22,9 @@ from perstack.runtime.ports import Clock, Lease, Listener, Store
 
 LOG = getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+"""Between two looks for what other processes ask."""
+
 SHUT_DOWN = "perstack was shut down"
 """Why a job was cancelled that nobody wanted to be."""
 
@@ -248,6 +251,7 @@ class Jobs:
         self._max_seconds = max_seconds
         self._live: dict[str, RunningJob] = {}
         self._observers: list[JobObserver] = []
+        self._heeding: anyio.CancelScope | None = None
 
     def observe(self, observer: JobObserver) -> None:
         """Have `observer` told of every job that is driven here from now on."""
@@ -269,6 +273,9 @@ class Jobs:
         """
         job.observers = self._observers
         self._live[job.job_id] = job
+        if self._heeding is None:
+            self._heeding = anyio.CancelScope()
+            self._tasks.start_soon(self._heed_others, self._heeding)
         self._tasks.start_soon(self._run, job, lease, drive, name=f"job {job.job_id}")
 
     def cancel_all(self, reason: str) -> None:
@@ -289,7 +296,25 @@ class Jobs:
             with anyio.CancelScope(shield=True):
                 await self._release(lease)
             self._live.pop(job.job_id, None)
+            if not self._live and self._heeding is not None:
+                self._heeding.cancel()
+                self._heeding = None
             job.finish()
+
+    async def _heed_others(self, while_live: anyio.CancelScope) -> None:
+        """Stop the jobs that another process asks to stop."""
+        with while_live:
+            while True:
+                await self._clock.sleep(LOOK_SECONDS)
+                try:
+                    asked = await self._store.asked_to_stop()
+                except PerstackError as error:
+                    LOG.warning("What other processes ask could not be read: %s", error)
+                    continue
+                for job_id, reason in asked.items():
+                    job = self._live.get(job_id)
+                    if job is not None:
+                        job.cancel(reason)
 
     async def _guarded(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
         async with anyio.create_task_group() as tasks:

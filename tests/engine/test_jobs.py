@@ -10,11 +10,14 @@ import pytest
 from perstack.core.passing import PerstackEvent
 from perstack.engine import Engine, open_engine
 from perstack.errors import ConfigError, JobStateError, NotFoundError, UnknownExpertError
+from perstack.runtime.clock import SystemClock
 from perstack.runtime.continuation import InteractiveAnswer, JobRequest
-from perstack.runtime.ports import GenerationRequest, Store
+from perstack.runtime.ports import Clock, GenerationRequest, Store
 from perstack.settings import Parts, Settings
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry, Reply, call, calls, done, says
+from tests.server.stage import until_called
+from tests.store.story import RunStory
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +43,7 @@ async def engine_of(
     store: Store | None = None,
     skills: FakeSkills | None = None,
     max_steps: int | None = None,
+    clock: Clock | None = None,
 ) -> AsyncGenerator[Engine]:
     """An engine on `TOML` with fakes at its edges."""
     config = folder / "perstack.toml"
@@ -55,6 +59,7 @@ async def engine_of(
         store=store or MemoryStore(),
         open_skills=open_fake_skills,
         telemetry=NoTelemetry(),
+        clock=clock or SystemClock(),
     )
     settings = Settings(config=config, workspace=folder, environment={}, max_steps=max_steps)
     async with open_engine(settings, parts) as engine:
@@ -163,7 +168,9 @@ async def test_a_question_waits_for_the_user_and_the_answer_goes_to_the_expert(
         job = await engine.start(JobRequest(expert_key="a", query="paint"))
         asked = await job.wait()
         assert asked.job.status == "stoppedByInteractiveTool"
-        assert [dict(question.arguments) for question in asked.questions] == [{"question": "Which?"}]
+        assert [dict(question.arguments) for question in asked.questions] == [
+            {"question": "Which?"}
+        ]
         wrong = InteractiveAnswer(text="blue", tool_call_id="other")
         with pytest.raises(JobStateError):
             await engine.start(JobRequest(job_id=job.job_id, answer=wrong))
@@ -277,3 +284,40 @@ async def test_a_job_cancelled_at_once_asks_no_model_and_can_be_resumed(tmp_path
         assert (stopped.job.status, model.requests) == ("stoppedByCancellation", [])
         view = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
     assert view.text == "x"
+
+
+class HurryingClock(SystemClock):
+    """Does not sleep as long as it is told."""
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(min(seconds, 0.001))
+
+
+async def test_a_job_that_another_process_drives_is_cancelled_from_here(tmp_path: Path) -> None:
+    store = MemoryStore(owner="one", is_alive=lambda _owner: True)
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"a": [calls(call("echo", "c1"))]})
+    clock = HurryingClock()
+    async with (
+        engine_of(tmp_path, model, store=store, skills=skills, clock=clock) as theirs,
+        engine_of(tmp_path, FakeModel({}), store=store.seen_by("two"), clock=clock) as ours,
+    ):
+        job = await theirs.start(JobRequest(expert_key="a", query="q"))
+        await until_called(skills)
+        with anyio.fail_after(5):
+            seen = await ours.cancel(job.job_id, "no longer wanted")
+        there = await job.wait(5)
+    assert seen.job.status == "stoppedByCancellation"
+    assert there.job.status == "stoppedByCancellation"
+    assert job.stop_reason == "no longer wanted"
+
+
+async def test_a_process_that_does_not_stop_its_job_is_named_as_the_reason(tmp_path: Path) -> None:
+    store = MemoryStore(owner="one", is_alive=lambda _owner: True)
+    lease = await store.acquire("hanging")
+    await store.append([RunStory("hanging").start()], lease)
+    async with engine_of(
+        tmp_path, FakeModel({}), store=store.seen_by("two"), clock=HurryingClock()
+    ) as ours:
+        with pytest.raises(JobStateError, match="was asked to stop it but has not"):
+            await ours.cancel("hanging", "enough")

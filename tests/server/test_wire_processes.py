@@ -1,12 +1,14 @@
 """Jobs across servers: the process that began a job need not be the one that answers for it."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perstack.server.caller import TASKS_EXTENSION
 from tests.server.test_wire_end import is_alive, newest_job, prepare, resumed, started
-from tests.server.wire import ENVELOPE, Message, WireServer
+from tests.server.wire import ENVELOPE, PATIENCE_SECONDS, Message, WireServer
 
 pytestmark = pytest.mark.slow
 
@@ -34,9 +36,7 @@ def test_a_job_of_one_server_is_waited_for_at_another(tmp_path: Path) -> None:
         assert other.answer(waiting)["result"]["structuredContent"]["text"] == "Awake."
 
 
-def test_a_job_of_another_server_takes_no_new_query_and_is_not_cancelled_here(
-    tmp_path: Path,
-) -> None:
+def test_a_job_of_another_server_takes_no_new_query_but_can_be_cancelled(tmp_path: Path) -> None:
     prepare(tmp_path, UNTIL_TOLD)
     with WireServer(tmp_path) as one, WireServer(tmp_path) as other:
         asked = started(one)
@@ -45,9 +45,10 @@ def test_a_job_of_another_server_takes_no_new_query_and_is_not_cancelled_here(
         refused = result(other, "sleeper", query="something else", job_id=job_id)
         assert refused["isError"]
         assert job_id in refused["content"][0]["text"]
-        assert result(other, "perstack_cancel", job_id=job_id)["isError"]
-        (tmp_path / "go").touch()
-        assert one.answer(asked)["result"]["structuredContent"]["status"] == "completed"
+        cancelled = result(other, "perstack_cancel", job_id=job_id)["structuredContent"]
+        assert cancelled["status"] == "cancelled"
+        assert one.answer(asked)["result"]["structuredContent"]["status"] == "cancelled"
+        assert not is_alive(tmp_path)
 
 
 def test_a_job_whose_server_was_killed_is_interrupted_and_can_be_resumed(tmp_path: Path) -> None:
@@ -60,6 +61,33 @@ def test_a_job_whose_server_was_killed_is_interrupted_and_can_be_resumed(tmp_pat
     job_id, status = newest_job(tmp_path)
     assert status == "interrupted"
     assert resumed(tmp_path, job_id) == "Awake."
+
+
+def test_a_task_of_a_server_that_was_killed_goes_on_at_another(tmp_path: Path) -> None:
+    prepare(tmp_path, UNTIL_TOLD)
+    taking: Message = {
+        **ENVELOPE,
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS_EXTENSION: {}}},
+    }
+
+    def status(server: WireServer, task: str) -> Message:
+        answer: Message = server.ask("tasks/get", {"taskId": task, "_meta": taking})["result"]
+        return answer
+
+    with WireServer(tmp_path) as one, WireServer(tmp_path) as other:
+        arguments: Message = {"query": "sleep", "wait_seconds": 1}
+        call: Message = {"name": "sleeper", "arguments": arguments, "_meta": taking}
+        task = one.ask("tools/call", call)["result"]["taskId"]
+        assert status(other, task)["status"] == "working"
+        one.process.kill()
+        one.process.wait(10)
+        (tmp_path / "go").touch()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (answer := status(other, task))["status"] == "working":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert answer["status"] == "completed"
+    assert answer["result"]["structuredContent"]["text"] == "Awake."
 
 
 def test_a_call_cancelled_in_the_newest_protocol_stops_its_job(tmp_path: Path) -> None:

@@ -121,3 +121,53 @@ async def test_a_stopped_job_is_never_interrupted(store: Store) -> None:
     await store.release(lease)
 
     assert await status_of(store) == "stoppedByInteractiveTool"
+
+
+async def test_an_owner_learns_what_others_ask_it_to_stop(backend: Backend) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    await us.acquire("job")
+    await us.acquire("other")
+    await them.acquire("theirs")
+
+    assert await them.ask_to_stop("job", "no longer wanted")
+
+    assert await us.asked_to_stop() == {"job": "no longer wanted"}
+    assert await them.asked_to_stop() == {}
+
+
+async def test_a_renewed_lease_is_still_asked_to_stop(backend: Backend) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    lease = await us.acquire("job")
+    await them.ask_to_stop("job", "enough")
+    await us.renew(lease)
+
+    assert await us.asked_to_stop() == {"job": "enough"}
+
+
+async def test_what_was_asked_of_one_owner_does_not_concern_the_next(backend: Backend) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    lease = await us.acquire("job")
+    await them.ask_to_stop("job", "enough")
+    await us.release(lease)
+
+    await us.acquire("job")
+
+    assert await us.asked_to_stop() == {}
+
+
+@pytest.mark.parametrize("cause", ["never held", "released", "expired", "dead"])
+async def test_a_job_that_nobody_drives_cannot_be_asked_to_stop(
+    backend: Backend, cause: str
+) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    if cause != "never held":
+        lease = await us.acquire("job")
+        if cause == "released":
+            await us.release(lease)
+    if cause == "expired":
+        backend.clock.advance(LEASE_SECONDS)
+    if cause == "dead":
+        backend.dead.add("us")
+
+    assert not await them.ask_to_stop("job", "enough")
+    assert await us.asked_to_stop() == {}

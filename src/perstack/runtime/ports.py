@@ -224,6 +224,21 @@ class Store(Protocol):
         """Give the job back. A lease that is lost already is ignored."""
         ...
 
+    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
+        """Leave word for the process that drives a job; `False` if none does.
+
+        Contract: it concerns the present lease only. Whoever takes the job up later is not asked.
+        """
+        ...
+
+    async def asked_to_stop(self) -> dict[str, str]:
+        """The jobs with a lease of this process that somebody asked to stop, with the reasons.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
     async def load(self, job_id: str) -> JobRecord:
         """A job and all its events.
 

@@ -23,6 +23,7 @@ from perstack.store.projection import Ledger, by_run, enter, shown
 class _Data:
     ledgers: dict[str, Ledger] = field(default_factory=dict[str, Ledger])
     holdings: dict[str, Holding] = field(default_factory=dict[str, Holding])
+    to_stop: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     events: list[RunEvent] = field(default_factory=list[RunEvent])
 
 
@@ -78,6 +79,21 @@ class MemoryStore:
         held = self._data.holdings.get(lease.job_id)
         if held is not None and (held.owner, held.fence) == (lease.owner, lease.fence):
             self._data.holdings[lease.job_id] = Holding(None, 0, lease.fence)
+
+    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
+        held = self._data.holdings.get(job_id)
+        if held is None or not self._ownership.is_driven(held):
+            return False
+        self._data.to_stop[job_id] = (held.fence, reason)
+        return True
+
+    async def asked_to_stop(self) -> dict[str, str]:
+        return {
+            job_id: reason
+            for job_id, (fence, reason) in self._data.to_stop.items()
+            if (held := self._data.holdings.get(job_id)) is not None
+            and (held.owner, held.fence) == (self._ownership.owner, fence)
+        }
 
     async def load(self, job_id: str) -> JobRecord:
         _, events = await self.events(job_id)

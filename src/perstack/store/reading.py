@@ -102,6 +102,15 @@ def jobs(
     return tuple(job for job in found if job.status == status)[offset : offset + limit]
 
 
+def asked_to_stop(connection: sqlite3.Connection, owner: str) -> dict[str, str]:
+    """The jobs of an owner that are to be stopped, with the reasons."""
+    rows = connection.execute(
+        "SELECT job_id, stop_reason FROM leases WHERE stop_reason IS NOT NULL AND owner = ?",
+        (owner,),
+    )
+    return {str(job_id): str(reason) for job_id, reason in rows}
+
+
 def job_of(row: Sequence[Any]) -> Job:
     """The summary in the columns `JOB_COLUMNS`."""
     job_id, status, key, query, steps, usage, runs, started, updated, finished = row

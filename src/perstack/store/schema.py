@@ -66,7 +66,19 @@ _M001 = (
     "CREATE TABLE blobs (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL)",
 )
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_events_and_their_projection,)
+
+def m002_requests_to_stop(connection: sqlite3.Connection) -> None:
+    """What other processes ask of the driver of a job."""
+    connection.execute("ALTER TABLE leases ADD COLUMN stop_reason TEXT")
+    connection.execute(
+        "CREATE INDEX leases_to_stop ON leases (owner) WHERE stop_reason IS NOT NULL"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_events_and_their_projection,
+    m002_requests_to_stop,
+)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -73,6 +73,14 @@ class SqliteStore:
     async def release(self, lease: Lease) -> None:
         await self._writer.submit(lambda connection: writing.release(connection, lease))
 
+    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
+        return await self._writer.submit(
+            lambda connection: writing.ask_to_stop(connection, self._ownership, job_id, reason)
+        )
+
+    async def asked_to_stop(self) -> dict[str, str]:
+        return await self._read(partial(reading.asked_to_stop, owner=self._ownership.owner))
+
     async def load(self, job_id: str) -> JobRecord:
         return await self._read(
             lambda connection: reading.load(connection, self._ownership, job_id)

@@ -28,10 +28,12 @@ SAVE_EVENT = """
     INSERT INTO events (run, sequence, type, step_number, timestamp, body)
     VALUES (?, ?, ?, ?, ?, ?)
 """
+# A new owner is not meant by what was asked of the one before.
 SAVE_HOLDING = """
     INSERT INTO leases (job_id, owner, lease_until, fence) VALUES (?, ?, ?, ?)
     ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner,
-        lease_until = excluded.lease_until, fence = excluded.fence
+        lease_until = excluded.lease_until, fence = excluded.fence,
+        stop_reason = CASE WHEN fence = excluded.fence THEN stop_reason END
 """
 TAIL = """
     SELECT runs.ref, expert_key, is_root,
@@ -83,10 +85,20 @@ def renew(connection: sqlite3.Connection, ownership: Ownership, lease: Lease) ->
 def release(connection: sqlite3.Connection, lease: Lease) -> None:
     """Be the owner no longer. The row stays, so that the fence goes on growing."""
     connection.execute(
-        "UPDATE leases SET owner = NULL, lease_until = 0"
+        "UPDATE leases SET owner = NULL, lease_until = 0, stop_reason = NULL"
         " WHERE job_id = ? AND owner = ? AND fence = ?",
         (lease.job_id, lease.owner, lease.fence),
     )
+
+
+def ask_to_stop(
+    connection: sqlite3.Connection, ownership: Ownership, job_id: str, reason: str
+) -> bool:
+    """Leave word for the owner, if there is one."""
+    if not ownership.is_driven(holding(connection, job_id)):
+        return False
+    connection.execute("UPDATE leases SET stop_reason = ? WHERE job_id = ?", (reason, job_id))
+    return True
 
 
 def holding(connection: sqlite3.Connection, job_id: str) -> Holding | None:
