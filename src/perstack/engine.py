@@ -18,9 +18,8 @@ from perstack.activation import (
     join,
     new_activation,
 )
-from perstack.core.checkpoint import Checkpoint, Job, JobStatus
-from perstack.core.events import RunEvent
-from perstack.core.history import trail_of
+from perstack.core.checkpoint import Job, JobStatus
+from perstack.core.trail import Step
 from perstack.definition.environment import load_environment
 from perstack.definition.load import Loaded, find_config, load
 from perstack.definition.model import Definitions
@@ -31,6 +30,7 @@ from perstack.llm.router import open_model
 from perstack.runtime.continuation import JobRequest, query_of, rebuild
 from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Store
 from perstack.runtime.spending import tokens_since
+from perstack.runtime.trails import Trails
 from perstack.settings import Parts, Settings, Surroundings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
@@ -48,6 +48,7 @@ class Engine:
     def __init__(self, around: Surroundings, jobs: Jobs, models: Models) -> None:
         self._around = around
         self._jobs = jobs
+        self._trails = Trails(around.store)
         self._models = models
 
     @property
@@ -156,7 +157,7 @@ class Engine:
         if live is not None and live.began.is_set():
             return live.view()
         record = await self._around.store.load(job_id)
-        history = rebuild(record)
+        history = await anyio.to_thread.run_sync(rebuild, record)
         query = query_of(record, history.root.run_id)
         return view(history.checkpoints, query=query, status=record.job.status)
 
@@ -186,15 +187,14 @@ class Engine:
         """
         return await self._around.store.load(job_id)
 
-    async def trail(self, job_id: str) -> list[tuple[RunEvent, Checkpoint]]:
+    async def trail(self, job_id: str) -> list[Step]:
         """The events of a job in the order of writing, each with the checkpoint it led to.
 
         Raises:
             NotFoundError: There is no such job.
             StoreError: The store cannot be read.
         """
-        _, events = await self._around.store.events(job_id)
-        return await anyio.to_thread.run_sync(trail_of, events)
+        return await self._trails.of(job_id)
 
     async def cancel(self, job_id: str, reason: str) -> JobView:
         """Stop a job at once; it stays resumable. A job that has stopped already is left as it is.

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from perstack.core.history import checkpoints_along, newest_checkpoints, trail_of
+from perstack.core.history import checkpoints_along, newest_checkpoints
+from perstack.core.trail import Trail
 from perstack.engine import Engine
 from perstack.runtime.continuation import JobRequest
 from tests.fakes import FakeModel, call, calls, done
@@ -51,4 +52,4 @@ async def test_the_trail_has_delegates_follow_ups_and_branches(tmp_path: Path) -
 
 
 def test_a_job_without_events_has_no_trail() -> None:
-    assert trail_of(()) == []
+    assert Trail().steps == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RunEvent
-from perstack.core.history import trail_of
+from perstack.core.trail import Trail
 from perstack.definition.load import find_config
 from perstack.errors import DefinitionError, NotFoundError
 from perstack.jobs import JobView, view
@@ -92,7 +92,7 @@ async def read_story(store: Store, storage: Path, job_id: str | None) -> Story:
     return Story(
         view=view(history.checkpoints, query=query_of(record, first), status=record.job.status),
         entries=tuple(
-            Entry(event=event, checkpoint=checkpoint) for event, checkpoint in trail_of(events)
+            Entry(event=event, checkpoint=checkpoint) for event, checkpoint in Trail(events).steps
         ),
         storage=storage,
         is_latest=is_latest,

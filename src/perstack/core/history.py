@@ -1,6 +1,6 @@
 """From stored events back to checkpoints: of a whole job, or of one moment of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun
@@ -34,35 +34,14 @@ def checkpoints_along(runs: Runs, run_id: str) -> list[Checkpoint]:
     return trail
 
 
-def trail_of(events: Iterable[RunEvent]) -> list[tuple[RunEvent, Checkpoint]]:
-    """The events of a whole job in the order of writing, each with the checkpoint it led to."""
-    events = tuple(events)
-    bases = {_base_id(event) for event in events}
-    kept: dict[str, Checkpoint] = {}
-    newest: dict[str, Checkpoint] = {}
-    trail: list[tuple[RunEvent, Checkpoint]] = []
-    for event in events:
-        run_id = event.stamp.run_id
-        before = newest.get(run_id) or origin(event, kept.get(_base_id(event) or ""))
-        newest[run_id] = after = evolve(before, event)
-        if after.id in bases:
-            kept[after.id] = after
-        trail.append((event, after))
-    return trail
-
-
 def _fold_run(runs: Runs, events: Sequence[RunEvent]) -> Checkpoint:
     return fold(_origin(runs, events[0]), events)
 
 
 def _origin(runs: Runs, first: RunEvent) -> Checkpoint:
-    base_id = _base_id(first)
+    base_id = first.continued_from if isinstance(first, StartRun | ResumeFromStop) else None
     base = checkpoint_at(runs, base_id) if base_id else None
     return origin(first, base)
-
-
-def _base_id(event: RunEvent) -> str | None:
-    return event.continued_from if isinstance(event, StartRun | ResumeFromStop) else None
 
 
 def newest_root(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
