@@ -8,20 +8,23 @@ from typing import Any
 
 from mcp.server import Server
 
-from perstack.definition.load import find_config, load
+from perstack.definition.load import Loaded, find_config, load
 from perstack.server.app import build_server
 from perstack.server.changes import Changes
 from perstack.server.engines import Engines
 from perstack.server.face import Activity, Face, Office, Publish
+from perstack.server.limits import Limits
 from perstack.server.live import LiveDefinitions
+from perstack.server.oversight import add_oversight
 from perstack.server.port import ServedEngine
 from perstack.server.reception import Reception
-from perstack.server.schemas import DEFAULT_WAIT_SECONDS
 from perstack.server.users import Users
 from perstack.server.windows import Windows
 from perstack.settings import Settings
 
 LOG = getLogger(__name__)
+HTTP_LIST_SECONDS = 60
+"""Many clients ask over HTTP; one that wants to know of an edit at once listens for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +36,14 @@ class Offer:
         has_job_tools: Whether there are tools that look after jobs.
         windows: How long a call waits before it returns status `running`, or becomes a task.
         users: How principals are treated; `None` if nobody is asked who they are.
+        limits: How much the jobs of each principal, and all jobs together, may do.
     """
 
     publish: Publish = "coordinators"
     has_job_tools: bool = True
     windows: Windows = field(default_factory=Windows)
     users: Users | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,12 @@ class Served:
 
     async def keep_up(self) -> None:
         """Take in each edit of the definition file, until cancelled."""
-        await self.live.watch(self.reception.adopt, self.changes.definitions_changed)
+        await self.live.watch(self._adopt, self.changes.definitions_changed)
+
+    async def _adopt(self, loaded: Loaded) -> None:
+        await self.reception.adopt(loaded)
+        if self.reception.settled.is_set() and not self.reception.is_open:
+            await self.reception.open()  # what the definitions before have kept from opening
 
 
 def prepared(settings: Settings, offer: Offer) -> Served:
@@ -86,6 +96,7 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         partial(_office, settings, offer),
         users=offer.users,
         changes=changes,
+        limits=offer.limits,
     )
     reception = Reception(engines, offer.users)
     activity = Activity()
@@ -101,9 +112,12 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         default_wait_seconds=offer.windows.advertised_seconds,
         activity=activity,
         changes=changes,
+        list_seconds=HTTP_LIST_SECONDS if settings.transport == "http" else 0,
     )
+    server = build_server(face)
+    add_oversight(server, reception, knows_users=offer.users is not None)
     return Served(
-        server=build_server(face),
+        server=server,
         reception=reception,
         activity=activity,
         live=live,
