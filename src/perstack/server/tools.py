@@ -8,7 +8,7 @@ from perstack.definition.model import Definitions, Expert
 from perstack.definition.names import name_of
 from perstack.definition.tool_names import distinct, tool_name
 from perstack.server import schemas
-from perstack.server.annotations import reach
+from perstack.server.annotations import claimed, reach
 from perstack.server.face import Publish
 from perstack.server.icons import icon_of
 
@@ -67,9 +67,9 @@ def expert_tools(
 ) -> list[Tool]:
     """One tool for each expert."""
     how = _how_to_use(has_job_tools=has_job_tools)
-    schema = schemas.expert_input(default_wait_seconds)
     return [
-        _expert_tool(name, expert, definitions, how, schema) for name, expert in experts.items()
+        _expert_tool(name, expert, definitions, how, default_wait_seconds)
+        for name, expert in experts.items()
     ]
 
 
@@ -80,15 +80,15 @@ def _expert_tool(
     how: str,
     default_wait_seconds: float | None,
 ) -> Tool:
-    can = reach(expert, definitions)
+    can = claimed(expert, reach(expert, definitions))
     purpose = expert.description or f"Asks the expert {expert.key}."
     return Tool(
         name=name,
-        title=expert.key,
+        title=expert.tool.title or expert.key,
         description=f"{purpose.strip()}\n\n{how}",
         icons=[icon_of(expert)],
-        input_schema=schema,
-        output_schema=schemas.RESULT_OUTPUT,
+        input_schema=schemas.expert_input(default_wait_seconds, expert.tool.input_schema),
+        output_schema=schemas.expert_output(expert.tool.output_schema),
         annotations=ToolAnnotations(
             read_only_hint=can.is_read_only,
             destructive_hint=can.is_destructive,
