@@ -174,6 +174,12 @@ async def again(here: Stage, state: str | None, query: str = "paint") -> CallToo
     )
 
 
+async def test_an_answer_may_come_before_it_is_asked_for(tmp_path: Path) -> None:
+    async with stage(tmp_path, "auto", painter(), user=User()) as here:
+        result = await again(here, None)
+    assert facts(result)["status"] == "completed"
+
+
 async def test_an_answer_that_is_sent_twice_counts_once(tmp_path: Path) -> None:
     model = painter()
     async with stage(tmp_path, "auto", model, user=User()) as here:

@@ -12,7 +12,6 @@ from mcp import Client
 from mcp_types import CallToolResult, ElicitResult
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
-from perstack.core.questions import Question
 from perstack.definition.load import load
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
@@ -124,7 +123,7 @@ class Asked:
     state: str | None = None
     responses: Mapping[str, object] = field(default_factory=dict[str, object])
 
-    async def elicit(self, question: Question) -> ElicitResult:
+    async def elicit(self, message: str, schema: dict[str, Any]) -> ElicitResult:
         return ElicitResult(action="cancel")
 
     async def report(self, progress: float, message: str) -> None:

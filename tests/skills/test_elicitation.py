@@ -136,6 +136,22 @@ async def test_a_page_that_was_not_visited_is_a_refusal(tmp_path: Path, era: str
     assert json.loads(result.text) == {"action": "decline"}
 
 
+@pytest.mark.parametrize(
+    ("is_done", "said"), [(True, '"signed in"'), (False, "Error calling tool page_first: sign in")]
+)
+async def test_a_page_that_must_be_visited_first_is_put_to_the_user_and_the_call_made_again(
+    tmp_path: Path, is_done: bool, said: str
+) -> None:
+    told = Recorder()
+    told.replies = [Reply(action="accept", content={"done": is_done})]
+
+    result = await asked(tmp_path, "handshake", told, "page_first")
+
+    assert said in result.text
+    assert result.is_error is not is_done
+    assert len(told.of("asked")) == 1
+
+
 async def test_the_time_that_the_user_takes_is_not_the_servers(tmp_path: Path, era: str) -> None:
     class Slow(Recorder):
         async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:

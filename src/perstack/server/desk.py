@@ -96,7 +96,7 @@ class Desk:
             if earlier is None:
                 before = await self._query_of(asked.common["job_id"]) if asked.may_repeat else ""
                 request = _request(expert, asked.common, asked.words(before))
-                return self._result(await visit.serve(request))
+                return self._result(await visit.serve(request, call.responses))
             return self._result(await visit.serve_again(earlier, call.responses))
         except PerstackError as error:
             return error_result(error, None if visit is None else visit.job_id)

@@ -15,7 +15,6 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, ElicitResult, InputRequiredResult
 from pydantic import ValidationError
 
-from perstack.core.questions import Question
 from perstack.definition.model import Definitions, Expert
 from perstack.server.addresses import Address
 from perstack.server.caller import Caller, Context, caller_of
@@ -38,11 +37,11 @@ class ToolCallRequest:
     state: str | None = None
     responses: Mapping[str, object] = field(default_factory=dict[str, object])
 
-    async def elicit(self, question: Question) -> ElicitResult:
+    async def elicit(self, message: str, schema: dict[str, Any]) -> ElicitResult:
         """Put a question to the user while the request is open."""
         session, related = self.context.session, self.context.request_id
         try:
-            return await session.elicit_form(question.message, question.schema, related)
+            return await session.elicit_form(message, schema, related)
         except (MCPError, ValidationError) as error:
             LOG.info("The client shows no form: %s", type(error).__name__)
             return ElicitResult(action="cancel")

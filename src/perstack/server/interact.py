@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import anyio
 from mcp_types import ElicitResult, InputRequiredResult
 
-from perstack.core.questions import Question
+from perstack.core.questions import Question, Schema
 from perstack.jobs import JobView
 from perstack.runtime.continuation import InteractiveAnswer
 from perstack.server.arguments import BadArguments
@@ -60,7 +60,7 @@ class Answers:
 class Asking(Protocol):
     """A request whose client can be asked while it is open."""
 
-    async def elicit(self, question: Question) -> ElicitResult:
+    async def elicit(self, message: str, schema: Schema) -> ElicitResult:
         """What the user does with the form. A client that cannot show it has closed it."""
         ...
 
@@ -118,7 +118,7 @@ async def put(
         tasks.start_soon(_show_life, progress)
         if job is not None and question.origin == "skill":
             tasks.start_soon(_withdraw_when_settled, question, job, tasks.cancel_scope)
-        result = await call.elicit(question)
+        result = await call.elicit(question.message, question.schema)
         tasks.cancel_scope.cancel()
     return result
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 from mcp_types import ElicitResult, InputRequiredResult
 
-from perstack.core.questions import Question
+from perstack.core.questions import Schema
 from perstack.definition.model import Expert
 from perstack.errors import JobStateError
 from perstack.jobs import JobView
@@ -38,7 +38,7 @@ class Visitor(Protocol):
         """Send a progress notification, if the client wants any."""
         ...
 
-    async def elicit(self, question: Question) -> ElicitResult:
+    async def elicit(self, message: str, schema: Schema) -> ElicitResult:
         """Put a question to the user while the request is open."""
         ...
 
@@ -78,14 +78,22 @@ class Visit:
         self._ours: ServedJob | None = None
         self.job_id: str | None = None
 
-    async def serve(self, request: JobRequest) -> Outcome:
+    async def serve(self, request: JobRequest, responses: Mapping[str, object]) -> Outcome:
         """Begin or continue a job, and ask what it asks.
+
+        Args:
+            request: What is wanted of the job.
+            responses: Answers that come before they are asked for, by the id of the question.
 
         Raises:
             PerstackError: It cannot be done; the message says why.
         """
         try:
-            return await self._ask(await self._stand(request), rounds=0)
+            view = await self._stand(request)
+            if not view.questions or not responses:
+                return await self._ask(view, rounds=0)
+            ahead = Round(job_id=view.job.id, run_id=view.checkpoint.run_id, number=0)
+            return await self._go_on(ahead, responses)
         except anyio.get_cancelled_exc_class():
             self._stop()
             raise

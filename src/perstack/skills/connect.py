@@ -10,9 +10,10 @@ from typing import Any, cast
 import anyio
 from mcp.client import Client
 from mcp.client.session import ClientRequestContext
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from mcp.types import (
     CONNECTION_CLOSED,
+    URL_ELICITATION_REQUIRED,
     CallToolRequest,
     CallToolRequestParams,
     CallToolResult,
@@ -136,7 +137,11 @@ class Connection:
             name=tool_name, arguments=args, _meta={IDEMPOTENCY_KEY: idempotency_key}
         )
         for _ in range(MAX_ROUNDS):
-            answer = await self._send(params)
+            try:
+                answer = await self._send(params)
+            except MCPError as error:
+                await self._visit_pages(error)
+                continue
             if not isinstance(answer, InputRequiredResult):
                 return answer
             replies = await self._replies(answer)
@@ -181,6 +186,19 @@ class Connection:
             for key, form in forms.items():
                 tasks.start_soon(reply_to, key, form.params)
         return replies
+
+    async def _visit_pages(self, error: MCPError) -> None:
+        """Have the user open what a server of the older protocol wants opened before the call.
+
+        Raises:
+            MCPError: It wants something else, or the user does not open it.
+        """
+        if error.code != URL_ELICITATION_REQUIRED:
+            raise error
+        wanted = UrlElicitationRequiredError.from_error(error.error).elicitations
+        for page in wanted:
+            if (await self._ask(page)).action != "accept":
+                raise error
 
     async def _elicited(
         self, context: ClientRequestContext, params: ElicitRequestParams

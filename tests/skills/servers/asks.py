@@ -13,9 +13,10 @@ IS_MODERN = "modern" in sys.argv[1:]
 YES_NO = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}
 TOOLS = [
     {"name": name, "inputSchema": {"type": "object"}}
-    for name in ("ask", "ask_page", "ask_twice", "ask_model")
+    for name in ("ask", "ask_page", "ask_twice", "ask_model", "page_first")
 ]
 asking: dict[str, Any] = {}
+visits: list[object] = []
 COMPLETE = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if IS_MODERN else {}
 
 
@@ -41,6 +42,9 @@ def say(answers: object) -> dict[str, Any]:
 
 
 def call(request_id: object, params: dict[str, Any]) -> None:
+    if params["name"] == "page_first":
+        page_first(request_id)
+        return
     asked = 2 if params["name"] == "ask_twice" else 1
     method = "sampling/createMessage" if params["name"] == "ask_model" else "elicitation/create"
     if not IS_MODERN:
@@ -60,6 +64,21 @@ def call(request_id: object, params: dict[str, Any]) -> None:
         "requestState": json.dumps(answers),
     }
     send({"id": request_id, "result": result})
+
+
+def page_first(request_id: object) -> None:
+    if visits:
+        send({"id": request_id, "result": say("signed in")})
+        return
+    visits.append(request_id)
+    page = {
+        "mode": "url",
+        "message": "Sign in.",
+        "url": "https://example.com/sign-in",
+        "elicitationId": "page",
+    }
+    error = {"code": -32042, "message": "sign in first", "data": {"elicitations": [page]}}
+    send({"id": request_id, "error": error})
 
 
 def answered(message: dict[str, Any]) -> None:
