@@ -69,7 +69,12 @@ def _no_branch(error: Any) -> str:
     """Which of several forms came nearest, judged by how many problems it has."""
     branches: dict[int, list[Problem]] = {}
     for inner in error.context:
-        branches.setdefault(inner.schema_path[0], []).extend(_told(inner))
+        # A branch that is plainly `false` has no path; it comes near to nothing.
+        branch: int | None = next(iter(inner.schema_path), None)
+        if branch is not None:
+            branches.setdefault(branch, []).extend(_told(inner))
+    if error.context and not branches:
+        return "is not allowed"
     if not branches:
         return "fits more than one of the forms of which it must fit exactly one"
     nearest = min(branches.values(), key=len)
@@ -108,6 +113,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
+def _listed(values: list[object]) -> str:
+    text = ", ".join(map(_shown, values))
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
 def _kinds(kinds: object) -> str:
     if isinstance(kinds, list):
         return f"must be one of {', '.join(cast('list[str]', kinds))}"
@@ -116,7 +126,7 @@ def _kinds(kinds: object) -> str:
 
 _WORDS: dict[str, Callable[[Any], str]] = {
     "type": _kinds,
-    "enum": lambda choices: f"must be one of {_shown(choices)[1:-1]}",
+    "enum": lambda choices: f"must be one of {_listed(choices)}",
     "const": lambda value: f"must be {_shown(value)}",
     "minLength": lambda count: "is empty" if count == 1 else f"has fewer than {count} characters",
     "maxLength": lambda count: f"has more than {count} characters",
