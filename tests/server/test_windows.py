@@ -1,9 +1,15 @@
 """How long a call waits, by who calls."""
 
+from pathlib import Path
+
+import anyio
 import pytest
+from mcp_types import CancelledNotification, CancelledNotificationParams
 
 from perstack.server.caller import Caller
 from perstack.server.windows import DEFAULT_SECONDS, PATIENCE, Windows
+from tests.fakes import FakeModel, FakeSkills, call, calls, done
+from tests.server.stage import Mode, facts, stage, until_called
 
 LIMITS = {"claude-code": (1800, 300), "codex": (300, 300), "gemini-cli": (600, 600)}
 """After how many seconds clients were seen to give up, by stdio and by HTTP."""
@@ -69,3 +75,33 @@ def test_clients_are_told_a_number_only_where_it_is_the_same_for_all(
     windows: Windows, seconds: float | None
 ) -> None:
     assert windows.advertised_seconds == seconds
+
+
+@pytest.mark.anyio
+async def test_the_name_that_a_client_gives_itself_decides(tmp_path: Path, mode: Mode) -> None:
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"reviewer": [calls(call("echo", "c1")), done("late")]})
+    windows = Windows(default_seconds=60, by_client={"mcp": 0})
+    async with stage(tmp_path, mode, model, skills=skills, windows=windows) as here:
+        with anyio.fail_after(5):
+            result = await here.call("reviewer", query="look")
+    assert facts(result)["status"] == "running"
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_that_comes_after_the_answer_leaves_the_job_alone(
+    tmp_path: Path, mode: Mode
+) -> None:
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"reviewer": [calls(call("echo", "c1")), done("late")]})
+    async with stage(tmp_path, mode, model, skills=skills) as here:
+        early = await here.call("reviewer", query="look", wait_seconds=0)
+        await until_called(skills)
+        for request_id in range(10):
+            late = CancelledNotification(params=CancelledNotificationParams(request_id=request_id))
+            await here.client.session.send_notification(late)
+        await anyio.wait_all_tasks_blocked()
+        assert skills.gate is not None
+        skills.gate.set()
+        result = await here.call("perstack_job", job_id=facts(early)["job_id"])
+    assert facts(result)["text"] == "late"
