@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +10,15 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
 from mcp import Client, MCPError
 from mcp.shared.subscriptions import (
     PromptsListChanged,
     ResourcesListChanged,
     ResourceUpdated,
-    ServerEvent,
     ToolsListChanged,
-    event_from_wire,
 )
 from mcp_types import (
     EmptyResult,
-    ServerNotification,
-    SubscribeRequest,
-    SubscribeRequestParams,
     TextResourceContents,
     UnsubscribeRequest,
     UnsubscribeRequestParams,
@@ -42,38 +36,13 @@ from perstack.server.subscriber import MAX_URIS, Subscriber
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, done
 from tests.server.stage import TOML, Mode, OneOffice, engine_on
+from tests.server.telling import Told, follow
 
 pytestmark = pytest.mark.anyio
 
 HASTE = Pace(look_seconds=0.01, settle_seconds=0.005)
 POET = '\n[experts."poet"]\ninstruction = "Rhyme."\n'
 DEFINITIONS = ResourceUpdated("perstack://definitions")
-
-
-class Told:
-    """What a client was told of."""
-
-    def __init__(self) -> None:
-        self.events: list[ServerEvent] = []
-        self.ended = anyio.Event()
-        self._heard = anyio.Event()
-
-    async def note(self, message: object) -> None:
-        if isinstance(message, ServerNotification):
-            params = message.model_dump(by_alias=True).get("params")
-            event = event_from_wire(message.method, params)
-            if event is not None:
-                self.add(event)
-
-    def add(self, event: ServerEvent) -> None:
-        self.events.append(event)
-        self._heard.set()
-
-    async def until(self, *events: ServerEvent) -> None:
-        with anyio.fail_after(5):
-            while not set(events) <= set(self.events):
-                self._heard = anyio.Event()
-                await self._heard.wait()
 
 
 @dataclass(frozen=True)
@@ -143,33 +112,6 @@ async def live_stage(
             yield LiveStage(engine, changes, client, told, folder / "perstack.toml")
             listening.cancel_scope.cancel()
         tasks.cancel_scope.cancel()
-
-
-async def follow(
-    client: Client, mode: Mode, told: Told, listening: TaskGroup, resources: Sequence[str]
-) -> None:
-    """Have the client told of all lists and of `resources`, as its era has it."""
-    if mode == "legacy":
-        for uri in resources:
-            asked = SubscribeRequest(params=SubscribeRequestParams(uri=uri))
-            await client.session.send_request(asked, EmptyResult)
-        return
-    is_open = anyio.Event()
-
-    async def listen() -> None:
-        async with client.listen(
-            tools_list_changed=True,
-            prompts_list_changed=True,
-            resources_list_changed=True,
-            resource_subscriptions=resources,
-        ) as stream:
-            is_open.set()
-            async for event in stream:
-                told.add(event)
-        told.ended.set()
-
-    listening.start_soon(listen)
-    await is_open.wait()
 
 
 async def test_an_edit_reaches_a_connected_client(tmp_path: Path, mode: Mode) -> None:

@@ -21,6 +21,7 @@ from perstack.server.opening import Offer
 from perstack.server.users import Users
 from perstack.settings import Settings
 from tests.server.stage import Mode
+from tests.server.telling import Told
 
 TOML = """
 [provider]
@@ -83,7 +84,7 @@ class Place:
 
     @asynccontextmanager
     async def client(
-        self, name: str, mode: Mode = "auto", *, is_sse: bool = False
+        self, name: str, mode: Mode = "auto", *, is_sse: bool = False, told: Told | None = None
     ) -> AsyncGenerator[Client]:
         """A client with the token of a user."""
         headers = {"authorization": f"Bearer {token_of(name)}"}
@@ -93,7 +94,8 @@ class Place:
                 if is_sse
                 else streamable_http_client(f"{self.origin}/mcp", http_client=http)
             )
-            async with Client(transport, mode=mode) as client:
+            note = told.note if told is not None else None
+            async with Client(transport, mode=mode, message_handler=note) as client:
                 yield client
 
     @asynccontextmanager
