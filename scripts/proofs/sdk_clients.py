@@ -19,7 +19,7 @@ EXPERTS = ("perstack.toml", "script.toml")
 OPTIONS = ("--task-after", "0.5")
 PLAY_SECONDS = 120
 STEPS = ("list", "call", "progress", "elicitation", "cancel", "list_changed")
-TASK_STEPS = (*STEPS[:3], "task", *STEPS[3:])
+TASK_STEPS = (*STEPS[:3], "task", "task question", *STEPS[3:])
 TRANSPORTS = ("stdio", "http")
 
 INSPECTOR = ("@modelcontextprotocol/inspector@2.12.0",)

@@ -72,6 +72,13 @@ class Session:
         expect(holds=result.content[0].text == "Worked.", seen=result)
         return ""
 
+    async def task_question(self) -> str:
+        """A question that comes after the call has become a task."""
+        task = await call_tool_task(self.client, "slowasker", {"query": "ask me later"})
+        result = await task.result()
+        expect(holds=result.content[0].text == "Hello, Ada!", seen=result)
+        return ""
+
     async def elicitation(self) -> str:
         """A question in the middle of a call."""
         result = await self.client.call_tool("asker", {"query": "ask me"})
@@ -155,6 +162,7 @@ async def main() -> None:
         await play("progress", session.progress)
         if session.is_modern:
             await play("task", session.task)
+            await play("task question", session.task_question)
         await play("elicitation", session.elicitation)
         await play("cancel", session.cancel)
         await play("list_changed", session.list_changed)

@@ -7,8 +7,8 @@ const PATIENCE_MS = 20_000;
 export const [transportName, era, configPath, ...server] = process.argv.slice(2);
 export const information = { name: "perstack-proof", version: "1" };
 
-export const answer = (request) => {
-  const [field] = Object.keys(request.params.requestedSchema.properties);
+export const answer = ({ params }) => {
+  const [field] = Object.keys(params.requestedSchema.properties);
   return { action: "accept", content: { [field]: "Ada" } };
 };
 
@@ -38,6 +38,11 @@ export const play = async (client, changes) => {
       const { taskId, result } = await client.task("worker", { query: "work" });
       expect(typeof taskId === "string", taskId);
       expect(result.content[0].text === "Worked.", result);
+    });
+    await step("task question", async () => {
+      const { taskId, result } = await client.task("slowasker", { query: "ask me later" });
+      expect(typeof taskId === "string", taskId);
+      expect(result.content[0].text === "Hello, Ada!", result);
     });
   }
   await step("elicitation", async () => {

@@ -49,6 +49,7 @@ const dispatchOver = (wire) => {
 if (era === "auto") {
   const session = createTaskSessionFromClient(client, {
     endpointId: "perstack-proof",
+    onInputRequest: async (request) => answer(request),
     rawDispatch: dispatchOver(transport),
     v2RequestFraming: {
       protocolVersion: "2026-07-28",
