@@ -170,7 +170,7 @@ async def test_a_model_that_only_talks_comes_to_an_end() -> None:
 
     assert end.status == "stoppedByError"
     assert end.error is not None
-    assert "does not fit what the expert declares" in end.error.message
+    assert "exceeded: Not completed: result must be an object." in end.error.message
     assert end.output is None
 
 

@@ -140,8 +140,7 @@ def _after_text(
     answer, misfit = control.plain_answer(message.text, run.expert.tool.output_schema)
     if misfit is not None:
         told = (message, UserMessage(contents=(TextPart(text=misfit),)))
-        reason = "The answer does not fit what the expert declares"
-        return _retry_or_stop(run, checkpoint, reason, told, usage)
+        return _retry_or_stop(run, checkpoint, misfit, told, usage)
     return ev.CompleteRun(
         stamp=run.stamp(),
         text=answer.text,
