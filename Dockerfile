@@ -2,6 +2,8 @@
 #
 #   docker build -t perstack .
 #   docker run -i --rm -v "$PWD:/workspace" --user "$(id -u):$(id -g)" perstack serve
+#   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD:/workspace" --user "$(id -u):$(id -g)" \
+#       perstack serve --http 0.0.0.0:8000 --allow-unauthenticated
 #
 # Another Debian-based image with Python 3.11 or newer can be given: --build-arg BASE=…
 ARG BASE=python:3.12-slim

@@ -125,7 +125,33 @@ async def test_hosts_that_were_named_are_let_in(tmp_path: Path) -> None:
             for host in ("perstack.example", "perstack.example:8443", "other.example:1")
         ]
     assert [answer.status_code for answer in answers] == [400, 400, 400]
-    assert not [name for name in answers[0].headers if name.startswith("access-control")]
+
+
+async def test_pages_of_an_origin_that_was_named_may_ask_and_read_and_no_others(
+    tmp_path: Path,
+) -> None:
+    named, other = "https://page.example", "https://evil.example"
+    asking = {"access-control-request-method": "POST", "access-control-request-headers": "x-any"}
+    options = HttpOptions(address=ANY_PORT, allowed_origins=(named,))
+    async with serving(tmp_path, options) as place:
+        may = await place.http.options("/mcp", headers={"origin": named, **asking})
+        may_not = await place.http.options("/mcp", headers={"origin": other, **asking})
+        answer = await place.http.post(
+            "/mcp", content="nonsense", headers={**JSON, "origin": named}
+        )
+    assert (may.status_code, may_not.status_code) == (200, 400)
+    assert may.headers["access-control-allow-origin"] == named
+    assert may.headers["access-control-allow-headers"] == "x-any"
+    assert answer.headers["access-control-allow-origin"] == named
+    assert "mcp-session-id" in answer.headers["access-control-expose-headers"]
+    assert "access-control-allow-origin" not in may_not.headers
+
+
+async def test_without_such_an_origin_no_page_is_told_that_it_may_read(place: Place) -> None:
+    own = {**JSON, "origin": place.origin}
+    answer = await place.http.post("/mcp", content="nonsense", headers=own)
+    assert answer.status_code == 400
+    assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/messages/?session_id=" + "0" * 32])

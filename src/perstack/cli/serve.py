@@ -1,6 +1,7 @@
 """`perstack serve`: the experts as tools of an MCP server, over stdio or HTTP."""
 
 import json
+import logging
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,9 @@ def _serve_http(options: Namespace, terminal: Terminal) -> None:
 
     def tell(url: str) -> None:
         terminal.note(f"perstack: serving {url}")
+
+    # Else a library decides on the way of it, by its first careless line.
+    logging.basicConfig(level=logging.WARNING, stream=terminal.stderr, format="%(message)s")
 
     anyio.run(serve_http, settings(options), Offer(**_offered(options)), reached, tell)
 

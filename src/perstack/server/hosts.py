@@ -5,6 +5,8 @@ machine it could even read the answers. Both show in the headers `Origin` and `H
 """
 
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -37,6 +39,20 @@ def allowed(
         allowed_hosts=[*own, *(form for host in hosts for form in (host, f"{host}:*"))],
         allowed_origins=[*(f"http://{host}" for host in own), *origins],
     )
+
+
+def readable_by(origins: tuple[str, ...]) -> list[Middleware]:
+    """What tells browsers that pages of these origins may ask and read the answers."""
+    if not origins:
+        return []
+    shared = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["mcp-session-id", "www-authenticate"],
+    )
+    return [shared]
 
 
 class HostCheck:

@@ -75,6 +75,7 @@ async def serve_http(
         access = Access(
             security=allowed(address, options.allowed_hosts, options.allowed_origins),
             readiness=partial(_readiness, served.reception),
+            origins=options.allowed_origins,
             gate=options.gate,
             has_sse=options.has_sse,
         )

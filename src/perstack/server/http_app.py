@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from perstack.server.hosts import HostCheck
+from perstack.server.hosts import HostCheck, readable_by
 from perstack.server.open_requests import OpenRequests
 from perstack.server.schemas import LONGEST_WAIT_SECONDS
 from perstack.server.sse import MESSAGES_PATH, SSE_PATH, SseEndpoint
@@ -60,12 +60,14 @@ class Access:
     Attributes:
         security: Which hosts and origins are let in.
         readiness: Asked with each request of `/ready`.
+        origins: Whose pages may read the answers.
         gate: Lets in who may come in; `None` lets in everyone.
         has_sse: Whether there is the older HTTP+SSE transport too.
     """
 
     security: TransportSecuritySettings
     readiness: Callable[[], Readiness]
+    origins: tuple[str, ...] = ()
     gate: Gate | None = None
     has_sse: bool = False
 
@@ -97,7 +99,10 @@ class HttpApp:
             routes.append(Mount(MESSAGES_PATH, self._guarded(older.post)))
         if access.gate is not None:
             routes.extend(access.gate.routes)
-        middleware = list(access.gate.middleware) if access.gate is not None else []
+        # Before the gate: browsers ask whether a page may ask, and bring no token for that.
+        middleware = readable_by(access.origins)
+        if access.gate is not None:
+            middleware.extend(access.gate.middleware)
         app = Starlette(routes=routes, middleware=middleware)
         self.requests = OpenRequests(TraceContextMiddleware(app))
 

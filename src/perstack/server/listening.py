@@ -12,6 +12,9 @@ from starlette.types import ASGIApp
 
 from perstack.errors import ConfigError
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than proxies keep a connection that they may use again, so that none closes under them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -75,6 +78,7 @@ class Listener(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=shutdown_seconds,
             )
         )

@@ -31,9 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(folder: Path) -> Generator[HttpServer]:
-    """The one HTTP server."""
+    """The one HTTP server, which has nothing to complain of in the end."""
     with http_server(folder) as one:
         yield one
+        one.end()
+    assert len(one.lines) == 1, "".join(one.lines)
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=[f"{way}-{mode}" for way, mode in WAYS])
