@@ -5,6 +5,7 @@ from itertools import pairwise
 import anyio
 import pytest
 from mcp import MCPError
+from mcp_types import ResourceTemplateReference
 
 from tests.server.stage import facts, texts
 from tests.server.transports.clients import Noted, Pair, call, gate_in, until_status
@@ -127,3 +128,22 @@ async def test_two_clients_have_their_answers_at_the_same_time(pair: Pair) -> No
         gate.touch()
 
     assert sorted(answers) == [f"You said {number}." for number in range(6)]
+
+
+async def test_what_a_job_did_is_read_on_another_connection(pair: Pair) -> None:
+    job_id = facts(await call(pair.first, "echo", query="hello"))["job_id"]
+
+    result = await pair.second.read_resource(f"perstack://jobs/{job_id}/result")
+    events = await pair.second.read_resource(f"perstack://jobs/{job_id}/events?limit=1")
+    listed = await pair.second.list_resources()
+    prompt = await pair.second.get_prompt("echo", {"query": "hello again"})
+    template = ResourceTemplateReference(uri="perstack://jobs/{job_id}")
+    completed = await pair.second.complete(template, {"name": "job_id", "value": job_id[:20]})
+    with pytest.raises(MCPError, match="Resource not found"):
+        await pair.second.read_resource("perstack://jobs/none")
+
+    assert "You said hello." in result.model_dump_json()
+    assert "startRun" in events.model_dump_json()
+    assert f"perstack://jobs/{job_id}" in {resource.uri for resource in listed.resources}
+    assert "hello again" in prompt.model_dump_json()
+    assert completed.completion.values == [job_id]
