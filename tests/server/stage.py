@@ -21,7 +21,7 @@ from perstack.server.face import Face, Office, Publish
 from perstack.server.office import EngineOffice
 from perstack.server.waiting import Rhythm
 from perstack.server.windows import Windows
-from perstack.settings import Parts, Settings
+from perstack.settings import Admit, Parts, Settings, admit_all
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry
 
@@ -126,6 +126,7 @@ async def engine_on(
     max_steps: int | None = None,
     has_real_skills: bool = False,
     is_attended: bool = True,
+    admit: Admit = admit_all,
 ) -> AsyncGenerator[Engine]:
     """An engine with fakes at its edges."""
     config = folder / "perstack.toml"
@@ -141,6 +142,7 @@ async def engine_on(
         store=store or MemoryStore(),
         open_skills=None if has_real_skills else open_fake_skills,
         telemetry=NoTelemetry(),
+        admit=admit,
     )
     settings = Settings(
         config=config,

@@ -1,10 +1,15 @@
 """Tasks whose process has ended, or that another process works on."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import pytest
 
+from perstack.errors import JobStateError
+from perstack.server.caller import Caller
+from perstack.server.tasks import Tasks
+from perstack.settings import Driving
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done
 from tests.server.stage import connected, engine_on, until_called
@@ -12,6 +17,17 @@ from tests.server.task_client import task_client
 from tests.server.test_tasks import AT_ONCE, WORKING
 
 pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Crowd:
+    """Lets no job run until there is room."""
+
+    is_full: bool = True
+
+    async def admit(self, _engine: Driving) -> None:
+        if self.is_full:
+            raise JobStateError("Too many jobs.", hint="Try again.")
 
 
 async def begun(folder: Path, store: MemoryStore, skills: FakeSkills) -> str:
@@ -119,3 +135,33 @@ async def test_a_call_of_a_job_that_another_process_drives_becomes_its_task(
         completed = await two.until(joined["taskId"])
     assert joined["taskId"] == task
     assert completed["status"] == "completed"
+
+
+async def test_a_task_that_may_not_go_on_now_waits_its_turn(tmp_path: Path) -> None:
+    store = MemoryStore()
+    task = await begun(tmp_path, store, FakeSkills(gate=anyio.Event()))
+    crowd = Crowd()
+    replies: list[Reply] = [done("after all")]
+    async with (
+        engine_on(
+            tmp_path, FakeModel({"reviewer": replies}), store=store, admit=crowd.admit
+        ) as engine,
+        connected(engine, "auto", windows=AT_ONCE) as here,
+        task_client(here.server) as client,
+    ):
+        waiting = await client.get(task)
+        crowd.is_full = False
+        completed = await client.until(task)
+    assert waiting["status"] == "working"
+    assert waiting["statusMessage"] == "Too many jobs."
+    assert completed["result"]["structuredContent"]["text"] == "after all"
+
+
+async def test_who_may_only_read_jobs_does_not_have_one_go_on(tmp_path: Path) -> None:
+    store = MemoryStore()
+    task = await begun(tmp_path, store, FakeSkills(gate=anyio.Event()))
+    reader = Caller(scopes=frozenset({"perstack:jobs.read"}), is_modern=True, has_tasks=True)
+    async with engine_on(tmp_path, FakeModel({}), store=store) as engine:
+        standing = await Tasks(engine).get(task, reader)
+        assert standing["status"] == "working"
+        assert engine.running(task) is None

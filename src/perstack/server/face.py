@@ -92,7 +92,7 @@ class TaskCounter(Protocol):
         """
         ...
 
-    async def get(self, task: str, *, has_forms: bool) -> dict[str, Any]:
+    async def get(self, task: str, caller: Caller) -> dict[str, Any]:
         """How a task stands.
 
         Raises:
@@ -101,7 +101,7 @@ class TaskCounter(Protocol):
         """
         ...
 
-    async def update(self, task: str, responses: Mapping[str, Any]) -> None:
+    async def update(self, task: str, responses: Mapping[str, Any], caller: Caller) -> None:
         """Answer questions of a task. What answers no open question is ignored.
 
         Raises:

@@ -44,7 +44,7 @@ def add_tasks(server: Server[dict[str, Any]], face: Face) -> None:
         caller = _checked(context, params)
         try:
             tasks = await _counter(face, caller)
-            return await tasks.get(params.task_id, has_forms=caller.has_forms)
+            return await tasks.get(params.task_id, caller)
         except PerstackError as error:
             raise _translated(error, params) from error
 
@@ -52,7 +52,7 @@ def add_tasks(server: Server[dict[str, Any]], face: Face) -> None:
         caller = _checked(context, params)
         try:
             tasks = await _counter(face, caller)
-            await tasks.update(params.task_id, params.input_responses)
+            await tasks.update(params.task_id, params.input_responses, caller)
         except PerstackError as error:
             raise _translated(error, params) from error
         return {}

@@ -29,6 +29,7 @@ from perstack.jobs import JobView
 from perstack.jobs import view as view_of
 from perstack.runtime.continuation import JobRequest
 from perstack.server.arguments import BadArguments
+from perstack.server.caller import Caller
 from perstack.server.desk import CLIENT_CANCELLED
 from perstack.server.forms import answer_of
 from perstack.server.port import Events, ServedEngine, ServedJob
@@ -88,20 +89,16 @@ class Tasks:
         said = cast("dict[str, Any]", content)
         return await self._begun(said["job_id"]) if said.get("status") == "running" else answer
 
-    async def get(self, task: str, *, has_forms: bool) -> Wire:
+    async def get(self, task: str, caller: Caller) -> Wire:
         """How a task stands. One that nobody works on any more is taken up again.
-
-        Args:
-            task: Its id.
-            has_forms: Whether the client can show a form to its user.
 
         Raises:
             NotFoundError: There is no such task.
             StoreError: The store cannot be read.
         """
-        return detailed(await self._standing(task, has_forms=has_forms))
+        return detailed(await self._standing(task, caller, has_forms=caller.has_forms))
 
-    async def update(self, task: str, responses: Mapping[str, Any]) -> None:
+    async def update(self, task: str, responses: Mapping[str, Any], caller: Caller) -> None:
         """Answer questions of a task. What answers no open question is ignored.
 
         Raises:
@@ -109,11 +106,14 @@ class Tasks:
             BadArguments: An answer does not fit its question, which stays open.
             StoreError: The store cannot be read or written.
         """
-        standing = await self._standing(task, has_forms=True)
+        standing = await self._standing(task, caller, has_forms=True)
         if standing.status != "input_required":
             return
         job_id, _ = parts_of(task)
-        questions = (await self._engine.job(job_id)).questions
+        asking = await self._engine.job(job_id)
+        if not caller.may_run(asking.job.coordinator_expert_key):
+            raise NotFoundError("A task that the caller may not take on.")
+        questions = asking.questions
         forms = [
             (question, form)
             for question in questions
@@ -132,7 +132,7 @@ class Tasks:
             NotFoundError: There is no such task.
             StoreError: The store cannot be read.
         """
-        standing = await self._standing(task, has_forms=True, is_wanted=False)
+        standing = await self._standing(task, None, has_forms=True)
         if standing.status not in ("working", "input_required"):
             return
         job_id, _ = parts_of(task)
@@ -175,8 +175,8 @@ class Tasks:
         except NotFoundError:
             return []
 
-    async def _standing(self, task: str, *, has_forms: bool, is_wanted: bool = True) -> Standing:
-        """How a task stands; if it `is_wanted`, one that nobody works on is taken up again."""
+    async def _standing(self, task: str, wanted_by: Caller | None, *, has_forms: bool) -> Standing:
+        """How a task stands; one that is wanted and that nobody works on is taken up again."""
         if (settled := self._settled.get(task)) is not None:
             return settled
         if (kept := self._live.get(task)) is not None:
@@ -198,7 +198,7 @@ class Tasks:
             case "waiting":
                 return past.waiting()
             case "open":
-                return await self._going_on(past, has_forms=has_forms, is_wanted=is_wanted)
+                return await self._going_on(past, wanted_by, has_forms=has_forms)
 
     def _finished(self, past: "_Past") -> Standing:
         match past.stretch.stop:
@@ -209,15 +209,19 @@ class Tasks:
             case _:
                 return past.standing("completed", result_payload(self._result(past.view())))
 
-    async def _going_on(self, past: "_Past", *, has_forms: bool, is_wanted: bool) -> Standing:
+    async def _going_on(
+        self, past: "_Past", wanted_by: Caller | None, *, has_forms: bool
+    ) -> Standing:
         job_id, _ = parts_of(past.task)
         job = self._engine.running(job_id)
-        present = await self._engine.job(job_id)
-        if job is None and present.job.status != "running" and is_wanted:
+        present = (await self._engine.job(job_id)).job
+        is_wanted = wanted_by is not None and wanted_by.may_run(present.coordinator_expert_key)
+        if job is None and present.status != "running" and is_wanted:
             try:
                 job = await self._engine.start(JobRequest(job_id=job_id))
-            except JobStateError:
-                job = None  # another process was quicker
+            except JobStateError as error:
+                # Another process was quicker, or too much is going on just now.
+                return past.standing("working", message=error.message)
             except StoreError:
                 raise
             except PerstackError as error:
