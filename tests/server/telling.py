@@ -42,9 +42,7 @@ async def follow(
 ) -> None:
     """Have the client told of all lists and of `resources`, as its era has it."""
     if mode == "legacy":
-        for uri in resources:
-            asked = SubscribeRequest(params=SubscribeRequestParams(uri=uri))
-            await client.session.send_request(asked, EmptyResult)
+        await follow_all(client, mode, resources)
         return
     is_open = anyio.Event()
 
@@ -62,3 +60,13 @@ async def follow(
 
     listening.start_soon(listen)
     await is_open.wait()
+
+
+async def follow_all(client: Client, mode: Mode, resources: Sequence[str]) -> None:
+    """Ask to be told of `resources` alone."""
+    if mode == "auto":
+        await client.listen(resource_subscriptions=resources).__aenter__()
+        return
+    for uri in resources:
+        asked = SubscribeRequest(params=SubscribeRequestParams(uri=uri))
+        await client.session.send_request(asked, EmptyResult)

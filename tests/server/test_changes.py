@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from mcp_types import (
 from perstack.engine import Engine
 from perstack.runtime.continuation import JobRequest
 from perstack.server.app import build_server
-from perstack.server.change_requests import MAX_SUBSCRIBERS
+from perstack.server.change_requests import MAX_STREAMS
 from perstack.server.changes import Changes
 from perstack.server.face import Face
 from perstack.server.live import LiveDefinitions, Pace
@@ -36,7 +36,7 @@ from perstack.server.subscriber import MAX_URIS, Subscriber
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, done
 from tests.server.stage import TOML, Mode, OneOffice, engine_on
-from tests.server.telling import Told, follow
+from tests.server.telling import Told, follow, follow_all
 
 pytestmark = pytest.mark.anyio
 
@@ -219,23 +219,31 @@ async def test_no_more_resources_are_followed_than_can_be_told_of(
     tmp_path: Path, mode: Mode
 ) -> None:
     uris = [f"perstack://jobs/j{number}" for number in range(MAX_URIS + 1)]
-    async with live_stage(tmp_path, mode) as stage, anyio.create_task_group() as tasks:
-        too_many = pytest.raises(MCPError, match=f"At most {MAX_URIS} resources")
-        if mode == "legacy":
-            with too_many:
-                await follow(stage.client, mode, stage.told, tasks, uris)
-        else:
-            with too_many:
-                await stage.client.listen(resource_subscriptions=uris).__aenter__()
+    async with live_stage(tmp_path, mode) as stage:
+        with pytest.raises(MCPError, match=f"At most {MAX_URIS} resources"):
+            await follow_all(stage.client, mode, uris)
         assert await stage.tools()
 
 
 async def test_no_more_clients_listen_than_can_be_told(tmp_path: Path) -> None:
     async with live_stage(tmp_path, "auto") as stage:
-        for _ in range(MAX_SUBSCRIBERS):
-            stage.changes.join("local", Subscriber(lambda _event: False))
-        with pytest.raises(MCPError, match="listen for changes already"):
-            await stage.client.listen(tools_list_changed=True).__aenter__()
+        with ExitStack() as others:
+            for _ in range(MAX_STREAMS - 1):
+                one = Subscriber(lambda _event: False)
+                others.enter_context(stage.changes.joined("local", one))
+            with pytest.raises(MCPError, match="streams are open already"):
+                await stage.client.listen(tools_list_changed=True).__aenter__()
+        async with stage.client.listen(tools_list_changed=True):
+            pass
+
+
+async def test_an_address_that_leads_nowhere_is_followed_unless_it_is_far_too_long(
+    tmp_path: Path, mode: Mode
+) -> None:
+    async with live_stage(tmp_path, mode, "test://nowhere") as stage:
+        assert await stage.tools()
+        with pytest.raises(MCPError, match="No address has more"):
+            await follow_all(stage.client, mode, ["perstack://jobs/" + "x" * 5000])
 
 
 async def test_who_listens_is_told_when_the_server_ends(tmp_path: Path) -> None:

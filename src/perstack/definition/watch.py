@@ -34,7 +34,7 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 class FileWatch:
-    """Compares a file with how it was at the last look.
+    """Compares a file with how it was at the last look, the first of which is now.
 
     Args:
         path: The file, or a link to it.
@@ -42,11 +42,9 @@ class FileWatch:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: list[Stamp | None] = []
+        self._seen = stamp_of(path)
 
     def has_changed(self) -> bool:
-        """Whether it is another file or has another content than at the last look, if any."""
-        present = [stamp_of(self._path)]
-        is_same = present == self._seen
-        self._seen = present
-        return not is_same
+        """Whether it is another file or has another content than at the last look."""
+        seen, self._seen = self._seen, stamp_of(self._path)
+        return self._seen != seen

@@ -1,7 +1,5 @@
 """The requests of clients that want to be told of changes, in both eras."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -30,16 +28,17 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
+from perstack.server.addresses import MAX_ADDRESS_CHARACTERS
 from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.changes import DELIVERIES
 from perstack.server.compat import Connection, connection_of, notify
 from perstack.server.elsewhere import tell_of_jobs_elsewhere
 from perstack.server.face import Face
-from perstack.server.subscriber import MAX_URIS, Subscriber
+from perstack.server.subscriber import MAX_URIS, Send, Subscriber
 from perstack.server.tools import expert_tools, published
 
-MAX_SUBSCRIBERS = 128
-"""Clients of one principal that are told at the same time."""
+MAX_STREAMS = 128
+"""Of one principal at the same time."""
 
 KEPT_AS = "perstack.subscriber"
 
@@ -96,7 +95,7 @@ async def _listen(
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             subscriber.close()  # the client has left
 
-    async with _told(face, caller, subscriber):
+    with face.changes.joined(caller.principal, subscriber):
         await context.session.send_notification(
             SubscriptionsAcknowledgedNotification(
                 params=SubscriptionsAcknowledgedNotificationParams(
@@ -105,7 +104,7 @@ async def _listen(
             ),
             related_request_id=request_id,
         )
-        await subscriber.deliver(send)
+        await _deliver(face, caller, subscriber, send)
     return SubscriptionsListenResult(_meta=meta)
 
 
@@ -156,25 +155,23 @@ def _subscriber(face: Face, context: Context) -> Subscriber:
 
 
 async def _tell(face: Face, caller: Caller, subscriber: Subscriber, connection: Connection) -> None:
-    async with _told(face, caller, subscriber):
-        await subscriber.deliver(partial(notify, connection))
+    try:
+        await _deliver(face, caller, subscriber, partial(notify, connection))
+    finally:
+        face.changes.leave(caller.principal, subscriber)
 
 
-@asynccontextmanager
-async def _told(face: Face, caller: Caller, subscriber: Subscriber) -> AsyncGenerator[None]:
-    """Within the context the subscriber hears of what concerns its principal."""
-    with face.changes.joined(caller.principal, subscriber):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tell_of_jobs_elsewhere, face, caller, subscriber)
-            yield
-            tasks.cancel_scope.cancel()
+async def _deliver(face: Face, caller: Caller, subscriber: Subscriber, send: Send) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tell_of_jobs_elsewhere, face, caller, subscriber)
+        await subscriber.deliver(send)
+        tasks.cancel_scope.cancel()
 
 
 def _check_room(face: Face, caller: Caller) -> None:
-    if face.changes.count(caller.principal) >= MAX_SUBSCRIBERS:
+    if face.changes.count_guests(caller.principal) >= MAX_STREAMS:
         raise MCPError(
-            INVALID_REQUEST,
-            f"{MAX_SUBSCRIBERS} clients listen for changes already. Close one of them first.",
+            INVALID_REQUEST, f"{MAX_STREAMS} streams are open already. Close one of them first."
         )
 
 
@@ -182,5 +179,9 @@ def _follow(subscriber: Subscriber, uri: str) -> None:
     if subscriber.uri_count >= MAX_URIS:
         raise MCPError(
             INVALID_PARAMS, f"At most {MAX_URIS} resources can be followed. Leave one first."
+        )
+    if len(uri) > MAX_ADDRESS_CHARACTERS:
+        raise MCPError(
+            INVALID_PARAMS, f"No address has more than {MAX_ADDRESS_CHARACTERS} characters."
         )
     subscriber.follow(uri)

@@ -1,5 +1,6 @@
 """What has changed, and who is told: each principal's clients of their own jobs only."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
@@ -38,6 +39,7 @@ class Changes:
         self.interval = interval
         self.look_seconds = look_seconds
         self._audiences: dict[str, set[Subscriber]] = {}
+        self._guests: Counter[str] = Counter()
         self._left = anyio.Event()
         self._driven: set[tuple[str, str]] = set()
         self._surfaces: list[tuple[ServerEvent, Surface]] = []
@@ -49,6 +51,10 @@ class Changes:
     def count(self, principal: str) -> int:
         """How many clients of a principal are told."""
         return len(self._audiences.get(principal, ()))
+
+    def count_guests(self, principal: str) -> int:
+        """How many of them are so within the context of `joined`."""
+        return self._guests[principal]
 
     def join(self, principal: str, subscriber: Subscriber) -> None:
         """Tell a client of a principal from now on."""
@@ -66,9 +72,13 @@ class Changes:
     def joined(self, principal: str, subscriber: Subscriber) -> Generator[None]:
         """Tell a client within the context."""
         self.join(principal, subscriber)
+        self._guests[principal] += 1
         try:
             yield
         finally:
+            self._guests[principal] -= 1
+            if not self._guests[principal]:
+                del self._guests[principal]
             self.leave(principal, subscriber)
 
     def definitions_changed(self, old: Definitions, new: Definitions) -> None:

@@ -50,6 +50,7 @@ class LiveDefinitions:
         is_strict: Whether what is merely odd is an error too.
         has_env_paths: Whether the caller has named the environment files, so that the file's
         `envPath` means nothing.
+        file: Has looked at the file before it was loaded, so that no edit since is missed.
         pace: How it is watched.
 
     Attributes:
@@ -63,12 +64,14 @@ class LiveDefinitions:
         *,
         is_strict: bool = False,
         has_env_paths: bool = False,
+        file: FileWatch | None = None,
         pace: Pace | None = None,
     ) -> None:
         self.loaded = loaded
         self.problems: tuple[str, ...] = ()
         self._is_strict = is_strict
         self._env_path = None if has_env_paths else loaded.definitions.env_path
+        self._file = file or FileWatch(loaded.path)
         self._pace = pace or Pace()
         self._reported = ""
 
@@ -78,12 +81,11 @@ class LiveDefinitions:
 
     async def watch(self, adopt: Adopt, announce: Announce) -> None:
         """Take in each edit, until cancelled."""
-        file = FileWatch(self.loaded.path)
         is_settled = True
         while True:
             await anyio.sleep(self._pace.look_seconds if is_settled else self._pace.settle_seconds)
             # A file on a disk that does not answer must not hold up the server.
-            has_changed = await _in_thread(file.has_changed)
+            has_changed = await _in_thread(self._file.has_changed)
             if not has_changed and not is_settled:
                 await self.take_in(adopt, announce)
             is_settled = not has_changed

@@ -9,6 +9,7 @@ from typing import Any
 from mcp.server import Server
 
 from perstack.definition.load import Loaded, find_config, load
+from perstack.definition.watch import FileWatch
 from perstack.server.app import build_server
 from perstack.server.changes import Changes
 from perstack.server.engines import Engines
@@ -85,7 +86,9 @@ def prepared(settings: Settings, offer: Offer) -> Served:
     Raises:
         DefinitionError: The definition file cannot be found or accepted.
     """
-    loaded = load(find_config(settings.config, Path.cwd()), strict=settings.is_strict)
+    path = find_config(settings.config, Path.cwd())
+    file = FileWatch(path)
+    loaded = load(path, strict=settings.is_strict)
     for warning in loaded.warnings:
         LOG.warning("%s", warning)
     settings = replace(settings, home="config", config=loaded.path)
@@ -101,7 +104,10 @@ def prepared(settings: Settings, offer: Offer) -> Served:
     reception = Reception(engines, offer.users)
     activity = Activity()
     live = LiveDefinitions(
-        loaded, is_strict=settings.is_strict, has_env_paths=settings.env_paths is not None
+        loaded,
+        is_strict=settings.is_strict,
+        has_env_paths=settings.env_paths is not None,
+        file=file,
     )
     face = Face(
         definitions=reception.definitions,
