@@ -14,7 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from perstack.core.checkpoint import JOB_STATUS_OF, Checkpoint, Job, JobStatus
 from perstack.core.history import newest_root
 from perstack.core.messages import ExpertMessage, Usage
-from perstack.core.passing import PerstackEvent
+from perstack.core.passing import PerstackEvent, SkillAnswered, SkillAsked
 from perstack.core.questions import Question, question_of
 from perstack.errors import JobStateError, LeaseLostError, PerstackError
 from perstack.runtime.asking import OpenQuestions, nobody
@@ -37,7 +37,10 @@ Watched = tuple[PerstackEvent, Checkpoint | None]
 Drive = Callable[["RunningJob", Lease], Awaitable[None]]
 
 JobNews = Literal["began", "moved", "stopped"]
-"""The first event of a new job is durable, or a further one of any job; or it is not driven now."""
+"""The first event of a new job is durable, or a further one of any job; or it is not driven now.
+
+A skill that asks the user, or is answered, moves its job too.
+"""
 
 JobObserver = Callable[[str, JobNews], None]
 """Is told the id of a job that is driven here, and what happened."""
@@ -161,6 +164,8 @@ class RunningJob:
             self.checkpoints[checkpoint.run_id] = checkpoint
             self.began.set()
             self._observed("began" if is_first else "moved")
+        elif isinstance(event, SkillAsked | SkillAnswered):
+            self._observed("moved")
         if self.listener is not None:
             try:
                 self.listener(event, checkpoint)

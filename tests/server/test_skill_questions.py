@@ -13,6 +13,7 @@ from perstack.core.passing import SkillAnswered, SkillAsked
 from perstack.engine import Engine
 from perstack.jobs import RunningJob
 from perstack.runtime.continuation import InteractiveAnswer, JobRequest
+from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, Reply, call, calls, done
 from tests.server.stage import Mode, Stage, engine_on, facts, stage, texts
 from tests.server.users import CANCEL, DECLINE, User, accept
@@ -239,3 +240,25 @@ async def test_where_nobody_can_answer_the_question_is_closed_at_once(tmp_path: 
     (closed,) = [event for event in heard if isinstance(event, SkillAnswered)]
     assert closed.action == "cancel"
     assert '"cancel"' in told(model)
+
+
+async def test_an_answer_to_a_process_that_has_ended_has_the_job_go_on(tmp_path: Path) -> None:
+    store, model = MemoryStore(), cleaner()
+    async with stage(
+        tmp_path, "auto", model, toml=MODERN, has_real_skills=True, store=store, user=User()
+    ) as here:
+        asked = await here.client.session.call_tool(
+            "reviewer", {"query": "clean"}, allow_input_required=True
+        )
+        assert isinstance(asked, InputRequiredResult)
+    async with stage(
+        tmp_path, "auto", model, toml=MODERN, has_real_skills=True, store=store, user=User()
+    ) as there:
+        result = await there.client.session.call_tool(
+            "reviewer",
+            {"query": "clean"},
+            input_responses=dict.fromkeys(asked.input_requests or (), YES),
+            request_state=asked.request_state,
+        )
+    assert facts(result)["status"] == "completed"
+    assert "its effect is unknown" in told(model)

@@ -10,10 +10,11 @@ from typing import Protocol
 import anyio
 from mcp_types import ElicitResult, InputRequiredResult
 
+from perstack.core.events import StopRunByCancellation
 from perstack.core.questions import Schema
 from perstack.definition.model import Expert
 from perstack.errors import JobStateError
-from perstack.jobs import JobView
+from perstack.jobs import SHUT_DOWN, JobView
 from perstack.runtime.continuation import InteractiveAnswer, JobRequest
 from perstack.server.caller import Caller
 from perstack.server.forms import answer_of
@@ -117,12 +118,20 @@ class Visit:
             view = await self._stand(self._answering(earlier.job_id, answer))
         if answers.is_closed:
             return view
-        if view.job.status == "interrupted":
+        if await self._was_left(view):
             # The process that asked has ended, and its question with it.
             view = await self._stand(JobRequest(job_id=earlier.job_id))
         elif not answers.given:
             view = await self._follow(earlier.job_id)
         return await self._ask(view, earlier.number)
+
+    async def _was_left(self, view: JobView) -> bool:
+        """Whether the process that worked on the job has ended before it, in whatever way."""
+        if view.job.status != "stoppedByCancellation":
+            return view.job.status == "interrupted"
+        events = reversed(await self._engine.trail(view.job.id))
+        stop = next((event for event, after in events if after.id == view.checkpoint.id), None)
+        return isinstance(stop, StopRunByCancellation) and stop.reason == SHUT_DOWN
 
     async def _ask(self, view: JobView, rounds: int) -> Outcome:
         caller = self._call.caller

@@ -5,6 +5,7 @@ of that skill. Keys and passwords are never asked for in a form, and no page is 
 """
 
 from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from mcp.types import ElicitRequestFormParams, ElicitRequestURLParams, ElicitResult
@@ -57,7 +58,7 @@ async def ask_user(
     if problem is not None:
         return _declined(listener, skill_name, f"its form {problem}")
     message = _attributed(skill_name, params.message, redact)
-    return _result(await listener.asked(skill_name, message, schema))
+    return _result(await listener.asked(skill_name, message, _redacted(schema, redact)))
 
 
 async def _visit(
@@ -86,6 +87,19 @@ def _declined(listener: SkillListener, skill_name: str, reason: str) -> ElicitRe
 def _attributed(skill_name: str, message: str, redact: Redact) -> str:
     plain = "".join(letter for letter in message if letter.isprintable() or letter in "\n\t")
     return f"{skill_name} asks: {redact(plain)[:MAX_MESSAGE_CHARACTERS]}"
+
+
+def _redacted(value: Any, redact: Redact) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [_redacted(each, redact) for each in cast("list[Any]", value)]
+        case dict():
+            fields = cast("dict[str, Any]", value)
+            return {key: _redacted(each, redact) for key, each in fields.items()}
+        case _:
+            return value
 
 
 def _is_page(url: str) -> bool:
