@@ -50,7 +50,11 @@ def write(path: Path, text: str) -> None:
 
 
 def prepare_codex(place: Place) -> dict[str, str]:
-    """Codex reads TOML and asks a Responses endpoint."""
+    """Codex reads TOML and asks a Responses endpoint.
+
+    It asks its model at once, with the tools of those servers that are ready by then, unless they
+    are required.
+    """
     settings = place.server_environment
     variables = ", ".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
     write(
@@ -73,6 +77,8 @@ command = {json.dumps(place.server[0])}
 args = {json.dumps(place.server[1:])}
 env = {{ {variables} }}
 default_tools_approval_mode = "approve"
+required = true
+startup_timeout_sec = 60
 tool_timeout_sec = {place.limit_seconds}
 """,
     )
