@@ -11,9 +11,9 @@ import anyio.to_thread
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.sse import sse_client
-from mcp_types import ServerNotification, ToolListChangedNotification
+from mcp_types import CallToolResult, ServerNotification, ToolListChangedNotification
 
-from tests.server.stage import Mode
+from tests.server.stage import Mode, texts
 from tests.server.transports.serving import (
     TOML,
     TRANSPORTS,
@@ -58,6 +58,13 @@ class Listener:
         listed = await self.client.list_tools(cache_mode="refresh")
         return tool in {each.name for each in listed.tools}
 
+    async def hears(self, tool: str) -> str:
+        """What the tool answers."""
+        assert self.client is not None
+        result = await self.client.call_tool(tool, {"query": "the sea"})
+        assert isinstance(result, CallToolResult)
+        return texts(result)[0]
+
 
 @asynccontextmanager
 async def listening(
@@ -86,6 +93,8 @@ async def listening(
 
 async def test_an_edit_reaches_every_client_in_time(tmp_path: Path) -> None:
     prepare(tmp_path)
+    with (tmp_path / "script.toml").open("a", encoding="utf-8") as script:
+        script.write('[[experts.poet]]\ntext = "Roses by {{query}}."\n')
     async with AsyncExitStack() as stack:
         server = stack.enter_context(http_server(tmp_path))
         listeners = [
@@ -102,9 +111,11 @@ async def test_an_edit_reaches_every_client_in_time(tmp_path: Path) -> None:
                 await listener.told.wait()
         in_time = [each.name for each in listeners if each.told.is_set()]
         seeing = [each.name for each in listeners if await each.sees("poet")]
+        poems = {await each.hears("poet") for each in (listeners[0], listeners[-1])}
     assert early == []
     assert in_time == [each.name for each in listeners]
     assert seeing == in_time
+    assert all("Roses by the sea" in poem for poem in poems)
 
 
 async def test_who_listens_is_told_that_the_server_ends(tmp_path: Path) -> None:
