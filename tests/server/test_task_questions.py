@@ -163,3 +163,18 @@ async def test_a_task_that_waits_for_an_answer_can_be_cancelled(tmp_path: Path) 
     assert cancelled["status"] == "cancelled"
     assert "inputRequests" not in cancelled
     assert again == cancelled
+
+
+async def test_a_branch_takes_the_place_of_a_task_that_waits(tmp_path: Path) -> None:
+    replies: list[Reply] = [ASKING[0], done("otherwise")]
+    async with taking(tmp_path, replies, has_forms=True) as client:
+        task = (await asked(client))["taskId"]
+        beginning = (await client.engine.trail(task))[0][1].id
+        branch = await client.call(
+            "reviewer", query="rather this", job_id=task, checkpoint_id=beginning
+        )
+        completed = await client.until(branch["taskId"])
+        superseded = await client.get(task)
+    assert superseded["status"] == "cancelled"
+    assert superseded["statusMessage"] == "another request took the place of this one"
+    assert completed["result"]["structuredContent"]["text"] == "otherwise"

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
-
-Trail = Sequence[tuple[ev.RunEvent, Checkpoint]]
-"""The events of a job in the order of writing, each with the checkpoint it led to."""
+from perstack.core.trail import Step
 
 Stop = (
     ev.CompleteRun
@@ -39,7 +37,7 @@ class Stretch:
     stop: Stop | None
 
 
-def stretches(trail: Trail) -> list[Stretch]:
+def stretches(trail: Sequence[Step]) -> list[Stretch]:
     """All stretches of a job, in order; only the last one can be going on."""
     found: list[Stretch] = []
     going_on: Stretch | None = None
@@ -61,6 +59,6 @@ def stretches(trail: Trail) -> list[Stretch]:
     return found
 
 
-def checkpoints_at(trail: Trail, stretch: Stretch) -> dict[str, Checkpoint]:
+def checkpoints_at(trail: Sequence[Step], stretch: Stretch) -> dict[str, Checkpoint]:
     """The newest checkpoint of each run as they were at the end of a stretch."""
     return {event.stamp.run_id: checkpoint for event, checkpoint in trail[: stretch.end]}

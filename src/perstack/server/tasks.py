@@ -5,7 +5,7 @@ in the task's id, and what came of it follows from the events. So any process on
 answer for a task, and one whose process has ended goes on as soon as somebody asks for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from perstack.core import events as ev
 from perstack.core.events import RunEvent
 from perstack.core.questions import Question
-from perstack.core.stretches import Stretch, Trail, checkpoints_at, stretches
+from perstack.core.stretches import Stretch, checkpoints_at, stretches
+from perstack.core.trail import Step
 from perstack.errors import (
     JobStateError,
     LeaseLostError,
@@ -307,7 +308,7 @@ class _Past:
     """A task as the events of its job have it."""
 
     task: str
-    trail: Trail
+    trail: Sequence[Step]
     created_at: int
     stretch: Stretch
 
