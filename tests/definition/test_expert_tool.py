@@ -18,7 +18,7 @@ INPUT = {
 WRONG_INPUTS: list[tuple[dict[str, Any], str]] = [
     ({}, 'inputSchema.type: must be the schema of an object (write type = "object"'),
     ({"type": "string"}, "inputSchema.type: must be the schema of an object"),
-    ({"type": "object", "anyOf": [{}]}, "anyOf: cannot stand at the top"),
+    ({"type": "object", "minProperties": 1}, "minProperties: cannot stand at the top: the arguments"),
     ({"type": "object", "additionalProperties": True}, "additionalProperties: must be false"),
     ({"type": "object", "required": ["b"]}, "required[0]: is no property"),
     ({"type": "object", "properties": {"a b": {}}}, 'properties."a b": must have 1 to 64 letters'),
@@ -30,6 +30,10 @@ WRONG_SCHEMAS: list[tuple[dict[str, Any], str]] = [
     ({"$ref": "https://example.com/x"}, '"$ref": must be of the form #/$defs/NAME'),
     ({"$ref": "#/$defs/x"}, '"$ref": points to nothing in $defs'),
     ({"definitions": {}}, "definitions: is not supported (write $defs)"),
+    ({"$anchor": "a"}, '"$anchor": belongs to a definition in $defs'),
+    ({"$defs": {"a": {"$anchor": "1 a"}}}, '"$anchor": must be a name of letters'),
+    ({"$defs": {"a": {"$anchor": "x"}, "b": {"$anchor": "x"}}}, 'b."$anchor": stands twice'),
+    ({"$ref": "#x"}, '"$ref": points to nothing in $defs'),
     ({"pattern": "("}, "pattern: is no regular expression"),
     ({"patternProperties": {"(": {}}}, 'patternProperties."(": is no regular expression'),
     ({"minLength": -1}, "minLength: must be a whole number that is 0 or more"),
@@ -160,6 +164,34 @@ def test_a_definition_that_means_itself_is_refused_where_a_tree_is_not(tmp_path:
     assert [problem.rpartition(": ")[2] for problem in found] == [
         "leads back to itself without an end"
     ] * 2
+
+
+def test_all_that_a_standard_schema_has_may_stand_at_the_top_of_the_arguments(
+    tmp_path: Path,
+) -> None:
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": {"place": {"$anchor": "placeDef", "type": "object"}},
+        "type": "object",
+        "properties": {"place": {"$ref": "#placeDef"}, "phone": {"type": "string"}},
+        "additionalProperties": False,
+        "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["place"]}]}],
+        "if": {"required": ["phone"]},
+        "then": {"required": ["place"]},
+        "else": {},
+    }
+
+    loaded = accepted(tmp_path, with_input(schema))
+
+    assert loaded.definitions.experts["a"].tool.input_schema == schema
+    assert [
+        str(warning).partition(" is ")[0].rpartition(".")[2] for warning in loaded.warnings
+    ] == [
+        "allOf:",
+        "if:",
+        "then:",
+        "else:",
+    ]
 
 
 def test_a_date_is_no_value_of_a_schema(tmp_path: Path) -> None:

@@ -51,6 +51,15 @@ required = ["query"]
 query = {{ type = "string", minLength = 3, description = "What to look for." }}
 limit = {{ type = "integer", minimum = 1 }}
 
+[experts."caller"]
+instruction = "Call."
+[experts."caller".tool.inputSchema]
+"$schema" = "https://json-schema.org/draft/2020-12/schema"
+type = "object"
+properties = {{ phone = {{ type = "string" }}, mail = {{ "$ref" = "#mail" }} }}
+anyOf = [{{ required = ["phone"] }}, {{ required = ["mail"] }}]
+"$defs" = {{ mail = {{ "$anchor" = "mail", type = "string", "x-order" = 1 }} }}
+
 [experts."idle"]
 instruction = "Do as always."
 [experts."idle".tool.inputSchema]
@@ -89,6 +98,21 @@ async def test_declared_arguments_are_published_before_those_of_jobs(
     jsonschema.validate({"invoice": "a.pdf", "lines": [{"amount": 1}], "job_id": "j"}, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"invoice": "a.pdf", "lines": [{"amount": "1"}]}, schema)
+
+
+async def test_whatever_a_schema_says_is_published_and_holds(tmp_path: Path, mode: Mode) -> None:
+    model = FakeModel(lambda _: done("ok"))
+    async with stage(tmp_path, mode, model, toml=TOML) as present:
+        schema = (await tools(present))["caller"].input_schema
+        refused = await present.call("caller")
+        first = facts(await present.call("caller", mail="a@b"))
+        second = facts(await present.call("caller", job_id=first["job_id"], query="Again."))
+
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["anyOf"] == [{"required": ["phone"]}, {"required": ["mail"]}]
+    assert schema["$defs"] == {"mail": {"$anchor": "mail", "type": "string", "x-order": 1}}
+    assert "fits none of the 2 allowed forms (the nearest: phone is missing)" in texts(refused)[0]
+    assert (first["status"], second["status"]) == ("completed", "completed")
 
 
 async def test_an_expert_may_describe_the_free_text_itself(tmp_path: Path, mode: Mode) -> None:

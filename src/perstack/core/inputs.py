@@ -26,13 +26,16 @@ def argument_schema(own: Table, common: Mapping[str, Table]) -> Table:
         common: The arguments of every such tool by name, the free text among them.
     """
     text = {**common[QUERY], **table_or_empty(own.get("properties")).get(QUERY, {})}
-    schema: Table = {
+    return {
         "type": "object",
         "properties": {**declared(own), **common, QUERY: text},
         "required": list(own.get("required", ())),
         "additionalProperties": False,
+        **{keyword: own[keyword] for keyword in own if keyword not in _REPLACED},
     }
-    return {**schema, "$defs": own["$defs"]} if "$defs" in own else schema
+
+
+_REPLACED = frozenset({"type", "properties", "required", "additionalProperties"})
 
 
 def spoken(
@@ -83,11 +86,13 @@ def input_problems(
         schema: What it takes.
         inputs: The arguments, as they are meant.
         query: The free text.
-        is_new: A job begins. One that goes on needs no arguments, and takes any text.
+        is_new: A job begins. One that goes on needs no arguments, so what must be given, alone or
+            together, holds for new ones only; and it takes any text.
     """
     closed = {**schema, "additionalProperties": False}
     if not is_new:
-        return problems_of(dict(inputs), {**closed, "required": []})
+        parts = ("$defs", "properties", "additionalProperties")
+        return problems_of(dict(inputs), {part: closed[part] for part in parts if part in closed})
     is_described = QUERY in table_or_empty(schema.get("properties"))
     text = {QUERY: query} if query and is_described else {}
     return problems_of({**inputs, **text}, closed)

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from perstack.definition.faults import Fault, raise_if_any
+from perstack.definition.faults import Fault, FaultsError, raise_if_any
 from perstack.definition.record import Record
-from perstack.definition.tables import Table, is_table
+from perstack.definition.tables import Table, is_table, table_or_empty
 from perstack.definition.value_schemas import input_schema_faults, output_schema_faults
 
 MAX_ICON_CHARACTERS = 48_000
@@ -33,6 +33,15 @@ def _parsed(value: object) -> object:
             raise_if_any([Fault("must be a JSON Schema", suggestion=_HINT)])
         return schema
     return None
+
+
+def written_schema(value: object) -> Table:
+    """What a file has as a schema, whether it can be accepted or not; empty if it is none."""
+    try:
+        schema = _parsed(value)
+    except FaultsError:
+        return {}
+    return table_or_empty(schema)
 
 
 def _checked_input(schema: Table) -> Table:

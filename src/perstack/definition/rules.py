@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from perstack.definition.checks import command_faults, header_faults, remote_faults, setting_faults
 from perstack.definition.delegates import delegation_fault
+from perstack.definition.expert_tool import written_schema
 from perstack.definition.faults import Fault
 from perstack.definition.model import PROVIDER_SETTINGS
 from perstack.definition.names import (
@@ -23,6 +24,7 @@ from perstack.definition.names import (
 from perstack.definition.problems import Finding, did_you_mean
 from perstack.definition.tables import Table, is_table, table_or_empty
 from perstack.definition.tool_names import tool_name
+from perstack.definition.value_schemas import COMPOSING
 
 RuleCheck = Callable[[Table], Iterator[Finding]]
 
@@ -138,6 +140,17 @@ def _idle_keys(experts: Table) -> Iterator[Finding]:
             yield Finding(path, reason, "let the machine or a container limit it")
 
 
+def _composed_inputs(experts: Table) -> Iterator[Finding]:
+    """What is legal at the top of a schema, and yet not taken by all that read it."""
+    for key, expert in experts.items():
+        tool = table_or_empty(table_or_empty(expert).get("tool"))
+        for keyword in written_schema(tool.get("inputSchema")):
+            if keyword in COMPOSING:
+                path = ("experts", key, "tool", "inputSchema", keyword)
+                reason = "is refused by several models at the top of the arguments of a tool"
+                yield Finding(path, reason, "put it into a property, or say it in the description")
+
+
 def _starts(experts: Table) -> Iterator[Finding]:
     """What the models say only of skills whose keys are all of the right type."""
     for key, name, skill in _skills(experts):
@@ -208,4 +221,9 @@ _RULES: tuple[RuleCheck, ...] = (
     _question_names,
     _starts,
 )
-_ODDITIES: tuple[RuleCheck, ...] = (_delegate_names, _repeated_delegates, _idle_keys)
+_ODDITIES: tuple[RuleCheck, ...] = (
+    _delegate_names,
+    _repeated_delegates,
+    _idle_keys,
+    _composed_inputs,
+)

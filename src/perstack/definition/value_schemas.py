@@ -22,21 +22,26 @@ KINDS = ("string", "number", "integer", "boolean", "object", "array", "null")
 RESERVED_INPUTS = frozenset({"job_id", "checkpoint_id", "files", "wait_seconds"})
 """Arguments that the tool of every expert has."""
 
-_INPUT_KEYWORDS = frozenset(
+COMPOSING = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+"""Keywords that say something about the very value that a schema is about."""
+
+_WHOLE_KEYWORDS = frozenset(
     {
-        "$schema",
-        "$defs",
-        "$comment",
-        "type",
-        "title",
-        "description",
-        "properties",
-        "required",
-        "additionalProperties",
-        "examples",
+        "$ref",
+        "enum",
+        "const",
+        "default",
+        "minProperties",
+        "maxProperties",
+        "propertyNames",
+        "patternProperties",
+        "unevaluatedProperties",
     }
 )
-_REFERENCE = re.compile(r"#/\$defs/([A-Za-z0-9_.-]+)")
+"""What cannot be said of arguments that others are added to."""
+
+_REFERENCE = re.compile(r"#(/\$defs/)?([A-Za-z0-9_.-]+)")
+_ANCHOR = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Place = tuple[str | int, ...]
@@ -47,8 +52,8 @@ def input_schema_faults(schema: Table) -> list[Fault]:
     """Why a table cannot be the schema of what an expert is told."""
     faults = [*_faults(schema), *_object_faults(schema)]
     for keyword in schema:
-        if keyword in KEYWORDS and keyword not in _INPUT_KEYWORDS:
-            reason = "cannot stand at the top, where most models refuse it"
+        if keyword in _WHOLE_KEYWORDS:
+            reason = "cannot stand at the top: the arguments of every expert are added there"
             faults.append(Fault(reason, at=(keyword,), suggestion="put it into a property"))
     if schema.get("additionalProperties", False) is not False:
         hint = "leave it out, and name every property"
@@ -139,6 +144,13 @@ def _reference(value: object, at: Place) -> Iterator[Fault]:
     if not isinstance(value, str) or _REFERENCE.fullmatch(value) is None:
         hint = "nothing is fetched, and the schema becomes a part of a larger one"
         yield Fault("must be of the form #/$defs/NAME", at=at, suggestion=hint)
+
+
+def _anchor(value: object, at: Place) -> Iterator[Fault]:
+    if len(at) != len(("$defs", "NAME", "$anchor")) or at[0] != "$defs":
+        yield Fault("belongs to a definition in $defs", at=at, suggestion="leave it out")
+    elif not isinstance(value, str) or _ANCHOR.fullmatch(value) is None:
+        yield Fault("must be a name of letters, digits, _, - and .", at=at)
 
 
 def _kind(value: object, at: Place) -> Iterator[Fault]:
@@ -235,6 +247,7 @@ def _anything(_value: object, _at: Place) -> Iterator[Fault]:
 KEYWORDS: dict[str, Check] = {
     "$schema": _dialect,
     "$ref": _reference,
+    "$anchor": _anchor,
     "type": _kind,
     "enum": _choices,
     "const": _anything,
@@ -270,7 +283,6 @@ KEYWORDS: dict[str, Check] = {
 
 _REFUSED = {
     "$id": "leave it out",
-    "$anchor": "write #/$defs/NAME in $ref",
     "$dynamicAnchor": "write #/$defs/NAME in $ref",
     "$dynamicRef": "write $ref",
     "$vocabulary": "leave it out",
@@ -285,12 +297,26 @@ def _reference_faults(schema: Table) -> Iterator[Fault]:
     for name in names:
         if _PLAIN_NAME.fullmatch(name) is None:
             yield Fault("must have 1 to 64 letters, digits, _, - and . only", at=("$defs", name))
+    meant, repeated = _meant(names)
+    for name in repeated:
+        yield Fault("stands twice", at=("$defs", name, "$anchor"))
     for target, at in _references(schema, ()):
-        if target not in names:
-            hint = did_you_mean(target, names)
+        if target not in meant:
+            hint = did_you_mean(target, meant)
             yield Fault("points to nothing in $defs", at=(*at, "$ref"), suggestion=hint)
-        elif at[:1] == ("$defs",) and _leads_back(str(at[1]), names):
+        elif at[:1] == ("$defs",) and _leads_back(str(at[1]), names, meant):
             yield Fault("leads back to itself without an end", at=(*at, "$ref"))
+
+
+def _meant(names: Table) -> tuple[dict[str, str], list[str]]:
+    """Which definition a reference means, and those whose anchor another one has already."""
+    meant = {f"#/$defs/{name}": name for name in names}
+    repeated: list[str] = []
+    for name, definition in names.items():
+        anchor = _table(definition).get("$anchor")
+        if isinstance(anchor, str) and meant.setdefault(f"#{anchor}", name) != name:
+            repeated.append(name)
+    return meant, repeated
 
 
 def _references(value: object, at: Place) -> Iterator[tuple[str, Place]]:
@@ -298,7 +324,7 @@ def _references(value: object, at: Place) -> Iterator[tuple[str, Place]]:
     if not is_table(value):
         return
     if isinstance(value.get("$ref"), str):
-        yield str(value["$ref"]).rpartition("/")[2], at
+        yield str(value["$ref"]), at
     for keyword, given in value.items():
         check = KEYWORDS.get(keyword)
         if check is _schema:
@@ -311,28 +337,27 @@ def _references(value: object, at: Place) -> Iterator[tuple[str, Place]]:
                 yield from _references(inner, (*at, keyword, index))
 
 
-def _leads_back(name: str, names: Table) -> bool:
+def _leads_back(name: str, names: Table, meant: dict[str, str]) -> bool:
     """Whether a definition means itself by references alone, without a part in between."""
     seen: set[str] = set()
-    waiting = list(_direct(names.get(name)))
+    waiting = _direct(names[name], meant)
     while waiting:
         target = waiting.pop()
         if target == name:
             return True
         if target not in seen:
             seen.add(target)
-            waiting += _direct(names.get(target))
+            waiting += _direct(names[target], meant)
     return False
 
 
-def _direct(value: object) -> Iterator[str]:
+def _direct(value: object, meant: dict[str, str]) -> list[str]:
     """The definitions that apply to the very value that a schema applies to."""
-    for target, at in _references(value, ()):
-        if all(isinstance(part, int) or part in _IN_PLACE for part in at):
-            yield target
-
-
-_IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else"})
+    return [
+        meant[target]
+        for target, at in _references(value, ())
+        if target in meant and all(isinstance(part, int) or part in COMPOSING for part in at)
+    ]
 
 
 def _table(value: object) -> Table:

@@ -11,6 +11,7 @@ from perstack.definition.model import Definitions, Expert
 from perstack.definition.names import BASE_SKILL
 from perstack.definition.tables import Table
 from perstack.definition.tool_names import tool_name
+from perstack.definition.value_schemas import COMPOSING
 from perstack.runtime.control import ATTEMPT_COMPLETION
 
 _ORDER: dict[ToolKind, int] = {"mcp": 0, "delegate": 1, "interactive": 2}
@@ -147,6 +148,15 @@ def _delegate_tool(name: str, key: str, expert: Expert | None) -> ToolDefinition
         skill_name=key,
         name=name,
         description=description,
-        input_schema=argument_schema(own, {QUERY: _QUERY_BESIDE}) if own else _QUERY_SCHEMA,
+        input_schema=_shown(own) if own else _QUERY_SCHEMA,
         kind="delegate",
     )
+
+
+def _shown(own: Table) -> Table:
+    """The arguments of a delegate without what several models refuse at the top of a schema.
+
+    They are checked against the whole of it.
+    """
+    plain = {name: value for name, value in own.items() if name not in (*COMPOSING, "$schema")}
+    return argument_schema(plain, {QUERY: _QUERY_BESIDE})
