@@ -106,6 +106,25 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again(tmp_path: Path, mo
     assert "text='2'" in told(model)
 
 
+async def test_a_form_of_several_fields_reaches_the_expert_as_json_and_is_described_in_text(
+    tmp_path: Path, mode: Mode
+) -> None:
+    fields = {"colour": {"type": "string", "enum": ["red", "blue"]}, "coats": {"type": "integer"}}
+    ask = tool("askUser", kind="interactive", skill="ask")
+    skills = FakeSkills(
+        tools_of=(
+            tool("attemptCompletion"),
+            replace(ask, answer_schema={"type": "object", "properties": fields}),
+        )
+    )
+    model, user = painter(), User([CANCEL, accept(colour="red", coats=2)])
+    async with stage(tmp_path, mode, model, skills=skills, user=user) as here:
+        asked = await here.call("reviewer", query="paint")
+        await here.call("reviewer", job_id=facts(asked)["job_id"])
+    assert "the fields: colour (red | blue), coats (integer)." in texts(asked)[1]
+    assert 'text=\'{"colour": "red", "coats": 2}\'' in told(model)
+
+
 async def test_an_expert_that_asks_on_and_on_is_answered_in_text_in_the_end(
     tmp_path: Path, mode: Mode
 ) -> None:
