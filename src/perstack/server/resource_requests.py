@@ -44,6 +44,7 @@ RESOURCE_NOT_FOUND = -32002
 """What the protocol called it before 2026-07-28, which has `INVALID_PARAMS` for it."""
 
 PAGE_LENGTH = 100
+LONGEST_CURSOR = 9
 LASTING_MS = 3_600_000
 TOOLS_FIRST_SECONDS = 1.0
 
@@ -149,7 +150,7 @@ def _page_of(found: Sequence[Resource], cursor: str | None) -> ListResourcesResu
 
 
 def _number(cursor: str) -> int:
-    if cursor.isascii() and cursor.isdigit() and len(cursor) <= len(str(LASTING_MS)):
+    if cursor.isascii() and cursor.isdigit() and len(cursor) <= LONGEST_CURSOR:
         return int(cursor)
     raise MCPError(
         code=INVALID_PARAMS, message="This cursor is none that the server gave: begin without one."

@@ -1,0 +1,83 @@
+"""Addresses are written and read the same way, and what is none is none."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perstack.server.addresses import (
+    LARGEST_NUMBER,
+    MAX_ADDRESS_CHARACTERS,
+    SHAPES,
+    Address,
+    BadAddressError,
+    Kind,
+    of_job,
+    parse,
+)
+
+NAMES = st.text(min_size=1, max_size=60).filter(str.isprintable)
+NUMBERS = st.integers(min_value=0, max_value=LARGEST_NUMBER)
+
+
+@given(st.sampled_from(list(SHAPES)), st.data())
+def test_what_is_written_is_read_again(kind: Kind, data: st.DataObject) -> None:
+    shape = SHAPES[kind]
+    names = {name: data.draw(NAMES) for name in shape.variables}
+    numbers = {name: data.draw(NUMBERS) for name in shape.numbers}
+    address = Address(kind, names, numbers)
+    if len(address.uri) <= MAX_ADDRESS_CHARACTERS:
+        assert parse(address.uri) == address
+
+
+@given(st.text(max_size=80))
+def test_whatever_is_asked_for_is_an_address_or_none(text: str) -> None:
+    for uri in (text, f"perstack://{text}", f"perstack://jobs/{text}"):
+        with suppress(BadAddressError):
+            found = parse(uri)
+            assert found is None or parse(found.uri) == found
+
+
+@pytest.mark.parametrize(
+    ("uri", "job_id"),
+    [
+        ("perstack://jobs/abc", "abc"),
+        ("perstack://jobs/a%2Fb", "a/b"),
+        ("perstack://jobs/..%2f..", "../.."),
+    ],
+)
+def test_an_id_is_one_part_of_the_path(uri: str, job_id: str) -> None:
+    assert parse(uri) == of_job("job", job_id)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "perstack:jobs",
+        "PERSTACK://jobs",
+        "perstack://jobs/",
+        "perstack:///jobs",
+        "perstack://jobs/a/b",
+        "perstack://jobs/a/events/",
+        "perstack://jobs/a%0Ab",
+        "perstack://jobs/" + "a" * MAX_ADDRESS_CHARACTERS,
+    ],
+)
+def test_what_is_no_address_is_none(uri: str) -> None:
+    assert parse(uri) is None
+
+
+@pytest.mark.parametrize(
+    "query", ["after=1.5", "after=+1", "after=9999999999", "after= 1", "offset=1", "x"]
+)
+def test_a_number_that_is_none_is_refused(query: str) -> None:
+    with pytest.raises(BadAddressError):
+        parse(f"perstack://jobs/a/events?{query}")
+
+
+def test_templates_are_those_of_the_addresses() -> None:
+    assert SHAPES["checkpoint"].template == (
+        "perstack://jobs/{job_id}/checkpoints/{checkpoint_id}{?after}"
+    )
+    assert of_job("events", "a b", after=3).uri == "perstack://jobs/a%20b/events?after=3"
