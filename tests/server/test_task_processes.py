@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from mcp import MCPError
 
 from perstack.errors import JobStateError
 from perstack.server.caller import Caller
@@ -165,3 +166,27 @@ async def test_who_may_only_read_jobs_does_not_have_one_go_on(tmp_path: Path) ->
         standing = await Tasks(engine).get(task, reader)
         assert standing["status"] == "working"
         assert engine.running(task) is None
+
+
+async def test_an_answer_that_cannot_be_taken_on_now_is_refused_and_can_be_given_again(
+    tmp_path: Path,
+) -> None:
+    crowd = Crowd(is_full=False)
+    replies: list[Reply] = [calls(call("askUser", "q1", question="Which?")), done("painted")]
+    answer = {"action": "accept", "content": {"answer": "cobalt"}}
+    async with (
+        engine_on(tmp_path, FakeModel({"reviewer": replies}), admit=crowd.admit) as engine,
+        connected(engine, "auto", windows=AT_ONCE) as here,
+        task_client(here.server, has_forms=True) as client,
+    ):
+        task = (await client.call("reviewer", query="paint"))["taskId"]
+        waiting = await client.until(task, "input_required")
+        crowd.is_full = True
+        with pytest.raises(MCPError, match="Too many jobs"):
+            await client.update(task, q1=answer)
+        still = await client.get(task)
+        crowd.is_full = False
+        await client.update(task, q1=answer)
+        completed = await client.until(task)
+    assert still == waiting
+    assert completed["result"]["structuredContent"]["text"] == "painted"

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import MCPError
+from mcp_types import INVALID_PARAMS
 
 from tests.fakes import FakeModel, Reply, call, calls, done
 from tests.server.task_client import TaskClient
+from tests.server.test_skill_questions import MODERN
 from tests.server.test_tasks import taking
 
 pytestmark = pytest.mark.anyio
@@ -178,3 +181,55 @@ async def test_a_branch_takes_the_place_of_a_task_that_waits(tmp_path: Path) -> 
     assert superseded["status"] == "cancelled"
     assert superseded["statusMessage"] == "another request took the place of this one"
     assert completed["result"]["structuredContent"]["text"] == "otherwise"
+
+
+YES = {"action": "accept", "content": {"sure": True}}
+CLEANING: list[Reply] = [calls(call("ask", "c1")), done("cleaned")]
+
+
+async def test_a_question_of_a_skill_is_answered_in_the_middle_of_a_call(tmp_path: Path) -> None:
+    async with taking(
+        tmp_path, CLEANING, has_forms=True, toml=MODERN, has_real_skills=True
+    ) as client:
+        waiting = await asked(client)
+        (question, form) = next(iter(waiting["inputRequests"].items()))
+        with pytest.raises(MCPError, match="sure must be a boolean") as refused:
+            await client.update(
+                waiting["taskId"], **{question: {"action": "accept", "content": {"sure": "so"}}}
+            )
+        still = await client.get(waiting["taskId"])
+        await client.update(waiting["taskId"], **{question: YES})
+        completed = await client.until(waiting["taskId"])
+        told = answers_in(client.model)
+    assert form["params"]["message"] == "disk asks: Delete it?"
+    assert refused.value.code == INVALID_PARAMS
+    assert still["inputRequests"] == waiting["inputRequests"]
+    assert completed["result"]["structuredContent"]["text"] == "cleaned"
+    assert '{"sure": true}' in told
+
+
+async def test_a_client_without_forms_answers_a_skill_with_a_call_that_is_a_task_of_its_own(
+    tmp_path: Path,
+) -> None:
+    async with taking(tmp_path, CLEANING, toml=MODERN, has_real_skills=True) as client:
+        created = await client.call("reviewer", query="clean")
+        task = created["taskId"]
+        completed = await client.until(task)
+        follow_up = await client.call("reviewer", query="yes", job_id=task)
+        after = await client.until(follow_up["taskId"])
+        again = await client.get(task)
+    assert completed["result"]["structuredContent"]["status"] == "needs_input"
+    assert follow_up["taskId"] == f"{task}.0~1"
+    assert after["result"]["structuredContent"]["text"] == "cleaned"
+    assert again == completed
+
+
+async def test_a_task_whose_skill_waits_for_an_answer_can_be_cancelled(tmp_path: Path) -> None:
+    async with taking(
+        tmp_path, CLEANING, has_forms=True, toml=MODERN, has_real_skills=True
+    ) as client:
+        waiting = await asked(client)
+        await client.cancel(waiting["taskId"])
+        cancelled = await client.until(waiting["taskId"])
+    assert cancelled["status"] == "cancelled"
+    assert "inputRequests" not in cancelled

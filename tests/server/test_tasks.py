@@ -23,7 +23,7 @@ from perstack.server.caller import TASKS_EXTENSION
 from perstack.server.schemas import RESULT_OUTPUT
 from perstack.server.windows import Windows
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done, says
-from tests.server.stage import Mode, connected, engine_on, stage
+from tests.server.stage import TOML, Mode, connected, engine_on, stage
 from tests.server.task_client import TaskClient, task_client
 
 pytestmark = pytest.mark.anyio
@@ -49,10 +49,19 @@ async def taking(
     windows: Windows = AT_ONCE,
     max_steps: int | None = None,
     has_forms: bool = False,
+    toml: str = TOML,
+    has_real_skills: bool = False,
 ) -> AsyncGenerator[Taking]:
     model = FakeModel({"reviewer": replies})
     async with (
-        engine_on(folder, model, skills=skills, max_steps=max_steps) as engine,
+        engine_on(
+            folder,
+            model,
+            skills=skills,
+            max_steps=max_steps,
+            toml=toml,
+            has_real_skills=has_real_skills,
+        ) as engine,
         connected(engine, "auto", windows=windows) as here,
         task_client(here.server, has_forms=has_forms) as there,
     ):

@@ -8,6 +8,7 @@ answer for a task, and one whose process has ended goes on as soon as somebody a
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, cast
 
 import anyio
@@ -15,6 +16,7 @@ from mcp_types import CallToolResult, ElicitResult
 from pydantic import ValidationError
 
 from perstack.core import events as ev
+from perstack.core.answers import misfits
 from perstack.core.events import RunEvent
 from perstack.core.questions import Question
 from perstack.core.stretches import Stretch, checkpoints_at, stretches
@@ -105,6 +107,7 @@ class Tasks:
         Raises:
             NotFoundError: There is no such task.
             BadArguments: An answer does not fit its question, which stays open.
+            JobStateError: The job cannot go on just now; the question stays open.
             StoreError: The store cannot be read or written.
         """
         standing = await self._standing(task, caller, has_forms=True)
@@ -120,8 +123,8 @@ class Tasks:
             for question in questions
             if (form := _filled(responses.get(question.id))) is not None
         ]
-        for count, (question, form) in enumerate(forms, start=1):
-            await self._answer(job_id, question, form, is_last=count == len(questions))
+        for position, (question, form) in enumerate(forms, start=1):
+            await self._answer(job_id, question, form, is_last=position == len(questions))
         if any(form.action == "cancel" for _, form in forms):
             # Nobody will answer here, so the caller's model is told what is asked.
             self._settle(standing, await self._engine.job(job_id))
@@ -148,7 +151,7 @@ class Tasks:
     async def _begun(self, job_id: str) -> Wire:
         """The task for the newest stretch of a running job, once its first event is durable."""
         found = await self._until_begun(job_id)
-        task = task_id(job_id, len(found) - 1)
+        task = self._unused(job_id, len(found) - 1)
         created_at = found[-1].began_at
         live = self._engine.running(job_id)
         if live is not None:
@@ -156,6 +159,10 @@ class Tasks:
         return created(
             Standing(task_id=task, status="working", created_at=created_at, updated_at=created_at)
         )
+
+    def _unused(self, job_id: str, number: int) -> str:
+        ids = (task_id(job_id, number, again) for again in count())
+        return next(task for task in ids if task not in self._settled)
 
     async def _until_begun(self, job_id: str) -> list[Stretch]:
         live = self._engine.running(job_id)
@@ -265,16 +272,17 @@ class Tasks:
     ) -> None:
         answer = answer_of(question, form)
         if answer is None:
+            _check(question, form)
             return
         live = self._engine.running(job_id)
         if live is not None and question.origin == "expert":
             await live.wait(SETTLING_SECONDS)  # with an earlier answer it stops again at once
         try:
             job = await self._engine.start(JobRequest(job_id=job_id, answer=answer))
-        except JobStateError as error:
+        except JobStateError:
             present = await self._engine.job(job_id)
             if question.id in {each.id for each in present.questions}:
-                raise BadArguments(error.message, hint=error.hint) from error
+                raise
             return  # it came too late
         if job is live:
             return
@@ -350,6 +358,12 @@ async def _something_durable(events: Events) -> bool:
             return False
         if checkpoint is not None:
             return True
+
+
+def _check(question: Question, form: ElicitResult) -> None:
+    if form.action == "accept":
+        problems = "; ".join(misfits(form.content or {}, question.schema))
+        raise BadArguments(f"The answer to {question.id!r} does not fit: {problems}.")
 
 
 def _filled(response: object) -> ElicitResult | None:
