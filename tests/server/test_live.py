@@ -114,7 +114,7 @@ async def test_the_repair_is_reported(
     caplog.clear()
     await edit(live, server, repaired)
     assert live.problems == ()
-    assert logged(caplog) == [f"{live.loaded.path} is in order again."]
+    assert logged(caplog) == [f"perstack: {live.loaded.path} is in order again."]
     assert server.reports == 2
     assert len(live.definitions().experts) == len(load(live.loaded.path).definitions.experts)
 

@@ -116,14 +116,14 @@ class LiveDefinitions:
     def _refused(self, error: PerstackError, announce: Announce) -> None:
         if str(error) == self._reported:
             return
-        LOG.error("%s\nThe definitions before this edit stay in use.", error)
+        LOG.error("perstack: %s\nThe definitions before this edit stay in use.", error)
         self._reported = str(error)
         self.problems = (isinstance(error, DefinitionError) and error.problems) or (str(error),)
         announce(self.definitions(), self.definitions())
 
     def _accepted(self, announce: Announce) -> None:
         if self._reported:
-            LOG.warning("%s is in order again.", self.loaded.path)
+            LOG.warning("perstack: %s is in order again.", self.loaded.path)
             self._reported = ""
             self.problems = ()
             announce(self.definitions(), self.definitions())
@@ -131,8 +131,8 @@ class LiveDefinitions:
     def _check_environment(self, old: Definitions, new: Definitions) -> None:
         if self._env_path is not None and new.env_path not in (self._env_path, old.env_path):
             LOG.warning(
-                "%s: envPath has changed; the files that it names are read when perstack serve"
-                " is started again.",
+                "perstack: %s: envPath has changed; the files that it names are read when"
+                " perstack serve is started again.",
                 self.loaded.path.name,
             )
 

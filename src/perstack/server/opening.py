@@ -67,9 +67,14 @@ class Served:
 
     async def keep_up(self) -> None:
         """Take in each edit of the definition file, until cancelled."""
-        await self.live.watch(self._adopt, self.changes.definitions_changed)
+        await self.live.watch(self.adopt, self.changes.definitions_changed)
 
-    async def _adopt(self, loaded: Loaded) -> None:
+    async def adopt(self, loaded: Loaded) -> None:
+        """Use other definitions from now on.
+
+        Raises:
+            ConfigError: They cannot be used. Nothing has changed then.
+        """
         await self.reception.adopt(loaded)
         if self.reception.settled.is_set() and not self.reception.is_open:
             await self.reception.open()  # what the definitions before have kept from opening
