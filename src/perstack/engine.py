@@ -126,7 +126,10 @@ class Engine:
         check_query(request)
         if request.job_id is not None:
             live = self._jobs.get(request.job_id)
-            if live is not None:
+            if live is not None and live.is_ending:
+                # Its end is known already, to those who stopped it and those who read the store.
+                await live.stopped.wait()
+            elif live is not None:
                 return join(live, request)
         job_id = request.job_id or request.new_job_id or self._around.parts.new_id()
         lease = await self._around.store.acquire(job_id)

@@ -222,6 +222,14 @@ class RunningJob:
         present = view(self.checkpoints, query=self.query, status="running")
         return replace(present, questions=self.open_questions)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing is left to do here but to tidy up: it was stopped, or has its end."""
+        # Before its first event, a job that goes on has the checkpoints of how it stopped last.
+        root = newest_root(self.checkpoints) if self.began.is_set() else None
+        has_end = root is not None and JOB_STATUS_OF[root.status] != "running"
+        return self.scope.cancel_called or has_end
+
     def cancel(self, reason: str) -> None:
         """Stop the job at once. It stays resumable."""
         if not self.stopped.is_set():

@@ -7,9 +7,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from perstack.core.checkpoint import Checkpoint
 from perstack.core.passing import PerstackEvent
 from perstack.engine import Engine, open_engine
 from perstack.errors import ConfigError, JobStateError, NotFoundError, UnknownExpertError
+from perstack.jobs import RunningJob
 from perstack.runtime.clock import SystemClock
 from perstack.runtime.continuation import InteractiveAnswer, JobRequest
 from perstack.runtime.ports import Clock, GenerationRequest, Store
@@ -112,6 +114,49 @@ async def test_a_cancelled_job_is_resumed_by_its_id(tmp_path: Path) -> None:
         resumed = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
     assert (resumed.job.status, resumed.text) == ("completed", "done")
     assert "effect is unknown" in str(model.requests[-1].messages[-1])
+
+
+async def test_a_job_that_is_just_being_stopped_goes_on_for_who_wants_it_to(
+    tmp_path: Path,
+) -> None:
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"a": [calls(call("echo", "c1")), done("done")]})
+    async with engine_of(tmp_path, model, skills=skills) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        while not skills.called:
+            await anyio.lowlevel.checkpoint()
+        job.cancel("enough")
+        assert skills.gate is not None
+        skills.gate.set()
+        again = await engine.start(JobRequest(job_id=job.job_id))
+        resumed = await again.wait()
+    assert again is not job
+    assert (resumed.job.status, resumed.text) == ("completed", "done")
+
+
+async def test_a_follow_up_comes_in_time_as_soon_as_the_store_knows_the_end(
+    tmp_path: Path,
+) -> None:
+    model = FakeModel({"a": [done("one"), done("two")]})
+    ends: list[str] = []
+    started: list[RunningJob] = []
+    texts: list[str] = []
+    async with engine_of(tmp_path, model) as engine, anyio.create_task_group() as tasks:
+
+        async def follow(job_id: str) -> None:
+            started.append(await engine.start(JobRequest(job_id=job_id, query="more")))
+
+        def hear(_event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
+            if checkpoint is not None and checkpoint.status == "completed" and not ends:
+                ends.append(checkpoint.status)
+                tasks.start_soon(follow, checkpoint.job_id)
+
+        await (await engine.start(JobRequest(expert_key="a", query="q"), hear)).wait()
+        with anyio.fail_after(5):
+            while not started:
+                await anyio.lowlevel.checkpoint()
+        texts += [(await job.wait()).text for job in started]
+    assert texts == ["two"]
 
 
 async def test_the_end_of_the_engine_stops_its_jobs_and_another_engine_resumes_them(
