@@ -27,15 +27,16 @@ from mcp_types import (
 from perstack.engine import Engine
 from perstack.runtime.continuation import JobRequest
 from perstack.server.app import build_server
+from perstack.server.caller import Caller
 from perstack.server.change_requests import MAX_STREAMS
 from perstack.server.changes import Changes
-from perstack.server.face import Face
+from perstack.server.face import Face, Office
 from perstack.server.live import LiveDefinitions, Pace
 from perstack.server.office import EngineOffice
 from perstack.server.subscriber import MAX_URIS, Subscriber
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, done
-from tests.server.stage import TOML, Mode, OneOffice, engine_on
+from tests.server.stage import TOML, Mode, engine_on
 from tests.server.telling import Told, follow, follow_all
 
 pytestmark = pytest.mark.anyio
@@ -45,11 +46,25 @@ POET = '\n[experts."poet"]\ninstruction = "Rhyme."\n'
 DEFINITIONS = ResourceUpdated("perstack://definitions")
 
 
+@dataclass
+class Offices:
+    """The same office for everyone, until something goes wrong."""
+
+    one: Office
+    failure: Exception | None = None
+
+    async def office(self, caller: Caller) -> Office:
+        if self.failure is not None:
+            raise self.failure
+        return self.one
+
+
 @dataclass(frozen=True)
 class LiveStage:
     """A client that is told of changes of a server whose definition file is watched."""
 
     engine: Engine
+    offices: Offices
     changes: Changes
     client: Client
     told: Told
@@ -95,11 +110,12 @@ async def live_stage(
     ):
         live = LiveDefinitions(engine.loaded, pace=HASTE)
         engine.observe(lambda job_id, news: changes.job_changed("local", job_id, news))
+        offices = Offices(EngineOffice(engine))
         server = build_server(
             Face(
                 definitions=live.definitions,
                 problems=lambda: live.problems,
-                offices=OneOffice(EngineOffice(engine)),
+                offices=offices,
                 changes=changes,
             )
         )
@@ -109,7 +125,7 @@ async def live_stage(
             anyio.create_task_group() as listening,
         ):
             await follow(client, mode, told, listening, resources)
-            yield LiveStage(engine, changes, client, told, folder / "perstack.toml")
+            yield LiveStage(engine, offices, changes, client, told, folder / "perstack.toml")
             listening.cancel_scope.cancel()
         tasks.cancel_scope.cancel()
 
@@ -260,3 +276,18 @@ async def test_who_has_left_is_not_told_any_more(tmp_path: Path, mode: Mode) -> 
         await stage.tools()
         assert changes.count("local") == 1
     assert changes.count("local") == 0
+
+
+async def test_trouble_with_one_client_does_not_end_the_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with live_stage(tmp_path, "legacy", model=FakeModel({"writer": [done("1")]})) as stage:
+        await stage.tools()
+        stage.offices.failure = RuntimeError("a bug")
+        await follow_all(stage.client, "legacy", ["perstack://jobs"])
+        with anyio.fail_after(5):
+            while not caplog.records:
+                await anyio.lowlevel.checkpoint()
+        assert "told of changes no longer" in caplog.text
+        assert await stage.tools()
+        assert stage.changes.count("local") == 0

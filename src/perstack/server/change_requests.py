@@ -1,6 +1,7 @@
 """The requests of clients that want to be told of changes, in both eras."""
 
 from functools import partial
+from logging import getLogger
 from typing import Any
 
 import anyio
@@ -36,6 +37,8 @@ from perstack.server.elsewhere import tell_of_jobs_elsewhere
 from perstack.server.face import Face
 from perstack.server.subscriber import MAX_URIS, Send, Subscriber
 from perstack.server.tools import expert_tools, published
+
+LOG = getLogger(__name__)
 
 MAX_STREAMS = 128
 """Of one principal at the same time."""
@@ -157,6 +160,8 @@ def _subscriber(face: Face, context: Context) -> Subscriber:
 async def _tell(face: Face, caller: Caller, subscriber: Subscriber, connection: Connection) -> None:
     try:
         await _deliver(face, caller, subscriber, partial(notify, connection))
+    except Exception:  # one client's trouble must not end the server's life, and so the others
+        LOG.exception("A client is told of changes no longer")
     finally:
         face.changes.leave(caller.principal, subscriber)
 
