@@ -40,6 +40,7 @@ instruction = "Read."
 [experts."invoice-reader".tool]
 title = "Invoice reader"
 readOnlyHint = true
+openWorldHint = true
 inputSchema = '{json.dumps(OWN)}'
 
 [experts."searcher"]
@@ -86,7 +87,12 @@ async def test_declared_arguments_are_published_before_those_of_jobs(
 
     assert tool.title == "Invoice reader"
     assert tool.annotations is not None
-    assert tool.annotations.read_only_hint
+    hints = tool.annotations
+    assert (hints.read_only_hint, hints.destructive_hint, hints.open_world_hint) == (
+        True,
+        False,
+        True,
+    )
     schema = tool.input_schema
     jsonschema.Draft202012Validator.check_schema(schema)
     assert list(schema["properties"]) == [
@@ -149,6 +155,7 @@ async def test_an_expert_may_describe_the_free_text_itself(tmp_path: Path, mode:
         ("searcher", {"query": "cats"}, "cats"),
         ("searcher", {"query": "cats", "limit": 3}, 'cats\n\nInput: {"limit": 3}'),
         ("idle", {}, "Input: {}"),
+        ("idle", {"query": None}, "Input: {}"),
         ("idle", {"query": "More."}, "More."),
     ],
 )
@@ -191,7 +198,7 @@ async def test_arguments_become_the_query_that_is_stored(
             ],
         ),
         ("invoice-reader", {"invoice": "a", "query": "x" * 20_481}, ["more than 20,480"]),
-        ("invoice-reader", {"invoice": "x" * 20_481}, ["the limit is 20,480"]),
+        ("invoice-reader", {"invoice": "x" * 20_481}, ["characters together, more than 20,480"]),
         ("searcher", {"query": "ab"}, ["query has fewer than 3 characters"]),
         ("searcher", {"limit": 0}, ["query is missing", "limit must be 1 or more"]),
     ],

@@ -93,9 +93,10 @@ def claimed(expert: Expert, found: Reach) -> Reach:
     An author knows what a server behind a command can do; nothing is checked.
     """
     said = expert.tool
+    may_destroy = found.is_destructive and said.read_only_hint is not True
     return Reach(
         is_read_only=_said(said.read_only_hint, found.is_read_only),
-        is_destructive=_said(said.destructive_hint, found.is_destructive),
+        is_destructive=_said(said.destructive_hint, may_destroy),
         is_open_world=_said(said.open_world_hint, found.is_open_world),
     )
 

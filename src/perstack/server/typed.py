@@ -6,8 +6,10 @@ from typing import Any
 
 from perstack.core.inputs import as_meant, declared, follow_up, in_words, input_problems
 from perstack.definition.model import Expert
+from perstack.definition.names import MAX_QUERY_CHARACTERS
 from perstack.server import schemas
 from perstack.server.arguments import examined, refuse
+from perstack.server.schemas import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +52,31 @@ def arguments_of(
         BadArguments: Names every argument that is missing, unknown or wrong.
     """
     own = expert.tool.input_schema
-    shown = schemas.expert_input(default_wait_seconds, own)
+    of_all = schemas.expert_input(default_wait_seconds)
+    if own is not None:
+        return _typed(own, arguments, of_all, schemas.expert_input(default_wait_seconds, own))
     # Who names a job and says nothing else, wants to wait for it or to have it go on.
-    unsaid = {"query": ""} if own is not None or arguments.get("job_id") else {}
-    arguments = {**unsaid, **arguments}
-    if own is None:
-        common, problems = examined(arguments, shown)
-        refuse(problems, shown)
-        return Given(common)
+    unsaid = {"query": ""} if arguments.get("job_id") else {}
+    common, problems = examined({**unsaid, **arguments}, of_all)
+    refuse(problems, of_all)
+    return Given(common)
+
+
+def _typed(own: Schema, arguments: Mapping[str, Any], of_all: Schema, shown: Schema) -> Given:
     mine = declared(own)
     rest = {name: value for name, value in arguments.items() if name not in mine}
-    common, problems = examined(rest, schemas.expert_input(default_wait_seconds))
+    if rest.get("query") is None:
+        rest["query"] = ""
+    common, problems = examined(rest, of_all)
     inputs = {name: value for name, value in arguments.items() if name in mine}
     is_new = "job_id" not in common
     if is_new or inputs:
         inputs = as_meant(own, inputs)
-    query = common.get("query", "")
-    problems += input_problems(own, inputs, query if isinstance(query, str) else "", is_new=is_new)
-    refuse(problems, shown)
+    query = rest["query"] if isinstance(rest["query"], str) else ""
+    # Before they are checked, which may take long for what is large.
+    length = len(in_words(inputs, query))
+    if length > MAX_QUERY_CHARACTERS:
+        reason = f"they have {length:,} characters together, more than {MAX_QUERY_CHARACTERS:,}"
+        refuse([*problems, reason], shown)
+    refuse([*problems, *input_problems(own, inputs, query, is_new=is_new)], shown)
     return Given(common, inputs)
