@@ -9,6 +9,7 @@ import anyio
 from mcp.shared.subscriptions import ResourcesListChanged, ServerEvent
 
 from perstack.definition.model import Definitions
+from perstack.server.addresses import of_job
 from perstack.server.subscriber import EXPERTS, INTERVAL_SECONDS, JOBS, Subscriber
 
 DEFINITIONS = "perstack://definitions"
@@ -97,7 +98,7 @@ class Changes:
         else:
             self._driven.add((principal, job_id))
         for subscriber in tuple(self._audiences.get(principal, ())):
-            subscriber.tell_of(f"{JOBS}/{job_id}")
+            subscriber.tell_of(of_job("job", job_id).uri)
             subscriber.tell_of(JOBS)
             if news == "began" and subscriber.sees_jobs:
                 subscriber.tell(ResourcesListChanged())

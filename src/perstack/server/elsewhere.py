@@ -6,6 +6,7 @@ import anyio
 from mcp.shared.subscriptions import ResourcesListChanged
 
 from perstack.errors import PerstackError
+from perstack.server.addresses import of_job
 from perstack.server.caller import Caller
 from perstack.server.documents import JobEntry
 from perstack.server.face import Face
@@ -26,7 +27,7 @@ async def tell_of_jobs_elsewhere(face: Face, caller: Caller, subscriber: Subscri
             for job_id, entry in found.items():
                 is_ours = face.changes.is_driven_here(caller.principal, job_id)
                 if not is_ours and known.get(job_id) != entry:
-                    subscriber.tell_of(f"{JOBS}/{job_id}")
+                    subscriber.tell_of(of_job("job", job_id).uri)
                     subscriber.tell_of(JOBS)
             if not found.keys() <= known.keys():
                 subscriber.tell(ResourcesListChanged())
