@@ -5,7 +5,7 @@ in the task's id, and what came of it follows from the events. So any process on
 answer for a task, and one whose process has ended goes on as soon as somebody asks for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -17,10 +17,8 @@ from pydantic import ValidationError
 
 from perstack.core import events as ev
 from perstack.core.answers import misfits
-from perstack.core.events import RunEvent
 from perstack.core.questions import Question
-from perstack.core.stretches import Stretch, checkpoints_at, stretches
-from perstack.core.trail import Step
+from perstack.core.stretches import Stretch, stretches
 from perstack.errors import (
     JobStateError,
     LeaseLostError,
@@ -29,7 +27,6 @@ from perstack.errors import (
     StoreError,
 )
 from perstack.jobs import JobView
-from perstack.jobs import view as view_of
 from perstack.runtime.continuation import JobRequest
 from perstack.server.arguments import BadArguments
 from perstack.server.caller import Caller
@@ -40,9 +37,9 @@ from perstack.server.progress import status_line
 from perstack.server.results import job_result
 from perstack.server.task_course import rest_of
 from perstack.server.task_ids import parts_of, task_id
+from perstack.server.task_past import Past
 from perstack.server.task_standing import (
     Standing,
-    TaskStatus,
     Wire,
     created,
     detailed,
@@ -153,6 +150,7 @@ class Tasks:
         found = await self._until_begun(job_id)
         task = self._unused(job_id, len(found) - 1)
         created_at = found[-1].began_at
+        self._forget_stopped()
         live = self._engine.running(job_id)
         if live is not None:
             self._live[task] = _Live(live, created_at)
@@ -197,7 +195,7 @@ class Tasks:
         rest = rest_of(found, number, has_forms=has_forms)
         if rest is None:
             raise NotFoundError(f"There is no task {task}.")
-        past = _Past(task, trail, found[number].began_at, rest.stretch)
+        past = Past(task, trail, found[number].began_at, rest.stretch)
         match rest.course:
             case "finished":
                 return self._finished(past)
@@ -208,7 +206,7 @@ class Tasks:
             case "open":
                 return await self._going_on(past, wanted_by, has_forms=has_forms)
 
-    def _finished(self, past: "_Past") -> Standing:
+    def _finished(self, past: Past) -> Standing:
         match past.stretch.stop:
             case ev.StopRunByCancellation(reason=reason):
                 return past.standing("cancelled", message=reason)
@@ -217,14 +215,16 @@ class Tasks:
             case _:
                 return past.standing("completed", result_payload(self._result(past.view())))
 
-    async def _going_on(
-        self, past: "_Past", wanted_by: Caller | None, *, has_forms: bool
-    ) -> Standing:
+    async def _going_on(self, past: Past, wanted_by: Caller | None, *, has_forms: bool) -> Standing:
         job_id, _ = parts_of(past.task)
         job = self._engine.running(job_id)
         present = (await self._engine.job(job_id)).job
         is_wanted = wanted_by is not None and wanted_by.may_run(present.coordinator_expert_key)
-        if job is None and present.status != "running" and is_wanted:
+        # What has stopped in any other way has done so since the trail was read.
+        is_left = present.status == "interrupted" or (
+            past.stretch.stop is not None and present.status == "stoppedByCancellation"
+        )
+        if job is None and is_left and is_wanted:
             try:
                 job = await self._engine.start(JobRequest(job_id=job_id))
             except JobStateError as error:
@@ -309,44 +309,6 @@ class Tasks:
         for task, kept in tuple(self._live.items()):
             if self._engine.running(kept.job.job_id) is not kept.job:
                 del self._live[task]
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """A task as the events of its job have it."""
-
-    task: str
-    trail: Sequence[Step]
-    created_at: int
-    stretch: Stretch
-
-    @property
-    def line(self) -> str:
-        """What happened last that is worth a line."""
-        return status_line([event for event, _ in self.trail[: self.stretch.end]])
-
-    @property
-    def newest(self) -> RunEvent:
-        """The last event of the task so far."""
-        return self.trail[self.stretch.end - 1][0]
-
-    def waiting(self) -> Standing:
-        return self.standing("input_required", questions_payload(self.view().questions))
-
-    def standing(
-        self, status: TaskStatus, payload: Wire | None = None, message: str = ""
-    ) -> Standing:
-        return Standing(
-            task_id=self.task,
-            status=status,
-            message=message or self.line,
-            created_at=self.created_at,
-            updated_at=self.newest.stamp.timestamp,
-            payload=payload or {},
-        )
-
-    def view(self) -> JobView:
-        return view_of(checkpoints_at(self.trail, self.stretch), query="")
 
 
 async def _something_durable(events: Events) -> bool:
