@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.machine import fold, origin
 from perstack.core.messages import TextPart, ToolMessage, UserMessage
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import Definitions, Expert, McpStdioSkill
@@ -14,7 +15,7 @@ from perstack.definition.names import BASE_SKILL
 from perstack.runtime.ports import Generation, GenerationRequest
 from perstack.runtime.prompt import Place, instruction_message
 from tests.fakes import FakeModel, FakeStore, call, calls, done, job_context, says
-from tests.runtime.acting import work
+from tests.runtime.acting import go_on, work
 
 pytestmark = pytest.mark.anyio
 
@@ -172,6 +173,30 @@ async def test_a_model_that_only_talks_comes_to_an_end() -> None:
     assert end.error is not None
     assert "exceeded: Not completed: result must be an object." in end.error.message
     assert end.output is None
+
+
+@pytest.mark.parametrize(
+    ("present", "text", "is_typed"),
+    [
+        (INVOICE, COMPACT, True),
+        ({"type": "object", "required": ["sum"]}, COMPACT, False),
+        (None, COMPACT, False),
+    ],
+)
+async def test_an_answer_that_was_accepted_ends_the_run_that_is_resumed(
+    present: dict[str, Any] | None, text: str, *, is_typed: bool
+) -> None:
+    store = FakeStore()
+    job = job_context(team(INVOICE), FakeModel({"a": [completes(GOOD)]}), store=store)
+    await work(job)
+    events = store.runs()["run1"]
+    accepted = [event.type for event in events].index("attemptCompletion") + 1
+    broken = fold(origin(events[0], None), events[:accepted])
+
+    end = await go_on(job_context(team(present), FakeModel({})), broken)
+
+    assert (end.status, end.text, end.is_typed) == ("completed", text, is_typed)
+    assert end.output == (GOOD if is_typed else None)
 
 
 async def test_half_a_surrogate_pair_is_no_obstacle() -> None:

@@ -39,7 +39,7 @@ def answer_in(arguments: Mapping[str, Any], own: Table) -> tuple[str, tuple[str,
         except (ValueError, RecursionError):
             return "", problems
         problems = problems_of(dict(arguments), schema)
-    return ("" if problems else _compact(arguments[RESULT])), problems
+    return ("" if problems else compact(arguments[RESULT])), problems
 
 
 def _unfenced(text: str) -> str:
@@ -48,7 +48,8 @@ def _unfenced(text: str) -> str:
     return fenced[0] if len(fenced) == 1 else text
 
 
-def _compact(value: object) -> str:
+def compact(value: object) -> str:
+    """A value as JSON without spaces."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # Half of a surrogate pair, which a model can produce, cannot be stored or sent.
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import ExpertMessage, ToolCall, ToolResult, text_result
-from perstack.core.outputs import RESULT, answer_in
+from perstack.core.outputs import RESULT, answer_in, compact
 from perstack.core.todo import TodoList
 from perstack.core.tools import argument_problems
 from perstack.definition.names import BASE_SKILL
@@ -93,10 +93,12 @@ def completion(checkpoint: Checkpoint, declared: Table | None) -> Answer:
     for call in checkpoint.tool_calls:
         if is_control(call) and call.tool_name == ATTEMPT_COMPLETION:
             if declared is not None:
-                return Answer(answer_in(call.args, declared)[0], is_typed=True)
-            result = call.args.get("result")
-            if isinstance(result, str) and result:
-                return Answer(result)
+                text, problems = answer_in(call.args, declared)
+                if not problems:  # else what is declared has changed since it was accepted
+                    return Answer(text, is_typed=True)
+            result = call.args.get(RESULT)
+            if result:
+                return Answer(result if isinstance(result, str) else compact(result))
     last = checkpoint.messages[-1]
     return Answer(last.text if isinstance(last, ExpertMessage) else "")
 
