@@ -12,7 +12,7 @@ from mcp_types import CallToolResult
 
 from tests.server.stage import facts
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 40.0
 
 
 @dataclass

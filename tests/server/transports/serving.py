@@ -20,7 +20,7 @@ from tests.server.stage import Mode
 
 Transport = Literal["stdio", "http", "sse"]
 TRANSPORTS: tuple[Transport, ...] = ("stdio", "http", "sse")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 
 TOML = """
 [provider]

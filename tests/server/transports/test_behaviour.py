@@ -8,7 +8,14 @@ from mcp import MCPError
 from mcp_types import ResourceTemplateReference
 
 from tests.server.stage import facts, texts
-from tests.server.transports.clients import Noted, Pair, call, gate_in, until_status
+from tests.server.transports.clients import (
+    PATIENCE_SECONDS,
+    Noted,
+    Pair,
+    call,
+    gate_in,
+    until_status,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -34,7 +41,7 @@ async def test_progress_arrives_while_the_call_is_open_and_grows(pair: Pair) -> 
     gate, noted = gate_in(pair.folder), Noted()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: call(pair.first, "waiter", noted, query=gate.name))
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENCE_SECONDS):
             await noted.at_work.wait()
         gate.touch()
 
@@ -46,7 +53,7 @@ async def test_a_call_that_its_client_cancels_stops_the_job_and_it_can_go_on(pai
     gate, noted = gate_in(pair.folder), Noted()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: call(pair.first, "waiter", noted, query=gate.name))
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENCE_SECONDS):
             await noted.at_work.wait()
         tasks.cancel_scope.cancel()
     job_id = await until_status(pair.second, gate.name, lambda status: status != "running")
@@ -120,7 +127,7 @@ async def test_two_clients_have_their_answers_at_the_same_time(pair: Pair) -> No
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: call(pair.first, "waiter", noted, query=gate.name))
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENCE_SECONDS):
             await noted.at_work.wait()
         async with anyio.create_task_group() as asking:
             for number in range(6):

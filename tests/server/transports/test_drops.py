@@ -9,7 +9,7 @@ import pytest
 from mcp import Client
 
 from tests.server.stage import facts
-from tests.server.transports.clients import call, gate_in, until_status
+from tests.server.transports.clients import PATIENCE_SECONDS, call, gate_in, until_status
 from tests.server.transports.raw import (
     ENVELOPE,
     INTRODUCTION,
@@ -47,7 +47,7 @@ async def test_dropping_the_request_cancels_it_where_there_are_no_sessions(
     gate = gate_in(folder)
     params = calling("waiter", query=gate.name)
     params["_meta"] |= ENVELOPE
-    with anyio.fail_after(15):
+    with anyio.fail_after(PATIENCE_SECONDS):
         async with open_call(http, modern_headers("waiter"), params) as stream:
             await until_at_work(stream)
         job_id = await until_status(other, gate.name, lambda status: status != "running")
@@ -64,7 +64,7 @@ async def test_a_dropped_request_of_a_session_runs_on(
 ) -> None:
     gate = gate_in(folder)
     session = await opened_session(http)
-    with anyio.fail_after(15):
+    with anyio.fail_after(PATIENCE_SECONDS):
         async with open_call(http, session, calling("waiter", query=gate.name)) as stream:
             await until_at_work(stream)
         job_id = await until_status(other, gate.name, lambda status: status == "running")
@@ -78,7 +78,7 @@ async def test_the_call_of_a_dropped_stream_of_events_runs_on(
     folder: Path, http: httpx2.AsyncClient, other: Client
 ) -> None:
     gate = gate_in(folder)
-    with anyio.fail_after(15):
+    with anyio.fail_after(PATIENCE_SECONDS):
         async with http.stream("GET", "/sse") as response:
             lines = response.aiter_lines()
             place = await place_to_post(lines)

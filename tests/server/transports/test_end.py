@@ -11,48 +11,53 @@ from anyio.abc import TaskStatus
 from mcp import MCPError
 
 from tests.server.stage import Mode, facts
-from tests.server.transports.clients import Noted, call, gate_in, until_status
+from tests.server.transports.clients import PATIENCE_SECONDS, Noted, call, gate_in, until_status
 from tests.server.transports.raw import opened_session
 from tests.server.transports.serving import Transport, connected, http_server, prepare
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 END_SECONDS = 2.5
+OVER_HTTP: tuple[Transport, ...] = ("http", "sse")
 
 
-@pytest.mark.parametrize("transport", ["http", "sse"])
-async def test_the_caller_is_told_that_the_job_was_stopped_and_another_server_goes_on(
-    tmp_path: Path, transport: Transport, mode: Mode
+async def test_callers_are_told_that_their_jobs_were_stopped_and_another_server_goes_on(
+    tmp_path: Path, mode: Mode
 ) -> None:
     prepare(tmp_path)
-    gate, noted, told = gate_in(tmp_path), Noted(), list[dict[str, object]]()
+    gate, told = gate_in(tmp_path), list[dict[str, object]]()
     ends: list[tuple[int, float]] = []
     with http_server(tmp_path) as server:
 
-        async def wait() -> None:
+        async def wait(transport: Transport, noted: Noted) -> None:
             async with connected(transport, mode, tmp_path, server.origin) as client:
                 # Else it asks for them when it has the result, to check that.
                 await client.list_tools()
                 told.append(facts(await call(client, "waiter", noted, query=gate.name)))
 
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENCE_SECONDS):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(wait)
-                await noted.at_work.wait()
+                for transport in OVER_HTTP:
+                    noted = Noted()
+                    tasks.start_soon(wait, transport, noted)
+                    await noted.at_work.wait()
                 ends.append(await anyio.to_thread.run_sync(server.end))
     assert [code for code, _ in ends] == [0]
     assert all(seconds < END_SECONDS for _, seconds in ends)
     assert "Traceback" not in "".join(server.lines)
-    assert told[0]["status"] == "cancelled"
+    assert [result["status"] for result in told] == ["cancelled", "cancelled"]
     gate.touch()
-    assert await resumed(tmp_path, mode, told[0]["job_id"]) == "It is there."
+    assert await resumed(tmp_path, mode, *(result["job_id"] for result in told)) == [
+        "It is there.",
+        "It is there.",
+    ]
 
 
 async def test_streams_that_are_open_do_not_hold_up_the_end(tmp_path: Path) -> None:
     prepare(tmp_path)
     ended: list[str] = []
     ends: list[tuple[int, float]] = []
-    with http_server(tmp_path) as server, anyio.fail_after(15):
+    with http_server(tmp_path) as server, anyio.fail_after(PATIENCE_SECONDS):
         async with httpx2.AsyncClient(base_url=server.origin, timeout=10) as http:
             session = await opened_session(http)
 
@@ -79,7 +84,7 @@ async def test_a_server_that_its_client_started_stops_the_job_too(
 ) -> None:
     prepare(tmp_path)
     gate, noted = gate_in(tmp_path), Noted()
-    with anyio.fail_after(15):
+    with anyio.fail_after(PATIENCE_SECONDS):
         async with connected("stdio", mode, tmp_path) as client:
 
             async def wait() -> None:
@@ -93,12 +98,12 @@ async def test_a_server_that_its_client_started_stops_the_job_too(
         async with connected("stdio", mode, tmp_path) as client:
             job_id = await until_status(client, gate.name, lambda status: status == "cancelled")
     gate.touch()
-    assert await resumed(tmp_path, mode, job_id) == "It is there."
+    assert await resumed(tmp_path, mode, job_id) == ["It is there."]
 
 
-async def resumed(folder: Path, mode: Mode, job_id: object) -> str:
-    """What the job answers when another server goes on with it."""
+async def resumed(folder: Path, mode: Mode, *job_ids: object) -> list[object]:
+    """What jobs answer when another server goes on with them."""
     async with connected("stdio", mode, folder) as client:
-        result = facts(await call(client, "waiter", query="", job_id=job_id))
-    assert result["status"] == "completed"
-    return str(result["text"])
+        results = [facts(await call(client, "waiter", query="", job_id=each)) for each in job_ids]
+    assert {result["status"] for result in results} == {"completed"}
+    return [result["text"] for result in results]

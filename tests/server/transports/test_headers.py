@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from tests.server.stage import Mode
+from tests.server.transports.clients import PATIENCE_SECONDS
 from tests.server.transports.raw import (
     ENVELOPE,
     Message,
@@ -36,7 +37,7 @@ async def test_a_call_belongs_to_the_trace_that_a_header_names(
     server: HttpServer, mode: Mode
 ) -> None:
     params = calling("echo", query="x")
-    with anyio.fail_after(15):
+    with anyio.fail_after(PATIENCE_SECONDS):
         async with httpx2.AsyncClient(base_url=server.origin, timeout=10) as http:
             if mode == "legacy":
                 headers = await opened_session(http)
