@@ -11,6 +11,7 @@ import pytest
 
 from perstack.definition.load import Loaded, load
 from perstack.definition.model import Definitions
+from perstack.definition.watch import FileWatch
 from perstack.errors import ConfigError
 from perstack.server.live import LiveDefinitions, Pace
 
@@ -48,10 +49,10 @@ class Server:
         self.news = anyio.Event()
 
 
-def live_on(folder: Path, text: str = FIRST, pace: Pace = PACE) -> LiveDefinitions:
+def live_on(folder: Path, text: str = FIRST) -> LiveDefinitions:
     file = folder / "perstack.toml"
     file.write_text(text, encoding="utf-8")
-    return LiveDefinitions(load(file), pace=pace)
+    return LiveDefinitions(load(file), pace=PACE)
 
 
 async def edit(live: LiveDefinitions, server: Server, text: str) -> None:
@@ -222,19 +223,29 @@ async def test_an_edit_is_found_however_it_is_saved(
     assert logged(caplog) == []
 
 
-async def test_an_editor_that_empties_the_file_first_is_not_noticed(
+class AtWork(FileWatch):
+    """A file that an editor empties, and then writes piece by piece between the looks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.pieces = iter(["", *SECOND.splitlines(keepends=True)])
+
+    def has_changed(self) -> bool:
+        piece = next(self.pieces, None)
+        if piece is not None:
+            with self._path.open("a" if piece else "w", encoding="utf-8") as file:
+                file.write(piece)
+        return super().has_changed()
+
+
+async def test_a_file_that_is_being_written_is_read_when_it_is_whole(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = live_on(tmp_path, pace=Pace(look_seconds=0.001, settle_seconds=0.2))
-    server = Server()
+    path = live_on(tmp_path).loaded.path
+    live, server = LiveDefinitions(load(path), file=AtWork(path), pace=PACE), Server()
     async with watching(live, server):
-        with live.loaded.path.open("w", encoding="utf-8") as file:
-            for line in SECOND.splitlines(keepends=True):
-                await anyio.sleep(0.02)
-                file.write(line)
-                file.flush()
         await server.news.wait()
-    assert len(server.announced) == 1
+    assert server.announced == [({"a"}, {"a", "b"})]
     assert logged(caplog) == []
 
 
