@@ -76,6 +76,21 @@ async def test_all_questions_of_one_reply_are_put(tmp_path: Path, mode: Mode) ->
     assert "cellar" in told(model)
 
 
+async def test_no_answer_is_lost_where_nothing_is_waited_for(tmp_path: Path, mode: Mode) -> None:
+    model = painter(ASKS_TWICE)
+    user = User([accept(answer="cobalt"), accept(answer="cellar")])
+    async with stage(tmp_path, mode, model, user=user) as here:
+        first = await here.call("reviewer", query="paint", wait_seconds=0)
+        job_id = facts(first)["job_id"]
+        asked = await here.call("perstack_job", job_id=job_id)
+        assert facts(asked)["status"] == "needs_input"
+        await here.call("reviewer", job_id=job_id, wait_seconds=0)
+        result = await here.call("perstack_job", job_id=job_id)
+    assert facts(result)["status"] == "completed"
+    assert "cobalt" in told(model)
+    assert "cellar" in told(model)
+
+
 async def test_one_answer_of_two_is_kept_when_the_other_form_is_closed(
     tmp_path: Path, mode: Mode
 ) -> None:

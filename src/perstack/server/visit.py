@@ -23,6 +23,7 @@ from perstack.server.port import ServedEngine, ServedJob
 from perstack.server.waiting import Progress, Rhythm, follow, wait_for
 
 CLIENT_CANCELLED = "cancelled by the client"
+SETTLING_SECONDS = 5.0
 
 Outcome = JobView | InputRequiredResult
 
@@ -115,7 +116,7 @@ class Visit:
         view = await self._engine.job(earlier.job_id)
         answers = answers_to(view, earlier, responses)
         for answer in answers.given:
-            view = await self._stand(self._answering(earlier.job_id, answer))
+            view = await self._answer(view, answer)
         if answers.is_closed:
             return view
         if await self._was_left(view):
@@ -149,10 +150,16 @@ class Visit:
             if answer is None:
                 view = await self._follow(job_id)
             else:
-                view = await self._stand(self._answering(job_id, answer))
+                view = await self._answer(view, answer)
         return view
 
-    async def _stand(self, request: JobRequest) -> JobView:
+    async def _answer(self, view: JobView, answer: InteractiveAnswer) -> JobView:
+        request = JobRequest(expert_key=self._expert.key, job_id=view.job.id, answer=answer)
+        # With other questions open the job stops again at once, and takes no answer before that.
+        has_others = len(view.questions) > 1
+        return await self._stand(request, SETTLING_SECONDS if has_others else 0.0)
+
+    async def _stand(self, request: JobRequest, at_least: float = 0.0) -> JobView:
         """How the job of a request stands, once it has stopped, asks, or time is up."""
         before = self._engine.running(request.job_id) if request.job_id else None
         self._check_expert(before)
@@ -166,7 +173,7 @@ class Visit:
         if job is not before or request.answer is not None:
             self._ours = job
         began = anyio.current_time()
-        view = await wait_for(job, self._left, self._progress)
+        view = await wait_for(job, max(self._left, at_least), self._progress)
         self._spend(began)
         return view
 
@@ -178,9 +185,6 @@ class Visit:
         )
         self._spend(began)
         return view
-
-    def _answering(self, job_id: str, answer: InteractiveAnswer) -> JobRequest:
-        return JobRequest(expert_key=self._expert.key, job_id=job_id, answer=answer)
 
     async def _is_settled_elsewhere(self, request: JobRequest) -> bool:
         """Whether there is only to wait for a job that another process drives, or just drove.
