@@ -33,8 +33,9 @@ def test_arguments_fields_and_statuses_are_explained() -> None:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    assert f"{excerpts.MAX_CHARACTERS:,} characters" in PAGE
-    assert f"{excerpts.MAX_BYTES:,} bytes" in PAGE
+    assert f"{excerpts.USUAL.characters:,} characters" in PAGE
+    assert f"{excerpts.USUAL.size:,} bytes" in PAGE
+    assert f"{excerpts.ROOM_OF['codex'].size:,} for Codex" in PAGE
     assert f"{excerpts.MAX_ERROR_CHARACTERS:,} characters" in PAGE
     assert f"{documents.MAX_PAGE_BYTES // 1024} KiB, and {MAX_ENTRIES} entries" in PAGE
     assert f"({MAX_JOBS} of jobs)" in PAGE

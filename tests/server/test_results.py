@@ -16,6 +16,7 @@ from perstack.core.questions import question_of
 from perstack.errors import StoreError
 from perstack.jobs import JobView
 from perstack.server.caller import Caller
+from perstack.server.excerpts import USUAL, room_for
 from perstack.server.links import fit_for
 from perstack.server.progress import progress_message
 from perstack.server.refusal import refused
@@ -91,9 +92,23 @@ def test_letters_that_cost_more_tokens_fill_a_result_sooner(letter: str) -> None
     read = 0
     while read < len(text):
         shown = texts(job_result(job_view(text), offset=read))[0]
-        assert len(shown.encode()) < 61_000
+        assert len(shown.encode()) < 46_000
         read += len(shown.partition("\n[")[0])
     assert read == len(text)
+
+
+def test_a_client_that_takes_less_is_given_less() -> None:
+    room = room_for("codex-mcp-client")
+    text = "".join(f"Line {number}\n" for number in range(9_000))
+    read = ""
+    while len(read) < len(text):
+        shown = texts(job_result(job_view(text), offset=len(read), room=room))[0]
+        assert len(shown) < 10_000
+        read += shown.partition("\n[")[0]
+    assert read == text
+    answer = job_result(typed('"' + "v" * 5_000 + '"'), room=room)
+    assert len(str(answer.structured_content)) < 10_000
+    assert room_for("claude-code") == room_for("") == USUAL
 
 
 def test_the_text_of_an_error_stays_below_what_clients_cut() -> None:

@@ -12,6 +12,7 @@ from perstack.errors import PerstackError
 from perstack.runtime.continuation import JobRequest
 from perstack.server import schemas
 from perstack.server.arguments import BadArguments, checked
+from perstack.server.excerpts import Room, room_for
 from perstack.server.interact import round_of
 from perstack.server.port import ServedEngine
 from perstack.server.results import STATUS_OF, error_result, job_result, jobs_result
@@ -96,8 +97,8 @@ class Desk:
             if earlier is None:
                 before = await self._query_of(asked.common["job_id"]) if asked.may_repeat else ""
                 request = _request(expert, asked.common, asked.words(before))
-                return self._result(await visit.serve(request, call.responses))
-            return self._result(await visit.serve_again(earlier, call.responses))
+                return self._result(await visit.serve(request, call.responses), call)
+            return self._result(await visit.serve_again(earlier, call.responses), call)
         except PerstackError as error:
             return error_result(error, None if visit is None else visit.job_id)
 
@@ -119,7 +120,7 @@ class Desk:
         progress = Progress(call.report, self._rhythm.heartbeat_seconds)
         poll_seconds = self._rhythm.poll_seconds
         view = await follow(self._engine, given["job_id"], seconds, progress, poll_seconds)
-        return job_result(view, offset=given.get("offset", 0))
+        return job_result(view, offset=given.get("offset", 0), room=_room(call))
 
     async def _list(self, call: Call) -> CallToolResult:
         given = checked(call.arguments, schemas.JOBS_INPUT)
@@ -129,7 +130,7 @@ class Desk:
     async def _cancel(self, call: Call) -> CallToolResult:
         job_id: str = checked(call.arguments, schemas.CANCEL_INPUT)["job_id"]
         self._annotate(job_id)
-        return job_result(await self._engine.cancel(job_id, CLIENT_CANCELLED))
+        return job_result(await self._engine.cancel(job_id, CLIENT_CANCELLED), room=_room(call))
 
     def _visit(self, expert: Expert, call: Call, seconds: float) -> Visit:
         return Visit(
@@ -141,13 +142,17 @@ class Desk:
             on_known=self._annotate,
         )
 
-    def _result(self, outcome: Outcome) -> CallToolResult | InputRequiredResult:
+    def _result(self, outcome: Outcome, call: Call) -> CallToolResult | InputRequiredResult:
         if isinstance(outcome, InputRequiredResult):
             return outcome
-        return job_result(outcome, has_job_tools=self._has_job_tools)
+        return job_result(outcome, has_job_tools=self._has_job_tools, room=_room(call))
 
     def _annotate(self, job_id: str) -> None:
         annotate_call(job_id=job_id, transport=self._transport)
+
+
+def _room(call: Call) -> Room:
+    return room_for(call.caller.client_name)
 
 
 def _request(expert: Expert, common: Mapping[str, Any], query: str) -> JobRequest:

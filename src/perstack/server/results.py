@@ -6,6 +6,7 @@ answer, the status and the job id stand in both.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mcp_types import Annotations, CallToolResult, ContentBlock, ResourceLink, TextContent
@@ -19,13 +20,13 @@ from perstack.errors import PerstackError
 from perstack.jobs import JobView
 from perstack.server.addresses import of_job
 from perstack.server.documents import JSON, MARKDOWN, PLAIN, moment, size, sound
-from perstack.server.excerpts import MAX_ERROR_CHARACTERS, excerpt
+from perstack.server.excerpts import MAX_ERROR_CHARACTERS, USUAL, Room, excerpt
 from perstack.server.tools import JOB
 
 MAX_QUERY_SHOWN = 200
 MAX_ARGUMENTS_SHOWN = 10_000
-MAX_REPEATED_CHARACTERS = 10_000
-"""Of an answer that the structured content has as a value already."""
+REPEATED_SHARE = 0.2
+"""Of the room, for a text that the structured content has as a value too."""
 MIN_FIELDS_TOLD = 2
 
 STATUS_OF: dict[JobStatus, str] = {
@@ -52,20 +53,23 @@ NEXT = {
 _COLLECT = f"call {JOB} with this job_id"
 
 
-def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) -> CallToolResult:
+def job_result(
+    view: JobView, *, offset: int = 0, has_job_tools: bool = True, room: Room = USUAL
+) -> CallToolResult:
     """How a job stands.
 
     Args:
         view: The job.
         offset: Where to begin in its text, in characters.
         has_job_tools: Whether the caller has the tools that look after jobs.
+        room: How much text the caller's client takes.
     """
     status = status_of(view)
     is_error = status == "error"
     whole = _text_of(view)
-    part = excerpt(
-        whole, view.job.id, offset=offset, is_error=is_error, has_job_tools=has_job_tools
-    )
+    if is_error:
+        room = replace(room, characters=min(room.characters, MAX_ERROR_CHARACTERS))
+    part = excerpt(whole, view.job.id, room=room, offset=offset, has_job_tools=has_job_tools)
     expert_key = view.job.coordinator_expert_key
     tool = tool_name(name_of(expert_key))
     by_itself = f"call {tool} with this job_id and an empty query"
@@ -84,7 +88,7 @@ def job_result(view: JobView, *, offset: int = 0, has_job_tools: bool = True) ->
     is_answer = view.job.status == "completed"
     if is_answer and view.checkpoint.is_typed and part.is_whole:
         structured["output"] = view.output
-        if len(part.text) > MAX_REPEATED_CHARACTERS:
+        if size(part.text) > room.size * REPEATED_SHARE:
             structured["text"] = "The answer is the output."
     if following:
         structured["next"] = following
