@@ -271,3 +271,13 @@ async def test_a_bug_fails_the_task(tmp_path: Path) -> None:
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": INTERNAL_ERROR, "message": "Internal error: RuntimeError"}
     assert "result" not in failed
+
+
+async def test_an_expert_that_runs_as_a_task_only_refuses_a_client_without_tasks(
+    tmp_path: Path, mode: Mode
+) -> None:
+    toml = '[experts."long"]\ninstruction = "Work."\ntool.taskSupport = "required"\n'
+    async with stage(tmp_path, mode, FakeModel({"long": [done("x")]}), toml=toml) as present:
+        with pytest.raises(MCPError) as refused:
+            await present.call("long", query="q")
+    assert refused.value.code == MISSING_REQUIRED_CLIENT_CAPABILITY

@@ -1,7 +1,7 @@
 """`[experts."<key>".tool]`: an expert as its callers see it."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
@@ -85,6 +85,10 @@ class ExpertTool(Record):
     open_world_hint: Claim | None = Field(
         default=None,
         description="Whether calls reach beyond this machine, instead of what its skills say.",
+    )
+    task_support: Literal["optional", "required"] = Field(
+        default="optional",
+        description="Whether only clients that take a task for a result may call the expert.",
     )
     input_schema: InputSchema | None = Field(
         default=None,

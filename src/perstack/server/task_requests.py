@@ -10,7 +10,6 @@ from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
-    MISSING_REQUIRED_CLIENT_CAPABILITY,
     RequestParams,
 )
 from pydantic import Field
@@ -19,6 +18,7 @@ from perstack.errors import NotFoundError, PerstackError
 from perstack.server.arguments import BadArguments
 from perstack.server.caller import TASKS_EXTENSION, Caller, Context, caller_of
 from perstack.server.face import Face, TaskCounter
+from perstack.server.refusal import tasks_wanted
 
 Answer = dict[str, Any]
 
@@ -78,11 +78,7 @@ def _checked(context: Context, params: TaskParams) -> Caller:
     if not caller.is_modern:
         raise MCPError(code=METHOD_NOT_FOUND, message="Method not found", data=context.method)
     if not caller.has_tasks:
-        raise MCPError(
-            code=MISSING_REQUIRED_CLIENT_CAPABILITY,
-            message=f"{context.method} needs a client that declares {TASKS_EXTENSION}.",
-            data={"requiredCapabilities": {"extensions": {TASKS_EXTENSION: {}}}},
-        )
+        raise tasks_wanted(context.method)
     _check_header(context, params)
     return caller
 

@@ -19,14 +19,16 @@ from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.face import Face, tool_call
 from perstack.server.links import fit_for
 from perstack.server.offer import experts_for, job_tools_for
-from perstack.server.refusal import refused
+from perstack.server.paging import refuse_cursor
+from perstack.server.refusal import called, refused, tasks_wanted
 from perstack.server.tools import expert_tools, job_tools
 
 
 def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
     """Have `server` list and call the tools of `face`."""
 
-    async def list_tools(context: Context, _params: PaginatedRequestParams) -> ListToolsResult:
+    async def list_tools(context: Context, params: PaginatedRequestParams) -> ListToolsResult:
+        refuse_cursor(params)
         caller = caller_of(context)
         looking_after = job_tools_for(face, caller)
         wait_seconds = face.default_wait_seconds
@@ -47,6 +49,8 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
         with face.activity.call():
             is_job_tool = params.name in job_tools_for(face, call.caller)
             expert = None if is_job_tool else _find(face, call.caller, params.name)
+            if expert is not None:
+                _check_task_support(expert, call.caller)
             try:
                 office = await face.offices.office(call.caller)
                 if expert is None:
@@ -69,6 +73,11 @@ def _find(face: Face, caller: Caller, name: str) -> Expert:
     if expert is None:
         known = ", ".join(experts) or "none"
         raise MCPError(
-            code=INVALID_PARAMS, message=f"Unknown tool {name[:60]!r}. The experts are: {known}."
+            code=INVALID_PARAMS, message=f"Unknown tool{called(name)}. The experts are: {known}."
         )
     return expert
+
+
+def _check_task_support(expert: Expert, caller: Caller) -> None:
+    if expert.tool.task_support == "required" and not caller.has_tasks:
+        raise tasks_wanted(f"The expert {expert.key!r} runs as a task only, so its call")
