@@ -1,7 +1,7 @@
 """Long strings of an event, moved out of its body and kept once under their hash.
 
-The only part of an event whose shape is not ours is the arguments of a tool call, and they are left
-alone: whatever stands there, it cannot be mistaken for a reference.
+The only parts of an event whose shape is not ours are the arguments of a tool call and the form of an
+answer, and they are left alone: whatever stands there, it cannot be mistaken for a reference.
 """
 
 import base64
@@ -13,7 +13,7 @@ from typing import Any, cast
 BLOB_CHARACTERS = 16 * 1024
 
 MARK = "$blob"
-FOREIGN = "args"
+FOREIGN = frozenset({"args", "answerSchema"})
 BASE64_FIELDS = frozenset({"encodedData", "data"})
 
 Json = dict[str, Any]
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 def take_out(content: Json, blobs: dict[str, bytes]) -> Json:
     """A copy of `content` with references for long strings, whose bytes are put into `blobs`."""
     return {
-        name: value if name == FOREIGN else _replace(name, value, blobs)
+        name: value if name in FOREIGN else _replace(name, value, blobs)
         for name, value in content.items()
     }
 
@@ -60,7 +60,7 @@ def _decoded(text: str) -> bytes | None:
 def put_back(content: Json, fetch: Callable[[str], bytes]) -> Json:
     """A copy of `content` with the strings in place of their references."""
     return {
-        name: value if name == FOREIGN else _restore(value, fetch)
+        name: value if name in FOREIGN else _restore(value, fetch)
         for name, value in content.items()
     }
 
