@@ -55,7 +55,7 @@ def test_a_minimal_expert_gets_every_default_and_the_base_skill(tmp_path: Path) 
         "delegates": (),
         "tags": (),
         "default_model_tier": None,
-        "tool": dict.fromkeys(ExpertTool.model_fields),
+        "tool": {**dict.fromkeys(ExpertTool.model_fields), "task_support": "optional"},
         "provider_tools": (),
         "provider_skills": (),
         "provider_tool_options": {},
