@@ -1,7 +1,7 @@
 """What an HTTP application needs to let in only whom it knows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
@@ -13,7 +13,10 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from perstack.runtime.clock import SystemClock
+from perstack.runtime.ports import Clock
 from perstack.server.auth.scopes import SCOPES
+from perstack.server.auth.streams import EndingStreams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +40,13 @@ class Auth:
         verifier: Knows the tokens.
         required_scopes: A token must have them all to be let in.
         resource: Where clients find their issuer; `None` for tokens that are handed out by hand.
+        clock: Says when a stream ends because the token that opened it expires.
     """
 
     verifier: TokenVerifier
     required_scopes: tuple[str, ...] = ()
     resource: OAuthResource | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
     @property
     def middleware(self) -> Sequence[Middleware]:
@@ -68,4 +73,5 @@ class Auth:
     def guard(self, app: ASGIApp) -> ASGIApp:
         """An endpoint that answers whoever is not known with 401 or 403."""
         metadata = None if self.resource is None else build_resource_metadata_url(self.resource.url)
-        return RequireAuthMiddleware(app, list(self.required_scopes), metadata)
+        streams = EndingStreams(app, self.clock)
+        return RequireAuthMiddleware(streams, list(self.required_scopes), metadata)
