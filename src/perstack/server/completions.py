@@ -21,6 +21,7 @@ from perstack.server.addresses import SHAPES
 from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.face import Face
 from perstack.server.offer import experts_for
+from perstack.server.refusal import called
 from perstack.server.tools import REVIEW
 
 LOG = getLogger(__name__)
@@ -40,7 +41,7 @@ def add_completions(server: Server[dict[str, Any]], face: Face) -> None:
             expert = _expert(face, caller, params.ref.name)
         elif params.ref.uri not in TEMPLATES:
             raise MCPError(
-                code=INVALID_PARAMS, message=f"There is no template {params.ref.uri[:100]!r}."
+                code=INVALID_PARAMS, message=f"There is no template{called(params.ref.uri)}."
             )
         given = (params.context and params.context.arguments) or {}
         values = await _values(face, caller, params, given, expert)
@@ -61,7 +62,7 @@ def _expert(face: Face, caller: Caller, prompt: str) -> Expert | None:
         return None
     expert = experts_for(face, caller).get(prompt)
     if expert is None:
-        raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt {prompt[:60]!r}.")
+        raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt{called(prompt)}.")
     return expert
 
 

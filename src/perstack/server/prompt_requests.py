@@ -22,7 +22,9 @@ from perstack.server.addresses import of_job
 from perstack.server.caller import Caller, Context, caller_of
 from perstack.server.face import Face
 from perstack.server.offer import experts_for
+from perstack.server.paging import refuse_cursor
 from perstack.server.prompts import arguments_of, asking, prompts, reviewing
+from perstack.server.refusal import called
 from perstack.server.resource_requests import contents_of
 from perstack.server.tools import REVIEW, published
 
@@ -30,7 +32,8 @@ from perstack.server.tools import REVIEW, published
 def add_prompts(server: Server[dict[str, Any]], face: Face) -> None:
     """Have `server` offer the experts of `face` as prompts."""
 
-    async def list_prompts(context: Context, _params: PaginatedRequestParams) -> ListPromptsResult:
+    async def list_prompts(context: Context, params: PaginatedRequestParams) -> ListPromptsResult:
+        refuse_cursor(params)
         caller = caller_of(context)
         found = prompts(experts_for(face, caller), with_jobs=caller.may_read_jobs)
         return ListPromptsResult(prompts=found)
@@ -45,7 +48,7 @@ def add_prompts(server: Server[dict[str, Any]], face: Face) -> None:
             return GetPromptResult(messages=messages)
         expert = experts_for(face, caller).get(params.name)
         if expert is None:
-            raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt {params.name[:60]!r}.")
+            raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt{called(params.name)}.")
         known = arguments_of(expert)
         _refuse_others(arguments, {argument.name for argument in known})
         # A job that is continued knows already what it was given.

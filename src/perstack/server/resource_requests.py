@@ -30,6 +30,7 @@ from perstack.server.catalogue import definitions_document, expert_document
 from perstack.server.documents import Document, JobEntry
 from perstack.server.face import Face
 from perstack.server.offer import experts_for
+from perstack.server.paging import refuse_cursor, unknown_cursor
 from perstack.server.resources import (
     NEWEST_JOBS,
     definition_resources,
@@ -62,8 +63,9 @@ def add_resources(server: Server[dict[str, Any]], face: Face) -> None:
         return _page_of(found, params.cursor)
 
     async def list_templates(
-        context: Context, _params: PaginatedRequestParams
+        context: Context, params: PaginatedRequestParams
     ) -> ListResourceTemplatesResult:
+        refuse_cursor(params)
         with_jobs = caller_of(context).may_read_jobs
         return ListResourceTemplatesResult(resource_templates=templates(with_jobs=with_jobs))
 
@@ -152,9 +154,7 @@ def _page_of(found: Sequence[Resource], cursor: str | None) -> ListResourcesResu
 def _number(cursor: str) -> int:
     if cursor.isascii() and cursor.isdigit() and len(cursor) <= LONGEST_CURSOR:
         return int(cursor)
-    raise MCPError(
-        code=INVALID_PARAMS, message="This cursor is none that the server gave: begin without one."
-    )
+    raise unknown_cursor()
 
 
 def _absent(caller: Caller, uri: str) -> MCPError:
