@@ -30,16 +30,13 @@ from perstack.llm.router import open_model
 from perstack.runtime.continuation import JobRequest, query_of, rebuild
 from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Store
 from perstack.runtime.spending import tokens_since
+from perstack.runtime.stopping import give_up, stop_elsewhere
 from perstack.runtime.trails import Trails
 from perstack.settings import Parts, Settings, Surroundings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
 from perstack.store.sqlite import open_sqlite_store, store_path
 from perstack.telemetry.setup import configure
-
-LOOKS = 20
-LOOK_SECONDS = 0.5
-"""So often, and with so much time between, it is seen whether another process stops a job."""
 
 
 class Engine:
@@ -212,28 +209,25 @@ class Engine:
             live.cancel(reason)
             await live.stopped.wait()
             return live.view()
-        return await self._cancel_elsewhere(job_id, reason)
+        await stop_elsewhere(self._around.store, self._around.parts.clock, job_id, reason)
+        return await self.job(job_id)
+
+    async def give_up(self, job_id: str, reason: str) -> JobView:
+        """Record that a job is cancelled which waits, or which was left in the middle of its work.
+
+        It stays resumable. One that has finished is left as it is.
+
+        Raises:
+            NotFoundError: There is no such job.
+            JobStateError: A process drives it.
+            StoreError: The store cannot be read or written.
+        """
+        await give_up(self._around.store, self._around.parts.clock, job_id, reason)
+        return await self.job(job_id)
 
     async def _drive(self, activation: Activation, job: RunningJob, lease: Lease) -> None:
         async with self._models.used(activation.around.model):
             await activation.drive(job, lease)
-
-    async def _cancel_elsewhere(self, job_id: str, reason: str) -> JobView:
-        store, clock = self._around.store, self._around.parts.clock
-        present = await self.job(job_id)
-        if present.job.status != "running":
-            return present
-        if not await store.ask_to_stop(job_id, reason):
-            return await self.job(job_id)  # it has stopped just now
-        for _ in range(LOOKS):
-            await clock.sleep(LOOK_SECONDS)
-            present = await self.job(job_id)
-            if present.job.status != "running":
-                return present
-        raise JobStateError(
-            f"Job {job_id} is driven by another process, which was asked to stop it but has not.",
-            hint="Look again later, or end that process; the job can be continued then.",
-        )
 
     async def _prepare(self, job_id: str, request: JobRequest) -> Activation:
         around = self._around

@@ -366,3 +366,33 @@ async def test_a_process_that_does_not_stop_its_job_is_named_as_the_reason(tmp_p
     ) as ours:
         with pytest.raises(JobStateError, match="was asked to stop it but has not"):
             await ours.cancel("hanging", "enough")
+
+
+async def test_a_job_that_waits_can_be_given_up_and_asks_again_when_it_is_resumed(
+    tmp_path: Path,
+) -> None:
+    model = FakeModel({"a": [calls(call("askUser", "q1", question="Which?")), done("blue")]})
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        await job.wait()
+        given_up = await engine.give_up(job.job_id, "no longer wanted")
+        resumed = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
+        answer = InteractiveAnswer(text="blue", tool_call_id="q1")
+        ended = await (await engine.start(JobRequest(job_id=job.job_id, answer=answer))).wait()
+        after = await engine.give_up(job.job_id, "too late")
+    assert given_up.job.status == "stoppedByCancellation"
+    assert [question.id for question in resumed.questions] == ["q1"]
+    assert ended.text == after.text == "blue"
+    assert after.job.status == "completed"
+
+
+async def test_a_job_at_work_or_unknown_cannot_be_given_up(tmp_path: Path) -> None:
+    skills = FakeSkills(gate=anyio.Event())
+    model = FakeModel({"a": [calls(call("echo", "c1")), done("x")]})
+    async with engine_of(tmp_path, model, skills=skills) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        await until_called(skills)
+        with pytest.raises(JobStateError):
+            await engine.give_up(job.job_id, "enough")
+        with pytest.raises(NotFoundError):
+            await engine.give_up("nosuchjob", "enough")

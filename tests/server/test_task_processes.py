@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,6 +19,11 @@ from tests.server.task_client import task_client
 from tests.server.test_tasks import AT_ONCE, WORKING
 
 pytestmark = pytest.mark.anyio
+
+
+def common(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without what the protocol adds."""
+    return {name: value for name, value in answer.items() if name != "_meta"}
 
 
 @dataclass
@@ -72,7 +78,10 @@ async def test_a_task_whose_server_was_shut_down_can_be_cancelled(tmp_path: Path
     ):
         await client.cancel(task)
         cancelled = await client.get(task)
+    async with engine_on(tmp_path, FakeModel({}), store=store) as engine:
+        elsewhere = await Tasks(engine).get(task, Caller())
     assert cancelled["status"] == "cancelled"
+    assert elsewhere == {"resultType": "complete", **common(cancelled)}
 
 
 async def test_a_task_that_cannot_be_taken_up_again_has_failed(tmp_path: Path) -> None:

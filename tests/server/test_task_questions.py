@@ -147,6 +147,7 @@ async def test_a_client_without_forms_gets_the_question_as_the_result(tmp_path: 
     async with taking(tmp_path, ASKING) as client:
         created = await client.call("reviewer", query="paint")
         completed = await client.until(created["taskId"])
+        await client.cancel(created["taskId"])
         follow_up = await client.call("reviewer", query="cobalt", job_id=created["taskId"])
         after = await client.until(follow_up["taskId"])
         again = await client.get(created["taskId"])

@@ -111,7 +111,7 @@ class TaskCounter(Protocol):
         """
         ...
 
-    async def cancel(self, task: str) -> None:
+    async def cancel(self, task: str, caller: Caller) -> None:
         """Stop a task. One that has finished stays as it is.
 
         Raises:

@@ -119,6 +119,14 @@ class ServedEngine(Protocol):
         """
         ...
 
+    async def give_up(self, job_id: str, reason: str) -> JobView:
+        """Record that a job is cancelled which waits, or which was left in the middle of its work.
+
+        Raises:
+            PerstackError: There is no such job, or a process drives it.
+        """
+        ...
+
     async def cancel(self, job_id: str, reason: str) -> JobView:
         """Stop a job; one that has stopped already is left as it is.
 

@@ -62,7 +62,7 @@ def add_tasks(server: Server[dict[str, Any]], face: Face) -> None:
         try:
             if not caller.may_cancel_jobs:
                 raise NotFoundError("A task that the caller may not cancel.")
-            await (await _counter(face, caller)).cancel(params.task_id)
+            await (await _counter(face, caller)).cancel(params.task_id, caller)
         except PerstackError as error:
             raise _translated(error, params) from error
         return {}

@@ -50,7 +50,7 @@ from perstack.server.task_standing import (
 
 MAX_REMEMBERED = 1_000
 SETTLING_SECONDS = 5.0
-TO_BE_TAKEN_UP = ("interrupted", "stoppedByInteractiveTool", "stoppedByCancellation")
+UNFINISHED = ("working", "input_required")
 SUPERSEDED = "another request took the place of this one"
 
 
@@ -126,24 +126,22 @@ class Tasks:
             # Nobody will answer here, so the caller's model is told what is asked.
             self._settle(standing, await self._engine.job(job_id))
 
-    async def cancel(self, task: str) -> None:
+    async def cancel(self, task: str, caller: Caller) -> None:
         """Stop a task. One that has finished stays as it is.
 
         Raises:
             NotFoundError: There is no such task.
             StoreError: The store cannot be read.
         """
-        standing = await self._standing(task, None, has_forms=True)
-        if standing.status not in ("working", "input_required"):
+        standing = await self._standing(task, None, has_forms=caller.has_forms)
+        if standing.status not in UNFINISHED:
             return
         job_id, _ = parts_of(task)
-        is_ours = self._engine.running(job_id) is not None
-        with suppress(JobStateError):
-            present = await self._engine.cancel(job_id, CLIENT_CANCELLED)
-            if not is_ours and present.job.status in TO_BE_TAKEN_UP:
-                self._remember(
-                    replace(standing, status="cancelled", message=CLIENT_CANCELLED, payload={})
-                )
+        with suppress(JobStateError):  # somebody works on it, and does not stop
+            await self._engine.cancel(job_id, CLIENT_CANCELLED)
+            standing = await self._standing(task, None, has_forms=caller.has_forms)
+            if standing.status in UNFINISHED:  # because nobody did
+                await self._engine.give_up(job_id, CLIENT_CANCELLED)
 
     async def _begun(self, job_id: str) -> Wire:
         """The task for the newest stretch of a running job, once its first event is durable."""
