@@ -1,7 +1,7 @@
 """Long strings of an event, moved out of its body and kept once under their hash.
 
-The only parts of an event whose shape is not ours are the arguments of a tool call and the form of an
-answer, and they are left alone: whatever stands there, it cannot be mistaken for a reference.
+The only parts of an event whose shape is not ours are the arguments of a tool call and the form of
+an answer, and they are left alone: whatever stands there, it cannot be mistaken for a reference.
 """
 
 import base64
