@@ -6,6 +6,7 @@ The file knows the tokens by their hashes only, so reading it lets nobody in.
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import secrets
@@ -81,6 +82,7 @@ class FileTokens:
             # The same for all tokens of a principal: with a new one they go on in their sessions.
             client_id=entry.principal,
             scopes=sorted(entry.scopes),
+            expires_at=None if entry.expires_ms is None else math.ceil(entry.expires_ms / 1000),
             subject=entry.principal,
             claims={"iss": ISSUER},
         )
