@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from perstack.definition.load import Loaded
 from perstack.errors import PerstackError
@@ -13,12 +13,12 @@ from perstack.server.caller import LOCAL
 from perstack.server.changes import Changes
 from perstack.server.face import Office
 from perstack.server.limits import Admission, Limits
-from perstack.server.port import ServedEngine
 from perstack.server.premises import Opened
 from perstack.server.users import Users, folder_of_users, settings_of
 from perstack.settings import Parts, Settings
 
-MakeOffice = Callable[[ServedEngine], Office]
+MakeOffice = Callable[[Any], Office]
+"""Makes the office of an engine; to name the engine's type would load what it is made from."""
 
 
 class Opener(Protocol):

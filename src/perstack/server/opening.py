@@ -17,7 +17,6 @@ from perstack.server.face import Activity, Face, Office, Publish
 from perstack.server.limits import Limits
 from perstack.server.live import LiveDefinitions
 from perstack.server.oversight import add_oversight
-from perstack.server.port import ServedEngine
 from perstack.server.reception import Reception
 from perstack.server.users import Users
 from perstack.server.windows import Windows
@@ -136,7 +135,7 @@ def prepared(settings: Settings, offer: Offer) -> Served:
     )
 
 
-def _office(settings: Settings, offer: Offer, engine: ServedEngine) -> Office:
+def _office(settings: Settings, offer: Offer, engine: Any) -> Office:
     # Here and not above: a client that wants to know the tools shall not wait for it.
     from perstack.server.office import EngineOffice  # noqa: PLC0415 - see above
 

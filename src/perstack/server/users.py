@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perstack.definition.environment import load_environment
 from perstack.errors import ConfigError
 from perstack.settings import Settings
 
@@ -49,6 +48,9 @@ def settings_of(settings: Settings, folder: Path, principal: str) -> Settings:
     Raises:
         ConfigError: The folder cannot be made, or its `.env` cannot be read.
     """
+    # Here, because a server for one user does without.
+    from perstack.definition.environment import load_environment  # noqa: PLC0415 - see above
+
     home = folder / principal
     workspace = home / "workspace"
     for one in (home, workspace):
