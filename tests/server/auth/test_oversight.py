@@ -1,0 +1,57 @@
+"""Should a way in ever be left open, it leads nowhere; and whoever is in keeps to the limits."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult
+
+from perstack.server.limits import Limits
+from perstack.server.opening import Offer, prepared
+from perstack.server.users import Users
+from perstack.settings import Settings
+from tests.server.auth.serving import TOML, by_tokens, serving
+from tests.server.stage import Mode, facts, texts
+
+pytestmark = pytest.mark.anyio
+
+EXCUSE = "which is as many as you may have at once"
+
+
+async def test_without_a_token_there_is_nothing_behind_the_gate_either(
+    tmp_path: Path, mode: Mode
+) -> None:
+    config = tmp_path / "perstack.toml"
+    config.write_text(TOML, encoding="utf-8")
+    served = prepared(Settings(config=config, environment={}), Offer(users=Users()))
+    with pytest.raises(BaseExceptionGroup) as refused:  # noqa: PT012 - where it is refused depends
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(served.reception.run, served.activity)
+            async with Client(served.server, mode=mode) as client:
+                await client.list_tools()
+    assert refused.group_contains(MCPError, match="Authentication required")
+    assert not (tmp_path / "perstack").exists()
+
+
+async def test_a_user_with_too_many_jobs_is_told_which_and_nobody_else_is_held_up(
+    tmp_path: Path, mode: Mode
+) -> None:
+    offer = Offer(users=Users(), limits=Limits(max_jobs=1))
+    async with (
+        serving(tmp_path, by_tokens(tmp_path), offer) as place,
+        place.client("alice", mode) as alice,
+        place.client("bob", mode) as bob,
+    ):
+        arguments = {"query": "q", "wait_seconds": 0}
+        first = await alice.call_tool("waiter", arguments)
+        second = await alice.call_tool("waiter", arguments)
+        other = await bob.call_tool("waiter", arguments)
+    assert isinstance(first, CallToolResult)
+    assert isinstance(second, CallToolResult)
+    assert isinstance(other, CallToolResult)
+    job_id = facts(first)["job_id"]
+    assert second.is_error
+    assert f"1 job is running already, {EXCUSE}: {job_id}" in texts(second)[0]
+    assert facts(other)["status"] == "running"
