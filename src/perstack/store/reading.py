@@ -1,4 +1,4 @@
-"""The statements behind `load`, `events` and `jobs`."""
+"""The statements behind `load`, `events` and `jobs`, and those that find a job."""
 
 import json
 import sqlite3
@@ -41,7 +41,7 @@ def load(connection: sqlite3.Connection, ownership: Ownership, job_id: str) -> J
         _, stored = events(connection, job_id, 0)
     finally:
         connection.execute("COMMIT")
-    return JobRecord(_shown(row, ownership), by_run(stored))
+    return JobRecord(job_as_shown(row, ownership), by_run(stored))
 
 
 def events(
@@ -54,10 +54,7 @@ def events(
     """
     rows = connection.execute(SELECT_EVENTS, (job_id, after)).fetchall()
     if not rows and not _exists(connection, job_id):
-        raise NotFoundError(
-            f"There is no job {job_id}.",
-            hint="It may be in another workspace; perstack log --jobs lists what is in one.",
-        )
+        raise _no_job(job_id)
 
     def fetch(digest: str) -> bytes:
         found = connection.execute("SELECT bytes FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
@@ -96,7 +93,7 @@ def jobs(
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     values += [-1, 0] if is_open else [limit, offset]
     rows = connection.execute(f"{SELECT_JOBS} {where} {NEWEST_FIRST}", values).fetchall()
-    found = tuple(_shown(row, ownership) for row in rows)
+    found = tuple(job_as_shown(row, ownership) for row in rows)
     if not is_open:
         return found
     return tuple(job for job in found if job.status == status)[offset : offset + limit]
@@ -128,10 +125,38 @@ def job_of(row: Sequence[Any]) -> Job:
     )
 
 
-def _shown(row: Sequence[Any], ownership: Ownership) -> Job:
+def summary(connection: sqlite3.Connection, ownership: Ownership, job_id: str) -> Job:
+    """How a job stands, without its events.
+
+    Raises:
+        NotFoundError: There is no such job.
+    """
+    row = connection.execute(f"{SELECT_JOBS} WHERE jobs.id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise _no_job(job_id)
+    return job_as_shown(row, ownership)
+
+
+def job_of_run(connection: sqlite3.Connection, run_id: str) -> str | None:
+    """The job that a run belongs to; `None` if the store has no such run."""
+    row = connection.execute(
+        "SELECT jobs.id FROM runs JOIN jobs ON jobs.ref = runs.job WHERE runs.id = ?", (run_id,)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def job_as_shown(row: Sequence[Any], ownership: Ownership) -> Job:
+    """The job in a row of `SELECT_JOBS`, interrupted if nobody drives it."""
     return shown(job_of(row[:-3]), is_driven=ownership.is_driven(Holding(*row[-3:])))
 
 
 def _exists(connection: sqlite3.Connection, job_id: str) -> bool:
     rows: Iterable[object] = connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,))
     return any(True for _ in rows)
+
+
+def _no_job(job_id: str) -> NotFoundError:
+    return NotFoundError(
+        f"There is no job {job_id}.",
+        hint="It may be in another workspace; perstack log --jobs lists what is in one.",
+    )

@@ -12,9 +12,10 @@ import anyio.to_thread
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
+from perstack.core.figures import JobFacts
 from perstack.runtime.clock import SystemClock
 from perstack.runtime.ports import JobRecord, Lease
-from perstack.store import reading, writing
+from perstack.store import reading, survey, writing
 from perstack.store.connection import open_connections, store_error
 from perstack.store.ownership import (
     IsAlive,
@@ -106,6 +107,37 @@ class SqliteStore:
                 limit=limit,
                 offset=offset,
             )
+        )
+
+    async def summary(self, job_id: str) -> Job:
+        """How a job stands, without its events.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        return await self._read(
+            lambda connection: reading.summary(connection, self._ownership, job_id)
+        )
+
+    async def job_of_run(self, run_id: str) -> str | None:
+        """The id of the job that a run belongs to; `None` if there is no such run.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return await self._read(partial(reading.job_of_run, run_id=run_id))
+
+    async def survey(self, since_ms: int, see: Callable[[JobFacts], None]) -> None:
+        """Show `see` each job that began at `since_ms` or later, oldest first.
+
+        `see` is called in a thread.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return await self._read(
+            lambda connection: survey.survey(connection, self._ownership, since_ms, see)
         )
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
