@@ -27,6 +27,14 @@ def add_workspace_argument(parser: ArgumentParser, default: str) -> None:
     )
 
 
+def add_store_arguments(parser: ArgumentParser) -> None:
+    """Whose jobs are meant."""
+    add_workspace_argument(parser, "the current folder, else that of the definition file")
+    parser.add_argument(
+        "--config", type=Path, metavar="PATH", help="definition file whose folder is looked in"
+    )
+
+
 def add_model_arguments(parser: ArgumentParser) -> None:
     """Who generates, how long and how often, and where keys are."""
     parser.add_argument("--provider", metavar="NAME", help="provider, instead of the file's")

@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from traceback import format_exception
 from typing import Protocol, cast
 
@@ -19,11 +20,16 @@ COMMANDS = {
     "token": "make a token for a user of your server",
     "check": "check perstack.toml and show its experts and tools",
     "log": "show what jobs did",
+    "export": "write a job to a file, for another machine",
+    "import": "take in a job that was exported",
     "mcp-config": "print what a client needs to know of your experts",
     "bundle": "pack your experts into an .mcpb for desktop clients",
     "demo": "see experts at work, without a key",
 }
-"""Every command with its summary; `perstack.cli.<name>` is its module, with `_` for `-`."""
+"""Every command with its summary.
+
+`perstack.cli.<name>` is its module, with `_` for `-`, and behind a keyword of Python.
+"""
 
 
 class Command(Protocol):
@@ -98,7 +104,8 @@ def _in_words(error: Exception) -> PerstackError:
 
 def load(name: str) -> Command:
     """The command with this name."""
-    return cast("Command", import_module(f"perstack.cli.{name.replace('-', '_')}"))
+    module = f"{name}_" if iskeyword(name) else name.replace("-", "_")
+    return cast("Command", import_module(f"perstack.cli.{module}"))
 
 
 def _parser(name: str | None, command: Command | None) -> ArgumentParser:

@@ -50,6 +50,33 @@ def encode(event: RunEvent) -> Content:
     return Content(_compact(content) if content else None, blobs)
 
 
+def to_line(event: RunEvent, blobs: dict[str, bytes]) -> str:
+    """An event as one line of JSON; what is long goes into `blobs`."""
+    content, stamp = encode(event), event.stamp
+    blobs.update(content.blobs)
+    return _document(
+        Row(
+            stamp.job_id,
+            stamp.run_id,
+            stamp.expert_key,
+            stamp.step_number,
+            stamp.sequence,
+            stamp.timestamp,
+            event.type,
+            content.body,
+        )
+    )
+
+
+def from_line(line: str, fetch: Callable[[str], bytes]) -> RunEvent:
+    """The event that `to_line` wrote.
+
+    Raises:
+        ValueError: It is none that this version knows.
+    """
+    return RUN_EVENT.validate_python(put_back(json.loads(line), fetch))
+
+
 def _compact(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     try:

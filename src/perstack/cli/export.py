@@ -1,0 +1,124 @@
+"""`perstack export`: a job as one file for another machine, or jobs as a folder of JSON files."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from perstack.cli.arguments import add_store_arguments
+from perstack.cli.exits import COMPLETED
+from perstack.cli.history import find_store, open_history
+from perstack.cli.output import Terminal
+from perstack.core.checkpoint import Job
+from perstack.core.events import RunEvent
+from perstack.errors import ConfigError, NotFoundError
+from perstack.runtime.ports import Store
+from perstack.store.archive import SUFFIX, pack
+from perstack.store.layout import component, write_layout
+
+PAGE = 100
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("job", nargs="?", metavar="JOB", help="the job; by default the latest")
+    add_store_arguments(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"where the one file goes; by default JOB{SUFFIX} here",
+    )
+    parser.add_argument(
+        "--files",
+        type=Path,
+        metavar="DIR",
+        help="write a folder of JSON files instead: jobs, runs, checkpoints and events",
+    )
+    parser.add_argument("--all", action="store_true", help="with --files: every job of the store")
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Write what was asked for, and say where it is.
+
+    Raises:
+        ConfigError: The options contradict each other, or nothing can be written there.
+        NotFoundError: There is no such job.
+        StoreError: The store cannot be read.
+    """
+    _check(options)
+    storage = find_store(options.workspace, options.config, Path.cwd())
+    for path in anyio.run(partial(_export, storage, options)):
+        terminal.line(str(path))
+    return COMPLETED
+
+
+def _check(options: Namespace) -> None:
+    if options.all and options.files is None:
+        raise ConfigError(
+            "--all writes a folder and needs --files.", hint="One file holds one job."
+        )
+    if options.all and options.job is not None:
+        raise ConfigError("--all and the id of a job contradict each other.", hint="Choose one.")
+    if options.files is not None and options.output is not None:
+        raise ConfigError("--files and --output contradict each other.", hint="Choose one.")
+
+
+async def _export(storage: Path, options: Namespace) -> list[Path]:
+    async with open_history(storage) as store:
+        if options.all:
+            return [await write_files(options.files, store, job) async for job in every_job(store)]
+        job = await _chosen(store, options.job)
+        if options.files is not None:
+            return [await write_files(options.files, store, job)]
+        output: Path = options.output or Path(f"{component(job.id)}{SUFFIX}")
+        _, events = await store.events(job.id)
+        await anyio.to_thread.run_sync(_write_archive, output, job, events)
+        return [output]
+
+
+async def every_job(store: Store) -> AsyncIterator[Job]:
+    """The jobs of a store, newest first."""
+    offset = 0
+    while jobs := await store.jobs(limit=PAGE, offset=offset):
+        for job in jobs:
+            yield job
+        offset += len(jobs)
+
+
+async def write_files(folder: Path, store: Store, job: Job) -> Path:
+    """Write the files of a job below `folder`; where they are is returned.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+        StoreError: The store cannot be read.
+    """
+    _, events = await store.events(job.id)
+    return await anyio.to_thread.run_sync(write_layout, folder, job, events)
+
+
+async def _chosen(store: Store, job_id: str | None) -> Job:
+    if job_id is not None:
+        return (await store.load(job_id)).job
+    newest = await store.jobs(limit=1)
+    if not newest:
+        raise NotFoundError("No data found: the store has no job.")
+    return newest[0]
+
+
+def _write_archive(output: Path, job: Job, events: tuple[RunEvent, ...]) -> None:
+    partial_file = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        partial_file.write_bytes(pack(job, events))
+        partial_file.chmod(0o600)
+        partial_file.replace(output)
+    except OSError as error:
+        partial_file.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{output} cannot be written: {error.strerror}.", hint="Name another with --output."
+        ) from error

@@ -1,0 +1,57 @@
+"""`perstack import`: jobs that another machine exported, into the store of a workspace."""
+
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from perstack.cli.arguments import add_workspace_argument
+from perstack.cli.exits import COMPLETED
+from perstack.cli.output import Terminal
+from perstack.errors import ConfigError
+from perstack.store.archive import unpack
+from perstack.store.exchange import Change, bring_in
+from perstack.store.sqlite import open_sqlite_store, store_path
+
+SAID: dict[Change, str] = {
+    "added": "imported",
+    "extended": "imported what is new",
+    "unchanged": "here already",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="files that perstack export wrote"
+    )
+    add_workspace_argument(parser, "the current folder")
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Import each file, and say what came of it.
+
+    Raises:
+        ConfigError: A file is none that was exported, or the workspace is no folder.
+        JobStateError: Another job with that id is there already.
+        StoreError: A file is damaged, or the store cannot be written.
+    """
+    workspace: Path = (options.workspace or Path.cwd()).resolve()
+    if not workspace.is_dir():
+        raise ConfigError(
+            f"The workspace {workspace} is not a folder.",
+            hint="Create it or give another --workspace.",
+        )
+    anyio.run(partial(_import, store_path(workspace), options.files, terminal))
+    return COMPLETED
+
+
+async def _import(storage: Path, files: list[Path], terminal: Terminal) -> None:
+    # Everything is read before anything is written.
+    packed = [unpack(path) for path in files]
+    async with open_sqlite_store(storage) as store:
+        for job in packed:
+            change = await bring_in(store, job.job_id, job.events)
+            terminal.line(job.job_id)
+            terminal.note(f"{SAID[change]}: {job.job_id}, {len(job.events)} events", "dim")
