@@ -65,6 +65,18 @@ async def test_a_form_that_is_closed_leaves_the_question_open(tmp_path: Path, mo
     assert user.messages == ["Which colour?"] * 2
 
 
+async def test_a_form_that_nobody_ever_answers_counts_as_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perstack.server.face.FORM_SECONDS", 0.05)
+    user = User()
+    async with stage(tmp_path, "legacy", painter(), user=user) as here:
+        with anyio.fail_after(5):
+            result = await here.call("reviewer", query="paint")
+    assert facts(result)["status"] == "needs_input"
+    assert user.withdrawn.is_set()
+
+
 async def test_all_questions_of_one_reply_are_put(tmp_path: Path, mode: Mode) -> None:
     model = painter(ASKS_TWICE)
     user = User([accept(answer="cobalt"), accept(answer="cellar")])

@@ -25,6 +25,9 @@ from perstack.server.logs import log_line
 LOG = getLogger(__name__)
 Publish = Literal["coordinators", "all"]
 
+FORM_SECONDS = 3600.0
+"""After this time a form counts as closed, so that no request stays open whose user has gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCallRequest:
@@ -38,13 +41,14 @@ class ToolCallRequest:
     responses: Mapping[str, object] = field(default_factory=dict[str, object])
 
     async def elicit(self, message: str, schema: dict[str, Any]) -> ElicitResult:
-        """Put a question to the user while the request is open."""
+        """Put a question to the user while the request is open, which it is not for ever."""
         session, related = self.context.session, self.context.request_id
         try:
-            return await session.elicit_form(message, schema, related)
+            with anyio.move_on_after(FORM_SECONDS):
+                return await session.elicit_form(message, schema, related)
         except (MCPError, ValidationError) as error:
             LOG.info("The client shows no form: %s", type(error).__name__)
-            return ElicitResult(action="cancel")
+        return ElicitResult(action="cancel")
 
     async def report(self, progress: float, message: str) -> None:
         """Send a progress notification and a line of the log, if the client wants any."""
