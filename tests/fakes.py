@@ -16,9 +16,11 @@ from perstack.core.messages import ToolCall, ToolCallPart, ToolResult, text_resu
 from perstack.core.passing import PerstackEvent
 from perstack.core.redaction import Redactor
 from perstack.core.tools import ToolDefinition
+from perstack.core.verification import VerificationResult, judged
 from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Definitions, Expert, Provider
 from perstack.definition.names import BASE_SKILL
+from perstack.definition.verification import Verification
 from perstack.errors import LeaseLostError, ModelError, NotFoundError
 from perstack.runtime.job import JobContext, Steps
 from perstack.runtime.ports import (
@@ -131,6 +133,9 @@ class FakeSkills:
     keys: list[str] = field(default_factory=list[str])
     gate: anyio.Event | None = None
     failure: Exception | None = None
+    problems: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """What is wrong at each check with a name; nothing once the list is used up."""
+    checked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     async def tools(self, expert: Expert, run: SkillListener) -> tuple[ToolDefinition, ...]:
         if self.failure is not None:
@@ -143,6 +148,14 @@ class FakeSkills:
         if self.gate is not None:
             await self.gate.wait()
         return self.handler(call)
+
+    async def verify(
+        self, expert: Expert, verification: Verification, answer: str
+    ) -> VerificationResult:
+        self.checked.append((verification.name, answer))
+        await anyio.lowlevel.checkpoint()
+        left = self.problems.get(verification.name, [])
+        return judged(verification, left.pop(0) if left else "", output=f"out {verification.name}")
 
 
 class FakeStore:
@@ -239,6 +252,13 @@ class NoToolCallSpan:
         return
 
 
+class NoVerificationSpan:
+    """Measures nothing."""
+
+    def finished(self, result: VerificationResult) -> None:
+        return
+
+
 class NoSpan:
     """Measures nothing of a run."""
 
@@ -258,6 +278,10 @@ class NoSpan:
     @contextmanager
     def tool_call(self, call: ToolCall, expert_key: str) -> Generator[NoToolCallSpan]:
         yield NoToolCallSpan()
+
+    @contextmanager
+    def verification(self, verification: Verification) -> Generator[NoVerificationSpan]:
+        yield NoVerificationSpan()
 
 
 class NoTelemetry:

@@ -4,13 +4,13 @@ import pytest
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
+from perstack.core.closing import close_open_calls
 from perstack.core.history import checkpoint_at, newest_checkpoints
 from perstack.core.machine import (
     STOPS_FROM_ANYWHERE,
     TRANSITIONS,
     IllegalTransitionError,
     blank,
-    close_open_calls,
     evolve,
 )
 from perstack.core.messages import (
@@ -23,12 +23,14 @@ from perstack.core.messages import (
     UserMessage,
     text_result,
 )
+from perstack.core.verification import VerificationResult
 
 EXPERT = ev.ExpertRef(key="a", name="a", version="1.0.0")
 RESULT = text_result(ToolCall(id="c1", skill_name="s", tool_name="t"), "fine")
 DELEGATION = ev.Delegation(
     expert=EXPERT, tool_call_id="c1", tool_name="t", query="q", run_id="run2"
 )
+CHECK = VerificationResult(name="tests", priority="must", passed=True)
 FAILURE = ev.RunError(name="E", message="m")
 MESSAGE = ExpertMessage(contents=(ToolCallPart(tool_call_id="c1", tool_name="t"),))
 
@@ -58,6 +60,8 @@ def one_of_each(at: ev.Stamp) -> list[ev.RunEvent]:
         ev.StartToolCalls(stamp=at, tool_call_ids=("c1",)),
         ev.RecordToolResult(stamp=at, tool_result=RESULT),
         ev.AttemptCompletion(stamp=at, tool_result=RESULT, accepted=True),
+        ev.StartVerification(stamp=at),
+        ev.RecordVerification(stamp=at, verification=CHECK),
         ev.FinishMcpTools(stamp=at),
         ev.CallDelegate(stamp=at, delegate_to=(DELEGATION,)),
         ev.SkipDelegates(stamp=at),
@@ -94,7 +98,7 @@ def in_state(state: State) -> Checkpoint:
 
 
 @pytest.mark.parametrize("state", list(State))
-@pytest.mark.parametrize("position", range(24))
+@pytest.mark.parametrize("position", range(26))
 def test_every_pair_of_state_and_event_is_either_in_the_table_or_rejected(
     state: State, position: int
 ) -> None:

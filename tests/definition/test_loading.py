@@ -56,6 +56,8 @@ def test_a_minimal_expert_gets_every_default_and_the_base_skill(tmp_path: Path) 
         "tags": (),
         "default_model_tier": None,
         "tool": {**dict.fromkeys(ExpertTool.model_fields), "task_support": "optional"},
+        "verifications": (),
+        "max_verification_attempts": 3,
         "provider_tools": (),
         "provider_skills": (),
         "provider_tool_options": {},

@@ -9,11 +9,12 @@ from pydantic import Field
 from perstack.core.events import DelegatedBy, Delegation, ExpertRef, RunError
 from perstack.core.messages import Message, ToolCall, ToolKind, ToolResult, Usage
 from perstack.core.todo import TodoList
+from perstack.core.verification import VerificationResult
 from perstack.definition.record import Record
 
 
 class State(StrEnum):
-    """What a run does next. `STOPPED` is final; the other nine each have one `decide` function."""
+    """What a run does next. `STOPPED` is final; the other ten each have one `decide` function."""
 
     INIT = "init"
     PREPARING_FOR_STEP = "preparingForStep"
@@ -22,6 +23,7 @@ class State(StrEnum):
     CALLING_MCP_TOOLS = "callingMcpTools"
     CALLING_DELEGATES = "callingDelegates"
     CALLING_INTERACTIVE_TOOLS = "callingInteractiveTools"
+    VERIFYING_COMPLETION = "verifyingCompletion"
     RESOLVING_TOOL_RESULT = "resolvingToolResult"
     FINISHING_STEP = "finishingStep"
     STOPPED = "stopped"
@@ -71,6 +73,10 @@ class Checkpoint(Record):
         started_tool_calls: Ids of those whose effect may have happened.
         tool_results: Their answers so far, in order of arrival.
         is_completion_accepted: Whether the expert said that it has finished, and may.
+        is_answer_pending: Whether the last message is an answer in plain text that is verified.
+        verifications: What was checked at the newest attempt to complete.
+        refused_completions: Attempts to complete that verifications have refused, counted from the
+        last request of the user.
         text: The answer of a completed run.
         is_typed: Whether that is the JSON of a value that fits what the expert declares to answer.
         retry_count: Attempts at a generation that failed since the last one that was of use.
@@ -103,6 +109,9 @@ class Checkpoint(Record):
     started_tool_calls: frozenset[str] = frozenset()
     tool_results: tuple[ToolResult, ...] = ()
     is_completion_accepted: bool = False
+    is_answer_pending: bool = False
+    verifications: tuple[VerificationResult, ...] = ()
+    refused_completions: int = 0
     text: str = ""
     is_typed: bool = False
     todos: TodoList = Field(default_factory=TodoList)

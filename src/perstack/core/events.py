@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from perstack.core.messages import ExpertMessage, Message, ToolKind, ToolResult, Usage
 from perstack.core.todo import TodoList
+from perstack.core.verification import VerificationResult
 from perstack.definition.record import Record
 
 
@@ -189,6 +190,25 @@ class AttemptCompletion(StoredEvent):
     accepted: bool
 
 
+class StartVerification(StoredEvent):
+    """The expert wants to finish, and what it declares is checked before it may.
+
+    `new_message` is there when its answer is a plain text reply of the model, with the `usage` of
+    that; else it has called attemptCompletion, and the call is not answered yet.
+    """
+
+    type: Literal["startVerification"] = "startVerification"
+    new_message: ExpertMessage | None = None
+    usage: Usage = Field(default_factory=Usage)
+
+
+class RecordVerification(StoredEvent):
+    """One check was made."""
+
+    type: Literal["recordVerification"] = "recordVerification"
+    verification: VerificationResult
+
+
 class FinishMcpTools(StoredEvent):
     """All calls to skills are answered; delegates or questions to the user remain."""
 
@@ -308,6 +328,8 @@ RunEvent = Annotated[
     | StartToolCalls
     | RecordToolResult
     | AttemptCompletion
+    | StartVerification
+    | RecordVerification
     | FinishMcpTools
     | CallDelegate
     | SkipDelegates

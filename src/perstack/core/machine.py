@@ -8,16 +8,8 @@ from typing import Any, assert_never
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
-from perstack.core.messages import (
-    ExpertMessage,
-    Message,
-    TextPart,
-    ToolCall,
-    ToolMessage,
-    ToolResult,
-    ToolResultPart,
-    text_result,
-)
+from perstack.core.closing import close_open_calls, tool_message
+from perstack.core.messages import ExpertMessage, TextPart, ToolCall, ToolMessage
 
 S = State
 
@@ -27,12 +19,14 @@ TRANSITIONS: dict[State, dict[str, State]] = {
         "recordToolResult": S.RESUMING_FROM_STOP,
         "resumeToolCalls": S.CALLING_MCP_TOOLS,
         "proceedToInteractiveTools": S.CALLING_INTERACTIVE_TOOLS,
+        "startVerification": S.VERIFYING_COMPLETION,
         "resolveToolResults": S.RESOLVING_TOOL_RESULT,
         "finishAllToolCalls": S.FINISHING_STEP,
     },
     S.PREPARING_FOR_STEP: {"startGeneration": S.GENERATING_TOOL_CALL},
     S.GENERATING_TOOL_CALL: {
         "callTools": S.CALLING_MCP_TOOLS,
+        "startVerification": S.VERIFYING_COMPLETION,
         "completeRun": S.STOPPED,
         "retry": S.FINISHING_STEP,
     },
@@ -40,9 +34,16 @@ TRANSITIONS: dict[State, dict[str, State]] = {
         "startToolCalls": S.CALLING_MCP_TOOLS,
         "recordToolResult": S.CALLING_MCP_TOOLS,
         "attemptCompletion": S.CALLING_MCP_TOOLS,
+        "startVerification": S.VERIFYING_COMPLETION,
         "completeRun": S.STOPPED,
         "finishMcpTools": S.CALLING_DELEGATES,
         "resolveToolResults": S.RESOLVING_TOOL_RESULT,
+    },
+    S.VERIFYING_COMPLETION: {
+        "recordVerification": S.VERIFYING_COMPLETION,
+        "attemptCompletion": S.CALLING_MCP_TOOLS,
+        "completeRun": S.STOPPED,
+        "retry": S.FINISHING_STEP,
     },
     S.CALLING_DELEGATES: {
         "callDelegate": S.CALLING_DELEGATES,
@@ -193,8 +194,11 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
             todos = checkpoint.todos if event.todos is None else event.todos
             return {"tool_results": (*checkpoint.tool_results, event.tool_result), "todos": todos}
         case ev.AttemptCompletion():
-            results = (*checkpoint.tool_results, event.tool_result)
-            return {"tool_results": results, "is_completion_accepted": event.accepted}
+            return _attempt_completion(checkpoint, event)
+        case ev.StartVerification():
+            return _start_verification(checkpoint, event)
+        case ev.RecordVerification():
+            return {"verifications": (*checkpoint.verifications, event.verification)}
         case ev.CallDelegate():
             return {"delegate_to": event.delegate_to}
         case ev.CallInteractiveTool():
@@ -258,6 +262,9 @@ def _begin(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
         "error": None,
         "retry_count": 0,
         "retry_delay_seconds": 0.0,
+        "is_answer_pending": False,
+        "verifications": (),
+        "refused_completions": 0,
         **_NO_CALLS,
     }
 
@@ -267,6 +274,7 @@ def _resume(checkpoint: Checkpoint, event: ev.ResumeFromStop) -> dict[str, Any]:
         "status": "proceeding",
         "error": None,
         "retry_count": 0,
+        "refused_completions": 0,
         "step_limit": checkpoint.step_limit if event.step_limit is None else event.step_limit,
         "trace_parent": event.trace_parent or checkpoint.trace_parent,
     }
@@ -278,6 +286,38 @@ def _retry(checkpoint: Checkpoint, event: ev.Retry) -> dict[str, Any]:
         "retry_count": checkpoint.retry_count + 1,
         "retry_delay_seconds": event.delay_seconds,
         "usage": checkpoint.usage + event.usage,
+        "is_answer_pending": False,
+        "refused_completions": _refusals(checkpoint, is_refused=True),
+    }
+
+
+def _refusals(checkpoint: Checkpoint, *, is_refused: bool) -> int:
+    """What ends an attempt to complete counts only where that was verified."""
+    is_verified = checkpoint.state is S.VERIFYING_COMPLETION
+    return checkpoint.refused_completions + (is_refused and is_verified)
+
+
+def _attempt_completion(checkpoint: Checkpoint, event: ev.AttemptCompletion) -> dict[str, Any]:
+    return {
+        "tool_results": (*checkpoint.tool_results, event.tool_result),
+        "is_completion_accepted": event.accepted,
+        "refused_completions": _refusals(checkpoint, is_refused=not event.accepted),
+    }
+
+
+def _start_verification(checkpoint: Checkpoint, event: ev.StartVerification) -> dict[str, Any]:
+    started: dict[str, Any] = {"verifications": ()}
+    if event.new_message is None:
+        return started
+    return {
+        **started,
+        "messages": (*checkpoint.messages, event.new_message),
+        "is_answer_pending": True,
+        "usage": checkpoint.usage + event.usage,
+        "context_window_usage": _window_usage(
+            checkpoint, event.usage.input_tokens + event.usage.output_tokens
+        ),
+        "retry_count": 0,
     }
 
 
@@ -311,7 +351,7 @@ def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
     messages = checkpoint.messages
     if event.new_message is not None:
         messages = (*messages, event.new_message)
-    else:
+    elif not checkpoint.is_answer_pending:
         answer = ExpertMessage(contents=(TextPart(text=event.text),) if event.text else ())
         messages = (*messages, _tool_message(checkpoint), answer)
     tokens = event.usage.input_tokens + event.usage.output_tokens
@@ -325,6 +365,7 @@ def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
         if tokens
         else checkpoint.context_window_usage,
         "retry_count": 0,
+        "is_answer_pending": False,
         **_NO_CALLS,
     }
 
@@ -335,37 +376,3 @@ def _window_usage(checkpoint: Checkpoint, tokens: int) -> float | None:
 
 def _tool_message(checkpoint: Checkpoint) -> ToolMessage:
     return tool_message(checkpoint.messages, checkpoint.tool_results)
-
-
-def tool_message(messages: tuple[Message, ...], results: tuple[ToolResult, ...]) -> ToolMessage:
-    """The results as one message, in the order of the calls of the last expert message."""
-    by_id = {result.id: result for result in results}
-    last = messages[-1]
-    calls = last.tool_calls if isinstance(last, ExpertMessage) else ()
-    return ToolMessage(
-        contents=tuple(
-            ToolResultPart(
-                tool_call_id=call.tool_call_id,
-                tool_name=call.tool_name,
-                contents=by_id[call.tool_call_id].result,
-                is_error=by_id[call.tool_call_id].is_error,
-            )
-            for call in calls
-        )
-    )
-
-
-def close_open_calls(checkpoint: Checkpoint) -> tuple[Message, ...]:
-    """The conversation of a stopped run, made fit for a new message: open calls get an answer."""
-    if not checkpoint.tool_calls:
-        return checkpoint.messages
-    unfinished = tuple(
-        text_result(
-            call,
-            "The run was stopped before this call finished; its effect is unknown.",
-            is_error=True,
-        )
-        for call in checkpoint.pending_tool_calls
-    )
-    closing = tool_message(checkpoint.messages, checkpoint.tool_results + unfinished)
-    return (*checkpoint.messages, closing)

@@ -70,6 +70,7 @@ def checkpoint_to_wire(checkpoint: Checkpoint) -> Json:
         "delegatedBy": _optional(checkpoint.delegated_by),
         "contextWindow": checkpoint.context_window,
         "contextWindowUsage": checkpoint.context_window_usage,
+        "verifications": [_plain(each) for each in checkpoint.verifications],
         "error": _optional(checkpoint.error),
         "retryCount": checkpoint.retry_count or None,
         "parentCheckpointId": checkpoint.parent_id,
@@ -119,10 +120,10 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> Json:  # noqa: C901, PLR0
             return {"toolCalls": _calls_of(after, event.tool_call_ids)}
         case ev.RecordToolResult() | ev.AttemptCompletion():
             return {**_fields(event, "tool_result"), "toolResult": _result(event.tool_result)}
+        case ev.StartVerification():
+            return _proposed(event, after)
         case ev.FinishMcpTools():
-            of_skills = {call.id for call in after.tool_calls if call.kind == "mcp"}
-            done = (result for result in after.tool_results if result.id in of_skills)
-            return {"newToolResults": _results(done)}
+            return {"newToolResults": _results(_of_skills(after))}
         case ev.CallDelegate():
             delegated = {delegation.tool_call_id for delegation in event.delegate_to}
             return {"toolCalls": _calls_of(after, delegated), **_fields(event)}
@@ -139,7 +140,7 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> Json:  # noqa: C901, PLR0
             return {"newMessages": _last(after, 1)}
         case ev.FinishAllToolCalls():
             return {"newMessages": []}
-        case ev.ContinueToNextStep():
+        case ev.ContinueToNextStep() | ev.RecordVerification():
             return _fields(event)
         case ev.CompleteRun():
             return {
@@ -158,6 +159,17 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> Json:  # noqa: C901, PLR0
             return {"checkpoint": checkpoint_to_wire(after), **_fields(event)}
         case _:
             assert_never(event)
+
+
+def _proposed(event: ev.StartVerification, after: Checkpoint) -> Json:
+    if event.new_message is None:
+        return {}
+    return {"newMessage": _last(after, 1)[0], "usage": _plain(event.usage)}
+
+
+def _of_skills(after: Checkpoint) -> Iterable[ToolResult]:
+    of_skills = {call.id for call in after.tool_calls if call.kind == "mcp"}
+    return (result for result in after.tool_results if result.id in of_skills)
 
 
 def _start(event: ev.StartRun, after: Checkpoint) -> Json:

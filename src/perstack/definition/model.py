@@ -30,6 +30,12 @@ from perstack.definition.names import (
     is_delegate_name,
 )
 from perstack.definition.record import Record
+from perstack.definition.verification import (
+    DEFAULT_MAX_ATTEMPTS,
+    MAX_VERIFICATIONS,
+    Verification,
+    repeated_names,
+)
 
 ProviderName = Literal[
     "anthropic",
@@ -279,6 +285,15 @@ class Expert(Record):
     tool: ExpertTool = Field(
         default_factory=ExpertTool, description="How the expert is shown to its callers."
     )
+    verifications: tuple[Verification, ...] = Field(
+        default=(),
+        max_length=MAX_VERIFICATIONS,
+        description="What is checked whenever the expert wants to complete.",
+    )
+    max_verification_attempts: PositiveInt = Field(
+        default=DEFAULT_MAX_ATTEMPTS,
+        description="Attempts to complete that may fail before the expert is stopped.",
+    )
     provider_tools: tuple[str, ...] = Field(
         default=(), description="Tools that the provider runs itself, such as webSearch."
     )
@@ -297,6 +312,12 @@ class Expert(Record):
             hint = 'it has type = "mcpStdioSkill"; choose another name for yours'
             raise_if_any([Fault("is the built-in skill", at=(BASE_SKILL,), suggestion=hint)])
         return {BASE_SKILL: base_skill(), **skills}
+
+    @field_validator("verifications")
+    @classmethod
+    def _verifications_differ(cls, given: tuple[Verification, ...]) -> tuple[Verification, ...]:
+        raise_if_any(repeated_names([verification.name for verification in given]))
+        return given
 
     @property
     def name(self) -> str:

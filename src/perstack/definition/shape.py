@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import (
@@ -18,6 +19,7 @@ from perstack.definition.positions import KeyPath
 from perstack.definition.problems import Finding, did_you_mean
 from perstack.definition.record import Record
 from perstack.definition.tables import Table, is_table, table_or_empty
+from perstack.definition.verification import Verification
 
 MISPLACED = ("model", "maxSteps", "maxRetries", "timeout", "reasoningBudget")
 RETIRED = {
@@ -102,21 +104,24 @@ def _known_part(table: Table, model: type[Record], path: KeyPath, findings: list
         for key in table
         if key not in known
     ]
-    kept = {
-        key: dict(value) if is_table(value) else value
-        for key, value in table.items()
-        if key in known
-    }
+    kept = {key: _copied(value) for key, value in table.items() if key in known}
     for inner_path, inner, inner_model in list(_inner_tables(kept, model)):
         shaped = _known_part(inner, inner_model, (*path, *inner_path), findings)
-        if len(inner_path) == 1:
-            kept[inner_path[0]] = shaped
+        name, *below = inner_path
+        if below:
+            kept[str(name)][below[0]] = shaped
         else:
-            kept[inner_path[0]][inner_path[1]] = shaped
+            kept[str(name)] = shaped
     return kept
 
 
-Inner = Generator[tuple[tuple[str, ...], Table, type[Record]]]
+def _copied(value: object) -> Any:
+    if is_table(value):
+        return dict(value)
+    return list(cast("list[object]", value)) if isinstance(value, list) else value
+
+
+Inner = Generator[tuple[KeyPath, Table, type[Record]]]
 
 
 def _inner_tables(table: Table, model: type[Record]) -> Inner:
@@ -127,6 +132,7 @@ def _inner_tables(table: Table, model: type[Record]) -> Inner:
         yield from _single(table, "setting", ProviderSetting)
     elif model is Expert:
         yield from _single(table, "tool", ExpertTool)
+        yield from _listed(table, "verifications", Verification)
         yield from _skills(table)
     elif model is InteractiveSkill:
         yield from _named(table, "tools", InteractiveTool)
@@ -142,6 +148,14 @@ def _named(table: Table, key: str, model: type[Record]) -> Inner:
     for name, inner in table_or_empty(table.get(key)).items():
         if is_table(inner):
             yield (key, name), inner, model
+
+
+def _listed(table: Table, key: str, model: type[Record]) -> Inner:
+    entries = table.get(key)
+    if isinstance(entries, list):
+        for index, inner in enumerate(cast("list[object]", entries)):
+            if is_table(inner):
+                yield (key, index), inner, model
 
 
 def _skills(table: Table) -> Inner:
@@ -167,6 +181,7 @@ _HOMES: tuple[tuple[type[Record], str], ...] = (
     (ProviderSetting, "it belongs to [provider.setting]"),
     (Expert, 'it belongs to [experts."name"]'),
     (ExpertTool, 'it belongs to [experts."name".tool]'),
+    (Verification, 'it belongs to [[experts."name".verifications]]'),
     (McpStdioSkill, 'it belongs to a skill with type = "mcpStdioSkill"'),
     (McpSseSkill, 'it belongs to a skill with type = "mcpSseSkill"'),
     (InteractiveSkill, 'it belongs to a skill with type = "interactiveSkill"'),

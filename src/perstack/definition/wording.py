@@ -119,6 +119,7 @@ _LIMITS: dict[str, Callable[[dict[str, Any]], str]] = {
     "too_short": lambda context: f"must have at least {_entries(context['min_length'])}",
     "too_long": lambda context: f"has more than {_entries(context['max_length'])}",
     "greater_than_equal": lambda context: f"must be {context['ge']} or more",
+    "less_than_equal": lambda context: f"must be {context['le']} or less",
 }
 
 

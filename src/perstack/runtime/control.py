@@ -82,25 +82,42 @@ def judge_completion(
     obstacle = _obstacle(checkpoint, call)
     if obstacle is not None:
         return text_result(call, obstacle, is_error=True), False
-    return _json_result(call, {}), True
+    return accepted(call), True
+
+
+def accepted(call: ToolCall) -> ToolResult:
+    """The answer to an `attemptCompletion` call that ends the run."""
+    return _json_result(call, {})
+
+
+def completing_call(checkpoint: Checkpoint) -> ToolCall | None:
+    """The call with which the expert says that it has finished."""
+    for call in checkpoint.tool_calls:
+        if is_control(call) and call.tool_name == ATTEMPT_COMPLETION:
+            return call
+    return None
 
 
 def completion(checkpoint: Checkpoint, declared: Table | None) -> Answer:
-    """The answer of a run whose `attemptCompletion` was accepted.
+    """The answer of a run that has finished.
 
-    That is the `result` of the call, else the text that the model said beside it.
+    That is the `result` of its `attemptCompletion`, else the text that the model said beside it or
+    instead of it.
     """
-    for call in checkpoint.tool_calls:
-        if is_control(call) and call.tool_name == ATTEMPT_COMPLETION:
-            if declared is not None:
-                text, problems = answer_in(call.args, declared)
-                if not problems:  # else what is declared has changed since it was accepted
-                    return Answer(text, is_typed=True)
-            result = call.args.get(RESULT)
-            if result:
-                return Answer(result if isinstance(result, str) else compact(result))
     last = checkpoint.messages[-1]
-    return Answer(last.text if isinstance(last, ExpertMessage) else "")
+    said = last.text if isinstance(last, ExpertMessage) else ""
+    call = completing_call(checkpoint)
+    if call is None:
+        answer, misfit = plain_answer(said, declared)
+        return Answer(said) if misfit else answer
+    if declared is not None:
+        text, problems = answer_in(call.args, declared)
+        if not problems:  # else what is declared has changed since it was accepted
+            return Answer(text, is_typed=True)
+    result = call.args.get(RESULT)
+    if result:
+        return Answer(result if isinstance(result, str) else compact(result))
+    return Answer(said)
 
 
 def plain_answer(text: str, declared: Table | None) -> tuple[Answer, str | None]:

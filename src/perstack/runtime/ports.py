@@ -21,8 +21,10 @@ from perstack.core.messages import (
 )
 from perstack.core.passing import PerstackEvent
 from perstack.core.tools import ToolDefinition
+from perstack.core.verification import VerificationResult
 from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert
+from perstack.definition.verification import Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,16 @@ class Skills(Protocol):
 
         Contract: never raises but for cancellation, which stops the work; everything that goes
         wrong is a result with `is_error`.
+        """
+        ...
+
+    async def verify(
+        self, expert: Expert, verification: Verification, answer: str
+    ) -> VerificationResult:
+        """Make one check of the workspace, or of what the expert answers.
+
+        Contract: never raises but for cancellation, which stops the work; everything that goes
+        wrong is a result that did not pass. A check may be made again after a crash.
         """
         ...
 
@@ -301,6 +313,14 @@ class ToolCallSpan(Protocol):
         ...
 
 
+class VerificationSpan(Protocol):
+    """The measure of one check."""
+
+    def finished(self, result: VerificationResult) -> None:
+        """It was made."""
+        ...
+
+
 class RunSpan(Protocol):
     """The measure of one activation of a run.
 
@@ -334,6 +354,10 @@ class RunSpan(Protocol):
 
     def tool_call(self, call: ToolCall, expert_key: str) -> AbstractContextManager[ToolCallSpan]:
         """Current while a tool call is executed; used in the task that executes it."""
+        ...
+
+    def verification(self, verification: Verification) -> AbstractContextManager[VerificationSpan]:
+        """Current while one check is made."""
         ...
 
 

@@ -1,6 +1,6 @@
 """One active run: an expert at work on a job.
 
-It has two ways to the outside, `generate` and `call_tool`, and no other.
+It has three ways to the outside, `generate`, `call_tool` and `verify`, and no other.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import DelegatedBy, RunEvent, Stamp
 from perstack.core.machine import evolve
 from perstack.core.messages import Message, TextPart, ToolCall, ToolResult, text_result
+from perstack.core.verification import VerificationResult, cut
 from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert
+from perstack.definition.verification import Verification
 from perstack.errors import ModelError
 from perstack.runtime.broadcast import Broadcast
 from perstack.runtime.calls import CallsInFlight
@@ -138,6 +140,22 @@ class Run:
                 result = self._redacted(await self.job.skills.call(self.expert, call, key))
             else:
                 result = text_result(call, rejection, is_error=True)
+            span.finished(result)
+        return result
+
+    async def verify(self, verification: Verification, answer: str) -> VerificationResult:
+        """Make one check of what the expert has done; `answer` is what it wants to answer."""
+        await self.journal.settle()
+        await checkpoint_if_cancelled()
+        with self.span.verification(verification) as span:
+            found = await self.job.skills.verify(self.expert, verification, answer)
+            redactor = self.job.redactor
+            result = found.model_copy(
+                update={
+                    "problem": cut(redactor.text(found.problem)),
+                    "output": cut(redactor.text(found.output)),
+                }
+            )
             span.finished(result)
         return result
 

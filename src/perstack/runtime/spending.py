@@ -1,6 +1,13 @@
 """How many tokens the jobs of a store have used since a moment."""
 
-from perstack.core.events import CallTools, CompleteRun, Retry, RunEvent, StopRunByError
+from perstack.core.events import (
+    CallTools,
+    CompleteRun,
+    Retry,
+    RunEvent,
+    StartVerification,
+    StopRunByError,
+)
 from perstack.runtime.ports import Store
 
 PAGE = 100
@@ -31,5 +38,6 @@ def _when(event: RunEvent) -> int:
 
 
 def _tokens(event: RunEvent) -> int:
-    is_generation = isinstance(event, CallTools | Retry | CompleteRun | StopRunByError)
-    return event.usage.total_tokens if is_generation else 0
+    if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
+        return event.usage.total_tokens
+    return 0

@@ -25,6 +25,7 @@ from perstack.errors import ConfigError, ModelError, PerstackError, SkillError
 from perstack.runtime import control
 from perstack.runtime.ports import Generation
 from perstack.runtime.run import Run
+from perstack.runtime.verifying import attempts_spent, verifying_completion
 
 Decide = Callable[[Run, Checkpoint], Awaitable[ev.RunEvent]]
 
@@ -80,6 +81,8 @@ async def resuming_from_stop(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
         return ev.ResumeToolCalls(stamp=run.stamp())
     if checkpoint.pending("interactive"):
         return ev.ProceedToInteractiveTools(stamp=run.stamp())
+    if checkpoint.is_answer_pending:
+        return ev.StartVerification(stamp=run.stamp())
     if checkpoint.tool_calls:
         return ev.ResolveToolResults(stamp=run.stamp())
     return ev.FinishAllToolCalls(stamp=run.stamp())
@@ -141,6 +144,8 @@ def _after_text(
     if misfit is not None:
         told = (message, UserMessage(contents=(TextPart(text=misfit),)))
         return _retry_or_stop(run, checkpoint, misfit, told, usage)
+    if run.expert.verifications:
+        return ev.StartVerification(stamp=run.stamp(), new_message=message, usage=usage)
     return ev.CompleteRun(
         stamp=run.stamp(),
         text=answer.text,
@@ -290,6 +295,8 @@ def _answer_control(run: Run, checkpoint: Checkpoint, call: ToolCall) -> ev.RunE
     if call.tool_name == control.ATTEMPT_COMPLETION:
         declared = run.expert.tool.output_schema
         result, accepted = control.judge_completion(checkpoint, call, declared)
+        if accepted and run.expert.verifications:
+            return ev.StartVerification(stamp=run.stamp())
         return ev.AttemptCompletion(stamp=run.stamp(), tool_result=result, accepted=accepted)
     result, todos = control.change_todos(checkpoint.todos, call)
     return ev.RecordToolResult(stamp=run.stamp(), tool_result=result, todos=todos)
@@ -338,8 +345,11 @@ async def resolving_tool_result(run: Run, _checkpoint: Checkpoint) -> ev.RunEven
     return ev.FinishToolCall(stamp=run.stamp())
 
 
-async def finishing_step(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
-    """Take the next step number of the job, or stop when there is none left."""
+async def finishing_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
+    """Take the next step number of the job, or stop when there is none left to take or to use."""
+    spent = attempts_spent(run, checkpoint)
+    if spent is not None:
+        return spent
     number = run.job.steps.take()
     if number is None:
         return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
@@ -354,6 +364,7 @@ DECIDE: dict[State, Decide] = {
     State.CALLING_MCP_TOOLS: calling_mcp_tools,
     State.CALLING_DELEGATES: calling_delegates,
     State.CALLING_INTERACTIVE_TOOLS: calling_interactive_tools,
+    State.VERIFYING_COMPLETION: verifying_completion,
     State.RESOLVING_TOOL_RESULT: resolving_tool_result,
     State.FINISHING_STEP: finishing_step,
 }

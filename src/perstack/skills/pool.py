@@ -13,8 +13,10 @@ from anyio.abc import TaskGroup
 from perstack.core.answers import Reply
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
+from perstack.core.verification import VerificationResult, judged
 from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
 from perstack.definition.names import BASE_SKILL
+from perstack.definition.verification import Verification
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener, Skills
 from perstack.skills.base.skill import BaseSkill
@@ -121,6 +123,15 @@ class SkillPool:
             return await self._servers().call(server, origin, call, idempotency_key)
         result = await self._built_in().call(call.model_copy(update={"tool_name": origin}))
         return result.model_copy(update={"tool_name": call.tool_name})
+
+    async def verify(
+        self, expert: Expert, verification: Verification, answer: str
+    ) -> VerificationResult:
+        try:
+            built_in = self._built_in()
+        except SkillError as failure:
+            return judged(verification, str(failure))
+        return await built_in.verify(verification, answer)
 
     async def close(self) -> None:
         """End every connection; calls that come later are answered with an error."""

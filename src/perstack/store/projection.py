@@ -14,6 +14,7 @@ from perstack.core.events import (
     Retry,
     RunEvent,
     StartRun,
+    StartVerification,
     StopRunByError,
 )
 from perstack.core.messages import TextPart, Usage, UserMessage
@@ -168,6 +169,6 @@ def _summarise(job: Job, event: RunEvent, *, begins: bool, is_root: bool) -> Job
 
 
 def _usage(event: RunEvent) -> Usage | None:
-    return (
-        event.usage if isinstance(event, CallTools | Retry | CompleteRun | StopRunByError) else None
-    )
+    if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
+        return event.usage
+    return None

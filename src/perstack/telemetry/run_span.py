@@ -15,7 +15,15 @@ from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.messages import ToolCall, ToolResult
 from perstack.core.redaction import Redactor
-from perstack.runtime.ports import Generation, GenerationRequest, GenerationSpan, ToolCallSpan
+from perstack.core.verification import VerificationResult
+from perstack.definition.verification import Verification
+from perstack.runtime.ports import (
+    Generation,
+    GenerationRequest,
+    GenerationSpan,
+    ToolCallSpan,
+    VerificationSpan,
+)
 from perstack.telemetry import semconv
 from perstack.telemetry.content import Capture
 from perstack.telemetry.outcome import error_type_of, failing_with, mark_failed
@@ -80,7 +88,8 @@ class ActiveRun:
                 self._begin(event)
                 self._open_step(event.stamp.step_number)
             case ev.ResumeFromStop():
-                if checkpoint.tool_calls and self._step is None:
+                is_in_step = checkpoint.tool_calls or checkpoint.is_answer_pending
+                if is_in_step and self._step is None:
                     self._open_step(checkpoint.step_number)
             case ev.ContinueToNextStep():
                 self._close_step("delegate" if self._has_waited else "continue")
@@ -148,6 +157,20 @@ class ActiveRun:
             if capture is not None:
                 capture.arguments(span, call)
             yield _ToolCall(span, capture)
+
+    @contextmanager
+    def verification(self, verification: Verification) -> Generator[VerificationSpan]:
+        name = self._redactor.head(verification.name, LONGEST_NAME)
+        attributes = {
+            semconv.VERIFICATION_NAME: name,
+            semconv.VERIFICATION_PRIORITY: verification.priority,
+            **self._common(self._last.expert.key),
+        }
+        with (
+            self._current(f"verify {name}", attributes, self._in_step()) as span,
+            failing_with(span),
+        ):
+            yield _Verification(span)
 
     def fail(self, error: BaseException) -> None:
         """The run ends by an exception; a stop that was observed before says more and stays."""
@@ -336,6 +359,20 @@ class _ToolCall:
             mark_failed(self._span, semconv.TOOL_ERROR)
         if self._capture is not None:
             self._capture.result(self._span, result)
+
+
+class _Verification:
+    """Satisfies the `VerificationSpan` port."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def finished(self, result: VerificationResult) -> None:
+        self._span.set_attribute(semconv.VERIFICATION_PASSED, result.passed)
+        if result.exit_code is not None:
+            self._span.set_attribute(semconv.VERIFICATION_EXIT_CODE, result.exit_code)
+        if not result.passed:
+            mark_failed(self._span, semconv.VERIFICATION_FAILED)
 
 
 def _request_attributes(request: GenerationRequest, attempt: int) -> dict[str, Any]:

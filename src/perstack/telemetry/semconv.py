@@ -49,6 +49,10 @@ LLM_ATTEMPT: Final = "perstack.llm.attempt"
 SKILL_NAME: Final = "perstack.skill.name"
 SKILL_TYPE: Final = "perstack.skill.type"
 TOOL_KIND: Final = "perstack.tool.kind"
+VERIFICATION_NAME: Final = "perstack.verification.name"
+VERIFICATION_PRIORITY: Final = "perstack.verification.priority"
+VERIFICATION_PASSED: Final = "perstack.verification.passed"
+VERIFICATION_EXIT_CODE: Final = "perstack.verification.exit_code"
 CONTENT_TRUNCATED: Final = "perstack.content.truncated"
 LINK_TYPE: Final = "perstack.link.type"
 RESUMED_FROM_CHECKPOINT_ID: Final = "perstack.resumed_from.checkpoint_id"
@@ -68,6 +72,7 @@ INTERACTIVE_CALL_ID: Final = "perstack.interactive.call_id"
 
 CANCELLED: Final = "cancelled"
 TOOL_ERROR: Final = "tool_error"
+VERIFICATION_FAILED: Final = "verification_failed"
 
 PROVIDER_NAMES: Final = {
     "google": "gcp.gemini",

@@ -49,6 +49,19 @@ async def run_exec(surroundings: Surroundings, raw: Mapping[str, Any]) -> Answer
     """Run a command and say what it wrote."""
     args = Exec.model_validate(raw)
     environment, refused = child_environment(surroundings.environment, extra=args.env)
+    completion = await run_to_end(surroundings, args, environment)
+    note = {"note": f"Not set, because these are protected: {', '.join(refused)}."}
+    return _judge(args, completion, note if refused else {})
+
+
+async def run_to_end(
+    surroundings: Surroundings, args: Exec, environment: Mapping[str, str]
+) -> Completion:
+    """Run a command in the workspace with exactly this environment.
+
+    Raises:
+        ToolFailure: It cannot be started.
+    """
     with (
         in_words("Directory", args.cwd),
         surroundings.workspace.directory(args.cwd) as folder,
@@ -60,11 +73,10 @@ async def run_exec(surroundings: Surroundings, raw: Mapping[str, Any]) -> Answer
             timeout_seconds=args.timeout / 1000,
         )
         try:
-            completion = await run_command(command, surroundings.group_guard)
+            return await run_command(command, surroundings.group_guard)
         except OSError as error:
             raise _not_started(error, args, command.folder) from None
-    note = {"note": f"Not set, because these are protected: {', '.join(refused)}."}
-    return _judge(args, completion, note if refused else {})
+    raise AssertionError("a folder that is entered is not left without a result")
 
 
 def _path_of(workspace: Workspace, folder: Entry) -> str:

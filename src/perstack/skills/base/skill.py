@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from perstack.core.messages import ResultPart, ToolCall, ToolResult
 from perstack.core.tools import ToolDefinition, argument_problems
+from perstack.core.verification import VerificationResult, judged
+from perstack.definition.verification import Verification
 from perstack.skills.base import (
     control,
     directories,
@@ -22,6 +24,7 @@ from perstack.skills.base import (
 from perstack.skills.base.defaults import SHOWN_BY_DEFAULT
 from perstack.skills.base.failure import ToolFailure, failure_of
 from perstack.skills.base.tool import BuiltInTool, GroupGuard, Surroundings, as_text
+from perstack.skills.base.verify import make_check
 from perstack.skills.workspace import Workspace
 
 TOOLS: dict[str, BuiltInTool] = {
@@ -94,6 +97,17 @@ class BaseSkill:
         except Exception as error:  # noqa: BLE001 - the contract: a broken tool must not end the run
             reason = f"{call.tool_name} failed unexpectedly ({type(error).__name__})."
             return _failed(call, ToolFailure("IOError", reason))
+
+    async def verify(self, verification: Verification, answer: str) -> VerificationResult:
+        """Make a check. Whatever goes wrong is a result; only cancellation is raised."""
+        try:
+            return await make_check(self._surroundings, verification, answer)
+        except ToolFailure as failure:
+            return judged(verification, failure.message.rstrip("."))
+        except OSError as error:
+            return judged(verification, failure_of(error, "Check", verification.name).message)
+        except Exception as error:  # noqa: BLE001 - the contract: a broken check must not end the run
+            return judged(verification, f"the check failed unexpectedly ({type(error).__name__})")
 
     async def _answer(self, call: ToolCall) -> tuple[ResultPart, ...]:
         if call.args_error is not None:

@@ -1,0 +1,104 @@
+"""`[[experts."<key>".verifications]]`: what must hold before an expert may say that it is done."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from perstack.definition.expert_tool import OutputSchema
+from perstack.definition.faults import Fault, raise_if_any
+from perstack.definition.record import Record
+
+DEFAULT_TIMEOUT_MS = 300_000
+DEFAULT_MAX_ATTEMPTS = 3
+MAX_VERIFICATIONS = 32
+
+Priority = Literal["must", "should"]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+Word = Annotated[str, StringConstraints(max_length=32_768)]
+
+_OF_COMMAND = {"expect_exit_code": "expectExitCode", "expect_output": "expectOutput"}
+
+
+class Verification(Record):
+    """One check that needs no judgement: a command, or a JSON Schema."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80)] = Field(
+        description="What the check is called in results."
+    )
+    command: tuple[Word, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="A program and its arguments, run in the workspace without a shell.",
+    )
+    expect_exit_code: Annotated[int, Field(strict=True, ge=0, le=255)] = Field(
+        default=0, description="The exit code that the command must have."
+    )
+    expect_output: Pattern | None = Field(
+        default=None, description="Regular expression that must be found in what it writes."
+    )
+    json_schema: OutputSchema | None = Field(
+        default=None,
+        description="JSON Schema, as a table or as JSON text, that the answer or file must fit.",
+    )
+    file: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
+        default=None,
+        description="With jsonSchema: a file of the workspace that must fit it, not the answer.",
+    )
+    priority: Priority = Field(
+        default="must", description="must keeps the expert from completing, should is reported."
+    )
+    timeout: Annotated[int, Field(strict=True, ge=1)] = Field(
+        default=DEFAULT_TIMEOUT_MS, description="Milliseconds that the command may take."
+    )
+
+    @field_validator("expect_output")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        raise_if_any([] if pattern is None else pattern_faults(pattern))
+        return pattern
+
+    @model_validator(mode="after")
+    def _checks_one_thing(self) -> Self:
+        raise_if_any(self._faults())
+        return self
+
+    def _faults(self) -> list[Fault]:
+        if self.command is None and self.json_schema is None:
+            hint = 'write command = ["pytest", "-q"], or a jsonSchema'
+            return [Fault("checks nothing", suggestion=hint)]
+        if self.command is not None and self.json_schema is not None:
+            hint = "write a verification for each"
+            return [Fault("has both command and jsonSchema", suggestion=hint)]
+        if self.command is None:
+            given = [key for name, key in _OF_COMMAND.items() if name in self.model_fields_set]
+            return [Fault("has no effect without a command", at=(key,)) for key in given]
+        if any("\0" in word for word in self.command):
+            return [Fault("has a NUL character, which no command can have", at=("command",))]
+        if not self.command[0]:
+            return [Fault("must not be empty", at=("command", 0))]
+        hint = "a jsonSchema says what the file must have"
+        return [Fault("has no effect without a jsonSchema", at=("file",), suggestion=hint)] * (
+            self.file is not None
+        )
+
+
+def pattern_faults(pattern: str) -> list[Fault]:
+    """Why a text is no regular expression."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        hint = r"write \\ where the expression has \, or use single quotes"
+        return [Fault(f"is no regular expression: {error}", suggestion=hint)]
+    return []
+
+
+def repeated_names(names: Sequence[str]) -> list[Fault]:
+    """Which names stand for two things."""
+    return [
+        Fault("is the name of another one already", at=(index, "name"), suggestion="rename one")
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
