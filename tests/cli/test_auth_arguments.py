@@ -13,7 +13,7 @@ from perstack.cli.output import Terminal
 from perstack.errors import ConfigError
 from perstack.server.auth.opening import open_auth
 from perstack.server.auth.tokens import FileTokens, entry_for
-from perstack.server.limits import DEFAULT_MAX_JOBS, DEFAULT_MAX_TOTAL_JOBS, Limits
+from perstack.server.users.limits import DEFAULT_MAX_JOBS, DEFAULT_MAX_TOTAL_JOBS, Limits
 from tests.server.auth.signing import key_set, public_jwk
 
 JWT = ("--issuer", "https://i.example", "--resource", "https://p.example:8443/mcp", "--jwks")

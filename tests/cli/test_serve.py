@@ -16,7 +16,7 @@ from perstack.cli import serve
 from perstack.cli.main import main
 from perstack.cli.output import Terminal
 from perstack.cli.window_arguments import window_settings
-from perstack.server.windows import Windows
+from perstack.server.calls.windows import Windows
 from perstack.settings import Settings
 
 SERVE = [sys.executable, "-m", "perstack", "serve"]

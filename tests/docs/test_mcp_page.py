@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from perstack.server import documents, excerpts, schemas
-from perstack.server.addresses import SHAPES
-from perstack.server.archive import MAX_ENTRIES, MAX_JOBS
-from perstack.server.resources import NEWEST_JOBS
-from perstack.server.tools import RESERVED
+from perstack.server.calls import excerpts, schemas
+from perstack.server.calls.tools import RESERVED
+from perstack.server.reading import documents
+from perstack.server.reading.addresses import SHAPES
+from perstack.server.reading.archive import MAX_ENTRIES, MAX_JOBS
+from perstack.server.reading.resources import NEWEST_JOBS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
 

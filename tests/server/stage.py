@@ -17,10 +17,10 @@ from perstack.engine import Engine, open_engine
 from perstack.runtime.ports import Store
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
+from perstack.server.calls.waiting import Rhythm
+from perstack.server.calls.windows import Windows
 from perstack.server.face import Face, Office, Publish
-from perstack.server.office import EngineOffice
-from perstack.server.waiting import Rhythm
-from perstack.server.windows import Windows
+from perstack.server.users.office import EngineOffice
 from perstack.settings import Admit, Parts, Settings, admit_all
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack.server.addresses import (
+from perstack.server.reading.addresses import (
     LARGEST_NUMBER,
     MAX_ADDRESS_CHARACTERS,
     SHAPES,

@@ -14,7 +14,7 @@ from mcp_types import (
     JSONRPCResponse,
 )
 
-from perstack.server.afterlife import Hearing, Item, Speaking, outliving
+from perstack.server.transport.afterlife import Hearing, Item, Speaking, outliving
 
 pytestmark = pytest.mark.anyio
 

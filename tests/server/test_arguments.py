@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack.server.arguments import BadArguments, checked
-from perstack.server.schemas import JOBS_INPUT, expert_input
+from perstack.server.calls.arguments import BadArguments, checked
+from perstack.server.calls.schemas import JOBS_INPUT, expert_input
 
 SCHEMA = expert_input(45)
 

@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
 from perstack.errors import ConfigError
-from perstack.server.audit import AUDIT, audit_to
+from perstack.server.users.audit import AUDIT, audit_to
 from tests.server.auth.serving import by_tokens, serving
 from tests.server.stage import Mode, facts
 

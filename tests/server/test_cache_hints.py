@@ -8,7 +8,7 @@ from mcp_types import CacheableResult
 
 from perstack.server.app import build_server
 from perstack.server.face import Face
-from perstack.server.office import EngineOffice
+from perstack.server.users.office import EngineOffice
 from tests.fakes import FakeModel
 from tests.server.stage import OneOffice, engine_on
 

@@ -9,9 +9,9 @@ import pytest
 
 from perstack.errors import ModelError
 from perstack.runtime.ports import GenerationRequest
-from perstack.server.desk import CLIENT_CANCELLED
-from perstack.server.schemas import RESULT_OUTPUT
-from perstack.server.waiting import Rhythm
+from perstack.server.calls.desk import CLIENT_CANCELLED
+from perstack.server.calls.schemas import RESULT_OUTPUT
+from perstack.server.calls.waiting import Rhythm
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done, says
 from tests.server.stage import Mode, connected, engine_on, facts, stage, texts, until_called

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from perstack.definition.load import load
-from perstack.server.addresses import Address
 from perstack.server.auth.scopes import ADMIN, RUN
 from perstack.server.caller import Caller
-from perstack.server.catalogue import definitions_document, expert_document
-from perstack.server.documents import Document
+from perstack.server.calls.tools import published
 from perstack.server.face import Face, Office
-from perstack.server.resource_requests import read_resource
-from perstack.server.tools import published
+from perstack.server.reading.addresses import Address
+from perstack.server.reading.catalogue import definitions_document, expert_document
+from perstack.server.reading.documents import Document
+from perstack.server.reading.resource_requests import read_resource
 
 SECRETS = ("s3cret-header", "s3cret-arg", "s3cret-token", "s3cret-option", "s3cret-url")
 TOML = """

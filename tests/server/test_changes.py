@@ -28,12 +28,12 @@ from perstack.engine import Engine
 from perstack.runtime.continuation import JobRequest
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
-from perstack.server.change_requests import MAX_STREAMS
-from perstack.server.changes import Changes
+from perstack.server.changes.change_requests import MAX_STREAMS
+from perstack.server.changes.changes import Changes
+from perstack.server.changes.live import LiveDefinitions, Pace
+from perstack.server.changes.subscriber import MAX_URIS, Subscriber
 from perstack.server.face import Face, Office
-from perstack.server.live import LiveDefinitions, Pace
-from perstack.server.office import EngineOffice
-from perstack.server.subscriber import MAX_URIS, Subscriber
+from perstack.server.users.office import EngineOffice
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, done
 from tests.server.stage import TOML, Mode, engine_on

@@ -16,7 +16,7 @@ from mcp.shared.subscriptions import (
 from mcp_types import ListToolsResult, PaginatedRequestParams, ServerNotification
 
 from perstack.server.caller import Context
-from perstack.server.compat import Connection, NotifyingServer, connection_of, notify
+from perstack.server.changes.compat import Connection, NotifyingServer, connection_of, notify
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import pytest
 from mcp import MCPError
 from mcp_types import INVALID_PARAMS, PromptReference, ResourceTemplateReference
 
-from perstack.server.addresses import SHAPES
+from perstack.server.reading.addresses import SHAPES
 from tests.fakes import FakeModel, done
 from tests.server.stage import Mode, Stage, facts, stage
 

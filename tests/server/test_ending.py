@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import sys, threading, time
-from perstack.server.ending import end_if_held_up
+from perstack.server.transport.ending import end_if_held_up
 threading.Thread(target=time.sleep, args=({seconds},), daemon={daemon}).start()
 print("said", flush=False)
 end_if_held_up(3)

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from perstack.errors import ConfigError
-from perstack.server.http import HttpOptions, serve_http
-from perstack.server.listening import Address, bound, in_numbers, is_loopback
-from perstack.server.opening import Offer
+from perstack.server.transport.http import HttpOptions, serve_http
+from perstack.server.transport.listening import Address, bound, in_numbers, is_loopback
+from perstack.server.users.opening import Offer
 from perstack.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from perstack.server.icons import generated
+from perstack.server.calls.icons import generated
 from tests.fakes import FakeModel
 from tests.server.stage import Mode, stage
 

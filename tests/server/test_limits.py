@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from perstack.errors import JobStateError
-from perstack.server.limits import DAY_MS, Admission, Limits
+from perstack.server.users.limits import DAY_MS, Admission, Limits
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio

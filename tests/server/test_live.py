@@ -13,7 +13,7 @@ from perstack.definition.load import Loaded, load
 from perstack.definition.model import Definitions
 from perstack.definition.watch import FileWatch
 from perstack.errors import ConfigError
-from perstack.server.live import LiveDefinitions, Pace
+from perstack.server.changes.live import LiveDefinitions, Pace
 
 pytestmark = pytest.mark.anyio
 
@@ -260,7 +260,7 @@ async def test_a_file_that_is_gone_for_a_while_is_reported_and_taken_up_again(
             reported.set()
 
     handler = Note()
-    log = logging.getLogger("perstack.server.live")
+    log = logging.getLogger("perstack.server.changes.live")
     log.addHandler(handler)
     try:
         async with watching(live, server):

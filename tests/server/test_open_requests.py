@@ -6,7 +6,7 @@ import anyio
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from perstack.server.open_requests import OpenRequests
+from perstack.server.transport.open_requests import OpenRequests
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from perstack.server.caller import Caller
-from perstack.server.opening import Offer, Served, prepared
+from perstack.server.users.opening import Offer, Served, prepared
 from perstack.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ import pytest
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
-from perstack.server.lines import encoded, parsed, refusal, split_lines
-from perstack.server.pipe import Wire, messages_over
+from perstack.server.transport.lines import encoded, parsed, refusal, split_lines
+from perstack.server.transport.pipe import Wire, messages_over
 
 pytestmark = pytest.mark.anyio
 
@@ -175,7 +175,7 @@ async def test_a_call_waits_until_the_server_is_ready(ends: tuple[Wire, int, int
 
 CLAIM = """
 import os, subprocess, sys
-from perstack.server.pipe import claimed_stdio
+from perstack.server.transport.pipe import claimed_stdio
 
 with claimed_stdio() as wire:
     print("from a library")

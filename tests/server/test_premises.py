@@ -15,9 +15,9 @@ from perstack.definition.model import Definitions
 from perstack.errors import ConfigError, PerstackError
 from perstack.server.caller import Caller
 from perstack.server.face import Activity, Office
-from perstack.server.premises import Opened
-from perstack.server.reception import Reception
-from perstack.server.users import Users
+from perstack.server.users.premises import Opened
+from perstack.server.users.reception import Reception
+from perstack.server.users.users import Users
 
 pytestmark = pytest.mark.anyio
 

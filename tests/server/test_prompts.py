@@ -7,7 +7,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp_types import INVALID_PARAMS, EmbeddedResource, GetPromptResult, TextContent
 
-from perstack.server.outline import MAX_OUTLINE_CHARACTERS, MAX_VALUE_CHARACTERS
+from perstack.server.reading.outline import MAX_OUTLINE_CHARACTERS, MAX_VALUE_CHARACTERS
 from tests.fakes import FakeModel, call, calls, done
 from tests.server.stage import Mode, facts, stage
 

@@ -10,9 +10,9 @@ from mcp_types import CallToolResult, InputRequiredResult
 
 from perstack.runtime.continuation import DECLINED
 from perstack.runtime.ports import GenerationRequest
-from perstack.server.interact import MAX_ROUNDS
-from perstack.server.sealing import KEY_FILE
-from perstack.server.waiting import Rhythm
+from perstack.server.calls.interact import MAX_ROUNDS
+from perstack.server.calls.sealing import KEY_FILE
+from perstack.server.calls.waiting import Rhythm
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done, tool
 from tests.server.stage import Mode, Stage, facts, stage, texts, until_called

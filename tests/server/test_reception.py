@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from perstack.definition.load import load
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
-from perstack.server.desk import MAX_CLIENT_ID, Desk
-from perstack.server.engines import Engines
+from perstack.server.calls.desk import MAX_CLIENT_ID, Desk
+from perstack.server.calls.windows import Windows
 from perstack.server.face import Activity, Face
-from perstack.server.office import EngineOffice
-from perstack.server.reception import Reception
-from perstack.server.windows import Windows
+from perstack.server.users.engines import Engines
+from perstack.server.users.office import EngineOffice
+from perstack.server.users.reception import Reception
 from perstack.settings import Settings
 from tests.fakes import FakeModel, done
 from tests.server.stage import Mode, engine_on, facts, texts

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from perstack.core.messages import ToolCall, ToolResult, text_result
-from perstack.server.addresses import parse
-from perstack.server.archive import Archive
-from perstack.server.documents import MAX_PAGE_BYTES, Document
+from perstack.server.reading.addresses import parse
+from perstack.server.reading.archive import Archive
+from perstack.server.reading.documents import MAX_PAGE_BYTES, Document
 from tests.fakes import FakeModel, FakeSkills, call, calls, done
 from tests.server.stage import Stage, facts, stage
 

@@ -11,12 +11,12 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp_types import PromptReference, ResourceTemplateReference
 
-from perstack.server.addresses import SHAPES
 from perstack.server.app import build_server
 from perstack.server.auth.scopes import READ_JOBS, RUN
 from perstack.server.face import Face
-from perstack.server.office import EngineOffice
-from perstack.server.resource_requests import PAGE_LENGTH
+from perstack.server.reading.addresses import SHAPES
+from perstack.server.reading.resource_requests import PAGE_LENGTH
+from perstack.server.users.office import EngineOffice
 from tests.fakes import FakeModel, done
 from tests.server.stage import Mode, OneOffice, engine_on, facts
 

@@ -10,8 +10,8 @@ from mcp import Client, MCPError
 from mcp_types import INVALID_PARAMS, ReadResourceResult, TextResourceContents
 
 from perstack.core.wire import to_wire
-from perstack.server.addresses import SHAPES
-from perstack.server.resource_requests import LASTING_MS, RESOURCE_NOT_FOUND
+from perstack.server.reading.addresses import SHAPES
+from perstack.server.reading.resource_requests import LASTING_MS, RESOURCE_NOT_FOUND
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done
 from tests.server.stage import Mode, Stage, facts, stage, until_called

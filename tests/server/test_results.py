@@ -16,12 +16,12 @@ from perstack.core.questions import question_of
 from perstack.errors import StoreError
 from perstack.jobs import JobView
 from perstack.server.caller import Caller
-from perstack.server.excerpts import USUAL, room_for
-from perstack.server.links import fit_for
-from perstack.server.progress import progress_message
-from perstack.server.refusal import refused
-from perstack.server.results import STATUS_OF, error_result, job_result, jobs_result
-from perstack.server.schemas import STATUSES
+from perstack.server.calls.excerpts import USUAL, room_for
+from perstack.server.calls.links import fit_for
+from perstack.server.calls.progress import progress_message
+from perstack.server.calls.refusal import refused
+from perstack.server.calls.results import STATUS_OF, error_result, job_result, jobs_result
+from perstack.server.calls.schemas import STATUSES
 from tests.server.stage import facts, texts
 
 TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -6,8 +6,8 @@ import pytest
 from mcp import MCPError
 from mcp_types import ElicitResult, InputRequiredResult
 
-from perstack.server import sealing
-from perstack.server.sealing import KEY_BYTES, KEY_FILE, seal_key
+from perstack.server.calls import sealing
+from perstack.server.calls.sealing import KEY_BYTES, KEY_FILE, seal_key
 from tests.fakes import FakeModel, call, calls
 from tests.server.stage import stage
 from tests.server.users import User

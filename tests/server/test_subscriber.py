@@ -10,8 +10,8 @@ from mcp.shared.subscriptions import (
 )
 
 from perstack.definition.model import Definitions
-from perstack.server.changes import Changes
-from perstack.server.subscriber import Subscriber, topic_of
+from perstack.server.changes.changes import Changes
+from perstack.server.changes.subscriber import Subscriber, topic_of
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack.server.task_ids import parts_of, task_id
+from perstack.server.tasks.ids import parts_of, task_id
 
 
 def test_the_first_task_of_a_job_has_its_id() -> None:

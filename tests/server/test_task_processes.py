@@ -10,7 +10,7 @@ from mcp import MCPError
 
 from perstack.errors import JobStateError
 from perstack.server.caller import Caller
-from perstack.server.tasks import Tasks
+from perstack.server.tasks.tasks import Tasks
 from perstack.settings import Driving
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done

@@ -20,8 +20,8 @@ from perstack.engine import Engine
 from perstack.errors import ModelError
 from perstack.runtime.ports import GenerationRequest
 from perstack.server.caller import TASKS_EXTENSION
-from perstack.server.schemas import RESULT_OUTPUT
-from perstack.server.windows import Windows
+from perstack.server.calls.schemas import RESULT_OUTPUT
+from perstack.server.calls.windows import Windows
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done, says
 from tests.server.stage import TOML, Mode, connected, engine_on, stage
 from tests.server.task_client import TaskClient, task_client

@@ -15,15 +15,15 @@ from perstack.definition.model import (
     McpStdioSkill,
 )
 from perstack.definition.names import BASE_SKILL
-from perstack.server import schemas
-from perstack.server.annotations import (
+from perstack.server.calls import schemas
+from perstack.server.calls.annotations import (
     ANYTHING,
     EFFECT_OF_BASE_TOOL,
     NOTHING,
     Reach,
     reach,
 )
-from perstack.server.tools import instructions, published
+from perstack.server.calls.tools import instructions, published
 from perstack.skills.base.skill import DEFINITIONS
 from tests.fakes import FakeModel
 from tests.server.stage import Mode, stage

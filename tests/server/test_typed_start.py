@@ -16,9 +16,9 @@ tool.outputSchema = '{"type": "number"}'
 LISTED = """
 import json, sys
 from pathlib import Path
-import perstack.server.stdio
+import perstack.server.transport.stdio
 from perstack.definition.load import load
-from perstack.server.tools import expert_tools, published
+from perstack.server.calls.tools import expert_tools, published
 definitions = load(Path(sys.argv[1])).definitions
 tools = expert_tools(published(definitions, "all"), definitions, 45, has_job_tools=True)
 print(json.dumps([list(tools[0].input_schema["properties"])[0], "jsonschema" in sys.modules]))

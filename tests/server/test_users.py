@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from perstack.errors import ConfigError
-from perstack.server.users import Users, folder_of_users, settings_of
+from perstack.server.users.users import Users, folder_of_users, settings_of
 from perstack.settings import Settings
 
 

@@ -7,7 +7,7 @@ import pytest
 from mcp_types import CancelledNotification, CancelledNotificationParams
 
 from perstack.server.caller import Caller
-from perstack.server.windows import DEFAULT_SECONDS, PATIENCE, Windows
+from perstack.server.calls.windows import DEFAULT_SECONDS, PATIENCE, Windows
 from tests.fakes import FakeModel, FakeSkills, call, calls, done
 from tests.server.stage import Mode, facts, stage, until_called
 

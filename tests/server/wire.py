@@ -21,9 +21,9 @@ PATIENCE_SECONDS = 20.0
 PROGRAM = """
 import anyio
 from pathlib import Path
-from perstack.server.opening import Offer
-from perstack.server.windows import Windows
-from perstack.server.stdio import serve_stdio
+from perstack.server.users.opening import Offer
+from perstack.server.calls.windows import Windows
+from perstack.server.transport.stdio import serve_stdio
 from perstack.settings import Settings
 
 settings = Settings(config=Path("perstack.toml"), home="config", transport="stdio")

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from perstack.cli.arguments import positive
 from perstack.errors import ConfigError
 from perstack.server.auth.options import AuthKind, AuthOptions
-from perstack.server.limits import DEFAULT_MAX_JOBS, DEFAULT_MAX_TOTAL_JOBS, Limits
-from perstack.server.users import Users
+from perstack.server.users.limits import DEFAULT_MAX_JOBS, DEFAULT_MAX_TOTAL_JOBS, Limits
+from perstack.server.users.users import Users
 
 OF_TOKENS = {"--tokens": "tokens"}
 OF_JWT = {
@@ -154,7 +154,7 @@ def audit_from(options: Namespace) -> AbstractContextManager[None]:
     """
     if options.audit is None and _kind(options) == "none":
         return nullcontext()
-    from perstack.server.audit import audit_to  # noqa: PLC0415 - needs the SDK, unlike --help
+    from perstack.server.users.audit import audit_to  # noqa: PLC0415 - needs the SDK, unlike --help
 
     return audit_to(options.audit)
 

@@ -117,7 +117,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         PerstackError: The definitions, the environment or the store cannot be used.
     """
     # Loaded here, so that wrong arguments and --help need not wait for the protocol's SDK.
-    from perstack.server.ending import end_if_held_up  # noqa: PLC0415 - see above
+    from perstack.server.transport.ending import end_if_held_up  # noqa: PLC0415 - see above
 
     _check_transport(options)
     with audit_from(options):
@@ -130,8 +130,8 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 
 def _serve_stdio(options: Namespace, terminal: Terminal) -> None:
-    from perstack.server.opening import Offer  # noqa: PLC0415 - as in execute
-    from perstack.server.stdio import serve_stdio  # noqa: PLC0415 - as in execute
+    from perstack.server.transport.stdio import serve_stdio  # noqa: PLC0415 - as in execute
+    from perstack.server.users.opening import Offer  # noqa: PLC0415 - as in execute
 
     if terminal.stdin.isatty():
         terminal.note(HINT + client_configuration(find_config(options.config, Path.cwd())), "dim")
@@ -140,9 +140,9 @@ def _serve_stdio(options: Namespace, terminal: Terminal) -> None:
 
 def _serve_http(options: Namespace, terminal: Terminal) -> None:
     from perstack.server.auth.opening import open_auth  # noqa: PLC0415 - as in execute
-    from perstack.server.http import HttpOptions, serve_http  # noqa: PLC0415 - as in execute
-    from perstack.server.listening import Address  # noqa: PLC0415 - as in execute
-    from perstack.server.opening import Offer  # noqa: PLC0415 - as in execute
+    from perstack.server.transport.http import HttpOptions, serve_http  # noqa: PLC0415 - as in execute
+    from perstack.server.transport.listening import Address  # noqa: PLC0415 - as in execute
+    from perstack.server.users.opening import Offer  # noqa: PLC0415 - as in execute
 
     reached = HttpOptions(
         address=Address(*options.http),
@@ -163,7 +163,7 @@ def _serve_http(options: Namespace, terminal: Terminal) -> None:
 
 
 def _offered(options: Namespace) -> dict[str, Any]:
-    from perstack.server.windows import Windows  # noqa: PLC0415 - as in execute
+    from perstack.server.calls.windows import Windows  # noqa: PLC0415 - as in execute
 
     return {
         "publish": options.publish,

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from perstack.server.schemas import LONGEST_WAIT_SECONDS
+from perstack.server.calls.schemas import LONGEST_WAIT_SECONDS
 
 
 def add_window_arguments(parser: ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_window_arguments(parser: ArgumentParser) -> None:
 
 
 def window_settings(options: Namespace) -> dict[str, Any]:
-    """What the arguments decide, by the attributes of `perstack.server.windows.Windows`."""
+    """What the arguments decide, by the attributes of `perstack.server.calls.windows.Windows`."""
     waits: list[tuple[str, float]] = options.wait_seconds
     by_client = {client: seconds for client, seconds in waits if client}
     decided: dict[str, Any] = {"by_client": by_client}

@@ -5,19 +5,19 @@ from typing import Any
 from mcp.server import Server
 
 from perstack import __version__
-from perstack.server.cache_hints import hints
-from perstack.server.change_requests import add_changes
-from perstack.server.compat import NotifyingServer
-from perstack.server.completions import add_completions
+from perstack.server.calls.icons import generated
+from perstack.server.calls.sealing import Sealing
+from perstack.server.calls.tool_requests import add_tools
+from perstack.server.calls.tools import instructions
+from perstack.server.changes.change_requests import add_changes
+from perstack.server.changes.compat import NotifyingServer
+from perstack.server.changes.logs import add_logs
 from perstack.server.face import Face
-from perstack.server.icons import generated
-from perstack.server.logs import add_logs
-from perstack.server.prompt_requests import add_prompts
-from perstack.server.resource_requests import add_resources
-from perstack.server.sealing import Sealing
-from perstack.server.task_requests import add_tasks
-from perstack.server.tool_requests import add_tools
-from perstack.server.tools import instructions
+from perstack.server.reading.cache_hints import hints
+from perstack.server.reading.completions import add_completions
+from perstack.server.reading.prompt_requests import add_prompts
+from perstack.server.reading.resource_requests import add_resources
+from perstack.server.tasks.requests import add_tasks
 
 
 def build_server(face: Face) -> Server[dict[str, Any]]:

@@ -16,11 +16,11 @@ from mcp_types import CallToolRequestParams, CallToolResult, ElicitResult, Input
 from pydantic import ValidationError
 
 from perstack.definition.model import Definitions, Expert
-from perstack.server.addresses import Address
 from perstack.server.caller import Caller, Context, caller_of
-from perstack.server.changes import Changes
-from perstack.server.documents import Document, JobEntry
-from perstack.server.logs import log_line
+from perstack.server.changes.changes import Changes
+from perstack.server.changes.logs import log_line
+from perstack.server.reading.addresses import Address
+from perstack.server.reading.documents import Document, JobEntry
 
 LOG = getLogger(__name__)
 Publish = Literal["coordinators", "all"]
@@ -69,7 +69,7 @@ def tool_call(context: Context, params: CallToolRequestParams) -> ToolCallReques
 
 
 class Counter(Protocol):
-    """Where tool calls are answered. Satisfied by `perstack.server.desk.Desk`."""
+    """Where tool calls are answered. Satisfied by `perstack.server.calls.desk.Desk`."""
 
     async def ask(
         self, expert: Expert, call: ToolCallRequest
@@ -86,7 +86,7 @@ class Counter(Protocol):
 
 
 class TaskCounter(Protocol):
-    """Where calls that became tasks are answered. Satisfied by `perstack.server.tasks.Tasks`."""
+    """Where calls that became tasks are answered, by `perstack.server.tasks.tasks.Tasks`."""
 
     async def instead(self, answer: CallToolResult) -> CallToolResult | dict[str, Any]:
         """The answer of a call, or a task if it says that its job goes on.
@@ -126,7 +126,7 @@ class TaskCounter(Protocol):
 
 
 class Records(Protocol):
-    """What jobs have left behind. Satisfied by `perstack.server.archive.Archive`."""
+    """What jobs have left behind. Satisfied by `perstack.server.reading.archive.Archive`."""
 
     async def read(self, address: Address) -> Document:
         """What is at an address of jobs.
@@ -176,7 +176,7 @@ class Records(Protocol):
 class Office(Protocol):
     """Everything that answers the requests of one principal.
 
-    Satisfied by `perstack.server.office.EngineOffice`.
+    Satisfied by `perstack.server.users.office.EngineOffice`.
     """
 
     @property

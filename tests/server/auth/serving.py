@@ -15,10 +15,10 @@ from mcp.client.streamable_http import streamable_http_client
 from perstack.runtime.clock import SystemClock
 from perstack.server.auth.gate import Auth
 from perstack.server.auth.tokens import FileTokens, entry_for
-from perstack.server.http import HttpOptions, serve_http
-from perstack.server.listening import Address
-from perstack.server.opening import Offer
-from perstack.server.users import Users
+from perstack.server.transport.http import HttpOptions, serve_http
+from perstack.server.transport.listening import Address
+from perstack.server.users.opening import Offer
+from perstack.server.users.users import Users
 from perstack.settings import Settings
 from tests.server.stage import Mode
 from tests.server.telling import Told

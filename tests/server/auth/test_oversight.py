@@ -8,9 +8,9 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
-from perstack.server.limits import Limits
-from perstack.server.opening import Offer, prepared
-from perstack.server.users import Users
+from perstack.server.users.limits import Limits
+from perstack.server.users.opening import Offer, prepared
+from perstack.server.users.users import Users
 from perstack.settings import Settings
 from tests.server.auth.serving import TOML, by_tokens, serving
 from tests.server.stage import Mode, facts, texts
