@@ -1,0 +1,241 @@
+"""Drives the job in a process that ends itself at one exact point of its work."""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from sqlite3 import Connection
+
+import anyio
+from _kill_job import JOB_ID, QUERY
+
+from perstack.core.events import RunEvent
+from perstack.core.messages import ToolCall, ToolResult
+from perstack.core.tools import ToolDefinition
+from perstack.core.verification import VerificationResult
+from perstack.definition.choice import ModelChoice
+from perstack.definition.load import load
+from perstack.definition.model import Definitions, Expert
+from perstack.definition.verification import Verification
+from perstack.engine import Engine, open_engine
+from perstack.errors import NotFoundError
+from perstack.jobs import RunningJob
+from perstack.llm.router import open_model
+from perstack.runtime.clock import SystemClock
+from perstack.runtime.continuation import JobRequest
+from perstack.runtime.ports import (
+    Deltas,
+    Generation,
+    GenerationRequest,
+    Lease,
+    Model,
+    SkillListener,
+    Skills,
+)
+from perstack.settings import Parts, Settings
+from perstack.skills.pool import open_skills
+from perstack.store.connection import open_connections
+from perstack.store.ownership import Ownership, process_is_alive, this_process
+from perstack.store.sqlite import SqliteStore, store_path
+from perstack.store.writer import Writer
+
+
+@dataclass(frozen=True)
+class Point:
+    """The n-th time that the process comes to a place."""
+
+    place: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """One process: where it works, and where it ends; without a point it takes the job to its end.
+
+    Attributes:
+        folder: Its workspace.
+        model_url: The model's endpoint.
+        key: By which the endpoint tells the jobs apart.
+        point: Where it ends.
+        signal: By which signal.
+    """
+
+    folder: str
+    model_url: str
+    key: str
+    point: Point | None = None
+    signal: int = signal.SIGKILL
+
+    def line(self) -> str:
+        """The order as a line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def order_of(line: str) -> Order:
+    """Read the line again."""
+    fields = json.loads(line)
+    point = fields.pop("point")
+    return Order(**fields, point=Point(**point) if point else None)
+
+
+class Trap:
+    """Counts how often each place is come to, and ends the process at the point of the order."""
+
+    def __init__(self, order: Order) -> None:
+        self.counts: Counter[str] = Counter()
+        self._order = order
+
+    def reached(self, place: str) -> None:
+        """The process is at a place."""
+        self.counts[place] += 1
+        if self._order.point == Point(place, self.counts[place]):
+            os.kill(os.getpid(), self._order.signal)
+
+
+class TrappedStore(SqliteStore):
+    """Ends before and after each commit of events, and notes what it acknowledged."""
+
+    trap: Trap
+    acknowledged: int
+
+    async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
+        self.trap.reached("writing")
+        await super().append(events, lease)
+        os.write(self.acknowledged, "".join(f"{event.id}\n" for event in events).encode())
+        self.trap.reached("written")
+
+
+class TrappedModel:
+    """Ends before a request and after its answer."""
+
+    def __init__(self, model: Model, trap: Trap) -> None:
+        self._model = model
+        self._trap = trap
+
+    async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+        self._trap.reached("asking")
+        generation = await self._model.generate(request, deltas)
+        self._trap.reached("answered")
+        return generation
+
+    def context_window(self, choice: ModelChoice) -> int | None:
+        return self._model.context_window(choice)
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        return self._model.choose(expert)
+
+    async def warm_up(self) -> None:
+        await self._model.warm_up()
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+
+class TrappedSkills:
+    """Ends before a call of a tool and after its result."""
+
+    def __init__(self, skills: Skills, trap: Trap) -> None:
+        self._skills = skills
+        self._trap = trap
+
+    async def tools(self, expert: Expert, run: SkillListener) -> tuple[ToolDefinition, ...]:
+        return await self._skills.tools(expert, run)
+
+    async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
+        self._trap.reached("calling")
+        result = await self._skills.call(expert, call, idempotency_key)
+        self._trap.reached("called")
+        return result
+
+    async def verify(
+        self, expert: Expert, verification: Verification, answer: str
+    ) -> VerificationResult:
+        return await self._skills.verify(expert, verification, answer)
+
+
+async def drive(order: Order) -> None:
+    """Begin the job, or go on with it, and work on it until it stops or the process is ended."""
+    folder = Path(order.folder)
+    (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
+    trap = Trap(order)
+    loaded = load(folder / "perstack.toml")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "OPENAI_API_KEY": order.key,
+        "OPENAI_BASE_URL": f"{order.model_url}/v1",
+    }
+
+    @asynccontextmanager
+    async def trapped_skills(definitions: Definitions) -> AsyncGenerator[TrappedSkills]:
+        async with open_skills(
+            workspace=folder, environment=environment, definitions=definitions
+        ) as skills:
+            yield TrappedSkills(skills, trap)
+
+    settings = Settings(config=loaded.path, workspace=folder, environment=environment)
+    async with _store(folder, trap) as store:
+        model = open_model(definitions=loaded.definitions, environment=environment)
+        parts = Parts(store=store, model=TrappedModel(model, trap), open_skills=trapped_skills)
+        async with open_engine(settings, parts, loaded) as engine:
+            await _work(engine)
+    (folder / "counts.json").write_text(json.dumps(trap.counts), encoding="utf-8")
+
+
+@asynccontextmanager
+async def _store(folder: Path, trap: Trap) -> AsyncGenerator[TrappedStore]:
+    path = store_path(folder)
+    writing, reading = open_connections(path)
+    _watch(writing, trap)
+    ownership = Ownership(this_process(), SystemClock(), process_is_alive)
+    writer = Writer(writing, path)
+    store = TrappedStore(path, ownership, writer, reading, anyio.CapacityLimiter(1))
+    store.trap = trap
+    store.acknowledged = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    yield store
+    await writer.close()
+    os.close(store.acknowledged)
+    reading.close()
+    writing.close()
+
+
+def _watch(connection: Connection, trap: Trap) -> None:
+    """End in the middle of a transaction too: before each event, and before what makes it last."""
+    has_events = False
+
+    def traced(statement: str) -> None:
+        nonlocal has_events
+        if "INSERT INTO events" in statement:
+            has_events = True
+            trap.reached("entering")
+        elif statement == "COMMIT" and has_events:
+            has_events = False
+            trap.reached("committing")
+
+    connection.set_trace_callback(traced)
+
+
+async def _work(engine: Engine) -> None:
+    """As the faces do: a SIGTERM ends the engine, which stops its jobs, resumable."""
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        job = await _started(engine)
+        async with anyio.create_task_group() as tasks:
+
+            async def wait_for_the_signal() -> None:
+                async for _ in signals:
+                    tasks.cancel_scope.cancel()
+
+            tasks.start_soon(wait_for_the_signal)
+            await job.stopped.wait()
+            tasks.cancel_scope.cancel()
+
+
+async def _started(engine: Engine) -> RunningJob:
+    try:
+        return await engine.start(JobRequest(job_id=JOB_ID))
+    except NotFoundError:
+        # Nothing was durable when it was killed, so its caller has no job to go on with.
+        return await engine.start(JobRequest(expert_key="lead", query=QUERY, new_job_id=JOB_ID))
