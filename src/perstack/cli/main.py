@@ -22,6 +22,7 @@ COMMANDS = {
     "log": "show what jobs did",
     "export": "write a job to a file, for another machine",
     "import": "take in a job that was exported",
+    "gc": "remove old jobs",
     "mcp-config": "print what a client needs to know of your experts",
     "bundle": "pack your experts into an .mcpb for desktop clients",
     "demo": "see experts at work, without a key",

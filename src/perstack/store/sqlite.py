@@ -15,7 +15,7 @@ from perstack.core.events import RunEvent
 from perstack.core.figures import JobFacts
 from perstack.runtime.clock import SystemClock
 from perstack.runtime.ports import JobRecord, Lease
-from perstack.store import reading, survey, writing
+from perstack.store import pruning, reading, survey, writing
 from perstack.store.connection import open_connections, store_error
 from perstack.store.ownership import (
     IsAlive,
@@ -139,6 +139,48 @@ class SqliteStore:
         return await self._read(
             lambda connection: survey.survey(connection, self._ownership, since_ms, see)
         )
+
+    async def remove(self, jobs: Sequence[Job]) -> tuple[str, ...]:
+        """Remove jobs, as they were listed, with their events and with blobs that no other uses.
+
+        One that somebody drives, or that has gone on since, stays.
+
+        Returns:
+            The ids of those that are gone.
+
+        Raises:
+            StoreError: The store cannot be read or written. Some may be gone by then.
+        """
+        removed: list[str] = []
+        for batch in pruning.batches(jobs):
+            removed += await self._writer.submit(
+                partial(pruning.remove_jobs, ownership=self._ownership, jobs=batch)
+            )
+        used = await self._read(pruning.references)
+        await self._writer.submit(partial(pruning.remove_blobs, used=used))
+        return tuple(removed)
+
+    async def weight_of(self, jobs: Sequence[Job]) -> int:
+        """About how many bytes the events of these jobs are.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return await self._read(partial(pruning.weight_of, jobs=jobs))
+
+    async def shrink(self) -> tuple[int, int] | None:
+        """Give free space back to the disk, unless jobs are driven.
+
+        Returns:
+            The bytes of the store before and afterwards; `None` if it was left as it is.
+
+        Raises:
+            StoreError: The store cannot be read or written.
+        """
+        try:
+            return await anyio.to_thread.run_sync(pruning.shrink, self._path, self._ownership)
+        except sqlite3.Error as error:
+            raise store_error(error, self._path) from error
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:
