@@ -16,6 +16,7 @@ from perstack.core.history import newest_root
 from perstack.core.messages import ExpertMessage, Usage
 from perstack.core.passing import PerstackEvent, SkillAnswered, SkillAsked
 from perstack.core.questions import Question, question_of
+from perstack.core.verification import VerificationResult
 from perstack.errors import JobStateError, LeaseLostError, PerstackError
 from perstack.runtime.asking import OpenQuestions, nobody
 from perstack.runtime.ports import Clock, Lease, Listener, Store
@@ -72,6 +73,11 @@ class JobView:
         """The id of the trace in which the newest activation can be found."""
         parent = self.checkpoint.trace_parent
         return parent.split("-")[1] if parent else None
+
+    @property
+    def verifications(self) -> tuple[VerificationResult, ...]:
+        """What was checked when the expert last wanted to complete."""
+        return self.checkpoint.verifications
 
     @property
     def output(self) -> Any:

@@ -31,7 +31,7 @@ CHECK = 'echo "state: $(cat state)"\ngrep -q good state || exit 3\n'
 
 def writes(state: str) -> Any:
     """A reply that writes the state of the work."""
-    return calls(call("writeTextFile", f"w-{state}", path="state", content=state))
+    return calls(call("writeTextFile", f"w-{state}", path="state", text=state))
 
 
 @pytest.fixture

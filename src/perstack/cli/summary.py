@@ -4,6 +4,7 @@ import shlex
 
 from perstack.core.messages import Usage
 from perstack.core.questions import Question
+from perstack.core.verification import in_brief
 from perstack.jobs import JobView
 
 _ENDINGS = {
@@ -30,6 +31,8 @@ def summary(view: JobView, repeated: tuple[str, ...]) -> str:
         ending += f" ({short(view.checkpoint.error.message, 200)})"
     if view.questions:
         ending += f" ({'; '.join(_asked(question) for question in view.questions)})"
+    if job.status == "completed" and view.verifications:
+        ending += f", verified: {short(in_brief(view.verifications), 400)}"
     steps = f"{job.total_steps} step" + ("" if job.total_steps == 1 else "s")
     return (
         f"{ending}; {steps}, {tokens(view.usage)}, job {job.id}; "
