@@ -94,7 +94,7 @@ def test_experts_work_behind_a_server_and_nothing_is_left(tmp_path: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert "the server has the tools release-review, perstack_job" in done.stdout
     assert "delegating to @release-review/errors, @release-review/changes" in done.stdout
-    assert "├─⎇ @release-review/errors  ✓ completed" in done.stdout
+    assert "├─● @release-review/errors  ✓ completed" in done.stdout
     assert "  - logs/checkout.log: 7 errors in 24 lines" in done.stdout
     assert "  - worst off: logs/checkout.log" in done.stdout
     assert re.search(r"files +changes.md, errors.md", done.stdout)

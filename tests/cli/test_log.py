@@ -43,8 +43,10 @@ def test_the_latest_job_is_shown_with_its_header_its_tree_and_its_events(here: S
     assert lines[2] == f"Job: {job} (completed)"
     assert "Expert: a" in lines
     assert "Query: the task" in lines
-    (root,) = (line for line in lines if line.startswith("● a  ✓ completed"))
-    assert lines[lines.index(root) + 1].startswith("└─⎇ @a/x  ✓ completed")
+    (root,) = (line for line in lines if line.startswith("● a  ⎇ delegating"))
+    below = lines[lines.index(root) + 1 :]
+    assert below[0].startswith("├─● @a/x  ✓ completed")
+    assert below[1].startswith("● a (resumed)  ✓ completed")
     assert re.search(r"^\[Step 1\] callTools  \d\d:\d\d:\d\d  a$", out.stdout, re.MULTILINE)
     assert "  x(query='help me')" in lines
     assert "  ⎇ @a/x: help me" in lines

@@ -23,7 +23,7 @@ from perstack.cli.demo_stage import (
 )
 from perstack.cli.demo_view import DemoView
 from perstack.cli.exits import exit_code_for
-from perstack.cli.history import Story, open_history, read_story
+from perstack.cli.history import Story, Wanted, open_history, read_story
 from perstack.cli.output import Terminal
 from perstack.definition.model import ProviderName
 from perstack.errors import ConfigError
@@ -125,7 +125,7 @@ def _again(options: Namespace) -> str:
 async def _stored(folder: Path, job_id: str) -> Story:
     path = store_path(folder)
     async with open_history(path) as store:
-        return await read_story(store, path, job_id)
+        return await read_story(store, path, Wanted(job_id=job_id))
 
 
 def _files(folder: Path) -> set[str]:

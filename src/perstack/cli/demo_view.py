@@ -56,7 +56,7 @@ class DemoView:
         view = story.view
         line = self._terminal.line
         line()
-        for branch in tree(view.runs):
+        for branch in tree(story.entries, view.job.status):
             line(branch)
         line()
         line(f"answer ({view.job.status})", "bold")

@@ -1,21 +1,32 @@
-"""A job's story in words: header, tree of runs, and one or two lines for each event."""
+"""A job's story in words: its header, its figures, and a checkpoint with its conversation."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
-from perstack.cli.history import Entry, Story
-from perstack.cli.selection import ERRORS, Selection
+from perstack.cli.history import Story
+from perstack.cli.selection import Counts, Selection
 from perstack.cli.summary import short, tokens
-from perstack.cli.tree import tree
-from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, Job
-from perstack.core.messages import TextPart, ToolResult, UserMessage
-from perstack.core.wire import to_wire
+from perstack.core.messages import (
+    ExpertPart,
+    InstructionMessage,
+    Message,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+    UserPart,
+)
 
 QUERY_CHARACTERS = 60
-RESULT_CHARACTERS = 40
 ANSWER_CHARACTERS = 80
+SPEAKERS = {
+    "instructionMessage": "instruction",
+    "userMessage": "user",
+    "expertMessage": "expert",
+    "toolMessage": "tools",
+}
 
 
 def header(story: Story) -> Iterator[str]:
@@ -34,81 +45,66 @@ def header(story: Story) -> Iterator[str]:
         yield f"Finished: {date(job.finished_at)}"
     if story.view.trace_id is not None:
         yield f"Trace: {story.view.trace_id}"
-    yield ""
-    yield from tree(story.view.runs)
 
 
-def event_lines(entry: Entry) -> Iterator[str]:
-    """What happened, with a preview of what was said."""
-    stamp = entry.event.stamp
-    yield (
-        f"[Step {stamp.step_number}] {entry.event.type}  {clock(stamp.timestamp)}"
-        f"  {stamp.expert_key}"
-    )
-    yield from (f"  {line}" for line in _details(entry))
+def checkpoint_lines(checkpoint: Checkpoint) -> Iterator[str]:
+    """How a run stood at one moment."""
+    yield f"Checkpoint: {checkpoint.id} ({checkpoint.status})"
+    yield f"Run: {checkpoint.run_id} of {checkpoint.expert.key}, with {checkpoint.model}"
+    yield f"At: step {checkpoint.step_number}, {date(checkpoint.updated_at)}"
+    yield f"Conversation: {len(checkpoint.messages)} messages, {tokens(checkpoint.usage)}"
+    for call in checkpoint.pending_tool_calls:
+        yield f"Unanswered: {call.tool_name} {call.id}"
+    if checkpoint.error is not None:
+        yield f"Error: {checkpoint.error.name}: {checkpoint.error.message}"
+
+
+def conversation(checkpoint: Checkpoint) -> Iterator[str]:
+    """All that was said in a run until then."""
+    for message in checkpoint.messages:
+        yield f"{SPEAKERS[message.type]}:"
+        for text in _said(message):
+            yield from (f"  {line}".rstrip() for line in text.splitlines())
+
+
+def _said(message: Message) -> Iterator[str]:
+    if isinstance(message, InstructionMessage):
+        yield from (text for text in (message.stable, message.volatile) if text)
+        return
+    for part in message.contents:
+        yield _part(part)
+
+
+def _part(part: UserPart | ExpertPart | ToolResultPart) -> str:
+    match part:
+        case TextPart():
+            return part.text
+        case ThinkingPart():
+            return f"(thinking) {part.thinking}"
+        case ToolCallPart():
+            return f"→ {part.tool_name} {json.dumps(part.args, ensure_ascii=False)}"
+        case ToolResultPart():
+            mark = "✗" if part.is_error else "✓"
+            return f"{mark} {part.tool_name}: {' '.join(_part(inner) for inner in part.contents)}"
+        case _:
+            return f"({part.type} {part.mime_type})"
 
 
 def footer(selection: Selection) -> str:
     """How much of it is shown."""
-    return f"(showing {len(selection.shown)} of {selection.matched} matched events)"
+    beside = f" (+{selection.beside} context)" if selection.beside else ""
+    return f"(showing {selection.shown} of {selection.matched.events} matched events{beside})"
 
 
-def counts(entries: Sequence[Entry]) -> dict[str, Any]:
-    """What there is in figures, named as in the JSON form of the log."""
-    steps = [entry.event.stamp.step_number for entry in entries]
-    calls = (entry.event for entry in entries)
-    found: dict[str, Any] = {
-        "totalEvents": len(entries),
-        "errorCount": sum(entry.event.type in ERRORS for entry in entries),
-        "toolCallCount": sum(
-            len(event.targets) for event in calls if isinstance(event, ev.CallTools)
-        ),
-        "delegationCount": sum(
-            len(entry.event.delegate_to)
-            for entry in entries
-            if isinstance(entry.event, ev.CallDelegate)
-        ),
-    }
-    return found | ({"stepRange": {"min": min(steps), "max": max(steps)}} if steps else {})
-
-
-def figures(entries: Sequence[Entry]) -> list[str]:
+def figures(counts: Counts) -> list[str]:
     """The counts in words, one a line."""
-    found = counts(entries)
-    steps = found.get("stepRange")
     return [
-        f"events       {found['totalEvents']}",
-        f"errors       {found['errorCount']}",
-        f"tool calls   {found['toolCallCount']}",
-        f"delegations  {found['delegationCount']}",
-        *([f"steps        {steps['min']} to {steps['max']}"] if steps else []),
+        f"events       {counts.events}",
+        f"errors       {counts.errors}",
+        f"tool calls   {counts.tool_calls}",
+        f"delegations  {counts.delegations}",
+        *([f"steps        {counts.steps[0]} to {counts.steps[1]}"] if counts.steps else []),
     ]
-
-
-def document(story: Story, selection: Selection) -> dict[str, Any]:
-    """The JSON form of the log."""
-    job = story.view.job.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return {
-        "job": job,
-        "events": [to_wire(entry.event, entry.checkpoint) for entry in selection.shown],
-        "summary": counts(story.entries),
-        "runs": [_run(run) for run in story.view.runs],
-        "isLatestJob": story.is_latest,
-        "storagePath": str(story.storage),
-        "totalEventsBeforeLimit": selection.matched,
-        "matchedAfterPagination": len(selection.shown),
-    }
-
-
-def _run(run: Checkpoint) -> dict[str, Any]:
-    return {
-        "id": run.run_id,
-        "expertKey": run.expert.key,
-        "status": run.status,
-        "checkpointId": run.id,
-        "delegatedBy": run.delegated_by.run_id if run.delegated_by else None,
-        "usage": run.usage.model_dump(mode="json", by_alias=True),
-    }
 
 
 def job_line(job: Job) -> str:
@@ -122,56 +118,3 @@ def job_line(job: Job) -> str:
 def date(at_ms: int) -> str:
     """A moment in local time."""
     return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(" ", timespec="seconds")
-
-
-def clock(at_ms: int) -> str:
-    """The time of day of a moment, local."""
-    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%H:%M:%S")
-
-
-def _details(entry: Entry) -> Iterator[str]:  # noqa: C901, PLR0912 - one flat case per event reads best
-    match entry.event:
-        case ev.StartRun() as event:
-            yield from (f"query: {short(text, QUERY_CHARACTERS)}" for text in _spoken(event))
-        case ev.CallTools() as event:
-            for call in event.new_message.tool_calls:
-                yield f"{call.tool_name}({short(_arguments(call.args), QUERY_CHARACTERS)})"
-        case ev.RecordToolResult() | ev.AttemptCompletion() as event:
-            yield _result(event.tool_result)
-        case ev.ResolveToolResults():
-            yield from (_result(result) for result in entry.checkpoint.tool_results)
-        case ev.CallDelegate() as event:
-            for delegation in event.delegate_to:
-                yield f"⎇ {delegation.expert.key}: {short(delegation.query, QUERY_CHARACTERS)}"
-        case ev.CallInteractiveTool() as event:
-            calls = entry.checkpoint.tool_calls
-            yield from (
-                f"? {call.tool_name}({short(_arguments(call.args), QUERY_CHARACTERS)})"
-                for call in calls
-                if call.id == event.tool_call_id
-            )
-        case ev.Retry() as event:
-            yield f"✗ {short(event.reason, ANSWER_CHARACTERS)}"
-        case ev.StopRunByError() as event:
-            yield f"✗ {event.error.name}: {short(event.error.message, ANSWER_CHARACTERS)}"
-        case ev.StopRunByCancellation() as event:
-            yield f"✗ {short(event.reason, ANSWER_CHARACTERS)}"
-        case ev.CompleteRun() as event:
-            yield f"✓ {short(event.text, ANSWER_CHARACTERS)}"
-        case _:
-            return
-
-
-def _spoken(event: ev.StartRun) -> Iterator[str]:
-    for message in event.input_messages:
-        if isinstance(message, UserMessage):
-            yield " ".join(part.text for part in message.contents if isinstance(part, TextPart))
-
-
-def _arguments(args: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in args.items())
-
-
-def _result(result: ToolResult) -> str:
-    mark = "✗" if result.is_error else "✓"
-    return f"{mark} {result.tool_name}: {short(result.text, RESULT_CHARACTERS)}"

@@ -1,6 +1,6 @@
 """The course of a whole job: every event of all its runs, each with the checkpoint it led to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun
@@ -21,6 +21,11 @@ class Trail:
         self._checkpoints: dict[str, Checkpoint] = {}
         self._newest: dict[str, Checkpoint] = {}
         self.extend(events)
+
+    @property
+    def newest(self) -> Mapping[str, Checkpoint]:
+        """The newest checkpoint of each run, in the order in which the runs began."""
+        return self._newest
 
     def extend(self, events: Iterable[RunEvent]) -> None:
         """Take in what happened next."""
