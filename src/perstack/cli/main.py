@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "write a job to a file, for another machine",
     "import": "take in a job that was exported",
     "gc": "remove old jobs",
+    "replay": "do a job again from its record and compare",
     "mcp-config": "print what a client needs to know of your experts",
     "bundle": "pack your experts into an .mcpb for desktop clients",
     "demo": "see experts at work, without a key",

@@ -2,13 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.redaction import Redactor
 from perstack.definition.model import Definitions
 from perstack.runtime.asking import OpenQuestions, nobody
-from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills, Store, Telemetry
+from perstack.runtime.journal import EventLog
+from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills, Telemetry
 from perstack.runtime.prompt import Place
+
+
+class StepNumbers(Protocol):
+    """What a run needs of the steps of its job."""
+
+    @property
+    def limit(self) -> int:
+        """The highest number that may be used."""
+        ...
+
+    def take(self) -> int | None:
+        """The next step number, or `None` when there is none left."""
+        ...
 
 
 @dataclass(slots=True)
@@ -48,7 +63,7 @@ class JobContext:
     definition_hash: str | None
     model: Model
     skills: Skills
-    store: Store
+    store: EventLog
     lease: Lease
     telemetry: Telemetry
     clock: Clock
@@ -57,7 +72,7 @@ class JobContext:
     stop_reason: Callable[[], str]
     listener: Listener
     redactor: Redactor
-    steps: Steps
+    steps: StepNumbers
     place: Place
     max_retries: int
     wants_deltas: bool = False

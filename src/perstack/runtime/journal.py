@@ -1,10 +1,26 @@
 """The way of an event into the store and on to whoever watches."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import anyio
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RunEvent
-from perstack.runtime.ports import Lease, Listener, RunSpan, Store
+from perstack.runtime.ports import Lease, Listener, RunSpan
+
+
+class EventLog(Protocol):
+    """What a journal needs of a `Store`."""
+
+    async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
+        """Write the events in one transaction; they are durable on return.
+
+        Raises:
+            LeaseLostError: Another process owns the job now; nothing was written.
+            StoreError: The store cannot be written; nothing was written.
+        """
+        ...
 
 
 class Journal:
@@ -14,7 +30,7 @@ class Journal:
     `settle`, and nobody hears of an event that is not durable.
     """
 
-    def __init__(self, store: Store, lease: Lease, span: RunSpan, listener: Listener) -> None:
+    def __init__(self, store: EventLog, lease: Lease, span: RunSpan, listener: Listener) -> None:
         self._store = store
         self._lease = lease
         self._span = span

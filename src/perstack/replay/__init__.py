@@ -1,0 +1,1 @@
+"""Stored jobs, done again without a model, a skill or a network, and compared with the record."""

@@ -1,0 +1,84 @@
+"""The stretches of a record that one activation of its job wrote, as far as the record shows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.trail import Step
+
+
+@dataclass(slots=True)
+class Segment:
+    """What was written between one request and the next, or before and after a crash.
+
+    A crash that no event betrays divides nothing: the run went on as if it had not happened.
+
+    Attributes:
+        root_run_id: The run that speaks for the job.
+        before: The newest checkpoint of each run at the beginning.
+        events: What was written, over all runs.
+        after: The newest checkpoint of each run at the end.
+    """
+
+    root_run_id: str
+    before: dict[str, Checkpoint]
+    events: list[ev.RunEvent] = field(default_factory=list[ev.RunEvent])
+    after: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether it is a cancellation of a job that nobody drove: no run has decided on it."""
+        first = self.events[0]
+        before = self.before.get(first.stamp.run_id)
+        return isinstance(first, ev.StopRunByCancellation) and is_at_rest(before)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job stopped by itself; else its process died, or is still at work."""
+        return is_at_rest(self.after[self.root_run_id])
+
+
+def is_at_rest(checkpoint: Checkpoint | None) -> bool:
+    """Whether nothing happens to a run any more unless somebody asks for it."""
+    return (
+        checkpoint is not None and checkpoint.is_final and checkpoint.status != "stoppedByDelegate"
+    )
+
+
+def segments(trail: Iterable[Step]) -> list[Segment]:
+    """All of them, in order."""
+    found: list[Segment] = []
+    newest: dict[str, Checkpoint] = {}
+    for event, after in trail:
+        if not found or _divides(found[-1], event, after, newest.get(after.run_id)):
+            root = after.run_id if after.delegated_by is None else found[-1].root_run_id
+            found.append(Segment(root_run_id=root, before=dict(newest)))
+        newest[after.run_id] = after
+        found[-1].events.append(event)
+        found[-1].after = dict(newest)
+    return found
+
+
+def _divides(
+    present: Segment, event: ev.RunEvent, after: Checkpoint, before: Checkpoint | None
+) -> bool:
+    if before is None:
+        return after.delegated_by is None
+    if not is_at_rest(before):
+        return False
+    if after.delegated_by is not None:
+        # A delegate that has stopped is taken up only by a later activation.
+        return before.id in {one.id for one in present.events}
+    return not _is_answered(present, event)
+
+
+def _is_answered(present: Segment, event: ev.RunEvent) -> bool:
+    """Whether the event resumes the run whose question the segment has begun to answer."""
+    first = present.events[0]
+    return (
+        isinstance(event, ev.ResumeFromStop)
+        and len(present.events) == 1
+        and isinstance(first, ev.RecordToolResult)
+        and first.stamp.run_id == event.stamp.run_id
+    )

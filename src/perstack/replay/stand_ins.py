@@ -1,0 +1,274 @@
+"""Stand-ins for everything outside a run: each gives what the record has, and does nothing."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+import anyio
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.messages import ToolCall, ToolResult
+from perstack.core.tools import ToolDefinition
+from perstack.core.verification import VerificationResult
+from perstack.definition.choice import ModelChoice
+from perstack.definition.model import Expert, Provider
+from perstack.definition.verification import Verification
+from perstack.errors import ConfigError, SkillError
+from perstack.replay.replies import reply_of
+from perstack.replay.tape import PRESENT_RUN, Tape
+from perstack.runtime.ports import (
+    Deltas,
+    Generation,
+    GenerationRequest,
+    RunSpan,
+    SkillListener,
+)
+
+NO_STEP_LEFT = "the job has used all its steps"
+
+
+class RecordedModel:
+    """Says what the model said. Satisfies the `Model` port."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+
+    async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+        run_id = PRESENT_RUN.get()
+        event = self._tape.next(run_id)
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            return await self._tape.wait_for_end()
+        reply = reply_of(event)
+        if reply is None:
+            return await self._tape.diverge(run_id, "the model is asked")
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def context_window(self, choice: ModelChoice) -> int | None:
+        event = self._tape.next_of(PRESENT_RUN.get(), ev.StartRun)
+        return event.context_window if event else None
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        run_id = PRESENT_RUN.get()
+        before = self._tape.segment.before.get(run_id)
+        start = self._tape.next_of(run_id, ev.StartRun) or before
+        if start is None:
+            self._raise_what_kept_it_from_beginning(run_id)
+            return _choice("scripted", "")
+        return _choice(start.provider, start.model)
+
+    async def warm_up(self) -> None:
+        return
+
+    async def aclose(self) -> None:
+        return
+
+    def _raise_what_kept_it_from_beginning(self, run_id: str) -> None:
+        parent = self._tape.parent_of(run_id)
+        answer = self._tape.answer_to(*parent) if parent else None
+        if answer is not None:
+            raise ConfigError(answer.text.partition(" failed: ")[2])
+
+
+def _choice(provider: str, model: str) -> ModelChoice:
+    # The name comes from a record that another version may have written.
+    return ModelChoice(provider=Provider.model_construct(provider_name=provider), model=model)
+
+
+class RecordedSkills:
+    """Returns what the tools returned. Satisfies the `Skills` port.
+
+    Args:
+        tape: The record.
+        tools: The tools that the record shows, by run.
+    """
+
+    def __init__(self, tape: Tape, tools: Mapping[str, tuple[ToolDefinition, ...]]) -> None:
+        self._tape = tape
+        self._tools = tools
+
+    async def tools(self, expert: Expert, run: SkillListener) -> tuple[ToolDefinition, ...]:
+        run_id = PRESENT_RUN.get()
+        event = self._tape.next(run_id)
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            return await self._tape.wait_for_end()
+        if isinstance(event, ev.StopRunByError) and event.error.name == SkillError.__name__:
+            raise SkillError(event.error.message, skill="")
+        return self._tools.get(run_id, ())
+
+    async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
+        run_id = PRESENT_RUN.get()
+        result = self._tape.answer_to(run_id, call.id)
+        if result is None:
+            return await self._tape.wait_for_end()
+
+        def is_next() -> bool:
+            event = self._tape.next(run_id)
+            return isinstance(event, ev.RecordToolResult) and event.tool_result.id == call.id
+
+        await self._tape.until(is_next)
+        return result
+
+    async def verify(
+        self, expert: Expert, verification: Verification, answer: str
+    ) -> VerificationResult:
+        run_id = PRESENT_RUN.get()
+        event = self._tape.next(run_id)
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            return await self._tape.wait_for_end()
+        if not isinstance(event, ev.RecordVerification):
+            return await self._tape.diverge(run_id, f"the check {verification.name!r} is made")
+        return event.verification
+
+
+class RecordedClock:
+    """Stands still. Satisfies the `Clock` port."""
+
+    def __init__(self, tape: Tape, at_ms: int) -> None:
+        self._tape = tape
+        self._at_ms = at_ms
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return self._at_ms
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait no longer than the record needs."""
+        event = self._tape.next(PRESENT_RUN.get())
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            await self._tape.wait_for_end()
+        await anyio.lowlevel.checkpoint()
+
+
+class RecordedSteps:
+    """Hands out the numbers that each run got. Satisfies what a job needs of its steps.
+
+    Args:
+        tape: The record.
+        limit: The last number that may be used, where a run is not told of another.
+    """
+
+    def __init__(self, tape: Tape, limit: int) -> None:
+        self._tape = tape
+        self._limit = limit
+
+    @property
+    def limit(self) -> int:
+        """The highest number that may be used."""
+        for event in self._tape.rest(PRESENT_RUN.get("")):
+            if isinstance(event, ev.StartRun | ev.ResumeFromStop) and event.step_limit is not None:
+                return event.step_limit
+        return self._limit
+
+    def take(self) -> int | None:
+        """The number that the present run takes next, or `None` if it got none."""
+        run_id = PRESENT_RUN.get()
+        for event in self._tape.rest(run_id):
+            match event:
+                case ev.StartRun():
+                    return event.stamp.step_number
+                case ev.ContinueToNextStep():
+                    return event.next_step_number
+                case ev.StopRunByExceededMaxSteps():
+                    return None
+                case _:
+                    continue
+        parent = None if self._tape.has_run(run_id) else self._tape.parent_of(run_id)
+        answer = self._tape.answer_to(*parent) if parent else None
+        return None if answer and answer.text.endswith(NO_STEP_LEFT) else self._limit
+
+
+class RunIds:
+    """Gives runs the ids that they had."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._given: set[str] = set()
+
+    def __call__(self) -> str:
+        """The id of the delegate that the present run has called next."""
+        event = self._tape.next_of(PRESENT_RUN.get(), ev.CallDelegate)
+        for delegation in event.delegate_to if event else ():
+            if delegation.run_id not in self._given:
+                self._given.add(delegation.run_id)
+                return delegation.run_id
+        return f"more{len(self._given)}"
+
+
+class _NoGenerationSpan:
+    """Measures nothing."""
+
+    def finished(self, generation: Generation) -> None:
+        """It ended well."""
+
+    def failed(self, error_type: str) -> None:
+        """It ended badly."""
+
+
+class _NoToolCallSpan:
+    """Measures nothing."""
+
+    def finished(self, result: ToolResult) -> None:
+        """It was answered."""
+
+
+class _NoVerificationSpan:
+    """Measures nothing."""
+
+    def finished(self, result: VerificationResult) -> None:
+        """It was made."""
+
+
+class _RunMarker:
+    """Measures nothing, but says which run is at work. Satisfies the `RunSpan` port."""
+
+    trace_parent: str | None = None
+
+    def __init__(self, tape: Tape, run_id: str) -> None:
+        self._tape = tape
+        self._run_id = run_id
+
+    def observe(self, event: ev.RunEvent, checkpoint: Checkpoint) -> None:
+        """An event is durable."""
+
+    @contextmanager
+    def skill_connection(self, skill_name: str, skill_type: str) -> Generator[None]:
+        yield
+
+    @contextmanager
+    def generation(self, request: GenerationRequest, attempt: int) -> Generator[_NoGenerationSpan]:
+        yield _NoGenerationSpan()
+
+    @contextmanager
+    def tool_call(self, call: ToolCall, expert_key: str) -> Generator[_NoToolCallSpan]:
+        with at_work(self._tape.child_of(self._run_id, call.id) or self._run_id):
+            yield _NoToolCallSpan()
+
+    @contextmanager
+    def verification(self, verification: Verification) -> Generator[_NoVerificationSpan]:
+        yield _NoVerificationSpan()
+
+
+class RunMarkers:
+    """Satisfies the `Telemetry` port."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+
+    @contextmanager
+    def run(
+        self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
+    ) -> Generator[RunSpan]:
+        with at_work(checkpoint.run_id):
+            yield _RunMarker(self._tape, checkpoint.run_id)
+
+
+@contextmanager
+def at_work(run_id: str) -> Generator[None]:
+    """What happens inside happens for this run."""
+    token = PRESENT_RUN.set(run_id)
+    try:
+        yield
+    finally:
+        PRESENT_RUN.reset(token)

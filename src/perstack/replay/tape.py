@@ -1,0 +1,221 @@
+"""The record of one segment as it is played: what comes next for each run, and what came instead.
+
+Everything that a run gets from the outside waits here until the record has it. Where the record
+ends, because the process died there or the job was cancelled, it waits until the tape is over.
+"""
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+import anyio
+
+from perstack.core import events as ev
+from perstack.core.comparison import Difference, event_differences
+from perstack.core.messages import ToolResult
+from perstack.replay.segments import Segment, is_at_rest
+from perstack.runtime.ports import Lease
+
+E = TypeVar("E")
+PRESENT_RUN: ContextVar[str] = ContextVar("present_run")
+"""The run in whose task something happens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Where a replay first goes another way than the record.
+
+    Attributes:
+        run_id: The run.
+        recorded: What the record has; `None` if it has nothing more.
+        replayed: What came instead; `None` if nothing did.
+        differences: The values that are not the same, if there are two events to compare.
+        remark: What happened, where it was no event.
+    """
+
+    run_id: str
+    recorded: ev.RunEvent | None
+    replayed: ev.RunEvent | None = None
+    differences: tuple[Difference, ...] = ()
+    remark: str = ""
+
+
+class Tape:
+    """Plays one segment. Satisfies what a journal needs of a store, and keeps nothing.
+
+    Attributes:
+        divergence: The first one; the tape is over then.
+        matched: How many events came as recorded.
+        scope: Ends the work on the segment.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.divergence: Divergence | None = None
+        self.matched = 0
+        self.scope = anyio.CancelScope()
+        self._is_over = False
+        self._moved = anyio.Event()
+        self._position: dict[str, int] = {}
+        self._runs: dict[str, list[ev.RunEvent]] = {}
+        for event in segment.events:
+            self._runs.setdefault(event.stamp.run_id, []).append(event)
+        self._parents = _parents(segment)
+        self._children = {call: run_id for run_id, call in self._parents.items()}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that was recorded has come."""
+        return self.matched == len(self.segment.events)
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether the run did anything in this segment."""
+        return run_id in self._runs
+
+    def first(self, run_id: str) -> ev.RunEvent:
+        """The first event of a run in this segment."""
+        return self._runs[run_id][0]
+
+    def next(self, run_id: str) -> ev.RunEvent | None:
+        """The event of a run that comes next; `None` at the end of its record."""
+        rest = self.rest(run_id)
+        return rest[0] if rest else None
+
+    def rest(self, run_id: str) -> list[ev.RunEvent]:
+        """The events of a run that have not come yet."""
+        return self._runs.get(run_id, [])[self._position.get(run_id, 0) :]
+
+    def next_of(self, run_id: str, kind: type[E]) -> E | None:
+        """The next event of this kind."""
+        return next((event for event in self.rest(run_id) if isinstance(event, kind)), None)
+
+    def answer_to(self, run_id: str, call_id: str) -> ToolResult | None:
+        """The result of a call that is still to come."""
+        for event in self.rest(run_id):
+            if isinstance(event, ev.RecordToolResult) and event.tool_result.id == call_id:
+                return event.tool_result
+        return None
+
+    def parent_of(self, run_id: str) -> tuple[str, str] | None:
+        """The run that delegated to this one, and the id of its call."""
+        return self._parents.get(run_id)
+
+    def child_of(self, run_id: str, call_id: str) -> str | None:
+        """The run that answers a delegate call of this one."""
+        return self._children.get((run_id, call_id))
+
+    async def append(self, events: Sequence[ev.RunEvent], lease: Lease) -> None:
+        """Compare what was decided with the record."""
+        del lease
+        for event in events:
+            self._compare(event)
+        self._move()
+        last = events[-1].stamp.run_id
+        if not self._is_over and not self.rest(last):
+            await self._until_parent_listens(last)
+
+    async def until(self, is_time: Callable[[], bool]) -> None:
+        """Wait until the record has got that far."""
+        while not is_time():
+            await self._moved.wait()
+
+    async def wait_for_end(self) -> NoReturn:
+        """Wait for the end of the segment: this run has no more to do in it."""
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def diverge(self, run_id: str, remark: str) -> NoReturn:
+        """Give up: the run wants something that the record does not have."""
+        self._differ(Divergence(run_id=run_id, recorded=self.next(run_id), remark=remark))
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    def end(self) -> None:
+        """Stop all that still waits; what is decided from now on counts for nothing."""
+        self._is_over = True
+        self.scope.cancel()
+        self._move_on()
+
+    def close(self) -> None:
+        """Note what is missing once the work has ended by itself."""
+        if not self._is_over and not self.is_complete:
+            self._miss("the job stops")
+
+    def stall(self) -> None:
+        """Note what is missing once nothing moves any more."""
+        self._miss("nothing more happens")
+
+    def _miss(self, remark: str) -> None:
+        run_id = next(run_id for run_id in self._runs if self.rest(run_id))
+        self._differ(Divergence(run_id=run_id, recorded=self.next(run_id), remark=remark))
+
+    def _compare(self, event: ev.RunEvent) -> None:
+        if self._is_over:
+            return
+        run_id = event.stamp.run_id
+        recorded = self.next(run_id)
+        if recorded is None:
+            if self._has_died(run_id):
+                return
+            self._differ(Divergence(run_id=run_id, recorded=None, replayed=event))
+            return
+        found = event_differences(recorded, event)
+        if found:
+            self._differ(
+                Divergence(run_id=run_id, recorded=recorded, replayed=event, differences=found)
+            )
+            return
+        self._position[run_id] = self._position.get(run_id, 0) + 1
+        self.matched += 1
+
+    def _has_died(self, run_id: str) -> bool:
+        """Whether the record of a run ends in the middle of its work, or before it began."""
+        return not is_at_rest(self.segment.after.get(run_id))
+
+    def _differ(self, divergence: Divergence) -> None:
+        if self.divergence is None and not self._is_over:
+            self.divergence = divergence
+            self.end()
+
+    async def _until_parent_listens(self, run_id: str) -> None:
+        """Let a delegate answer in the order in which its parent recorded the answers."""
+        parent = self._parents.get(run_id)
+        if parent is None or not is_at_rest(self.segment.after.get(run_id)):
+            return
+        parent_id, call_id = parent
+
+        def is_heard() -> bool:
+            event = self.next(parent_id)
+            is_its_turn = isinstance(event, ev.RecordToolResult) and event.tool_result.id == call_id
+            return is_its_turn or self.scope.cancel_called
+
+        await self.until(is_heard)
+
+    def _move(self) -> None:
+        rest = [self.next(run_id) for run_id in self._runs if self.rest(run_id)]
+        if rest and all(isinstance(event, ev.StopRunByCancellation) for event in rest):
+            self.scope.cancel()
+        elif not rest and not self.segment.has_ended:
+            self.end()
+        self._move_on()
+
+    def _move_on(self) -> None:
+        self._moved.set()
+        self._moved = anyio.Event()
+
+
+def _parents(segment: Segment) -> dict[str, tuple[str, str]]:
+    """The delegating run and its call, by the run that answers it."""
+    assigned = [
+        (run_id, delegation)
+        for run_id, checkpoint in segment.before.items()
+        for delegation in checkpoint.delegate_to
+    ]
+    assigned += [
+        (event.stamp.run_id, delegation)
+        for event in segment.events
+        if isinstance(event, ev.CallDelegate)
+        for delegation in event.delegate_to
+    ]
+    return {delegation.run_id: (run_id, delegation.tool_call_id) for run_id, delegation in assigned}
