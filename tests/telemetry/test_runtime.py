@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from perstack.definition.verification import Verification
 from perstack.errors import ModelError
-from tests.fakes import FakeModel, call, calls, done, experts, job_context
+from tests.fakes import FakeModel, FakeSkills, call, calls, done, experts, job_context
 from tests.runtime.acting import work
 from tests.telemetry.tree import Recorder
 
@@ -55,4 +56,27 @@ async def test_tools_a_retry_and_two_delegates_of_a_real_run_are_one_tree() -> N
         "          CLIENT chat fake-model type=AuthError ERROR",
         "  INTERNAL step number=5 finish=finish !perstack.checkpoint",
         "    CLIENT chat fake-model",
+    ]
+
+
+async def test_each_check_of_what_was_done_is_a_span_of_its_step() -> None:
+    recorder = Recorder()
+    check = Verification(name="tests", command=("true",))
+    expert = TEAM.experts["a"].model_copy(update={"verifications": (check,)})
+    definitions = TEAM.model_copy(update={"experts": {**TEAM.experts, "a": expert}})
+    skills = FakeSkills(problems={"tests": ["exit code 1 instead of 0"]})
+    model = FakeModel({"a": [done("early"), done("late")]})
+
+    job = job_context(definitions, model, skills=skills)
+    await work(replace(job, telemetry=recorder.tracing))
+
+    tree = [line.replace(" input_tokens=0", "") for line in recorder.tree().splitlines()]
+    assert tree == [
+        "INTERNAL invoke_agent a status=completed steps=2",
+        "  INTERNAL step number=1 finish=continue !perstack.checkpoint",
+        "    CLIENT chat fake-model",
+        "    INTERNAL verify tests type=verification_failed ERROR",
+        "  INTERNAL step number=2 finish=finish !perstack.checkpoint",
+        "    CLIENT chat fake-model",
+        "    INTERNAL verify tests",
     ]

@@ -16,6 +16,7 @@ REQUIRED = {
     "execute_tool": {"gen_ai.operation.name", "gen_ai.tool.name", "gen_ai.tool.call.id"},
     "skill.connect": {"perstack.skill.name", "perstack.skill.type"},
     "step": {"perstack.step.number"},
+    "verify": {"perstack.verification.priority", "perstack.verification.passed"},
 }
 SHOWN = (
     "perstack.step.number",
