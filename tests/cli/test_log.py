@@ -63,11 +63,136 @@ def test_a_job_may_be_named(here: Stage) -> None:
     assert f"Job: {first} (completed)" in out.stdout
 
 
-def test_an_unknown_job_is_an_error(here: Stage) -> None:
-    delegating(here)
-    out = here.logs("--job", "nowhere")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--job", "nowhere"], "There is no job nowhere."),
+        (["--run", "nowhere"], "Run nowhere not found in any job of this workspace."),
+        (["--checkpoint", "nowhere-3"], "Checkpoint nowhere-3 not found in any job of this"),
+        (["--checkpoint", "nowhere"], "Checkpoint nowhere not found in any job of this"),
+        (["--job", "JOB", "--run", "nowhere"], "Run nowhere not found in job JOB."),
+        (["--job", "JOB", "--checkpoint", "no-1"], "Checkpoint no-1 not found in job JOB."),
+        (["--checkpoint", "RUN-999"], "Checkpoint RUN-999 not found in job JOB."),
+        (["--checkpoint", "RUN-x"], "Checkpoint RUN-x not found in job JOB."),
+        (["--run", "CHILD", "--checkpoint", "RUN-2"], "Checkpoint RUN-2 not found in run CHILD."),
+        (["--follow", "--run", "nowhere"], "Run nowhere not found in any job of this workspace."),
+        (["--follow", "--job", "JOB", "--run", "no"], "Run no not found in job JOB."),
+    ],
+)
+def test_what_is_not_there_is_an_error(here: Stage, words: list[str], said: str) -> None:
+    job = delegating(here)
+    run, child = (run["id"] for run in document(here)["runs"])
+
+    def filled(text: str) -> str:
+        return text.replace("JOB", job).replace("RUN", run).replace("CHILD", child)
+
+    out = here.logs(*map(filled, words))
     assert (out.code, out.stdout) == (2, "")
-    assert "nowhere" in out.stderr
+    assert filled(said) in out.stderr
+
+
+def test_a_run_or_a_checkpoint_leads_to_its_job(here: Stage) -> None:
+    first = delegating(here)
+    child = document(here)["runs"][1]["id"]
+    here.plays(a=[says("second")])
+    here.runs("a", "another task")
+    for words in (("--run", child), ("--checkpoint", f"{child}-2")):
+        found = document(here, *words)
+        assert (found["job"]["id"], found["isLatestJob"]) == (first, False)
+        assert {event["runId"] for event in found["events"]} == {child}
+
+
+def test_a_checkpoint_is_a_run_as_it_stood_then(here: Stage) -> None:
+    delegating(here)
+    run = document(here)["runs"][0]["id"]
+    found = document(here, "--checkpoint", f"{run}-3")
+    assert [event["type"] for event in found["events"]] == [
+        "startRun",
+        "startGeneration",
+        "callTools",
+    ]
+    checkpoint = found["checkpoint"]
+    assert (checkpoint["id"], checkpoint["status"]) == (f"{run}-3", "proceeding")
+    assert [call["toolName"] for call in checkpoint["pendingToolCalls"]] == ["x"]
+    assert "messages" not in checkpoint
+    out = here.logs("--checkpoint", f"{run}-3").stdout
+    assert f"Checkpoint: {run}-3 (proceeding)" in out
+    assert re.search(r"^Unanswered: x \S+$", out, re.MULTILINE)
+    assert "Conversation: 3 messages, " in out
+
+
+def test_messages_are_all_that_was_said_until_then(here: Stage) -> None:
+    delegating(here)
+    run, child = (run["id"] for run in document(here)["runs"])
+    early = document(here, "--checkpoint", f"{run}-1", "--messages")["checkpoint"]["messages"]
+    assert [message["type"] for message in early] == ["instructionMessage", "userMessage"]
+    whole = here.logs("--messages").stdout
+    assert "user:\n  the task\nexpert:\n  → x {" in whole
+    assert "tools:\n  ✓ x: helped" in whole
+    assert whole.index("  ✓ x: helped") < whole.index("expert:\n  all done")
+    assert "user:\n  help me\n" in here.logs("--messages", "--run", child).stdout
+
+
+def test_neighbours_of_events_are_told_apart(here: Stage) -> None:
+    delegating(here)
+    words = ("--filter", '.toolCalls[].toolName == "todo"', "--context", "1")
+    found = document(here, *words)
+    assert [(event["type"], event.get("isContext", False)) for event in found["events"]] == [
+        ("startGeneration", True),
+        ("callTools", False),
+        ("recordToolResult", True),
+    ]
+    assert (found["totalEventsBeforeLimit"], found["matchedAfterPagination"]) == (1, 1)
+    assert here.logs(*words).stdout.endswith("(showing 1 of 1 matched events (+2 context))\n")
+
+
+def test_expressions_add_up_and_an_unreadable_one_is_refused(here: Stage) -> None:
+    delegating(here)
+    pair = ("--filter", ".stepNumber > 1", "--filter", ".text != helped")
+    assert {event["text"] for event in document(here, *pair)["events"]} == {"all done"}
+    assert here.logs("--filter", ".x >").code == 2
+
+
+def test_verbose_shortens_nothing(here: Stage) -> None:
+    text = "word " * 40 + "end"
+    here.plays(a=[calls("todo", newTodos=[text]), says(text)])
+    here.runs("a", text)
+    short, whole = here.logs().stdout, here.logs("--verbose").stdout
+    assert " end" not in short
+    assert f"  query: {text}" in whole
+    assert f'  @perstack/base todo {{"newTodos": ["{text}"]}}' in whole
+    assert f"  ✓ {text}" in whole
+    assert re.search(r"^\[Step 1\] startRun  \S+  a  \w+-1$", whole, re.MULTILINE)
+
+
+def test_json_stands_on_one_line_unless_it_shall_be_pretty(here: Stage) -> None:
+    delegating(here)
+    compact, pretty = here.logs("--json").stdout, here.logs("--pretty").stdout
+    assert compact.count("\n") == 1
+    assert pretty.startswith('{\n  "job": {\n')
+    assert json.loads(compact) == json.loads(pretty)
+
+
+def test_the_places_where_runs_stopped_are_listed(here: Stage) -> None:
+    delegating(here)
+    found = document(here)
+    root, child = (run["id"] for run in found["runs"])
+    assert [(stop["runId"], stop["status"]) for stop in found["checkpoints"]] == [
+        (root, "stoppedByDelegate"),
+        (child, "completed"),
+        (root, "completed"),
+    ]
+    assert found["checkpoints"][-1]["id"] == found["runs"][0]["checkpointId"]
+
+
+@pytest.mark.parametrize(
+    "words", [("--errors",), ("--job", "x"), ("--follow",), ("--context", "2")]
+)
+def test_a_list_of_jobs_has_no_events_to_choose_from(here: Stage, words: tuple[str, ...]) -> None:
+    delegating(here)
+    out = here.logs("--jobs", *words)
+    assert (out.code, out.stdout) == (2, "")
+    assert f"--jobs and {words[0]} cannot be used together" in out.stderr
 
 
 def test_a_workspace_without_jobs_has_no_data_and_stays_as_it_was(here: Stage) -> None:
@@ -133,6 +258,9 @@ def test_a_summary_has_no_events(here: Stage) -> None:
     assert "delegations  1" in out.stdout
     assert "steps        1 to " in out.stdout
     assert "[Step" not in out.stdout
+    assert "errors       0" in here.logs("--summary", "--type", "callTools").stdout
+    only = document(here, "--summary", "--type", "callTools")
+    assert (only["events"], only["summary"]["totalEvents"]) == ([], 3)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,6 @@ class _Drawing:
 
     def _standing(self, stretch: Stretch, *, is_last: bool) -> str:
         status = stretch.checkpoint.status
-        if stretch.is_open and not (is_last and self._is_running):
+        if stretch.is_open and not self._is_running:
             return _INTERRUPTED
         return _STANDING[status] if is_last else _PASSED.get(status, _STANDING[status])
