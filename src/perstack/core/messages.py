@@ -8,6 +8,9 @@ from pydantic import Field
 
 from perstack.definition.record import Record
 
+# `json.dumps` would make an encoder for each call of a long conversation.
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class TextPart(Record):
     """Plain text."""
@@ -94,7 +97,7 @@ class ToolCallPart(Record):
 
         Kept, because each generation that follows sends it again.
         """
-        return json.dumps(self.args, ensure_ascii=False)
+        return _to_json(self.args)
 
 
 ResultPart = Annotated[TextPart | ImageInlinePart | FileInlinePart, Field(discriminator="type")]
