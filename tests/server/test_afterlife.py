@@ -104,6 +104,17 @@ async def test_it_ends_when_the_last_call_has_been_answered_to_nobody(line: Line
     assert await ended(line)
 
 
+@pytest.mark.parametrize("named", [[], {}, None, 1.5])
+async def test_a_cancellation_that_names_no_request_cancels_none(line: Line, named: object) -> None:
+    params = {"requestId": named}
+    senseless = JSONRPCNotification(jsonrpc="2.0", method="notifications/cancelled", params=params)
+    await line.hears(CALL, senseless)
+
+    line.breaks()
+
+    assert not await ended(line)
+
+
 async def test_an_answer_that_was_heard_counts_too(line: Line) -> None:
     await line.hears(CALL)
     await line.says(ANSWER)

@@ -87,7 +87,9 @@ class _Owed:
             self._questions.discard(message.id)
         elif isinstance(message, JSONRPCNotification) and message.params is not None:
             # The one notification that names a request cancels it: it will have no answer.
-            self._calls.discard(message.params.get("requestId", ""))
+            cancelled: object = message.params.get("requestId")
+            if isinstance(cancelled, str | int):  # a client can write anything there
+                self._calls.discard(cancelled)
 
     def said(self, item: SessionMessage) -> None:
         """The server sent something, whether anybody heard it or not."""
