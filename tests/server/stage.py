@@ -1,7 +1,7 @@
 """A server in this process: a real engine with fakes at its edges, and a client."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,6 +10,9 @@ import anyio
 from mcp import Client
 from mcp.client.session import ElicitationFnT
 from mcp.server import Server
+from mcp.server.auth.middleware.auth_context import auth_context_var
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp_types import CallToolResult, TextContent
 
 from perstack.definition.model import Definitions
@@ -178,6 +181,17 @@ async def connected(
     )
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         yield Stage(engine, server, client)
+
+
+@contextmanager
+def bearing(*scopes: str) -> Generator[None]:
+    """Requests come with a token within the context."""
+    token = AccessToken(token="t", client_id="c", scopes=list(scopes), subject="alice")
+    before = auth_context_var.set(AuthenticatedUser(token))
+    try:
+        yield
+    finally:
+        auth_context_var.reset(before)
 
 
 def texts(result: CallToolResult) -> list[str]:

@@ -61,6 +61,14 @@ async def test_a_line_says_who_wanted_what_and_whether_they_got_it(
         assert call["ms"] >= 0
 
 
+async def test_what_no_client_has_asked_for_has_no_line(tmp_path: Path, mode: Mode) -> None:
+    async with audited(tmp_path, mode) as client:
+        await client.list_tools()
+        before = len(lines(tmp_path))
+        await client.call_tool("reader", {"query": "the-question"})
+        assert [line["method"] for line in lines(tmp_path)[before:]] == ["tools/call"]
+
+
 async def test_a_line_has_no_arguments_results_or_tokens(tmp_path: Path, mode: Mode) -> None:
     async with audited(tmp_path, mode) as client:
         await client.call_tool("reader", {"query": "the-question"})

@@ -1,14 +1,11 @@
 """What a token does not allow is answered like what is not there, by every way of reading."""
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from mcp import Client, MCPError
-from mcp.server.auth.middleware.auth_context import auth_context_var
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from mcp_types import PromptReference, ResourceTemplateReference
 
 from perstack.server.app import build_server
@@ -18,7 +15,7 @@ from perstack.server.reading.addresses import SHAPES
 from perstack.server.reading.resource_requests import PAGE_LENGTH
 from perstack.server.users.office import EngineOffice
 from tests.fakes import FakeModel, done
-from tests.server.stage import Mode, OneOffice, engine_on, facts
+from tests.server.stage import Mode, OneOffice, bearing, engine_on, facts
 
 pytestmark = pytest.mark.anyio
 
@@ -26,17 +23,6 @@ JOB = ResourceTemplateReference(type="ref/resource", uri=SHAPES["job"].template)
 EXPERT = ResourceTemplateReference(type="ref/resource", uri=SHAPES["expert"].template)
 WRITER = PromptReference(type="ref/prompt", name="writer")
 ONE_EXPERT = f"{RUN}:writer"
-
-
-@contextmanager
-def bearing(*scopes: str) -> Generator[None]:
-    """Requests come with a token within the context."""
-    token = AccessToken(token="t", client_id="c", scopes=list(scopes), subject="alice")
-    before = auth_context_var.set(AuthenticatedUser(token))
-    try:
-        yield
-    finally:
-        auth_context_var.reset(before)
 
 
 @asynccontextmanager

@@ -94,6 +94,12 @@ def caller_of(context: Context) -> Caller:
     )
 
 
+def sender() -> Caller:
+    """Whoever sent the HTTP request whose message has not been handled yet."""
+    principal, granted = _identity()
+    return Caller(principal=principal, scopes=granted)
+
+
 def _identity() -> tuple[str, frozenset[str] | None]:
     token = get_access_token()
     if token is None:

@@ -1,5 +1,7 @@
 """The requests `tools/list` and `tools/call`."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from mcp.server import Server
@@ -15,7 +17,7 @@ from mcp_types import (
 
 from perstack.definition.model import Expert
 from perstack.errors import PerstackError
-from perstack.server.caller import Caller, Context, caller_of
+from perstack.server.caller import Caller, Context, caller_of, sender
 from perstack.server.calls.links import fit_for
 from perstack.server.calls.refusal import called, refused, tasks_wanted
 from perstack.server.calls.tools import expert_tools, job_tools
@@ -63,8 +65,18 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
             except PerstackError as error:
                 return refused(error)
 
+    server.get_tool_input_schema = partial(_own_schema, face)
     server.add_request_handler("tools/list", PaginatedRequestParams, list_tools)
     server.add_request_handler("tools/call", CallToolRequestParams, call_tool)
+
+
+def _own_schema(face: Face, tool: str) -> Mapping[str, Any] | None:
+    """What an expert declares of its arguments, for whoever compares them with HTTP headers.
+
+    Without it the SDK would list all tools before each call: a request that nobody has made.
+    """
+    expert = experts_for(face, sender()).get(tool)
+    return None if expert is None else expert.tool.input_schema
 
 
 def _find(face: Face, caller: Caller, name: str) -> Expert:
