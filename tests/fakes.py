@@ -29,6 +29,7 @@ from perstack.runtime.ports import (
     GenerationRequest,
     JobRecord,
     Lease,
+    Orphan,
     SkillListener,
 )
 from perstack.runtime.prompt import Place
@@ -189,6 +190,9 @@ class FakeStore:
 
     async def asked_to_stop(self) -> dict[str, str]:
         return {}
+
+    async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
+        return ()
 
     async def load(self, job_id: str) -> JobRecord:
         raise NotFoundError(job_id)

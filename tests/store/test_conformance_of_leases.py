@@ -171,3 +171,43 @@ async def test_a_job_that_nobody_drives_cannot_be_asked_to_stop(
 
     assert not await them.ask_to_stop("job", "enough")
     assert await us.asked_to_stop() == {}
+
+
+async def test_a_job_left_in_the_middle_is_an_orphan_until_somebody_drives_it(
+    backend: Backend,
+) -> None:
+    us, them = await backend.open_as("us"), await backend.open_as("them")
+    for number in range(3):
+        run = RunStory(f"job-{number}", f"run-{number}", at=1000 * (number + 1))
+        await write(us, run.start())
+    done = RunStory("done", "run", at=2000)
+    await write(us, done.start(), done.complete())
+    assert await them.orphans(0) == ()
+
+    backend.dead.add("us")
+    lease = await them.acquire("job-2")
+
+    assert [orphan.job_id for orphan in await them.orphans(0)] == ["job-1", "job-0"]
+    assert [orphan.job_id for orphan in await them.orphans(1500)] == ["job-1"]
+    await them.release(lease)
+    assert [orphan.job_id for orphan in await them.orphans(2500)] == ["job-2"]
+
+
+async def test_takeovers_in_a_row_are_counted_until_a_job_is_given_back(backend: Backend) -> None:
+    owners = [await backend.open_as(name) for name in ("a", "b", "c", "d", "e")]
+    await write(owners[0], RunStory().start())
+    seen: list[int] = []
+    lease = None
+    for name, next_one in zip("abc", owners[1:4], strict=True):
+        backend.dead.add(name)
+        seen += [orphan.takeovers for orphan in await next_one.orphans(0)]
+        lease = await next_one.acquire("job")
+        await next_one.renew(lease)
+    assert seen == [0, 1, 2]
+
+    assert lease is not None
+    await owners[3].release(lease)
+    await owners[4].acquire("job")
+
+    backend.dead.add("e")
+    assert [orphan.takeovers for orphan in await owners[3].orphans(0)] == [0]

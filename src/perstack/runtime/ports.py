@@ -202,6 +202,18 @@ class JobRecord:
     runs: dict[str, tuple[RunEvent, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A job that nobody drives, although it stands in the middle of its work.
+
+    `takeovers` counts how often in a row it was taken over from a driver that had not given it
+    back, as one that died.
+    """
+
+    job_id: str
+    takeovers: int
+
+
 class Store(Protocol):
     """Where events are durable. Several processes may use one store at the same time."""
 
@@ -245,6 +257,14 @@ class Store(Protocol):
 
     async def asked_to_stop(self) -> dict[str, str]:
         """The jobs with a lease of this process that somebody asked to stop, with the reasons.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
+        """The jobs left in the middle of their work after a moment, newest first.
 
         Raises:
             StoreError: The store cannot be read.

@@ -7,7 +7,7 @@ from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.errors import NotFoundError
 from perstack.runtime.clock import SystemClock
-from perstack.runtime.ports import JobRecord, Lease
+from perstack.runtime.ports import JobRecord, Lease, Orphan
 from perstack.store.ownership import (
     Holding,
     IsAlive,
@@ -70,10 +70,8 @@ class MemoryStore:
         return Lease(job_id, self._ownership.owner, held.fence)
 
     async def renew(self, lease: Lease) -> None:
-        self._ownership.check(lease, self._data.holdings.get(lease.job_id))
-        self._data.holdings[lease.job_id] = Holding(
-            lease.owner, self._ownership.lease_end(), lease.fence
-        )
+        held = self._ownership.check(lease, self._data.holdings.get(lease.job_id))
+        self._data.holdings[lease.job_id] = self._ownership.keep(held)
 
     async def release(self, lease: Lease) -> None:
         held = self._data.holdings.get(lease.job_id)
@@ -94,6 +92,13 @@ class MemoryStore:
             if (held := self._data.holdings.get(job_id)) is not None
             and (held.owner, held.fence) == (self._ownership.owner, fence)
         }
+
+    async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
+        return tuple(
+            Orphan(job.id, held.takeovers if (held := self._data.holdings.get(job.id)) else 0)
+            for job in await self.jobs(status="interrupted", limit=len(self._data.ledgers))
+            if job.updated_at >= since_ms
+        )
 
     async def load(self, job_id: str) -> JobRecord:
         _, events = await self.events(job_id)

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,11 +26,19 @@ class WallClock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What is on record about the driver of a job; no `owner` means that it was given back."""
+    """What is on record about the driver of a job.
+
+    Attributes:
+        owner: The process that took it; `None` means that it was given back.
+        lease_until: When the lease expires, in milliseconds since the epoch.
+        fence: Grows with each new owner.
+        takeovers: How often in a row it was taken from an owner that had not given it back.
+    """
 
     owner: str | None
     lease_until: int
     fence: int
+    takeovers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,14 @@ class Ownership:
                 f"Job {job_id} is already being driven by {self._describe(held.owner)}.",
                 hint="Wait until it stops, or cancel it there, before you continue it here.",
             )
-        return Holding(self.owner, self.lease_end(), 1 if held is None else held.fence + 1)
+        if held is None:
+            return Holding(self.owner, self.lease_end(), fence=1)
+        takeovers = 0 if held.owner is None else held.takeovers + 1
+        return Holding(self.owner, self.lease_end(), held.fence + 1, takeovers)
+
+    def keep(self, held: Holding) -> Holding:
+        """The record after its owner renewed the lease."""
+        return replace(held, lease_until=self.lease_end())
 
     def is_driven(self, held: Holding | None) -> bool:
         """Whether somebody holds the job, within the lease's time and alive."""
@@ -66,8 +81,8 @@ class Ownership:
             return False
         return held.owner == self.owner or self.is_alive(held.owner)
 
-    def check(self, lease: Lease, held: Holding | None) -> None:
-        """Make sure that `lease` is the one on record.
+    def check(self, lease: Lease, held: Holding | None) -> Holding:
+        """Make sure that `lease` is the one on record, and return that.
 
         An expired lease that nobody took is still good: a slow process is not a lost one.
 
@@ -79,6 +94,7 @@ class Ownership:
                 f"Job {lease.job_id} is no longer driven by this process.",
                 hint="Another process may have taken it over; attach to the job to follow it.",
             )
+        return held
 
     def lease_end(self) -> int:
         """When a lease that begins now expires, in milliseconds since the epoch."""

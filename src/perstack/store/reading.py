@@ -9,7 +9,7 @@ from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.messages import Usage
 from perstack.errors import NotFoundError, StoreError
-from perstack.runtime.ports import JobRecord
+from perstack.runtime.ports import JobRecord, Orphan
 from perstack.store.ownership import Holding, Ownership
 from perstack.store.projection import by_run, shown
 from perstack.store.rows import Row, decode_all
@@ -23,6 +23,13 @@ SELECT_JOBS = f"""
     FROM jobs LEFT JOIN leases ON leases.job_id = jobs.id
 """  # noqa: S608 - the columns are a constant
 NEWEST_FIRST = "ORDER BY jobs.started_at DESC, jobs.ref DESC LIMIT ? OFFSET ?"
+SELECT_UNFINISHED = """
+    SELECT jobs.id, leases.owner, coalesce(leases.lease_until, 0), coalesce(leases.fence, 0),
+        coalesce(leases.takeovers, 0)
+    FROM jobs LEFT JOIN leases ON leases.job_id = jobs.id
+    WHERE jobs.status = 'running' AND jobs.updated_at >= ?
+    ORDER BY jobs.started_at DESC, jobs.ref DESC
+"""
 # The plus sign keeps SQLite from walking over the events of all other jobs by position.
 SELECT_EVENTS = """
     SELECT events.position, runs.id, runs.expert_key, events.step_number, events.sequence,
@@ -97,6 +104,17 @@ def jobs(
     if not is_open:
         return found
     return tuple(job for job in found if job.status == status)[offset : offset + limit]
+
+
+def orphans(
+    connection: sqlite3.Connection, ownership: Ownership, since_ms: int
+) -> tuple[Orphan, ...]:
+    """Jobs without a driver in the middle of their work, newest first."""
+    rows = connection.execute(SELECT_UNFINISHED, (since_ms,)).fetchall()
+    found = ((job_id, Holding(*held)) for job_id, *held in rows)
+    return tuple(
+        Orphan(job_id, held.takeovers) for job_id, held in found if not ownership.is_driven(held)
+    )
 
 
 def asked_to_stop(connection: sqlite3.Connection, owner: str) -> dict[str, str]:

@@ -75,9 +75,15 @@ def m002_requests_to_stop(connection: sqlite3.Connection) -> None:
     )
 
 
+def m003_takeovers(connection: sqlite3.Connection) -> None:
+    """How often in a row the driver of a job has died at work."""
+    connection.execute("ALTER TABLE leases ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_events_and_their_projection,
     m002_requests_to_stop,
+    m003_takeovers,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -14,7 +14,7 @@ from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.figures import JobFacts
 from perstack.runtime.clock import SystemClock
-from perstack.runtime.ports import JobRecord, Lease
+from perstack.runtime.ports import JobRecord, Lease, Orphan
 from perstack.store import pruning, reading, survey, writing
 from perstack.store.connection import open_connections, store_error
 from perstack.store.ownership import (
@@ -81,6 +81,11 @@ class SqliteStore:
 
     async def asked_to_stop(self) -> dict[str, str]:
         return await self._read(partial(reading.asked_to_stop, owner=self._ownership.owner))
+
+    async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
+        return await self._read(
+            lambda connection: reading.orphans(connection, self._ownership, since_ms)
+        )
 
     async def load(self, job_id: str) -> JobRecord:
         return await self._read(

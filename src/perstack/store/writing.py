@@ -30,9 +30,9 @@ SAVE_EVENT = """
 """
 # A new owner is not meant by what was asked of the one before.
 SAVE_HOLDING = """
-    INSERT INTO leases (job_id, owner, lease_until, fence) VALUES (?, ?, ?, ?)
+    INSERT INTO leases (job_id, owner, lease_until, fence, takeovers) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner,
-        lease_until = excluded.lease_until, fence = excluded.fence,
+        lease_until = excluded.lease_until, fence = excluded.fence, takeovers = excluded.takeovers,
         stop_reason = CASE WHEN fence = excluded.fence THEN stop_reason END
 """
 TAIL = """
@@ -77,9 +77,8 @@ def acquire(connection: sqlite3.Connection, ownership: Ownership, job_id: str) -
 
 def renew(connection: sqlite3.Connection, ownership: Ownership, lease: Lease) -> None:
     """Stay the owner."""
-    ownership.check(lease, holding(connection, lease.job_id))
-    held = Holding(lease.owner, ownership.lease_end(), lease.fence)
-    _hold(connection, lease.job_id, held)
+    held = ownership.check(lease, holding(connection, lease.job_id))
+    _hold(connection, lease.job_id, ownership.keep(held))
 
 
 def release(connection: sqlite3.Connection, lease: Lease) -> None:
@@ -104,13 +103,14 @@ def ask_to_stop(
 def holding(connection: sqlite3.Connection, job_id: str) -> Holding | None:
     """What is on record about the driver of a job."""
     row = connection.execute(
-        "SELECT owner, lease_until, fence FROM leases WHERE job_id = ?", (job_id,)
+        "SELECT owner, lease_until, fence, takeovers FROM leases WHERE job_id = ?", (job_id,)
     ).fetchone()
     return None if row is None else Holding(*row)
 
 
 def _hold(connection: sqlite3.Connection, job_id: str, held: Holding) -> None:
-    connection.execute(SAVE_HOLDING, (job_id, held.owner, held.lease_until, held.fence))
+    row = (job_id, held.owner, held.lease_until, held.fence, held.takeovers)
+    connection.execute(SAVE_HOLDING, row)
 
 
 def _ledger(
