@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 from sqlite3 import Connection
 
 import anyio
 from _kill_job import JOB_ID, QUERY
+from _torn_photos import Photographer
 
 from perstack.core.events import RunEvent
 from perstack.core.messages import ToolCall, ToolResult
@@ -62,6 +64,9 @@ class Order:
         key: By which the endpoint tells the jobs apart.
         point: Where it ends.
         signal: By which signal.
+        checkpoint_pages: After so many pages the store folds its log back; as ever, if `None`.
+        has_photos: Whether the files of the store are copied around each commit of events.
+        most_bytes: To which size a file may grow, as on a disk that is full.
     """
 
     folder: str
@@ -69,6 +74,9 @@ class Order:
     key: str
     point: Point | None = None
     signal: int = signal.SIGKILL
+    checkpoint_pages: int | None = None
+    has_photos: bool = False
+    most_bytes: int | None = None
 
     def line(self) -> str:
         """The order as a line of JSON."""
@@ -177,7 +185,7 @@ async def drive(order: Order) -> None:
             yield TrappedSkills(skills, trap)
 
     settings = Settings(config=loaded.path, workspace=folder, environment=environment)
-    async with _store(folder, trap) as store:
+    async with _store(order, trap) as store:
         model = open_model(definitions=loaded.definitions, environment=environment)
         parts = Parts(store=store, model=TrappedModel(model, trap), open_skills=trapped_skills)
         async with open_engine(settings, parts, loaded) as engine:
@@ -186,10 +194,15 @@ async def drive(order: Order) -> None:
 
 
 @asynccontextmanager
-async def _store(folder: Path, trap: Trap) -> AsyncGenerator[TrappedStore]:
+async def _store(order: Order, trap: Trap) -> AsyncGenerator[TrappedStore]:
+    folder = Path(order.folder)
     path = store_path(folder)
     writing, reading = open_connections(path)
-    _watch(writing, trap)
+    if order.checkpoint_pages is not None:
+        writing.execute(f"PRAGMA wal_autocheckpoint = {order.checkpoint_pages}")
+    _watch(writing, trap, Photographer(folder) if order.has_photos else None)
+    if order.most_bytes is not None:
+        setrlimit(RLIMIT_FSIZE, (order.most_bytes, RLIM_INFINITY))
     ownership = Ownership(this_process(), SystemClock(), process_is_alive)
     writer = Writer(writing, path)
     store = TrappedStore(path, ownership, writer, reading, anyio.CapacityLimiter(1))
@@ -202,7 +215,7 @@ async def _store(folder: Path, trap: Trap) -> AsyncGenerator[TrappedStore]:
     writing.close()
 
 
-def _watch(connection: Connection, trap: Trap) -> None:
+def _watch(connection: Connection, trap: Trap, photographer: Photographer | None) -> None:
     """End in the middle of a transaction too: before each event, and before what makes it last."""
     has_events = False
 
@@ -214,6 +227,10 @@ def _watch(connection: Connection, trap: Trap) -> None:
         elif statement == "COMMIT" and has_events:
             has_events = False
             trap.reached("committing")
+            if photographer is not None:
+                photographer.committing()
+        elif statement == "BEGIN IMMEDIATE" and photographer is not None:
+            photographer.beginning()
 
     connection.set_trace_callback(traced)
 

@@ -182,7 +182,7 @@ def _wrong_effects(folder: Path, doubted: set[str]) -> Iterable[str]:
 def _wrong_requests(asked: Counter[tuple[str, int]]) -> Iterable[str]:
     """One generation of each run can be under way when the process is killed, and no more."""
     again = [place for place, times in asked.items() if times > 1]
-    if len({expert for expert, _ in again}) < len(again) or max(asked.values()) > 2:  # noqa: PLR2004 - once more
+    if len({expert for expert, _ in again}) < len(again) or max(asked.values(), default=0) > 2:  # noqa: PLR2004 - once more
         yield f"asked too often: {[(place, asked[place]) for place in again]}"
 
 
