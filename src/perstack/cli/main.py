@@ -20,6 +20,7 @@ COMMANDS = {
     "token": "make a token for a user of your server",
     "check": "check perstack.toml and show its experts and tools",
     "log": "show what jobs did",
+    "stats": "show what jobs add up to",
     "export": "write a job to a file, for another machine",
     "import": "take in a job that was exported",
     "gc": "remove old jobs",
