@@ -65,6 +65,8 @@ def test_text_that_is_no_text_is_repaired(line: bytes, text: str) -> None:
         (b'{"id": "x", "method": "m"}', -32600, "x"),
         (b'{"id": true, "method": 5}', -32600, None),
         (b'{"id": 7, "result": 5}', -32600, None),
+        (b'{"jsonrpc": "2.0", "id": null, "method": "ping"}', -32600, None),
+        (b'{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', -32600, None),
     ],
 )
 def test_a_line_that_is_no_message_is_refused_with_its_id(

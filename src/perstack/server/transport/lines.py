@@ -12,6 +12,7 @@ from mcp_types import (
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
+    JSONRPCNotification,
     JSONRPCResponse,
     RequestId,
     jsonrpc_message_adapter,
@@ -47,8 +48,19 @@ def parsed(line: bytes) -> JSONRPCMessage | None:
     """The message of a line, `None` if it is not one.
 
     Bytes that are no UTF-8 and escapes that are no character are replaced: whoever sent them waits
-    for an answer.
+    for an answer. So does who sent a request with an id that cannot be one, which the SDK would
+    take for a notification.
     """
+    message = _message(line)
+    return None if isinstance(message, JSONRPCNotification) and _has_id(line) else message
+
+
+def _has_id(line: bytes) -> bool:
+    document = _document(line) if b'"id"' in line else None
+    return isinstance(document, dict) and "id" in document
+
+
+def _message(line: bytes) -> JSONRPCMessage | None:
     text = line.decode("utf-8", "replace")
     try:
         return jsonrpc_message_adapter.validate_json(text, by_name=False)
