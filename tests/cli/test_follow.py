@@ -13,6 +13,7 @@ import pytest
 from perstack.cli.follow import follow
 from perstack.cli.history import Entry, Reader, Wanted, find_job
 from perstack.core.events import RunEvent
+from perstack.errors import StoreError
 from perstack.runtime.ports import Lease
 from perstack.store.sqlite import SqliteStore, open_sqlite_store
 from tests.cli.stage import Stage, says
@@ -102,6 +103,18 @@ async def test_it_ends_when_nothing_more_is_wanted(
     reader = await find_job(ours, tmp_path, Wanted(job_id="job"))
     assert await followed(reader, clock, most=2) == [1, 2]
     assert clock.looks == 1
+
+
+@pytest.mark.anyio
+async def test_events_that_do_not_fit_together_are_a_damaged_store(
+    stores: tuple[SqliteStore, SqliteStore], tmp_path: Path
+) -> None:
+    ours, theirs = stores
+    run = RunStory()
+    await write(theirs, run.start(), run.complete(), run.generate())
+    reader = await find_job(ours, tmp_path, Wanted())
+    with pytest.raises(StoreError, match="The events of job job do not fit together: "):
+        await reader.read()
 
 
 def test_a_job_that_has_stopped_is_shown_to_its_end(here: Stage) -> None:

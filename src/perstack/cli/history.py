@@ -7,9 +7,10 @@ from pathlib import Path
 
 from perstack.core.checkpoint import Checkpoint, Job
 from perstack.core.events import RunEvent
+from perstack.core.machine import IllegalTransitionError
 from perstack.core.trail import Trail
 from perstack.definition.load import find_config
-from perstack.errors import DefinitionError, NotFoundError
+from perstack.errors import DefinitionError, NotFoundError, StoreError
 from perstack.jobs import JobView, view
 from perstack.runtime.continuation import query_of
 from perstack.runtime.ports import JobRecord
@@ -82,7 +83,13 @@ class Reader:
         self._job = await self._store.summary(self.job_id)
         self._position, events = await self._store.events(self.job_id, self._position)
         known = len(self._trail.steps)
-        self._trail.extend(events)
+        try:
+            self._trail.extend(events)
+        except IllegalTransitionError as error:
+            raise StoreError(
+                f"The events of job {self.job_id} do not fit together: {error}.",
+                hint="The store is damaged, or a newer version of perstack wrote it.",
+            ) from error
         return tuple(
             Entry(event=event, checkpoint=checkpoint)
             for event, checkpoint in self._trail.steps[known:]
