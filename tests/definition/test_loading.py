@@ -58,6 +58,7 @@ def test_a_minimal_expert_gets_every_default_and_the_base_skill(tmp_path: Path) 
         "tool": {**dict.fromkeys(ExpertTool.model_fields), "task_support": "optional"},
         "verifications": (),
         "max_verification_attempts": 3,
+        "tests": (),
         "provider_tools": (),
         "provider_skills": (),
         "provider_tool_options": {},

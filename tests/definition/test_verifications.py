@@ -97,3 +97,43 @@ def test_checks_are_read_with_their_defaults(tmp_path: Path) -> None:
 def test_a_mistake_is_told_at_its_place(tmp_path: Path, keys: str, place: str, told: str) -> None:
     (problem,) = problems(tmp_path, CHECK + keys)
     assert problem.startswith(f'perstack.toml:{place}: experts."a".verifications{told}')
+
+
+def test_tests_are_read_with_their_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "perstack.toml"
+    text = f'{HEAD}[[experts."a".tests]]\nquery = "Go."\nexpect = {{ maxSeconds = 3 }}\n'
+    path.write_text(text, encoding="utf-8")
+    (test,) = load(path, strict=True).definitions.experts["a"].tests
+    assert (test.query, test.name, test.script, test.inputs) == ("Go.", None, None, None)
+    assert (test.expect.status, test.expect.max_seconds) == ("completed", 3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "place", "told"),
+    [
+        ('name = "t"', "3:15", "[0]: has no query"),
+        ('query = "q"\nexpect = { maxStep = 3 }', "5:12", "[0].expect.maxStep: is unknown"),
+        ('query = "q"\nexpect = { maxSteps = 0 }', "5:12", "[0].expect.maxSteps: must be 1 or"),
+        ('query = "q"\nexpect = { maxSeconds = 0 }', "5:12", "[0].expect.maxSeconds: must be more"),
+        (
+            'query = "q"\nexpect = { maxSeconds = "3" }',
+            "5:12",
+            "[0].expect.maxSeconds: must be a number, not a text",
+        ),
+        (
+            'query = "q"\nexpect = { outputMatches = "[" }',
+            "5:12",
+            "[0].expect.outputMatches: is no regular expression",
+        ),
+        (
+            'query = "q"\nexpect = { status = "complete" }',
+            "5:12",
+            "[0].expect.status: must be one of",
+        ),
+    ],
+)
+def test_a_mistake_in_a_test_is_told_at_its_place(
+    tmp_path: Path, keys: str, place: str, told: str
+) -> None:
+    (problem,) = problems(tmp_path, f'[[experts."a".tests]]\n{keys}')
+    assert problem.startswith(f'perstack.toml:{place}: experts."a".tests{told}')

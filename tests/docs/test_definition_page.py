@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from perstack.definition.expert_test import Expectation, ExpertTest
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.load import load
 from perstack.definition.model import Expert, InteractiveTool, McpSseSkill, McpStdioSkill
+from perstack.definition.verification import Verification
 from tests.docs.blocks import blocks
 
-PAGE = (Path(__file__).parents[2] / "docs" / "definition.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "definition.md").read_text(encoding="utf-8")
+TESTING = (DOCS / "testing.md").read_text(encoding="utf-8")
 UNEXPLAINED = {
     "allowedDomains",
     "key",
@@ -21,14 +25,23 @@ UNEXPLAINED = {
 }
 
 
-@pytest.mark.parametrize("model", [Expert, ExpertTool, McpStdioSkill, McpSseSkill, InteractiveTool])
+@pytest.mark.parametrize(
+    "model", [Expert, ExpertTool, Verification, McpStdioSkill, McpSseSkill, InteractiveTool]
+)
 def test_every_key_is_explained(model: type[BaseModel]) -> None:
     keys = {field.alias or name for name, field in model.model_fields.items()}
     assert [key for key in sorted(keys - UNEXPLAINED) if f"`{key}`" not in PAGE] == []
 
 
-def test_the_examples_are_accepted_without_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [ExpertTest, Expectation])
+def test_every_key_of_a_test_is_explained(model: type[BaseModel]) -> None:
+    keys = {field.alias or name for name, field in model.model_fields.items()}
+    assert [key for key in sorted(keys) if f"`{key}`" not in TESTING] == []
+
+
+@pytest.mark.parametrize("page", [PAGE, TESTING], ids=["definition", "testing"])
+def test_the_examples_are_accepted_without_a_warning(tmp_path: Path, page: str) -> None:
     path = tmp_path / "perstack.toml"
-    for block in blocks(PAGE):
+    for block in (found for found in blocks(page) if found.language == "toml"):
         path.write_text(block.text, encoding="utf-8")
         assert load(path, strict=True).definitions.experts

@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": "offer the experts as tools of an MCP server",
     "token": "make a token for a user of your server",
     "check": "check perstack.toml and show its experts and tools",
+    "test": "try your experts with the tests that they declare",
     "log": "show what jobs did",
     "stats": "show what jobs add up to",
     "export": "write a job to a file, for another machine",

@@ -15,6 +15,7 @@ from perstack.definition.checks import (
     schema_faults,
     setting_faults,
 )
+from perstack.definition.expert_test import MAX_TESTS, ExpertTest
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.faults import Fault, raise_if_any
 from perstack.definition.names import (
@@ -293,6 +294,9 @@ class Expert(Record):
     max_verification_attempts: PositiveInt = Field(
         default=DEFAULT_MAX_ATTEMPTS,
         description="Attempts to complete that may fail before the expert is stopped.",
+    )
+    tests: tuple[ExpertTest, ...] = Field(
+        default=(), max_length=MAX_TESTS, description="Queries with which perstack test tries it."
     )
     provider_tools: tuple[str, ...] = Field(
         default=(), description="Tools that the provider runs itself, such as webSearch."

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from perstack.definition.expert_test import Expectation, ExpertTest
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import (
     Definitions,
@@ -133,7 +134,10 @@ def _inner_tables(table: Table, model: type[Record]) -> Inner:
     elif model is Expert:
         yield from _single(table, "tool", ExpertTool)
         yield from _listed(table, "verifications", Verification)
+        yield from _listed(table, "tests", ExpertTest)
         yield from _skills(table)
+    elif model is ExpertTest:
+        yield from _single(table, "expect", Expectation)
     elif model is InteractiveSkill:
         yield from _named(table, "tools", InteractiveTool)
 
@@ -182,6 +186,8 @@ _HOMES: tuple[tuple[type[Record], str], ...] = (
     (Expert, 'it belongs to [experts."name"]'),
     (ExpertTool, 'it belongs to [experts."name".tool]'),
     (Verification, 'it belongs to [[experts."name".verifications]]'),
+    (ExpertTest, 'it belongs to [[experts."name".tests]]'),
+    (Expectation, "it belongs to expect of a test"),
     (McpStdioSkill, 'it belongs to a skill with type = "mcpStdioSkill"'),
     (McpSseSkill, 'it belongs to a skill with type = "mcpSseSkill"'),
     (InteractiveSkill, 'it belongs to a skill with type = "interactiveSkill"'),

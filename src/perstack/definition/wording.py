@@ -39,6 +39,7 @@ _PATTERNS = {
 _TYPES = {
     "string_type": "must be a text in quotes",
     "int_type": "must be a whole number",
+    "float_type": "must be a number",
     "int_parsing_size": "is far too large a number",
     "bool_type": "must be true or false",
     "dict_type": "must be a table",
@@ -119,6 +120,7 @@ _LIMITS: dict[str, Callable[[dict[str, Any]], str]] = {
     "too_short": lambda context: f"must have at least {_entries(context['min_length'])}",
     "too_long": lambda context: f"has more than {_entries(context['max_length'])}",
     "greater_than_equal": lambda context: f"must be {context['ge']} or more",
+    "greater_than": lambda context: f"must be more than {context['gt']}",
     "less_than_equal": lambda context: f"must be {context['le']} or less",
 }
 
