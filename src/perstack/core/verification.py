@@ -12,6 +12,9 @@ from perstack.definition.verification import Priority, Verification
 MAX_OUTPUT_CHARACTERS = 4_000
 """Of each check, as it is stored and told; half from the beginning and half from the end."""
 
+_ROOM_FOR_REMARK = 60
+"""For the line between them."""
+
 
 class VerificationResult(Record):
     """One check that was made.
@@ -74,10 +77,10 @@ def judge_value(verification: Verification, schema: Table, text: str) -> Verific
 
 
 def cut(text: str, limit: int = MAX_OUTPUT_CHARACTERS) -> str:
-    """The two ends of a text that is longer than the limit."""
+    """The two ends of a text that is longer than the limit; cut again, it stays as it is."""
     if len(text) <= limit:
         return text
-    half = limit // 2
+    half = (limit - _ROOM_FOR_REMARK) // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
 
 
