@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 from perstack.definition.load import Loaded
 from perstack.definition.model import Definitions, ReasoningBudget
 from perstack.runtime.clock import SystemClock
-from perstack.runtime.ports import Clock, Model, NewId, Skills, Store, Telemetry
+from perstack.runtime.ports import Clock, Model, NewId, Skills, Store
+from perstack.runtime.spans import Telemetry
 
 OpenSkills = Callable[[Definitions], AbstractAsyncContextManager[Skills]]
 """Opens the pool of skills of one job.

@@ -24,7 +24,8 @@ from perstack.core.messages import (
 )
 from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert, McpStdioSkill, Provider
-from perstack.runtime.ports import Generation, GenerationRequest, RunSpan, Telemetry
+from perstack.runtime.ports import Generation, GenerationRequest
+from perstack.runtime.spans import RunSpan, Telemetry
 
 USAGE = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
 CHOICE = ModelChoice(provider=Provider(provider_name="google"), model="m1")

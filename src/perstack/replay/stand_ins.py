@@ -16,13 +16,8 @@ from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, SkillError
 from perstack.replay.replies import reply_of
 from perstack.replay.tape import PRESENT_RUN, Tape
-from perstack.runtime.ports import (
-    Deltas,
-    Generation,
-    GenerationRequest,
-    RunSpan,
-    SkillListener,
-)
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest, SkillListener
+from perstack.runtime.spans import RunSpan
 
 NO_STEP_LEFT = "the job has used all its steps"
 

@@ -8,7 +8,8 @@ from perstack.core import passing as ev
 from perstack.core.answers import Reply
 from perstack.core.events import Stamp
 from perstack.runtime.asking import OpenQuestions
-from perstack.runtime.ports import Listener, RunSpan
+from perstack.runtime.ports import Listener
+from perstack.runtime.spans import RunSpan
 
 StampNow = Callable[[], Stamp]
 

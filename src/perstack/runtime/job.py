@@ -9,8 +9,9 @@ from perstack.core.redaction import Redactor
 from perstack.definition.model import Definitions
 from perstack.runtime.asking import OpenQuestions, nobody
 from perstack.runtime.journal import EventLog
-from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills, Telemetry
+from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills
 from perstack.runtime.prompt import Place
+from perstack.runtime.spans import Telemetry
 
 
 class StepNumbers(Protocol):

@@ -7,7 +7,8 @@ import anyio
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RunEvent
-from perstack.runtime.ports import Lease, Listener, RunSpan
+from perstack.runtime.ports import Lease, Listener
+from perstack.runtime.spans import RunSpan
 
 
 class EventLog(Protocol):

@@ -21,7 +21,8 @@ from perstack.runtime.broadcast import Broadcast
 from perstack.runtime.calls import CallsInFlight
 from perstack.runtime.job import JobContext
 from perstack.runtime.journal import Journal
-from perstack.runtime.ports import Generation, GenerationRequest, RunSpan
+from perstack.runtime.ports import Generation, GenerationRequest
+from perstack.runtime.spans import RunSpan
 from perstack.runtime.tools import Toolbox, build_toolbox
 
 

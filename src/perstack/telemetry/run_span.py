@@ -17,13 +17,8 @@ from perstack.core.messages import ToolCall, ToolResult
 from perstack.core.redaction import Redactor
 from perstack.core.verification import VerificationResult
 from perstack.definition.verification import Verification
-from perstack.runtime.ports import (
-    Generation,
-    GenerationRequest,
-    GenerationSpan,
-    ToolCallSpan,
-    VerificationSpan,
-)
+from perstack.runtime.ports import Generation, GenerationRequest
+from perstack.runtime.spans import GenerationSpan, ToolCallSpan, VerificationSpan
 from perstack.telemetry import semconv
 from perstack.telemetry.content import Capture
 from perstack.telemetry.outcome import error_type_of, failing_with, mark_failed

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from opentelemetry import trace
 
 from perstack.core.redaction import Redactor, environment_secrets
-from perstack.runtime.ports import Telemetry
+from perstack.runtime.spans import Telemetry
 from perstack.telemetry.content import Capture
 from perstack.telemetry.diagnostics import DiagnosticsHandler, take_over_logging
 from perstack.telemetry.propagation import environment_parent

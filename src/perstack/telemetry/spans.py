@@ -13,7 +13,7 @@ from perstack import __version__
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.redaction import Redactor
 from perstack.definition.model import Expert, McpSseSkill, ToolFilter
-from perstack.runtime.ports import RunSpan
+from perstack.runtime.spans import RunSpan
 from perstack.telemetry import semconv
 from perstack.telemetry.content import Capture
 from perstack.telemetry.run_span import ActiveRun
