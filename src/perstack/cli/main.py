@@ -26,6 +26,7 @@ COMMANDS = {
     "import": "take in a job that was exported",
     "gc": "remove old jobs",
     "replay": "do a job again from its record and compare",
+    "diff": "compare two jobs and show where they part",
     "mcp-config": "print what a client needs to know of your experts",
     "bundle": "pack your experts into an .mcpb for desktop clients",
     "demo": "see experts at work, without a key",
