@@ -309,6 +309,15 @@ def experts(**delegates: tuple[str, ...]) -> Definitions:
     return Definitions(experts=tables)
 
 
+def with_checks(
+    definitions: Definitions, key: str, *checks: Verification, attempts: int = 3
+) -> Definitions:
+    """The same with checks of what an expert has done."""
+    fields = {"verifications": checks, "max_verification_attempts": attempts}
+    changed = definitions.experts[key].model_copy(update=fields)
+    return definitions.model_copy(update={"experts": {**definitions.experts, key: changed}})
+
+
 def _key(name: str) -> str:
     scope, _, rest = name.partition("_")
     return f"@{scope}/{rest}" if rest else name

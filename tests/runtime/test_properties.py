@@ -9,13 +9,25 @@ from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RUN_EVENT, RunEvent
 from perstack.core.history import checkpoint_at, checkpoints_along, newest_checkpoints
 from perstack.core.messages import ExpertMessage, ToolCallPart, ToolMessage
+from perstack.definition.verification import Verification
 from perstack.errors import ModelError
 from perstack.runtime.job import Steps
 from perstack.runtime.ports import FinishReason, Generation, GenerationRequest
-from tests.fakes import FakeModel, FakeStore, Reply, experts, job_context
+from tests.fakes import (
+    FakeModel,
+    FakeSkills,
+    FakeStore,
+    Reply,
+    experts,
+    job_context,
+    with_checks,
+)
 from tests.runtime.acting import go_on, work
 
-TEAM = experts(a=("a_x", "a_y", "b"), a_x=("a_y",), a_y=(), b=("a",))
+TESTS = Verification(name="tests", command=("true",))
+LINT = Verification(name="lint", command=("true",), priority="should")
+PLAIN = experts(a=("a_x", "a_y", "b"), a_x=("a_y",), a_y=(), b=("a",))
+TEAM = with_checks(with_checks(PLAIN, "a", TESTS, LINT, attempts=2), "@a/x", TESTS)
 TOOLS = (
     "echo",
     "look",
@@ -86,12 +98,24 @@ def model_of(script: list[Reply]) -> FakeModel:
     return FakeModel(reply)
 
 
+def skills_of(script: list[Reply]) -> FakeSkills:
+    """Skills whose checks fail a few times."""
+    return FakeSkills(problems={"tests": ["no"] * (len(script) % 4), "lint": ["no"]})
+
+
 def played(script: list[Reply]) -> tuple[FakeStore, Checkpoint]:
     """A job in which experts reply as the script has it."""
 
     async def play() -> tuple[FakeStore, Checkpoint]:
         store = FakeStore()
-        job = job_context(TEAM, model_of(script), store=store, max_steps=LIMIT, max_retries=2)
+        job = job_context(
+            TEAM,
+            model_of(script),
+            skills=skills_of(script),
+            store=store,
+            max_steps=LIMIT,
+            max_retries=2,
+        )
         with anyio.fail_after(20):
             end = await work(job)
         return store, end

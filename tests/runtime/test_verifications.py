@@ -10,6 +10,7 @@ from perstack.core.history import newest_checkpoints
 from perstack.core.messages import ToolMessage, UserMessage
 from perstack.definition.model import Definitions
 from perstack.definition.verification import Verification
+from perstack.runtime.job import Steps
 from tests.fakes import (
     FakeModel,
     FakeSkills,
@@ -21,6 +22,7 @@ from tests.fakes import (
     experts,
     job_context,
     says,
+    with_checks,
 )
 from tests.runtime.acting import go_on, work
 
@@ -33,11 +35,7 @@ def check(name: str, **keys: Any) -> Verification:
 
 def verified(*checks: Verification, expert: str = "a", attempts: int = 3) -> Definitions:
     """Definitions in which an expert has these checks."""
-    team = experts(a=("a_x",), a_x=())
-    changed = team.experts[expert].model_copy(
-        update={"verifications": checks, "max_verification_attempts": attempts}
-    )
-    return team.model_copy(update={"experts": {**team.experts, expert: changed}})
+    return with_checks(experts(a=("a_x",), a_x=()), expert, *checks, attempts=attempts)
 
 
 async def played(
@@ -182,8 +180,8 @@ async def test_every_moment_of_a_verification_can_be_resumed_from(answer: Any) -
         cut_off = newest_checkpoints(kept.runs())["run1"]
         model = FakeModel({"a": [answer("again"), answer("and again")]})
         skills = FakeSkills()
-        job = job_context(definitions, model, store=kept, skills=skills)
-        job.steps.last = cut_off.step_number
+        steps = Steps(last=cut_off.step_number, limit=100)
+        job = job_context(definitions, model, store=kept, skills=skills, steps=steps)
         end = await go_on(job, cut_off)
         assert end.status == "completed"
         assert [each.name for each in end.verifications] == ["tests", "lint"]
@@ -194,6 +192,13 @@ async def test_every_moment_of_a_verification_can_be_resumed_from(answer: Any) -
         ]
         assert recorded == ["tests", "lint"] * (len(recorded) // 2)
         assert newest_checkpoints(kept.runs())["run1"] == end
+
+
+async def test_an_expert_knows_from_the_beginning_what_will_be_checked() -> None:
+    definitions = verified(check("tests"), check("lint", priority="should"))
+    _, _, model, _ = await played(definitions, [done("ok")])
+    told = str(model.requests[0].messages[0].model_dump()["stable"])
+    assert "- tests\n- lint (desirable)\n" in told
 
 
 async def test_a_delegate_has_checks_of_its_own() -> None:

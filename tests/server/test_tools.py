@@ -15,6 +15,7 @@ from perstack.definition.model import (
     McpStdioSkill,
 )
 from perstack.definition.names import BASE_SKILL
+from perstack.definition.verification import Verification
 from perstack.server.calls import schemas
 from perstack.server.calls.annotations import (
     ANYTHING,
@@ -197,3 +198,12 @@ def test_what_is_said_of_the_base_tools_is_what_they_say_of_themselves() -> None
     assert set(EFFECT_OF_BASE_TOOL) == set(DEFINITIONS)
     reading = {name for name, effect in EFFECT_OF_BASE_TOOL.items() if effect == "reads"}
     assert reading == {name for name, tool in DEFINITIONS.items() if tool.is_read_only}
+
+
+def test_a_command_that_verifies_is_a_command_like_any_other() -> None:
+    command = Verification(name="tests", command=("pytest",))
+    schema = Verification(name="answer", json_schema={"type": "object"})
+    one = expert("one", skills=READING, verifications=(schema, command))
+    two = expert("two", skills=READING, verifications=(schema,))
+    assert reach(one, team(one)) == ANYTHING
+    assert reach(two, team(two)) == NOTHING

@@ -46,6 +46,11 @@ _TYPED_TEXT = """\
 A program reads your answer: end with nothing but JSON that fits this schema:
 {schema}"""
 
+_VERIFIED = """\
+When you complete, what you have done is checked. If a check fails, you are told what it found, and
+you go on until it holds:
+{checks}"""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -71,6 +76,12 @@ def _stable(expert: Expert) -> str:
         parts.append(_COORDINATOR)
     if expert.tool.output_schema is not None:
         parts.append(_form_of_answer(expert.tool.output_schema, expert))
+    if expert.verifications:
+        checks = (
+            f"- {each.name}" + (" (desirable)" if each.priority == "should" else "")
+            for each in expert.verifications
+        )
+        parts.append(_VERIFIED.format(checks="\n".join(checks)))
     parts.append(f"# Your instruction\n\n{expert.instruction.strip()}")
     parts.extend(
         f"# Rules for the tools of {name}\n\n{skill.rule.strip()}"

@@ -109,6 +109,8 @@ def _own(expert: Expert, definitions: Definitions) -> Reach:
     found = NOTHING
     for name, skill in expert.skills.items():
         found |= _of_skill(name, skill, definitions)
+    if any(verification.command for verification in expert.verifications):
+        found |= _of_base_tool("exec")
     if expert.provider_skills:
         found |= ANYTHING
     for tool in expert.provider_tools:
