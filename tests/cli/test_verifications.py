@@ -43,6 +43,9 @@ def test_two_failures_and_a_pass_complete_with_the_evidence(building: Stage) -> 
     assert (end["type"], end["text"]) == ("completeRun", "built")
     assert end["checkpoint"]["verifications"] == [made[-1]]
     assert "completed, verified: state is good ✓; 5 steps" in outcome.stderr
+    log = building.logs()
+    assert "state is good ✗ (exit code 1 instead of 0)" in log.stdout
+    assert "state is good ✓" in log.stdout
 
 
 def test_one_that_never_passes_stops_and_can_be_resumed(building: Stage) -> None:

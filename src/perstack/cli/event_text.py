@@ -9,6 +9,7 @@ from perstack.cli.history import Entry
 from perstack.cli.summary import short, tokens
 from perstack.core import events as ev
 from perstack.core.messages import TextPart, ToolResult, Usage, UserMessage
+from perstack.core.verification import in_brief
 
 QUERY_CHARACTERS = 60
 RESULT_CHARACTERS = 40
@@ -83,6 +84,12 @@ def _details(entry: Entry, words: _Preview) -> Iterator[str]:  # noqa: C901, PLR
             yield from words.usage(event.usage)
         case ev.RecordToolResult() | ev.AttemptCompletion() as event:
             yield _result(event.tool_result, words)
+        case ev.StartVerification() as event:
+            if event.new_message is not None:
+                yield words.text(event.new_message.text, ANSWER_CHARACTERS)
+            yield from words.usage(event.usage)
+        case ev.RecordVerification() as event:
+            yield words.text(in_brief((event.verification,)), ANSWER_CHARACTERS)
         case ev.ResolveToolResults():
             yield from (_result(result, words) for result in entry.checkpoint.tool_results)
         case ev.CallDelegate() as event:
