@@ -6,9 +6,12 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from perstack.cli.history import Story, Wanted, open_history, read_story
 from perstack.cli.selection import step_filter
+from perstack.store.sqlite import store_path
 from tests.cli.stage import Stage, calls, done, process, says
 
 
@@ -89,6 +92,17 @@ def test_what_is_not_there_is_an_error(here: Stage, words: list[str], said: str)
     out = here.logs(*map(filled, words))
     assert (out.code, out.stdout) == (2, "")
     assert filled(said) in out.stderr
+
+
+def test_a_story_is_not_spelled_out_where_only_its_name_is_wanted(here: Stage) -> None:
+    delegating(here)
+    path = store_path(here.folder)
+
+    async def read() -> Story:
+        async with open_history(path) as store:
+            return await read_story(store, path, Wanted())
+
+    assert len(repr(anyio.run(read))) < 200
 
 
 def test_a_run_or_a_checkpoint_leads_to_its_job(here: Stage) -> None:
