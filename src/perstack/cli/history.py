@@ -25,7 +25,7 @@ class Entry:
     checkpoint: Checkpoint
 
 
-# asyncio makes the repr of what its main task returned; that of a long job would take half a minute.
+# asyncio makes the repr of what its main task returned, which for a long job takes half a minute.
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Story:
     """A job with all that happened, in the order in which it was written down."""
