@@ -15,8 +15,11 @@ from perstack.cli.output import Terminal
 from perstack.cli.stored import stored_events
 from perstack.core.comparison import plain
 from perstack.core.events import RunEvent, StartRun
+from perstack.core.trail import Trail
 from perstack.definition.load import Loaded, find_config, load
+from perstack.llm.script_text import script_json, script_toml
 from perstack.replay.perform import Replay, replay
+from perstack.replay.script import script_of
 from perstack.replay.tape import Divergence
 
 
@@ -26,19 +29,30 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_file_arguments(parser)
     add_workspace_argument(parser, "the current folder, else that of the definition file")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    parser.add_argument(
+        "--as-script",
+        dest="is_script_wanted",
+        action="store_true",
+        help="replay nothing; write what the experts said as a script for the scripted provider",
+    )
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Do the job again and say what came of it.
+    """Do the job again and say what came of it, or write its script.
 
     Raises:
         DefinitionError: The definition file cannot be found or accepted.
         NotFoundError: There is no such job, or none at all.
         StoreError: The store cannot be read.
         UnknownExpertError: The expert of the job is not defined.
+        ConfigError: The script cannot be written in TOML.
     """
-    loaded = load(find_config(options.config, Path.cwd()), strict=options.strict)
     (events,) = anyio.run(stored_events, options, options.job)
+    if options.is_script_wanted:
+        script = script_of(Trail(events).steps)
+        terminal.line(script_json(script) if options.json else script_toml(script))
+        return COMPLETED
+    loaded = load(find_config(options.config, Path.cwd()), strict=options.strict)
     found = anyio.run(replay, events, loaded.definitions)
     if options.json:
         terminal.line(json.dumps(_document(events, found, loaded), ensure_ascii=False, indent=2))

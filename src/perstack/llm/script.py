@@ -36,8 +36,9 @@ class ScriptedError(Record):
 
 
 class ScriptedReply(Record):
-    """One reply."""
+    """One reply; with a `query` only in conversations that began with it."""
 
+    query: str | None = None
     text: str = ""
     thinking: str = ""
     tool_calls: tuple[ScriptedToolCall, ...] = ()
@@ -53,9 +54,19 @@ class Script(Record):
     name: str = Field(default="", exclude=True)
     experts: dict[str, tuple[ScriptedReply, ...]] = Field(default_factory=dict)
 
-    def replies(self, expert_key: str) -> tuple[ScriptedReply, ...]:
-        """The replies of an expert, in order."""
-        return self.experts.get(expert_key, ())
+    def replies(self, expert_key: str, query: str | None = None) -> tuple[ScriptedReply, ...]:
+        """The replies of an expert, in order.
+
+        Args:
+            expert_key: The expert.
+            query: With what its conversation began. Replies for this query are used where there are
+                any, else those for every other. Without one, all of both.
+        """
+        known = self.experts.get(expert_key, ())
+        if query is None:
+            return known
+        meant = tuple(reply for reply in known if reply.query == query)
+        return meant or tuple(reply for reply in known if reply.query is None)
 
 
 def script_path(

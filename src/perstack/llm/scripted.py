@@ -73,7 +73,7 @@ class ScriptedModel:
 
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
         index = _spoken(request.messages)
-        reply = self._reply(request.expert_key, index)
+        reply = self._reply(request, index)
         seconds = request.choice.timeout_seconds
         try:
             with anyio.fail_after(seconds):
@@ -86,8 +86,9 @@ class ScriptedModel:
             raise timeout_failure(seconds, provider=PROVIDER) from error
         return generation
 
-    def _reply(self, expert_key: str, index: int) -> ScriptedReply:
-        replies = self._script.replies(expert_key)
+    def _reply(self, request: GenerationRequest, index: int) -> ScriptedReply:
+        expert_key = request.expert_key
+        replies = self._script.replies(expert_key, _first_query(request.messages))
         if index < len(replies):
             return replies[index]
         told = f"it has {len(replies)}" if replies else "it has none for this expert"
@@ -175,9 +176,17 @@ def _call_id(request: GenerationRequest, index: int, number: int) -> str:
 
 def _query(messages: Sequence[Message]) -> str:
     last = next((item for item in reversed(messages) if isinstance(item, UserMessage)), None)
-    if last is None:
-        return ""
-    return "\n".join(part.text for part in last.contents if isinstance(part, TextPart))
+    return "" if last is None else spoken_text(last)
+
+
+def _first_query(messages: Sequence[Message]) -> str:
+    first = next((item for item in messages if isinstance(item, UserMessage)), None)
+    return "" if first is None else spoken_text(first)
+
+
+def spoken_text(message: UserMessage) -> str:
+    """What a caller says, as scripts know it."""
+    return "\n".join(part.text for part in message.contents if isinstance(part, TextPart))
 
 
 def _last_tool_result(messages: Sequence[Message]) -> str:
