@@ -1,5 +1,7 @@
 """What an expert must prove, on the command line: evidence, a clear stop, and a way to go on."""
 
+import json
+
 import pytest
 
 from tests.cli.stage import Stage, calls, done
@@ -61,3 +63,12 @@ def test_one_that_never_passes_stops_and_can_be_resumed(building: Stage) -> None
     resumed = building.runs("--continue")
     assert resumed.code == 0
     assert resumed.events[-1]["text"] == "4"
+
+
+def test_check_lists_what_an_expert_must_prove(building: Stage) -> None:
+    files = ["--config", str(building.folder)]
+    assert "   verified: state is good" in building.types("check", *files).stdout
+    document = json.loads(building.types("check", "--json", *files).stdout)
+    assert document["experts"][0]["verifications"] == [
+        {"name": "state is good", "priority": "must"}
+    ]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
 from perstack.core import events as ev
@@ -199,6 +200,27 @@ async def test_an_expert_knows_from_the_beginning_what_will_be_checked() -> None
     _, _, model, _ = await played(definitions, [done("ok")])
     told = str(model.requests[0].messages[0].model_dump()["stable"])
     assert "- tests\n- lint (desirable)\n" in told
+
+
+async def test_a_run_that_is_cancelled_while_it_is_checked_is_checked_when_it_goes_on() -> None:
+    checking = anyio.Event()
+
+    class Slow(FakeSkills):
+        async def verify(self, expert: Any, verification: Verification, answer: str) -> Any:
+            checking.set()
+            await anyio.sleep_forever()
+
+    definitions, store = verified(check("tests")), FakeStore()
+    model = FakeModel({"a": [says("ok")]})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work, job_context(definitions, model, skills=Slow(), store=store))
+        await checking.wait()
+        tasks.cancel_scope.cancel()
+    stopped = newest_checkpoints(store.runs())["run1"]
+    assert stopped.status == "stoppedByCancellation"
+    skills = FakeSkills()
+    end = await go_on(job_context(definitions, FakeModel({}), skills=skills, store=store), stopped)
+    assert (end.text, skills.checked) == ("ok", [("tests", "ok")])
 
 
 async def test_a_delegate_has_checks_of_its_own() -> None:

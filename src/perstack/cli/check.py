@@ -126,6 +126,10 @@ def _expert(surface: ExpertSurface, chosen: Choices) -> Json:
         "typed": list(typed_kinds(surface.expert)),
         "model": chosen.models.get(key),
         "skills": [_skill(skill) for skill in surface.skills],
+        "verifications": [
+            {"name": each.name, "priority": each.priority} for each in surface.expert.verifications
+        ],
+        "tests": len(surface.expert.tests),
         "delegates": [{"key": key, "toolName": name} for key, name in surface.delegates.items()],
     }
 

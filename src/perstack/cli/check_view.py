@@ -45,6 +45,8 @@ class _Tree:
         bar = "│" if surface.delegates else " "
         for skill in surface.skills:
             yield f"{indent}{bar}  {skill_line(skill)}"
+        if surface.expert.verifications:
+            yield f"{indent}{bar}  verified: {', '.join(_checks(surface.expert))}"
         last = len(surface.delegates) - 1
         for position, (key, name) in enumerate(surface.delegates.items()):
             branch, below = ("└─", "   ") if position == last else ("├─", "│  ")
@@ -90,6 +92,11 @@ def _form(expert: Expert) -> str:
     """What of an expert's calls is held to a schema."""
     kinds = typed_kinds(expert)
     return f"; typed {' and '.join(kinds)}" if kinds else ""
+
+
+def _checks(expert: Expert) -> Iterator[str]:
+    for each in expert.verifications:
+        yield each.name + (" (should)" if each.priority == "should" else "")
 
 
 def skill_line(skill: SkillSurface) -> str:
