@@ -89,21 +89,25 @@ def order(run: str, *, steps: int, latency_ms: int = 0, tool: str = "echo") -> s
     return f"run={run} steps={steps} latency={latency_ms} tool={tool}"
 
 
-def perform(program: str, folder: Path, served_by: Model, **options: Any) -> dict[str, Any]:
-    """Run a program of this folder in a process of its own; what it reports is returned."""
+def surroundings(served_by: Model) -> dict[str, str]:
+    """The environment of a program that shall ask this model."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    address = f"http://127.0.0.1:{served_by.port}"
-    environment = {
+    return {
         **kept,
         "OPENAI_API_KEY": "sk-benchmark",
-        "OPENAI_BASE_URL": f"{address}/v1",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{served_by.port}/v1",
         "PYTHONPATH": str(ROOT),
         # The opponent's fastest way; perstack decides for itself.
         "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "True",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
+
+
+def perform(program: str, folder: Path, served_by: Model, **options: Any) -> dict[str, Any]:
+    """Run a program of this folder in a process of its own; what it reports is returned."""
+    environment = surroundings(served_by)
     if options.pop("has_spans", False):
-        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = address
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{served_by.port}"
     finished = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{program}", json.dumps(options)],
         cwd=folder,
