@@ -112,6 +112,15 @@ def test_one_script_can_be_played_in_every_test(greeting: Stage) -> None:
     assert verdict["text"] == "other"
 
 
+def test_what_was_said_in_a_job_can_be_played(greeting: Stage) -> None:
+    greeting.plays(builder=[calls("writeTextFile", path="hello.txt", text="hi"), done("once")])
+    job = verdicts(greeting, "--in-place")[0]["jobId"]
+    (greeting.folder / "hello.txt").unlink()
+    greeting.plays()
+    (verdict,) = verdicts(greeting, "--replay", job)
+    assert (verdict["passed"], verdict["text"]) == (True, "once")
+
+
 def test_live_asks_the_model_of_the_file(greeting: Stage) -> None:
     (verdict,) = verdicts(greeting, "--live", "--provider", "openai", "--model", "m")
     assert not verdict["passed"]

@@ -1,7 +1,9 @@
 """`perstack test`: the tests that experts declare, made one after the other."""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 
@@ -13,10 +15,14 @@ from perstack.cli.arguments import (
 )
 from perstack.cli.exits import COMPLETED, FAILED
 from perstack.cli.output import Terminal
+from perstack.cli.stored import stored_events
 from perstack.cli.trial import Laboratory, Trial, Verdict, make
 from perstack.cli.verdicts import document, junit, sum_up, tell
+from perstack.core.trail import Trail
 from perstack.definition.load import Loaded, find_config, load
 from perstack.errors import ConfigError, StoreError, UnknownExpertError
+from perstack.llm.script_text import script_json
+from perstack.replay.script import script_of
 from perstack.settings import Settings
 
 EXAMPLE = 'Add a table [[experts."NAME".tests]] with query = "…"; docs/testing.md has more.'
@@ -32,6 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model_arguments(parser)
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--script", type=Path, metavar="FILE", help="play this in every test")
+    who.add_argument(
+        "--replay", metavar="JOB", help="play what the experts said in this job in every test"
+    )
     who.add_argument(
         "--live", action="store_true", help="ask the model, also where a test has a script"
     )
@@ -51,7 +60,10 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     loaded = load(find_config(options.config, Path.cwd()), strict=options.strict)
     trials = _chosen(loaded, options.experts)
     around = _laboratory(loaded, options)
-    verdicts = anyio.run(_make_all, trials, around, None if options.json else terminal)
+    with TemporaryDirectory(prefix="perstack-script-") as folder:
+        if options.replay is not None:
+            around = replace(around, script=_script_of(options, Path(folder)))
+        verdicts = anyio.run(_make_all, trials, around, None if options.json else terminal)
     if options.json:
         terminal.line(document(verdicts))
     else:
@@ -77,8 +89,9 @@ def _chosen(loaded: Loaded, keys: list[str]) -> list[Trial]:
 
 
 def _laboratory(loaded: Loaded, options: Namespace) -> Laboratory:
-    if options.script is not None and options.provider not in (None, "scripted"):
-        raise ConfigError(f"--script plays no model of {options.provider}.", hint="Give only one.")
+    is_played = options.script is not None or options.replay is not None
+    if is_played and options.provider not in (None, "scripted"):
+        raise ConfigError(f"A script plays no model of {options.provider}.", hint="Give only one.")
     workspace = (options.workspace or Path.cwd()).resolve()
     if not workspace.is_dir():
         raise ConfigError(f"The workspace {workspace} is not a folder.")
@@ -102,6 +115,14 @@ def _laboratory(loaded: Loaded, options: Namespace) -> Laboratory:
         is_in_place=options.in_place,
         is_kept=options.keep,
     )
+
+
+def _script_of(options: Namespace, folder: Path) -> Path:
+    """What was said in a stored job, as a file that can be played."""
+    (events,) = anyio.run(stored_events, options, options.replay)
+    path = folder / "script.json"
+    path.write_text(script_json(script_of(Trail(events).steps)), encoding="utf-8")
+    return path
 
 
 async def _make_all(

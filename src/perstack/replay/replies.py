@@ -6,6 +6,7 @@ from perstack.core import events as ev
 from perstack.core.messages import ExpertMessage, Message, ThinkingPart, Usage
 from perstack.errors import ConfigError, ModelError, SkillError
 from perstack.runtime.ports import FinishReason, Generation
+from perstack.runtime.verifying import VERIFICATION_FAILED
 
 Reply = Generation | Exception
 PROVIDER = "recorded"
@@ -61,8 +62,10 @@ def _failed(error: ev.RunError, retry_after_seconds: float | None = None) -> Mod
     )
 
 
-def _stopped(event: ev.StopRunByError) -> Reply:
+def _stopped(event: ev.StopRunByError) -> Reply | None:
     error = event.error
+    if error.name == VERIFICATION_FAILED:
+        return None
     if error.name == CONTENT_FILTER:
         return Generation(finish_reason="contentFilter", usage=event.usage)
     if error.name == SkillError.__name__:

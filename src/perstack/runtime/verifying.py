@@ -8,7 +8,7 @@ from perstack.definition.verification import Verification
 from perstack.runtime import control
 from perstack.runtime.run import Run
 
-FAILED = "VerificationFailedError"
+VERIFICATION_FAILED = "VerificationFailedError"
 """The name of the error of a run whose expert has used its attempts."""
 
 
@@ -43,7 +43,9 @@ def attempts_spent(run: Run, checkpoint: Checkpoint) -> ev.StopRunByError | None
     failed = ", ".join(_failed(checkpoint.verifications))
     times = "once" if attempts == 1 else f"{attempts} times"
     message = f"Verification failed {times}. At the last attempt: {failed}."
-    return ev.StopRunByError(stamp=run.stamp(), error=ev.RunError(name=FAILED, message=message))
+    return ev.StopRunByError(
+        stamp=run.stamp(), error=ev.RunError(name=VERIFICATION_FAILED, message=message)
+    )
 
 
 def _next_check(run: Run, checkpoint: Checkpoint) -> Verification | None:
