@@ -14,6 +14,7 @@ from perstack.server.users.users import Users
 from perstack.settings import Settings
 from tests.server.auth.serving import TOML, by_tokens, serving
 from tests.server.stage import Mode, facts, texts
+from tests.server.telling import Told, follow
 
 pytestmark = pytest.mark.anyio
 
@@ -55,3 +56,19 @@ async def test_a_user_with_too_many_jobs_is_told_which_and_nobody_else_is_held_u
     assert second.is_error
     assert f"1 job is running already, {EXCUSE}: {job_id}" in texts(second)[0]
     assert facts(other)["status"] == "running"
+
+
+async def test_a_user_who_only_listens_takes_nobody_elses_place(tmp_path: Path, mode: Mode) -> None:
+    told = Told()
+    async with (
+        serving(tmp_path, by_tokens(tmp_path), Offer(users=Users(most_open=1))) as place,
+        place.client("alice", mode, told=told) as alice,
+        place.client("bob", mode) as bob,
+        anyio.create_task_group() as tasks,
+    ):
+        await alice.call_tool("reader", {"query": "q"})
+        await follow(alice, mode, told, tasks, [])
+        result = await bob.call_tool("reader", {"query": "q"})
+        tasks.cancel_scope.cancel()
+    assert isinstance(result, CallToolResult)
+    assert texts(result)[0] == "Read: q"

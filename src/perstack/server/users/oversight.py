@@ -11,6 +11,9 @@ from perstack.server.caller import LOCAL, Context, caller_of
 from perstack.server.users.audit import Audit
 from perstack.server.users.reception import Reception
 
+LISTENING = "subscriptions/listen"
+"""A request that stays open for as long as its client does, and needs no engine meanwhile."""
+
 
 class Doorkeeper:
     """Middleware of a server that keeps an engine open while it is used.
@@ -30,6 +33,8 @@ class Doorkeeper:
         principal = caller_of(ctx).principal
         if self._knows_users and principal == LOCAL:
             raise MCPError(code=INVALID_REQUEST, message="Authentication required.")
+        if ctx.method == LISTENING:
+            return await call_next(ctx)
         with self._reception.visit(principal):
             return await call_next(ctx)
 
