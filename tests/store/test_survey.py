@@ -1,14 +1,18 @@
 """What is counted of many jobs: one pass over the stored events, one job at a time."""
 
+import math
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from perstack.core import events as ev
 from perstack.core.figures import JobFacts, Survey, quantile
-from perstack.core.messages import TextPart, ToolResult
+from perstack.core.messages import TextPart, ToolCallPart, ToolResult
+from perstack.store.connection import open_connections
 from perstack.store.sqlite import SqliteStore, open_sqlite_store
+from perstack.store.survey import SELECT_FACTS
 from tests.store.story import USAGE, RunStory, write
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +80,33 @@ async def test_a_refused_call_is_a_failure_of_its_tool(store: SqliteStore) -> No
     await written(store, begun, *before, failed, resolved, finished, following, run.cancel())
     ((facts,),) = [job.runs for job in await facts_of(store)]
     assert facts.tool_failures == facts.tool_calls == {("base", "readTextFile"): 1}
+
+
+async def test_content_that_only_python_takes_for_json_is_counted_too(store: SqliteStore) -> None:
+    odd = "half \ud800, \x00 and ✓"
+    run = RunStory()
+    begun = run.start()
+    generation, called, started, result, *rest = run.step(said=odd, found=odd)
+    assert isinstance(called, ev.CallTools)
+    assert isinstance(result, ev.RecordToolResult)
+    part = ToolCallPart(tool_call_id="call-1", tool_name=odd, args={"odd": [odd, math.nan]})
+    said = called.new_message.model_copy(update={"contents": (part,)})
+    named = result.tool_result.model_copy(update={"tool_name": odd})
+    await written(
+        store,
+        *(begun, generation, called.model_copy(update={"new_message": said}), started),
+        *(result.model_copy(update={"tool_result": named}), *rest, run.cancel()),
+    )
+    ((facts,),) = [job.runs for job in await facts_of(store)]
+    assert facts.usage == USAGE
+    assert facts.tool_calls == {("base", odd): 1}
+
+
+async def test_nothing_is_sorted_or_kept_on_the_way(tmp_path: Path) -> None:
+    writing, reading = open_connections(tmp_path / "store.db")
+    with closing(writing), closing(reading):
+        plan = [row[3] for row in reading.execute(f"EXPLAIN QUERY PLAN {SELECT_FACTS}", (0,))]
+    assert not any("TEMP B-TREE" in line for line in plan), plan
 
 
 async def test_what_a_stop_cut_off_has_no_duration(store: SqliteStore) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from perstack.core.checkpoint import Job
 from perstack.core.figures import JobFacts, RunFacts
@@ -19,38 +19,44 @@ from perstack.store.ownership import Ownership
 from perstack.store.projection import STATUS_AFTER
 from perstack.store.reading import SELECT_JOBS, job_as_shown
 
+Json = dict[str, Any]
+
 UNUSABLE_REPLY = "UnusableReply"
 """The name under which a retry is counted that no error of the provider led to."""
 
 SELECT_SINCE = f"{SELECT_JOBS} WHERE jobs.started_at >= ? ORDER BY jobs.ref"
-COUNTED = (
-    "startGeneration",
-    "callTools",
-    "startVerification",
-    "retry",
-    "startToolCalls",
-    "recordToolResult",
-    "attemptCompletion",
-    *STATUS_AFTER,
-)
-# The order of the joins is that of the result, so that nothing has to be sorted or kept.
+RESULT = ("toolResult.skillName", "toolResult.toolName", "toolResult.isError")
+FIELDS: dict[str, tuple[str, ...]] = {
+    "startRun": ("model", "continuedFrom"),
+    "resumeFromStop": ("continuedFrom", "stepLimit"),
+    "callTools": ("usage", "error"),
+    "startVerification": ("usage", "error"),
+    "completeRun": ("usage", "error"),
+    "retry": ("usage", "error"),
+    "stopRunByError": ("usage", "error"),
+    "recordToolResult": RESULT,
+    "attemptCompletion": RESULT,
+}
+"""What is counted of each event beyond its columns. SQLite makes a list of two or more."""
+
+COUNTED = {"startGeneration", "startToolCalls", *FIELDS, *STATUS_AFTER}
+
+
+def _extract(kind: str, fields: tuple[str, ...]) -> str:
+    paths = ", ".join(f"'$.{field}'" for field in fields)
+    return f"WHEN '{kind}' THEN json_extract(body, {paths})"
+
+
+# The order of the joins is that of the result, so that nothing has to be sorted or kept. What is
+# JSON for Python only, such as a number that is none among the arguments of a call, is read there.
 SELECT_FACTS = f"""
     SELECT jobs.id, runs.id, runs.expert_key, events.type, events.step_number, events.timestamp,
-        CASE events.type
-            WHEN 'startRun' THEN json_extract(body, '$.model', '$.continuedFrom')
-            WHEN 'resumeFromStop' THEN json_extract(body, '$.continuedFrom', '$.stepLimit')
-            WHEN 'callTools' THEN json_extract(body, '$.usage')
-            WHEN 'completeRun' THEN json_extract(body, '$.usage')
-            WHEN 'startVerification' THEN json_extract(body, '$.usage')
-            WHEN 'retry' THEN json_extract(body, '$.error.name', '$.usage')
-            WHEN 'stopRunByError' THEN json_extract(body, '$.error.name', '$.usage')
-            WHEN 'recordToolResult' THEN json_extract(
-                body, '$.toolResult.skillName', '$.toolResult.toolName', '$.toolResult.isError')
-            WHEN 'attemptCompletion' THEN json_extract(
-                body, '$.toolResult.skillName', '$.toolResult.toolName', '$.toolResult.isError')
-        END
+        CASE WHEN json_valid(body) THEN
+            CASE events.type {" ".join(_extract(*item) for item in FIELDS.items())} END
+        ELSE body END
     FROM jobs CROSS JOIN runs ON runs.job = jobs.ref CROSS JOIN events ON events.run = runs.ref
-    WHERE jobs.started_at >= ? AND events.type IN ({", ".join(f"'{name}'" for name in COUNTED)})
+    WHERE jobs.started_at >= ?
+        AND events.type IN ({", ".join(f"'{name}'" for name in sorted(COUNTED))})
     ORDER BY jobs.ref, runs.ref, events.sequence
 """  # noqa: S608 - the names are constants
 
@@ -134,26 +140,37 @@ class _Count:
 
     def _take(self, facts: RunFacts, kind: str, found: str) -> None:
         values: Any = json.loads(found)
+        if isinstance(values, dict):
+            values = [_at(cast("Json", values), field) for field in FIELDS.get(kind, ())]
         match kind:
             case "startRun":
                 facts.model = values[0]
             case "resumeFromStop":
                 self._branch(facts, values)
-            case "callTools" | "completeRun" | "startVerification":
-                self._tokens.update(values)
-            case "retry":
-                facts.retries[values[0] or UNUSABLE_REPLY] += 1
-                self._tokens.update(values[1] or {})
-            case "stopRunByError":
-                facts.errors[values[0]] += 1
-                self._tokens.update(values[1] or {})
-            case _:
+            case "recordToolResult" | "attemptCompletion":
                 skill, tool, is_error = values
                 facts.tool_calls[skill, tool] += 1
                 if is_error:
                     facts.tool_failures[skill, tool] += 1
+            case _ if kind in FIELDS:
+                usage, error = values
+                self._tokens.update(usage or {})
+                if kind == "retry":
+                    facts.retries[error["name"] if error else UNUSABLE_REPLY] += 1
+                elif kind == "stopRunByError":
+                    facts.errors[error["name"]] += 1
+            case _:
+                return
 
     def _branch(self, facts: RunFacts, values: Sequence[Any]) -> None:
         base = self._earlier.get((values[0] or "").rpartition("-")[0])
         if base is not None:
             facts.model = base.model
+
+
+def _at(content: Json, field: str) -> Any:
+    """What a field holds; a dot leads into an object."""
+    found: Any = content
+    for name in field.split("."):
+        found = found.get(name) if found else None
+    return found
