@@ -28,7 +28,7 @@ from perstack.jobs import SHUT_DOWN, JobObserver, Jobs, JobView, RunningJob, vie
 from perstack.llm.models import Models
 from perstack.llm.router import open_model
 from perstack.runtime.continuation import JobRequest, query_of, rebuild
-from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Store
+from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Orphan, Store
 from perstack.runtime.spending import tokens_since
 from perstack.runtime.stopping import give_up, stop_elsewhere
 from perstack.runtime.trails import Trails
@@ -177,6 +177,14 @@ class Engine:
         return await self._around.store.jobs(
             status=status, expert_key=expert_key, limit=limit, offset=offset
         )
+
+    async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
+        """The jobs left in the middle of their work after a moment, newest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return await self._around.store.orphans(since_ms)
 
     async def record(self, job_id: str) -> JobRecord:
         """A job with all its events.

@@ -75,10 +75,14 @@ class FakeEngines:
     log: list[str] = field(default_factory=list[str])
     broken: dict[str, Exception] = field(default_factory=dict[str, Exception])
     loaded: Loaded = FIRST
+    abandoned: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         if "everyone" in self.broken:
             raise self.broken["everyone"]
+
+    async def left_behind(self) -> tuple[str, ...]:
+        return self.abandoned
 
     def adopt(self, loaded: Loaded) -> None:
         self.loaded = loaded
@@ -247,6 +251,17 @@ async def test_it_says_ahead_whether_users_can_be_served() -> None:
         await here.reception.open()
         assert here.reception.settled.is_set()
         assert not here.reception.is_open
+
+
+async def test_users_whose_jobs_were_left_behind_have_engines_before_they_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with place(Users(most_open=4)) as here:
+        here.engines.abandoned = ("a", "b", "c")
+        await here.reception.open()
+        await anyio.wait_all_tasks_blocked()
+        assert set(here.engines.open) == {"a", "b"}
+    assert "3 users have jobs that were left behind; those of 2 go on now" in caplog.text
 
 
 async def test_a_closed_reception_serves_nobody() -> None:

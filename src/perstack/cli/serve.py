@@ -37,6 +37,7 @@ HTTP_ONLY = {
     "--allowed-host": "allowed_hosts",
     "--allowed-origin": "allowed_origins",
     "--allow-unauthenticated": "is_open_to_all",
+    "--no-recover": "has_no_recovery",
     **AUTH_ONLY,
 }
 """Arguments that mean nothing without --http, and where they are kept."""
@@ -108,6 +109,12 @@ def _add_http_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="let in everyone who reaches an address that other machines reach",
     )
+    http.add_argument(
+        "--no-recover",
+        dest="has_no_recovery",
+        action="store_true",
+        help="leave jobs alone whose process has died, until somebody continues them",
+    )
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
@@ -143,7 +150,9 @@ def _serve_http(options: Namespace, terminal: Terminal) -> None:
     from perstack.server.transport.http import HttpOptions, serve_http  # noqa: PLC0415 - as in execute
     from perstack.server.transport.listening import Address  # noqa: PLC0415 - as in execute
     from perstack.server.users.opening import Offer  # noqa: PLC0415 - as in execute
+    from perstack.server.users.recovery import Recovery  # noqa: PLC0415 - as in execute
 
+    offer = Offer(**_offered(options), recovery=None if options.has_no_recovery else Recovery())
     reached = HttpOptions(
         address=Address(*options.http),
         has_sse=options.has_sse,
@@ -159,7 +168,7 @@ def _serve_http(options: Namespace, terminal: Terminal) -> None:
     # Else a library decides on the way of it, by its first careless line.
     logging.basicConfig(level=logging.WARNING, stream=terminal.stderr, format="%(message)s")
 
-    anyio.run(serve_http, settings(options), Offer(**_offered(options)), reached, tell)
+    anyio.run(serve_http, settings(options), offer, reached, tell)
 
 
 def _offered(options: Namespace) -> dict[str, Any]:

@@ -117,6 +117,12 @@ def orphans(
     )
 
 
+def has_unfinished(connection: sqlite3.Connection, since_ms: int) -> bool:
+    """Whether a job has not stopped, of those to which something happened after a moment."""
+    found = "SELECT 1 FROM jobs WHERE status = 'running' AND updated_at >= ? LIMIT 1"
+    return connection.execute(found, (since_ms,)).fetchone() is not None
+
+
 def asked_to_stop(connection: sqlite3.Connection, owner: str) -> dict[str, str]:
     """The jobs of an owner that are to be stopped, with the reasons."""
     rows = connection.execute(

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +33,20 @@ T = TypeVar("T")
 def store_path(workspace: Path) -> Path:
     """Where the store of a workspace is."""
     return workspace / "perstack" / "store.db"
+
+
+def has_unfinished(path: Path, since_ms: int) -> bool:
+    """Whether a store may have jobs that have not stopped and to which something happened lately.
+
+    A look that opens nothing for writing and changes nothing. A file that cannot be read has none.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return reading.has_unfinished(connection, since_ms)
+    except sqlite3.Error:
+        return False
 
 
 class SqliteStore:

@@ -15,10 +15,11 @@ from perstack.server.calls.windows import Windows
 from perstack.server.changes.changes import Changes
 from perstack.server.changes.live import LiveDefinitions
 from perstack.server.face import Activity, Face, Office, Publish
-from perstack.server.users.engines import Engines
+from perstack.server.users.engines import Engines, Terms
 from perstack.server.users.limits import Limits
 from perstack.server.users.oversight import add_oversight
 from perstack.server.users.reception import Reception
+from perstack.server.users.recovery import Recovery
 from perstack.server.users.users import Users
 from perstack.settings import Settings
 
@@ -37,6 +38,7 @@ class Offer:
         windows: How long a call waits before it returns status `running`, or becomes a task.
         users: How principals are treated; `None` if nobody is asked who they are.
         limits: How much the jobs of each principal, and all jobs together, may do.
+        recovery: Which jobs that were left behind go on by themselves; `None` for none.
     """
 
     publish: Publish = "coordinators"
@@ -44,6 +46,7 @@ class Offer:
     windows: Windows = field(default_factory=Windows)
     users: Users | None = None
     limits: Limits = field(default_factory=Limits)
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +104,8 @@ def prepared(settings: Settings, offer: Offer) -> Served:
         settings,
         loaded,
         partial(_office, settings, offer),
-        users=offer.users,
+        terms=Terms(users=offer.users, limits=offer.limits, recovery=offer.recovery),
         changes=changes,
-        limits=offer.limits,
     )
     reception = Reception(engines, offer.users)
     activity = Activity()

@@ -4,10 +4,11 @@ If it cannot be opened, whoever wants it is told why, which is more than a clien
 process that died.
 """
 
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -41,10 +42,11 @@ class OpenEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open engine and its office."""
+    """An open engine and its office; `recover` goes on with the jobs that were left behind."""
 
     engine: OpenEngine
     office: Office
+    recover: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
 class Opening(Protocol):
@@ -130,6 +132,8 @@ class Premises:
                 self._opened = opened
                 self.settled.set()
                 tasks.start_soon(_warm_up, opened.engine, activity)
+                if opened.recover is not None:
+                    tasks.start_soon(opened.recover)
                 await self._closing.wait()
                 tasks.cancel_scope.cancel()
         except PerstackError as error:

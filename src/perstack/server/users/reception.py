@@ -76,10 +76,25 @@ class Reception:
             if self._users is None:
                 premises = await self._find(LOCAL)
                 await premises.settled.wait()
+            else:
+                await self._open_for_work(self._users.most_open // 2)
         except PerstackError as error:
             LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
         finally:
             self.settled.set()
+
+    async def _open_for_work(self, most: int) -> None:
+        """Open engines with something to do, but leave places for those who call."""
+        principals = await self._engines.left_behind()
+        for principal in principals[:most]:
+            await self._find(principal)
+        if len(principals) > most:
+            LOG.warning(
+                "perstack: %d users have jobs that were left behind; those of %d go on now,"
+                " the others' when they call.",
+                len(principals),
+                most,
+            )
 
     async def office(self, caller: Caller) -> Office:
         """The office of the caller's principal, once it is open.

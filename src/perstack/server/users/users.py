@@ -9,6 +9,7 @@ from perstack.errors import ConfigError
 from perstack.settings import Settings
 
 OWN_ENVIRONMENT = (".env",)
+WORKSPACE = "workspace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +53,24 @@ def settings_of(settings: Settings, folder: Path, principal: str) -> Settings:
     from perstack.definition.environment import load_environment  # noqa: PLC0415 - see above
 
     home = folder / principal
-    workspace = home / "workspace"
+    workspace = home / WORKSPACE
     for one in (home, workspace):
         _make(one)
     shared: Mapping[str, str] = os.environ if settings.environment is None else settings.environment
     own = load_environment(OWN_ENVIRONMENT, home, {}, must_exist=False)
     return replace(settings, workspace=workspace, environment={**shared, **own})
+
+
+def with_unfinished_jobs(folder: Path, since_ms: int) -> tuple[str, ...]:
+    """The principals who have jobs that have not stopped, whether anybody drives them or not."""
+    # Here and not above: a client that wants to know the tools shall not wait for it.
+    from perstack.store.sqlite import has_unfinished, store_path  # noqa: PLC0415 - see above
+
+    return tuple(
+        home.name
+        for home in sorted(folder.iterdir())
+        if has_unfinished(store_path(home / WORKSPACE), since_ms)
+    )
 
 
 def _make(folder: Path) -> None:
