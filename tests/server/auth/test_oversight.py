@@ -69,6 +69,6 @@ async def test_a_user_who_only_listens_takes_nobody_elses_place(tmp_path: Path, 
         await alice.call_tool("reader", {"query": "q"})
         await follow(alice, mode, told, tasks, [])
         result = await bob.call_tool("reader", {"query": "q"})
+        assert isinstance(result, CallToolResult)
+        assert texts(result)[0] == "Read: q"
         tasks.cancel_scope.cancel()
-    assert isinstance(result, CallToolResult)
-    assert texts(result)[0] == "Read: q"
