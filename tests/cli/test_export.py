@@ -223,3 +223,31 @@ def test_a_workspace_that_is_not_there_is_an_error(here: Stage) -> None:
     asking(here)
     out = here.types("import", str(exported(here)), "--workspace", str(here.folder / "no"))
     assert (out.code, "is not a folder" in out.stderr) == (2, True)
+
+
+def test_a_folder_is_imported_and_its_job_goes_on(here: Stage, there: Stage) -> None:
+    job = asking(here)
+    files = here.folder / "files"
+    assert here.types("export", "--files", str(files), "--workspace", str(here.folder)).code == 0
+    assert taken_in(there, files) == job
+    assert taken_in(there, files / "jobs" / job) == job
+    shown = there.logs("--take", "0").stdout
+    assert f"Job: {job} (stoppedByInteractiveTool)" in shown
+    assert "@a/x" in shown
+
+    plays_on(there)
+    out = there.runs("a", "blue", "-i", "--continue-job", job)
+    assert (out.code, out.events[-1]["text"]) == (0, "blue it is"), out.stderr
+
+
+def test_a_folder_is_no_way_around_a_job_that_is_there(here: Stage) -> None:
+    job = asking(here)
+    files = here.folder / "files"
+    here.types("export", "--files", str(files), "--workspace", str(here.folder))
+    out = here.types("import", str(files), "--workspace", str(here.folder))
+    assert (out.code, f"another job {job} here" in out.stderr) == (2, True)
+
+
+def test_a_folder_without_jobs_is_refused(here: Stage) -> None:
+    out = here.types("import", str(here.folder), "--workspace", str(here.folder))
+    assert (out.code, "has no jobs" in out.stderr) == (2, True)

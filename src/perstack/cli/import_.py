@@ -10,8 +10,9 @@ from perstack.cli.arguments import add_workspace_argument
 from perstack.cli.exits import COMPLETED
 from perstack.cli.output import Terminal
 from perstack.errors import ConfigError
-from perstack.store.archive import unpack
+from perstack.store.archive import Packed, unpack
 from perstack.store.exchange import Change, bring_in
+from perstack.store.layout_reading import job_folders, read_job
 from perstack.store.sqlite import open_sqlite_store, store_path
 
 SAID: dict[Change, str] = {
@@ -24,7 +25,11 @@ SAID: dict[Change, str] = {
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="files that perstack export wrote"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE|DIR",
+        help="what perstack export wrote: files with a job each, or folders with the files of jobs",
     )
     add_workspace_argument(parser, "the current folder")
 
@@ -49,9 +54,13 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 async def _import(storage: Path, files: list[Path], terminal: Terminal) -> None:
     # Everything is read before anything is written.
-    packed = [unpack(path) for path in files]
+    packed = [job for path in files for job in _read(path)]
     async with open_sqlite_store(storage) as store:
         for job in packed:
             change = await bring_in(store, job.job_id, job.events)
             terminal.line(job.job_id)
             terminal.note(f"{SAID[change]}: {job.job_id}, {len(job.events)} events", "dim")
+
+
+def _read(path: Path) -> list[Packed]:
+    return [read_job(home) for home in job_folders(path)] if path.is_dir() else [unpack(path)]
