@@ -109,6 +109,19 @@ async def test_other_hosts_and_pages_of_other_origins_are_refused(place: Place, 
     assert "--allowed-origin" in page.text
 
 
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/", "/sse/", "/ready/", "/messages"])
+async def test_nobody_is_sent_elsewhere(place: Place, path: str) -> None:
+    response = await place.http.post(path, headers={**JSON, "host": "evil.example"}, json={})
+    assert response.status_code in (404, 421)
+
+
+async def test_the_address_may_end_with_a_slash(place: Place) -> None:
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    plain = await place.http.post("/mcp", headers=JSON, json=asked)
+    slashed = await place.http.post("/mcp/", headers=JSON, json=asked)
+    assert (slashed.status_code, slashed.text) == (plain.status_code, plain.text)
+
+
 async def test_hosts_that_were_named_are_let_in(tmp_path: Path) -> None:
     options = HttpOptions(
         address=ANY_PORT,

@@ -92,7 +92,9 @@ class HttpApp:
             session_idle_timeout=SESSION_IDLE_SECONDS,
         )
         routes = [*_probes(access.readiness)]
-        routes.append(Route(MCP_PATH, self._guarded(StreamableHTTPASGIApp(self._sessions))))
+        endpoint = self._guarded(StreamableHTTPASGIApp(self._sessions))
+        # People write it either way.
+        routes.extend(Route(path, endpoint) for path in (MCP_PATH, f"{MCP_PATH}/"))
         if access.has_sse:
             older = SseEndpoint(server, access.security, MAX_BODY_BYTES)
             routes.append(Route(SSE_PATH, self._guarded(older.stream), methods=["GET"]))
@@ -104,6 +106,9 @@ class HttpApp:
         if access.gate is not None:
             middleware.extend(access.gate.middleware)
         app = Starlette(routes=routes, middleware=middleware)
+        # It would name the host of the request as its own, and http behind a proxy that has TLS:
+        # whoever follows shows a token to whom it is not for.
+        app.router.redirect_slashes = False
         self.requests = OpenRequests(TraceContextMiddleware(app))
 
     @asynccontextmanager
