@@ -251,3 +251,35 @@ def test_a_folder_is_no_way_around_a_job_that_is_there(here: Stage) -> None:
 def test_a_folder_without_jobs_is_refused(here: Stage) -> None:
     out = here.types("import", str(here.folder), "--workspace", str(here.folder))
     assert (out.code, "has no jobs" in out.stderr) == (2, True)
+
+
+def test_an_imported_job_is_replayed_without_its_model(here: Stage, there: Stage) -> None:
+    job = asking(here)
+    taken_in(there, exported(here))
+    out = there.types("replay", job, *there.files)
+    assert out.code == 0, out.stdout + out.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--jobs",)])
+def test_the_log_writes_the_same_folder(here: Stage, tmp_path: Path, words: tuple[str]) -> None:
+    asking(here)
+    job = asking(here)
+    every = ("--all",) if words else ()
+    out = here.types(
+        "export", *every, "--files", str(tmp_path / "one"), "--workspace", str(here.folder)
+    )
+    assert out.code == 0, out.stderr
+    logged = here.logs("--export", str(tmp_path / "two"), *words)
+    assert (logged.code, logged.stdout) == (0, out.stdout.replace("/one/", "/two/"))
+    files = {
+        place: {path.relative_to(tmp_path / place) for path in (tmp_path / place).rglob("*")}
+        for place in ("one", "two")
+    }
+    assert files["one"] == files["two"]
+    assert Path("jobs") / job / "job.json" in files["two"]
+
+
+def test_the_log_exports_whole_jobs_only(here: Stage) -> None:
+    asking(here)
+    out = here.logs("--export", "x", "--errors")
+    assert (out.code, "--export and --errors cannot be used together" in out.stderr) == (2, True)

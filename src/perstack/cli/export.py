@@ -16,9 +16,9 @@ from perstack.cli.output import Terminal
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
 from perstack.errors import ConfigError, NotFoundError
-from perstack.runtime.ports import Store
 from perstack.store.archive import SUFFIX, pack
 from perstack.store.layout import component, write_layout
+from perstack.store.sqlite import SqliteStore
 
 PAGE = 100
 
@@ -70,20 +70,36 @@ def _check(options: Namespace) -> None:
 
 
 async def _export(storage: Path, options: Namespace) -> list[Path]:
+    if options.files is not None:
+        return await export_files(storage, options.files, options.job, is_every=options.all)
     async with open_history(storage) as store:
-        if options.all:
-            return [await write_files(options.files, store, job) async for job in every_job(store)]
         job = await _chosen(store, options.job)
-        if options.files is not None:
-            return [await write_files(options.files, store, job)]
         output: Path = options.output or Path(f"{component(job.id)}{SUFFIX}")
         _, events = await store.events(job.id)
         await anyio.to_thread.run_sync(_write_archive, output, job, events)
         return [output]
 
 
-async def every_job(store: Store) -> AsyncIterator[Job]:
-    """The jobs of a store, newest first."""
+async def export_files(
+    storage: Path, folder: Path, job_id: str | None, *, is_every: bool
+) -> list[Path]:
+    """Write a job, the latest one by default, or every job as files below `folder`.
+
+    Returns:
+        The folders of the jobs.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+        NotFoundError: There is no such job.
+        StoreError: The store cannot be read.
+    """
+    async with open_history(storage) as store:
+        if is_every:
+            return [await _write_files(folder, store, job) async for job in _every_job(store)]
+        return [await _write_files(folder, store, await _chosen(store, job_id))]
+
+
+async def _every_job(store: SqliteStore) -> AsyncIterator[Job]:
     offset = 0
     while jobs := await store.jobs(limit=PAGE, offset=offset):
         for job in jobs:
@@ -91,20 +107,14 @@ async def every_job(store: Store) -> AsyncIterator[Job]:
         offset += len(jobs)
 
 
-async def write_files(folder: Path, store: Store, job: Job) -> Path:
-    """Write the files of a job below `folder`; where they are is returned.
-
-    Raises:
-        ConfigError: The folder cannot be written.
-        StoreError: The store cannot be read.
-    """
+async def _write_files(folder: Path, store: SqliteStore, job: Job) -> Path:
     _, events = await store.events(job.id)
     return await anyio.to_thread.run_sync(write_layout, folder, job, events)
 
 
-async def _chosen(store: Store, job_id: str | None) -> Job:
+async def _chosen(store: SqliteStore, job_id: str | None) -> Job:
     if job_id is not None:
-        return (await store.load(job_id)).job
+        return await store.summary(job_id)
     newest = await store.jobs(limit=1)
     if not newest:
         raise NotFoundError("No data found: the store has no job.")

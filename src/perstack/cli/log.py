@@ -8,6 +8,7 @@ import anyio
 
 from perstack.cli.arguments import add_workspace_argument, natural
 from perstack.cli.exits import COMPLETED
+from perstack.cli.export import export_files
 from perstack.cli.expression import filter_expression
 from perstack.cli.follow import follow
 from perstack.cli.history import (
@@ -88,6 +89,12 @@ def _add_filters(parser: ArgumentParser) -> None:
 
 
 def _add_form(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="write a folder of JSON files, for all jobs with --jobs, and show nothing",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--pretty", action="store_true", help="the JSON document, indented")
     parser.add_argument("--verbose", action="store_true", help="nothing shortened")
@@ -107,7 +114,9 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     _refuse_contradictions(options)
     storage = find_store(options.workspace, options.config, Path.cwd())
     view = LogView(options, terminal)
-    if options.follow:
+    if options.export is not None:
+        _export(storage, options, terminal)
+    elif options.follow:
         try:
             anyio.run(partial(_follow, storage, options, view, terminal))
         except KeyboardInterrupt:
@@ -120,7 +129,11 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 
 def _refuse_contradictions(options: Namespace) -> None:
-    refused = {"jobs": OF_ONE_JOB + OF_EVENTS, "follow": AT_THE_END}
+    refused = {
+        "jobs": OF_ONE_JOB + OF_EVENTS,
+        "follow": AT_THE_END,
+        "export": OF_ONE_JOB[1:] + OF_EVENTS,
+    }
     for name, others in refused.items():
         for other in others:
             if getattr(options, name) and getattr(options, other) not in (None, False, 0):
@@ -128,6 +141,12 @@ def _refuse_contradictions(options: Namespace) -> None:
                     f"--{name} and --{other} cannot be used together.",
                     hint=f"Leave out --{name} or --{other}.",
                 )
+
+
+def _export(storage: Path, options: Namespace, terminal: Terminal) -> None:
+    wanted = partial(export_files, storage, options.export, options.job, is_every=options.jobs)
+    for folder in anyio.run(wanted):
+        terminal.line(str(folder))
 
 
 async def _show_jobs(storage: Path, options: Namespace, view: LogView) -> None:
