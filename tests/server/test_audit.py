@@ -95,8 +95,26 @@ def test_the_file_is_for_its_owner_and_may_be_moved_away(tmp_path: Path) -> None
         AUDIT.info("first")
         path.rename(tmp_path / "audit.1")
         AUDIT.info("second")
+        assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text(encoding="utf-8") == "second\n"
     assert (tmp_path / "audit.1").read_text(encoding="utf-8") == "first\n"
+
+
+def test_a_file_that_is_lost_holds_nobody_up_and_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with audit_to(folder / "audit.jsonl"):
+        folder.rename(tmp_path / "away")
+        AUDIT.info("lost")
+        AUDIT.info("lost too")
+        folder.mkdir()
+        AUDIT.info("kept")
+    assert (folder / "audit.jsonl").read_text(encoding="utf-8") == "kept\n"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"perstack: the audit file {folder / 'audit.jsonl'} cannot be written."
+    ]
 
 
 def test_lines_go_to_stderr_without_a_file_and_nowhere_afterwards(

@@ -5,10 +5,12 @@ Never what was asked with, nor what was answered: no arguments, no results, no t
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +24,7 @@ from perstack.runtime.clock import SystemClock
 from perstack.runtime.ports import Clock
 from perstack.server.caller import Caller, Context, caller_of
 
+LOG = logging.getLogger(__name__)
 AUDIT = logging.getLogger("perstack.audit")
 MAX_CHARACTERS = 200
 UNREMARKABLE = frozenset({"ping", "server/discover"})
@@ -90,13 +93,41 @@ def _handler(path: Path | None) -> logging.Handler:
     if path is None:
         return logging.StreamHandler(sys.stderr)
     try:
-        path.touch(mode=0o600)
-        return WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+        return _AuditFile(path)
     except OSError as error:
         raise ConfigError(
             f"The audit file {path} cannot be written: {error.strerror}.",
             hint="Name another with --audit.",
         ) from error
+
+
+class _AuditFile(WatchedFileHandler):
+    """A file of lines that only its owner can read, however often it is made anew.
+
+    While it cannot be written, requests are answered all the same, and the log says so once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._is_written = True
+        super().__init__(path)
+
+    def _open(self) -> TextIOWrapper:
+        file = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        was_written, self._is_written = self._is_written, True
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+        if was_written and not self._is_written:
+            LOG.error("perstack: the audit file %s cannot be written.", self.baseFilename)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as inherited
+        """Note that a line was lost."""
+        self._is_written = False
 
 
 def _line(context: Context, caller: Caller, result: Mapping[str, Any]) -> dict[str, str]:
