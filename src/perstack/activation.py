@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.inputs import declared, spoken
-from perstack.core.messages import TextPart, ToolCall, ToolResult, UserMessage, text_result
+from perstack.core.messages import (
+    InstructionMessage,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+    text_result,
+)
 from perstack.core.redaction import Redactor, environment_secrets
 from perstack.definition.model import Expert
 from perstack.definition.names import MAX_QUERY_CHARACTERS
@@ -83,9 +90,10 @@ def join(live: RunningJob, request: JobRequest) -> RunningJob:
     if request.answer is not None:
         live.questions.answer(request.answer)
         return live
-    if request.checkpoint_id is None and request.query.strip() in ("", live.query.strip()):
+    is_at_end = request.checkpoint_id is None and request.fork is None
+    if is_at_end and request.query.strip() in ("", live.query.strip()):
         return live
-    if request.checkpoint_id is None and live.questions.open:
+    if is_at_end and live.questions.open:
         live.questions.answer(InteractiveAnswer(text=request.query))
         return live
     raise JobStateError(
@@ -155,16 +163,31 @@ class Activation:
                 await resume(context, self.expert, checkpoint, _result(answer))
 
     def _opening(self, context: JobContext, beginning: Begin) -> Opening:
-        base, query = beginning.base, beginning.query
+        base, query, fork = beginning.base, beginning.query, beginning.fork
+        if base is not None and fork is not None:
+            return Opening(
+                messages=self._asked(query) if query.strip() else (),
+                continued_from=base.id,
+                is_fork=True,
+                instruction=self._instruction(context, fork.instruction),
+            )
         if base is not None and not query.strip():
             return Opening(continued_from=base.id, answer=_result(beginning.answer))
-        asked = UserMessage(
-            contents=tuple(TextPart(text=text) for text in _spoken(query, self.files))
-        )
+        asked = self._asked(query)
         if base is not None:
-            return Opening(messages=(asked,), continued_from=base.id)
+            return Opening(messages=asked, continued_from=base.id)
         instruction = instruction_message(self.expert, context.place, context.clock.now_ms())
-        return Opening(messages=(instruction, asked))
+        return Opening(messages=(instruction, *asked))
+
+    def _asked(self, query: str) -> tuple[UserMessage, ...]:
+        texts = _spoken(query, self.files)
+        return (UserMessage(contents=tuple(TextPart(text=text) for text in texts)),)
+
+    def _instruction(self, context: JobContext, text: str | None) -> InstructionMessage | None:
+        if text is None:
+            return None
+        expert = self.expert.model_copy(update={"instruction": text})
+        return instruction_message(expert, context.place, context.clock.now_ms())
 
     def _context(self, job: RunningJob, lease: Lease, skills: Skills) -> JobContext:
         around = self.around

@@ -26,6 +26,7 @@ COMMANDS = {
     "import": "take in a job that was exported",
     "gc": "remove old jobs",
     "replay": "do a job again from its record and compare",
+    "fork": "take a job up again at one of its steps, with a change",
     "diff": "compare two jobs and show where they part",
     "mcp-config": "print what a client needs to know of your experts",
     "bundle": "pack your experts into an .mcpb for desktop clients",

@@ -85,11 +85,11 @@ def read_order(options: Namespace, terminal: Terminal) -> Order:
         ConfigError: Arguments are missing or do not go together.
     """
     _check_combination(options)
-    types = _types(options.filter)
+    types = read_types(options.filter)
     query = _query(options, terminal)
     answer = _answer(query) if options.is_answer else None
     return Order(
-        settings=_settings(options, is_streaming=not types or bool(types & {*STREAMING_TYPES})),
+        settings=read_settings(options, types),
         request=JobRequest(
             expert_key=options.expert,
             query="" if answer else query,
@@ -103,11 +103,12 @@ def read_order(options: Namespace, terminal: Terminal) -> Order:
         is_for_newest=options.is_for_newest,
         types=types,
         is_verbose=options.verbose,
-        repeated=_repeated(options),
+        repeated=repeated_options(options),
     )
 
 
-def _settings(options: Namespace, *, is_streaming: bool) -> Settings:
+def read_settings(options: Namespace, types: frozenset[str] | None) -> Settings:
+    """What the arguments say about the engine, for who wants to see events of these types."""
     return Settings(
         config=options.config,
         workspace=options.workspace,
@@ -118,7 +119,7 @@ def _settings(options: Namespace, *, is_streaming: bool) -> Settings:
         max_retries=options.max_retries,
         timeout_ms=options.timeout,
         is_strict=options.strict,
-        is_streaming=is_streaming,
+        is_streaming=not types or bool(types & {*STREAMING_TYPES}),
         transport="cli",
     )
 
@@ -194,7 +195,12 @@ def _answer(text: str) -> InteractiveAnswer:
     return InteractiveAnswer(text=text)
 
 
-def _types(text: str | None) -> frozenset[str] | None:
+def read_types(text: str | None) -> frozenset[str] | None:
+    """The event types of `--filter`, `None` without it.
+
+    Raises:
+        ConfigError: There is no such type.
+    """
     if text is None:
         return None
     types = frozenset(word.strip() for word in text.split(",") if word.strip())
@@ -210,7 +216,8 @@ def _types(text: str | None) -> frozenset[str] | None:
     return types
 
 
-def _repeated(options: Namespace) -> tuple[str, ...]:
+def repeated_options(options: Namespace) -> tuple[str, ...]:
+    """The options that a command which continues the job must repeat."""
     given: list[tuple[str, str | Path | None]] = [
         ("--config", options.config),
         ("--workspace", options.workspace),

@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from perstack.core.messages import ExpertMessage, Message, ToolKind, ToolResult, Usage
+from perstack.core.messages import (
+    ExpertMessage,
+    InstructionMessage,
+    Message,
+    ToolKind,
+    ToolResult,
+    Usage,
+)
 from perstack.core.todo import TodoList
 from perstack.core.verification import VerificationResult
 from perstack.definition.record import Record
@@ -93,7 +100,8 @@ class RunError(Record):
 class StartRun(StoredEvent):
     """A run begins, from nothing or as the continuation of a checkpoint (`continued_from`).
 
-    `step_limit` is the last step number that the job may use for this request.
+    `step_limit` is the last step number that the job may use for this request; `new_instruction`
+    takes the place of the one that the conversation has had so far.
     """
 
     type: Literal["startRun"] = "startRun"
@@ -105,6 +113,7 @@ class StartRun(StoredEvent):
     context_window: int | None = None
     delegated_by: DelegatedBy | None = None
     continued_from: str | None = None
+    new_instruction: InstructionMessage | None = None
     definition_hash: str | None = None
     trace_parent: str | None = None
 

@@ -9,7 +9,13 @@ from typing import Any, assert_never
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.closing import close_open_calls, tool_message
-from perstack.core.messages import ExpertMessage, TextPart, ToolCall, ToolMessage
+from perstack.core.messages import (
+    ExpertMessage,
+    InstructionMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+)
 
 S = State
 
@@ -247,6 +253,9 @@ _NO_CALLS: dict[str, Any] = {
 
 def _begin(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
     history = close_open_calls(checkpoint)
+    if event.new_instruction is not None:
+        said = (message for message in history if not isinstance(message, InstructionMessage))
+        history = (event.new_instruction, *said)
     return {
         "status": "proceeding",
         "expert": event.expert,

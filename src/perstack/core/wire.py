@@ -179,9 +179,16 @@ def _start(event: ev.StartRun, after: Checkpoint) -> Json:
     return {
         "initialCheckpoint": checkpoint_to_wire(initial),
         "inputMessages": _last(after, count),
+        **_instruction(event, after),
         "model": event.model,
         "stepLimit": event.step_limit,
     }
+
+
+def _instruction(event: ev.StartRun, after: Checkpoint) -> Json:
+    if event.new_instruction is None:
+        return {}
+    return {"newInstruction": _messages(after.run_id, after.messages[:1], 0)[0]}
 
 
 def _fields(event: Record, *left_out: str) -> Json:

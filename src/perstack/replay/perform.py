@@ -161,7 +161,12 @@ class _Stage:
                 else message
                 for message in first.input_messages
             )
-            opening = Opening(messages=messages, continued_from=first.continued_from)
+            opening = Opening(
+                messages=messages,
+                continued_from=first.continued_from,
+                is_fork=first.continued_from is not None,
+                instruction=first.new_instruction,
+            )
             return opening, self._checkpoints.get(first.continued_from or "")
         base_id = first.continued_from if isinstance(first, ev.ResumeFromStop) else None
         base = self._checkpoints.get(base_id or "")

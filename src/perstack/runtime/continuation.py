@@ -34,6 +34,17 @@ class InteractiveAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """How a run differs from the one that it branches off, apart from its model.
+
+    Attributes:
+        instruction: What the expert is instructed from there on; by default what it was.
+    """
+
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
     """What a caller wants done.
 
@@ -48,6 +59,7 @@ class JobRequest:
         inputs: The arguments that the expert declares; they become a part of the query.
         files: Paths in the workspace that the caller points to.
         max_steps: Steps that this request may use, over all its runs.
+        fork: Begin a run of its own at the checkpoint, or at the newest one, instead of going on.
     """
 
     expert_key: str | None = None
@@ -59,18 +71,21 @@ class JobRequest:
     inputs: Mapping[str, Any] | None = None
     files: tuple[str, ...] = ()
     max_steps: int | None = None
+    fork: Fork | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
     """Start a new run on top of `base`, if there is one, with `query` as the next user message.
 
-    Without a query the run goes on where `base` stands, after `answer`, if there is one.
+    Without a query the run goes on where `base` stands, after `answer`, if there is one; as a
+    `fork` it starts anew from there.
     """
 
     base: Checkpoint | None
     query: str
     answer: tuple[ToolCall, str] | None = None
+    fork: Fork | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +144,8 @@ def plan(history: History, request: JobRequest) -> Plan:
         JobStateError: The checkpoint or the answer does not fit the job.
     """
     head = history.root
+    if request.fork is not None:
+        return _fork(history, request, request.fork)
     if request.checkpoint_id is not None and request.checkpoint_id != head.id:
         return _branch(_older(history, request.checkpoint_id), request)
     if head.status == "stoppedByInteractiveTool":
@@ -155,6 +172,17 @@ def _older(history: History, checkpoint_id: str) -> Checkpoint:
             hint="Resume from a checkpoint of the run that the job began with.",
         )
     return base
+
+
+def _fork(history: History, request: JobRequest, fork: Fork) -> Begin:
+    is_older = request.checkpoint_id not in (None, history.root.id)
+    base = _older(history, request.checkpoint_id or "") if is_older else history.root
+    if base.status == "completed" and not request.query.strip():
+        raise JobStateError(
+            f"Job {base.job_id} has its answer at checkpoint {base.id}: nothing is left to do.",
+            hint="Give a query, or an earlier step.",
+        )
+    return Begin(base, request.query, fork=fork)
 
 
 def _branch(base: Checkpoint, request: JobRequest) -> Begin:

@@ -11,7 +11,14 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import DelegatedBy, RunEvent, Stamp
 from perstack.core.machine import evolve
-from perstack.core.messages import Message, TextPart, ToolCall, ToolResult, text_result
+from perstack.core.messages import (
+    InstructionMessage,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    text_result,
+)
 from perstack.core.verification import VerificationResult, cut
 from perstack.definition.choice import ModelChoice
 from perstack.definition.model import Expert
@@ -31,13 +38,22 @@ class Opening:
     """How a run begins.
 
     `messages` are what it is told first; without messages a branch of `continued_from` goes on
-    where that checkpoint stands. `answer` is the user's to a question that it waits for.
+    where that checkpoint stands, unless it `is_fork`: then it starts as a run of its own, with the
+    model of today and with `instruction`, if there is one, in place of that of the conversation.
+    `answer` is the user's to a question that it waits for.
     """
 
     messages: tuple[Message, ...] = ()
     continued_from: str | None = None
     delegated_by: DelegatedBy | None = None
     answer: ToolResult | None = None
+    is_fork: bool = False
+    instruction: InstructionMessage | None = None
+
+    @property
+    def is_mere_continuation(self) -> bool:
+        """Whether nothing is said and nothing has changed."""
+        return self.continued_from is not None and not self.messages and not self.is_fork
 
 
 class Run:

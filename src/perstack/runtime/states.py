@@ -52,7 +52,7 @@ _IN_DOUBT = (
 async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
     """Begin with messages, or as a branch that goes on where another run stood."""
     opening = run.opening
-    if opening.continued_from is not None and not opening.messages:
+    if opening.is_mere_continuation:
         return ev.ResumeFromStop(
             stamp=run.stamp(),
             continued_from=opening.continued_from,
@@ -70,6 +70,7 @@ async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
         context_window=run.job.model.context_window(run.choice),
         delegated_by=opening.delegated_by,
         continued_from=opening.continued_from,
+        new_instruction=opening.instruction,
         definition_hash=run.job.definition_hash,
         trace_parent=run.span.trace_parent,
     )
