@@ -116,6 +116,14 @@ async def test_a_file_that_others_can_read_or_change_is_refused(path: Path, mode
         FileTokens(path, FakeClock())
 
 
+async def test_permissions_count_at_once_when_they_change(path: Path) -> None:
+    tokens = FileTokens(path, FakeClock())
+    path.chmod(0o644)
+    assert await tokens.verify_token(ALICE) is None
+    path.chmod(0o600)
+    assert await tokens.verify_token(ALICE) is not None
+
+
 async def test_a_group_may_read_it_as_containers_need(path: Path) -> None:
     path.chmod(0o440)
     assert await FileTokens(path, FakeClock()).verify_token(ALICE) is not None

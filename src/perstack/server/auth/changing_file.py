@@ -12,7 +12,7 @@ LOG = getLogger(__name__)
 MAX_BYTES = 1024 * 1024
 
 Content = TypeVar("Content")
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, ...]
 
 
 class ChangingFile(Generic[Content]):
@@ -96,4 +96,5 @@ def _bounded(content: bytes) -> bytes:
 
 
 def _stamp(found: os.stat_result) -> Stamp:
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # Rights and owner are repaired without an edit; the clock of the file system may be coarse.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode
