@@ -66,6 +66,9 @@ PLANS: dict[str, tuple[Step, ...]] = {
 }
 """What each expert calls in each of its steps."""
 
+SIDE_BY_SIDE = ({"left", "right"}, {"deep", "right"})
+"""Who can be waiting for the model at the same time."""
+
 
 def effects(tool: str) -> frozenset[str]:
     """What a tool is to leave behind."""

@@ -101,7 +101,8 @@ def report(title: str, outcomes: Sequence[Outcome]) -> bool:
             f" {doubts:3} calls reported in doubt"
         )
     repeats = Counter(outcome.findings.repeated for outcome in outcomes)
-    say(f"  requests repeated by a kill: {dict(sorted(repeats.items()))}")
+    for times, jobs_so in sorted(repeats.items()):
+        say(f"  {jobs_so:4} kills repeated {times} requests{' of two delegates' * (times > 1)}")
     for outcome in outcomes:
         for fault in outcome.findings.faults:
             say(f"  WRONG at {outcome.point.place} {outcome.point.number}: {fault}")
