@@ -1,15 +1,21 @@
 """The key that seals what clients bring back, and how long a seal is good."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mcp import MCPError
+from mcp import Client, MCPError
 from mcp_types import ElicitResult, InputRequiredResult
 
+from perstack.errors import PerstackError
+from perstack.server.app import build_server
+from perstack.server.caller import Caller
 from perstack.server.calls import sealing
 from perstack.server.calls.sealing import KEY_BYTES, KEY_FILE, seal_key
+from perstack.server.face import Face, Office
+from perstack.server.users.office import EngineOffice
 from tests.fakes import FakeModel, call, calls
-from tests.server.stage import stage
+from tests.server.stage import engine_on, stage, texts
 from tests.server.users import User
 
 
@@ -67,3 +73,31 @@ async def test_an_answer_that_comes_after_a_day_is_refused(
                 request_state=asked.request_state,
             )
     assert refused.value.code == -32602
+
+
+@dataclass
+class ClosingOffice:
+    """An office that closes once it has been asked for."""
+
+    one: Office
+    is_open: bool = True
+
+    async def office(self, caller: Caller) -> Office:
+        if not self.is_open:
+            raise PerstackError("perstack is shutting down.")
+        self.is_open = False
+        return self.one
+
+
+@pytest.mark.anyio
+async def test_a_question_that_comes_when_the_server_ends_is_a_readable_error(
+    tmp_path: Path,
+) -> None:
+    model = FakeModel({"reviewer": [calls(call("askUser", "q1", question="Which?"))]})
+    async with engine_on(tmp_path, model) as engine:
+        offices = ClosingOffice(EngineOffice(engine))
+        server = build_server(Face(definitions=lambda: engine.definitions, offices=offices))
+        async with Client(server, elicitation_callback=User()) as client:
+            result = await client.call_tool("reviewer", {"query": "paint"})
+    assert result.is_error
+    assert texts(result) == ["perstack is shutting down."]

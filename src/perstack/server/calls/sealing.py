@@ -36,14 +36,13 @@ class Sealing:
 
     def __init__(self, face: Face) -> None:
         self._face = face
-        self._boundaries: dict[bytes, RequestStateBoundary] = {}
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Handle one message."""
         if ctx.method != "tools/call":
             return await call_next(ctx)
         if _carries_state(ctx.params):
-            return await self._checked(ctx, call_next)
+            return await self._passed(ctx, call_next)
         result = await call_next(ctx)
         if not is_input_required(result):
             return result
@@ -51,9 +50,9 @@ class Sealing:
         async def answered(_ctx: Context) -> HandlerResult:
             return result
 
-        return await (await self._boundary(ctx))(ctx, answered)
+        return await self._passed(ctx, answered)
 
-    async def _checked(self, context: Context, call_next: CallNext) -> HandlerResult:
+    async def _passed(self, context: Context, call_next: CallNext) -> HandlerResult:
         try:
             boundary = await self._boundary(context)
         except PerstackError as error:
@@ -72,10 +71,8 @@ class Sealing:
 
     async def _boundary(self, context: Context) -> RequestStateBoundary:
         key = (await self._face.offices.office(caller_of(context))).seal_key
-        if key not in self._boundaries:
-            security = RequestStateSecurity(keys=[key], ttl=VALID_SECONDS)
-            self._boundaries[key] = RequestStateBoundary(security, default_audience=AUDIENCE)
-        return self._boundaries[key]
+        security = RequestStateSecurity(keys=[key], ttl=VALID_SECONDS)
+        return RequestStateBoundary(security, default_audience=AUDIENCE)
 
 
 def seal_key(folder: Path) -> bytes:
