@@ -34,7 +34,8 @@ async def filled(store: Store) -> RunStory:
         update={"input_messages": (UserMessage(contents=(TextPart(text=STRANGE), picture)),)}
     )
     lease = await write(store, start, *run.step(found="x" * 2 * BLOB_CHARACTERS))
-    await store.append((child.start(delegated_by=run.as_delegator()), child.complete()), lease)
+    began = child.start(delegated_by=run.as_delegator())
+    await store.append((began, child.generate(), child.complete()), lease)
     await store.append(run.step(), lease)
     await store.release(lease)
     return run
@@ -181,6 +182,13 @@ async def test_content_that_was_exchanged_is_noticed(store: Store, tmp_path: Pat
     ):
         with pytest.raises(StoreError, match=f"damaged: .*{reason}"):
             unpack(rewritten(path, **changed))
+
+
+async def test_events_that_make_no_job_are_refused(store: Store, tmp_path: Path) -> None:
+    run = RunStory()
+    await store.release(await write(store, run.start(), run.complete()))
+    with pytest.raises(StoreError, match="its events do not follow from each other"):
+        unpack(await packed(store, tmp_path / "odd"))
 
 
 async def test_a_file_of_a_newer_version_is_refused(store: Store, tmp_path: Path) -> None:

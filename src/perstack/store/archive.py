@@ -17,7 +17,10 @@ from typing import Any
 
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
+from perstack.core.history import newest_checkpoints
+from perstack.core.machine import IllegalTransitionError
 from perstack.errors import ConfigError, StoreError
+from perstack.store.projection import by_run
 from perstack.store.rows import from_line, to_line
 
 FORMAT = "perstack-job"
@@ -86,6 +89,8 @@ def unpack(path: Path) -> Packed:
         # What was cut off has lost the directory at its end, and is no zip archive any more.
         is_one = _begins_like_one(path)
         raise (_damaged(path, "it is not complete") if is_one else _foreign(path)) from error
+    except IllegalTransitionError as error:
+        raise _damaged(path, "its events do not follow from each other") from error
     except UNREADABLE as error:
         raise _damaged(path, "a part of it is missing or cannot be read") from error
 
@@ -115,6 +120,7 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Packed:
         raise _damaged(path, "it has more or fewer events than it says")
     if {event.stamp.job_id for event in events} != {job_id}:
         raise _damaged(path, "it has events of another job")
+    newest_checkpoints(by_run(events))
     return Packed(job_id, events)
 
 
