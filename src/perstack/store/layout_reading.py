@@ -75,16 +75,12 @@ class _Files:
 
 def _job_events(home: Path, job: Json) -> list[ev.RunEvent]:
     files = _Files(job)
-    checkpoints = [_read(path) for path in sorted((home / "checkpoints").glob("*.json"))]
-    if not any(checkpoint.get("delegatedBy") is None for checkpoint in checkpoints):
+    _choose(files, home / "checkpoints")
+    if None not in files.newest:
         raise ConfigError(
             f"{home} has no checkpoint of the expert that the job began with.",
             hint="Nothing of it can be continued.",
         )
-    for checkpoint in sorted(checkpoints, key=_progress):
-        files.newest[_call_of(checkpoint)] = checkpoint
-    for checkpoint in checkpoints:
-        files.runs[checkpoint["runId"]] = files.newest[_call_of(checkpoint)]["runId"]
     for path in sorted((home / "runs").glob("*/run-setting.json")):
         setting = _read(path)
         files.settings[setting["runId"]] = setting
@@ -96,6 +92,18 @@ def _job_events(home: Path, job: Json) -> list[ev.RunEvent]:
     # Each run in its order, side by side as their times tell, after what began the job.
     rest.sort(key=lambda event: event.stamp.timestamp)
     return cast("list[ev.RunEvent]", [beginning, *rest])
+
+
+def _choose(files: _Files, folder: Path) -> None:
+    """Find the newest checkpoint of each run. Of the others, which are large, nothing is kept."""
+    calls: dict[str, str | None] = {}
+    for path in sorted(folder.glob("*.json")):
+        checkpoint = _read(path)
+        call = calls[checkpoint["runId"]] = _call_of(checkpoint)
+        known = files.newest.get(call)
+        if known is None or _progress(checkpoint) >= _progress(known):
+            files.newest[call] = checkpoint
+    files.runs = {run_id: files.newest[call]["runId"] for run_id, call in calls.items()}
 
 
 def _is_delegated(course: Sequence[ev.StoredEvent]) -> bool:
