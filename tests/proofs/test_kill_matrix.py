@@ -11,7 +11,7 @@ PROOF = Path(__file__).parents[2] / "scripts" / "proofs" / "kill_matrix.py"
 SAMPLE = 12
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_jobs_killed_at_points_all_over_their_work_go_on_to_their_end() -> None:
     done = subprocess.run(

@@ -105,13 +105,11 @@ def test_only_messages_reach_stdout(server: WireServer) -> None:
         assert json.loads(line)["jsonrpc"] == "2.0"
 
 
-@pytest.mark.parametrize("garbage", ODDITIES, ids=lambda garbage: repr(garbage[:24]))
-def test_a_line_that_is_no_message_does_not_end_the_server(
-    server: WireServer, garbage: bytes
-) -> None:
+def test_a_line_that_is_no_message_does_not_end_the_server(server: WireServer) -> None:
     server.handshake()
-    server.write(garbage)
-    assert server.ask("tools/list")["result"]["tools"]
+    for garbage in ODDITIES:
+        server.write(garbage)
+        assert server.ask("tools/list")["result"]["tools"], garbage
     assert server.close()[0] == 0
 
 
