@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import anyio
 from mcp.shared.subscriptions import ResourcesListChanged, ServerEvent
 
 from perstack.definition.model import Definitions
+from perstack.server.changes.look import Look
 from perstack.server.changes.subscriber import EXPERTS, INTERVAL_SECONDS, JOBS, Subscriber
 from perstack.server.reading.addresses import of_job
 
@@ -43,6 +45,7 @@ class Changes:
         self._guests: Counter[str] = Counter()
         self._left = anyio.Event()
         self._driven: set[tuple[str, str]] = set()
+        self._looks: WeakValueDictionary[str, Look] = WeakValueDictionary()
         self._surfaces: list[tuple[ServerEvent, Surface]] = []
 
     def add_surface(self, event: ServerEvent, surface: Surface) -> None:
@@ -106,6 +109,10 @@ class Changes:
     def is_driven_here(self, principal: str, job_id: str) -> bool:
         """Whether a job is at work in this process, which tells of it by itself."""
         return (principal, job_id) in self._driven
+
+    def look(self, principal: str) -> Look:
+        """The look at the jobs of a principal, shared by all who hold it at the same time."""
+        return self._looks.setdefault(principal, Look(self.look_seconds / 2))
 
     async def close(self, seconds: float = CLOSING_SECONDS) -> None:
         """Have everyone told what is left, and nothing more; what takes longer is given up."""

@@ -1,5 +1,6 @@
 """Jobs that other processes drive on the same workspace: looked up while someone follows them."""
 
+from functools import partial
 from logging import getLogger
 
 import anyio
@@ -7,10 +8,10 @@ from mcp.shared.subscriptions import ResourcesListChanged
 
 from perstack.errors import PerstackError
 from perstack.server.caller import Caller
+from perstack.server.changes.look import Seen
 from perstack.server.changes.subscriber import JOBS, Subscriber
 from perstack.server.face import Face
 from perstack.server.reading.addresses import of_job
-from perstack.server.reading.documents import JobEntry
 
 LOG = getLogger(__name__)
 LOOKED_AT = 100
@@ -19,10 +20,11 @@ LOOKED_AT = 100
 
 async def tell_of_jobs_elsewhere(face: Face, caller: Caller, subscriber: Subscriber) -> None:
     """Tell a client of the jobs of its principal that are not driven here, until cancelled."""
-    known: dict[str, JobEntry] | None = None
+    look = face.changes.look(caller.principal)
+    known: Seen | None = None
     while True:
         await subscriber.follows_jobs.wait()
-        found = await _newest(face, caller)
+        found = await look.seen(partial(_newest, face, caller))
         if found is not None and known is not None:
             for job_id, entry in found.items():
                 is_ours = face.changes.is_driven_here(caller.principal, job_id)
@@ -35,7 +37,7 @@ async def tell_of_jobs_elsewhere(face: Face, caller: Caller, subscriber: Subscri
         await anyio.sleep(face.changes.look_seconds)
 
 
-async def _newest(face: Face, caller: Caller) -> dict[str, JobEntry] | None:
+async def _newest(face: Face, caller: Caller) -> Seen | None:
     try:
         office = await face.offices.office(caller)
         return {entry.job_id: entry for entry in await office.archive.newest(LOOKED_AT)}
