@@ -180,9 +180,6 @@ class _Stage:
     def _context(self) -> JobContext:
         segment, tape = self._segment, self.tape
         stamp = segment.events[0].stamp
-        reasons = [
-            event.reason for event in segment.events if isinstance(event, ev.StopRunByCancellation)
-        ]
         allowed = [retries_allowed(event) for event in segment.events]
         root = segment.before.get(segment.root_run_id)
         return JobContext(
@@ -197,7 +194,7 @@ class _Stage:
             clock=RecordedClock(tape, stamp.timestamp),
             new_id=RunIds(tape),
             jitter=lambda: 0.0,
-            stop_reason=lambda: reasons[0] if reasons else "",
+            stop_reason=tape.stop_reason,
             listener=lambda _event, _checkpoint: None,
             redactor=Redactor(),
             steps=RecordedSteps(tape, root.step_limit if root else stamp.step_number),

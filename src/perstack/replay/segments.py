@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from perstack.core import events as ev
-from perstack.core.checkpoint import Checkpoint
+from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.trail import Step
 
 
@@ -19,12 +19,17 @@ class Segment:
         before: The newest checkpoint of each run at the beginning.
         events: What was written, over all runs.
         after: The newest checkpoint of each run at the end.
+        parents: The delegating run and its call, by the run that answers it.
+        last_words: Ids of the results that were there already when the run was cancelled, and that
+        it recorded without going on.
     """
 
     root_run_id: str
     before: dict[str, Checkpoint]
     events: list[ev.RunEvent] = field(default_factory=list[ev.RunEvent])
     after: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    parents: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    last_words: set[str] = field(default_factory=set[str])
 
     @property
     def is_from_outside(self) -> bool:
@@ -54,10 +59,30 @@ def segments(trail: Iterable[Step]) -> list[Segment]:
         if not found or _divides(found[-1], event, after, newest.get(after.run_id)):
             root = after.run_id if after.delegated_by is None else found[-1].root_run_id
             found.append(Segment(root_run_id=root, before=dict(newest)))
+            for checkpoint in newest.values():
+                _note_children(found[-1], checkpoint)
+        present = found[-1]
+        before = newest.get(after.run_id)
+        if isinstance(event, ev.StopRunByCancellation) and before is not None:
+            present.last_words |= _last_words(before)
         newest[after.run_id] = after
-        found[-1].events.append(event)
-        found[-1].after = dict(newest)
+        _note_children(present, after)
+        present.events.append(event)
+        present.after = dict(newest)
     return found
+
+
+def _note_children(segment: Segment, checkpoint: Checkpoint) -> None:
+    """Note whose answers a run waits for; a branch waits for those of the run it branches off."""
+    for delegation in checkpoint.delegate_to:
+        segment.parents[delegation.run_id] = (checkpoint.run_id, delegation.tool_call_id)
+
+
+def _last_words(before: Checkpoint) -> set[str]:
+    """The result that led to this checkpoint, if a run would have gone on from it at once."""
+    is_after_result = before.state is State.CALLING_MCP_TOOLS and bool(before.tool_results)
+    waits = any(call.id in before.started_tool_calls for call in before.pending_tool_calls)
+    return {before.id} if is_after_result and not waits else set()
 
 
 def _divides(

@@ -93,17 +93,7 @@ class RecordedSkills:
         return self._tools.get(run_id, ())
 
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
-        run_id = PRESENT_RUN.get()
-        result = self._tape.answer_to(run_id, call.id)
-        if result is None:
-            return await self._tape.wait_for_end()
-
-        def is_next() -> bool:
-            event = self._tape.next(run_id)
-            return isinstance(event, ev.RecordToolResult) and event.tool_result.id == call.id
-
-        await self._tape.until(is_next)
-        return result
+        return await self._tape.until_answered(PRESENT_RUN.get(), call.id)
 
     async def verify(
         self, expert: Expert, verification: Verification, answer: str

@@ -61,8 +61,9 @@ class Tape:
         self._runs: dict[str, list[ev.RunEvent]] = {}
         for event in segment.events:
             self._runs.setdefault(event.stamp.run_id, []).append(event)
-        self._parents = _parents(segment)
+        self._parents = segment.parents
         self._children = {call: run_id for run_id, call in self._parents.items()}
+        self._ready: set[str] = set()
 
     @property
     def is_complete(self) -> bool:
@@ -92,10 +93,34 @@ class Tape:
 
     def answer_to(self, run_id: str, call_id: str) -> ToolResult | None:
         """The result of a call that is still to come."""
+        event = self._answer(run_id, call_id)
+        return event.tool_result if event else None
+
+    async def until_answered(self, run_id: str, call_id: str) -> ToolResult:
+        """The result of a call, as soon as it is the next that comes; at the end if none does."""
+        answer = self._answer(run_id, call_id)
+        if answer is None:
+            return await self.wait_for_end()
+        if answer.id in self.segment.last_words:
+            self._ready.add(answer.id)
+            self._move()
+            # It must be there before the run hears that it is cancelled, and not be lost with it.
+            with anyio.CancelScope(shield=True):
+                await self._until(lambda: self.scope.cancel_called)
+        else:
+            await self._until(lambda: self.next(run_id) is answer)
+        return answer.tool_result
+
+    def _answer(self, run_id: str, call_id: str) -> ev.RecordToolResult | None:
         for event in self.rest(run_id):
             if isinstance(event, ev.RecordToolResult) and event.tool_result.id == call_id:
-                return event.tool_result
+                return event
         return None
+
+    def stop_reason(self) -> str:
+        """Why the present run was cancelled."""
+        event = self.next_of(PRESENT_RUN.get(), ev.StopRunByCancellation)
+        return event.reason if event else ""
 
     def parent_of(self, run_id: str) -> tuple[str, str] | None:
         """The run that delegated to this one, and the id of its call."""
@@ -115,8 +140,7 @@ class Tape:
         if not self._is_over and not self.rest(last):
             await self._until_parent_listens(last)
 
-    async def until(self, is_time: Callable[[], bool]) -> None:
-        """Wait until the record has got that far."""
+    async def _until(self, is_time: Callable[[], bool]) -> None:
         while not is_time():
             await self._moved.wait()
 
@@ -134,8 +158,8 @@ class Tape:
     def end(self) -> None:
         """Stop all that still waits; what is decided from now on counts for nothing."""
         self._is_over = True
-        self.scope.cancel()
         self._move_on()
+        self.scope.cancel()
 
     def close(self) -> None:
         """Note what is missing once the work has ended by itself."""
@@ -171,7 +195,7 @@ class Tape:
 
     def _has_died(self, run_id: str) -> bool:
         """Whether the record of a run ends in the middle of its work, or before it began."""
-        return not is_at_rest(self.segment.after.get(run_id))
+        return not self.segment.has_ended or not is_at_rest(self.segment.after.get(run_id))
 
     def _differ(self, divergence: Divergence) -> None:
         if self.divergence is None and not self._is_over:
@@ -190,32 +214,20 @@ class Tape:
             is_its_turn = isinstance(event, ev.RecordToolResult) and event.tool_result.id == call_id
             return is_its_turn or self.scope.cancel_called
 
-        await self.until(is_heard)
+        await self._until(is_heard)
 
     def _move(self) -> None:
-        rest = [self.next(run_id) for run_id in self._runs if self.rest(run_id)]
-        if rest and all(isinstance(event, ev.StopRunByCancellation) for event in rest):
-            self.scope.cancel()
-        elif not rest and not self.segment.has_ended:
-            self.end()
+        unfinished = [rest for rest in map(self.rest, self._runs) if rest]
         self._move_on()
+        if unfinished and all(map(self._is_at_its_stop, unfinished)):
+            self.scope.cancel()
+        elif not unfinished and not self.segment.has_ended:
+            self.end()
+
+    def _is_at_its_stop(self, rest: Sequence[ev.RunEvent]) -> bool:
+        is_last_word = len(rest) > 1 and rest[0].id in self._ready
+        return isinstance(rest[is_last_word], ev.StopRunByCancellation)
 
     def _move_on(self) -> None:
         self._moved.set()
         self._moved = anyio.Event()
-
-
-def _parents(segment: Segment) -> dict[str, tuple[str, str]]:
-    """The delegating run and its call, by the run that answers it."""
-    assigned = [
-        (run_id, delegation)
-        for run_id, checkpoint in segment.before.items()
-        for delegation in checkpoint.delegate_to
-    ]
-    assigned += [
-        (event.stamp.run_id, delegation)
-        for event in segment.events
-        if isinstance(event, ev.CallDelegate)
-        for delegation in event.delegate_to
-    ]
-    return {delegation.run_id: (run_id, delegation.tool_call_id) for run_id, delegation in assigned}
