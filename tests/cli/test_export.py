@@ -186,7 +186,7 @@ def test_an_id_never_leads_out_of_the_folder(here: Stage, tmp_path: Path) -> Non
     out = here.types("export", "--files", str(tmp_path / "o"), "--workspace", str(here.folder))
     assert Path(out.stdout.strip()).parent == tmp_path / "o" / "jobs"
     assert [path.name for path in (tmp_path / "o" / "jobs").iterdir()] == ["..%2F..%2Fup"]
-    assert not any(path.name.startswith("up") for path in tmp_path.parent.rglob("*"))
+    assert not (tmp_path / "up").exists()
 
 
 @pytest.mark.parametrize(
