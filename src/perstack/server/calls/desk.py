@@ -8,11 +8,12 @@ from opentelemetry import trace
 
 from perstack.core.checkpoint import JobStatus
 from perstack.definition.model import Expert
-from perstack.errors import PerstackError
+from perstack.errors import NotFoundError, PerstackError
+from perstack.jobs import JobView
 from perstack.runtime.continuation import JobRequest
 from perstack.server.calls import schemas
 from perstack.server.calls.arguments import BadArguments, checked
-from perstack.server.calls.excerpts import Room, room_for
+from perstack.server.calls.excerpts import room_for
 from perstack.server.calls.interact import round_of
 from perstack.server.calls.results import STATUS_OF, error_result, job_result, jobs_result
 from perstack.server.calls.tools import CANCEL, JOB, JOBS
@@ -100,7 +101,8 @@ class Desk:
                 return self._result(await visit.serve(request, call.responses), call)
             return self._result(await visit.serve_again(earlier, call.responses), call)
         except PerstackError as error:
-            return error_result(error, None if visit is None else visit.job_id)
+            known = None if visit is None else visit.job_id
+            return error_result(self._in_words(error, call), known)
 
     async def _query_of(self, job_id: str) -> str:
         return (await self._engine.job(job_id)).job.query
@@ -111,7 +113,7 @@ class Desk:
         try:
             return await self._job_tools[name](call)
         except PerstackError as error:
-            return error_result(error)
+            return error_result(self._in_words(error, call))
 
     async def _wait(self, call: Call) -> CallToolResult:
         given = checked(call.arguments, schemas.job_input(self._windows.advertised_seconds))
@@ -120,7 +122,7 @@ class Desk:
         progress = Progress(call.report, self._rhythm.heartbeat_seconds)
         poll_seconds = self._rhythm.poll_seconds
         view = await follow(self._engine, given["job_id"], seconds, progress, poll_seconds)
-        return job_result(view, offset=given.get("offset", 0), room=_room(call))
+        return self._described(view, call, given.get("offset", 0))
 
     async def _list(self, call: Call) -> CallToolResult:
         given = checked(call.arguments, schemas.JOBS_INPUT)
@@ -130,7 +132,7 @@ class Desk:
     async def _cancel(self, call: Call) -> CallToolResult:
         job_id: str = checked(call.arguments, schemas.CANCEL_INPUT)["job_id"]
         self._annotate(job_id)
-        return job_result(await self._engine.cancel(job_id, CLIENT_CANCELLED), room=_room(call))
+        return self._described(await self._engine.cancel(job_id, CLIENT_CANCELLED), call)
 
     def _visit(self, expert: Expert, call: Call, seconds: float) -> Visit:
         return Visit(
@@ -145,14 +147,25 @@ class Desk:
     def _result(self, outcome: Outcome, call: Call) -> CallToolResult | InputRequiredResult:
         if isinstance(outcome, InputRequiredResult):
             return outcome
-        return job_result(outcome, has_job_tools=self._has_job_tools, room=_room(call))
+        return self._described(outcome, call)
+
+    def _described(self, view: JobView, call: Call, offset: int = 0) -> CallToolResult:
+        room = room_for(call.caller.client_name)
+        has_job_tools = self._has_job_tools_for(call)
+        return job_result(view, offset=offset, has_job_tools=has_job_tools, room=room)
+
+    def _has_job_tools_for(self, call: Call) -> bool:
+        return self._has_job_tools and call.caller.may_read_jobs
+
+    def _in_words(self, error: PerstackError, call: Call) -> PerstackError:
+        """An error with a hint that helps the caller, who has no command line."""
+        if isinstance(error, NotFoundError):
+            hint = f"{JOBS} lists the jobs." if self._has_job_tools_for(call) else None
+            return NotFoundError(error.message, hint=hint)
+        return error
 
     def _annotate(self, job_id: str) -> None:
         annotate_call(job_id=job_id, transport=self._transport)
-
-
-def _room(call: Call) -> Room:
-    return room_for(call.caller.client_name)
 
 
 def _request(expert: Expert, common: Mapping[str, Any], query: str) -> JobRequest:

@@ -20,7 +20,7 @@ from perstack.errors import PerstackError
 from perstack.server.caller import Caller, Context, caller_of, sender
 from perstack.server.calls.links import fit_for
 from perstack.server.calls.refusal import called, refused, tasks_wanted
-from perstack.server.calls.tools import expert_tools, job_tools
+from perstack.server.calls.tools import JOB, expert_tools, job_tools
 from perstack.server.face import Face, tool_call
 from perstack.server.reading.paging import refuse_cursor
 from perstack.server.users.offer import experts_for, job_tools_for
@@ -38,7 +38,7 @@ def add_tools(server: Server[dict[str, Any]], face: Face) -> None:
             experts_for(face, caller),
             face.definitions(),
             wait_seconds,
-            has_job_tools=bool(looking_after),
+            has_job_tools=JOB in looking_after,
         )
         tools += [tool for tool in job_tools(wait_seconds) if tool.name in looking_after]
         face.activity.listed.set()
