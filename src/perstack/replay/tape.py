@@ -195,7 +195,11 @@ class Tape:
 
     def _has_died(self, run_id: str) -> bool:
         """Whether the record of a run ends in the middle of its work, or before it began."""
-        return not self.segment.has_ended or not is_at_rest(self.segment.after.get(run_id))
+        if not self.segment.has_ended or not is_at_rest(self.segment.after.get(run_id)):
+            return True
+        parent = self.parent_of(run_id)
+        is_unheard = parent is not None and self._answer(*parent) is None
+        return is_unheard and not self.has_run(run_id)
 
     def _differ(self, divergence: Divergence) -> None:
         if self.divergence is None and not self._is_over:

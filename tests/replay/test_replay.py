@@ -1,0 +1,171 @@
+"""What a replay takes for the same, and what it does not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+
+from perstack.core import events as ev
+from perstack.core.history import newest_checkpoints
+from perstack.definition.model import Definitions
+from perstack.replay import perform
+from perstack.replay.perform import Replay, replay
+from tests.fakes import FakeModel, FakeSkills, FakeStore, Reply, call, calls, done, experts
+from tests.fakes import job_context as context_of
+from tests.replay.rough import rough_job
+from tests.runtime.acting import go_on, work
+
+pytestmark = pytest.mark.anyio
+
+TEAM = experts(a=("a_x", "a_y"), a_x=(), a_y=())
+Events = tuple[ev.RunEvent, ...]
+
+
+def busy() -> dict[str, list[Reply]]:
+    """A coordinator that uses a tool, calls two delegates at once and completes."""
+    both = calls(call("x", "d1", query="one"), call("y", "d2", query="two"))
+    return {
+        "a": [calls(call("echo", "c1"), call("nothing", "c2")), both, done("over")],
+        "@a/x": [calls(call("echo", "c3")), done("first")],
+        "@a/y": [done("second")],
+    }
+
+
+async def recorded(replies: Mapping[str, Sequence[Reply]]) -> Events:
+    """The events of a job that had these replies."""
+    store = FakeStore()
+    await work(context_of(TEAM, FakeModel(replies), store=store))
+    return tuple(store.events_written)
+
+
+def at(events: Events, kind: type[ev.RunEvent], which: int = 0) -> int:
+    """The place of the nth event of a kind."""
+    return [place for place, event in enumerate(events) if isinstance(event, kind)][which]
+
+
+def place_of(found: Replay) -> tuple[str | None, str | None, list[str]]:
+    """What was recorded, what came instead, and which values differ."""
+    divergence = found.divergence
+    assert divergence is not None
+    recorded, replayed = divergence.recorded, divergence.replayed
+    return (
+        recorded.type if recorded else None,
+        replayed.type if replayed else divergence.remark,
+        [difference.path for difference in divergence.differences],
+    )
+
+
+async def test_a_job_with_parallel_delegates_comes_again_as_it_was() -> None:
+    events = await recorded(busy())
+    found = await replay(events, TEAM)
+    assert (found.divergence, found.matched, found.events) == (None, len(events), len(events))
+    assert found.runs == 3
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_whatever_happened_to_a_job_it_comes_again_as_it_was(
+    seed: int, tmp_path: Path
+) -> None:
+    job = await rough_job(seed, tmp_path)
+    with anyio.fail_after(20):
+        found = await replay(job.events, job.definitions)
+    assert found.divergence is None
+    assert found.matched == len(job.events)
+
+
+async def test_a_call_whose_effect_was_unknown_is_not_made_again() -> None:
+    store = FakeStore()
+    replies: dict[str, list[Reply]] = {"a": [calls(call("echo", "c1"), call("echo", "c2"))]}
+    skills = FakeSkills(gate=anyio.Event())
+    job = context_of(TEAM, FakeModel(replies), store=store, skills=skills)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work, job)
+        while len(skills.called) < 2:
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    stopped = newest_checkpoints(store.runs())["run1"]
+    again = context_of(TEAM, FakeModel({"a": [done("over")]}), store=store, known={"run1": stopped})
+    await go_on(again, stopped)
+    found = await replay(tuple(store.events_written), TEAM)
+    assert found.divergence is None
+
+
+def changed(**update: object) -> Callable[[ev.RunEvent], ev.RunEvent]:
+    return lambda event: event.model_copy(update=update)
+
+
+@pytest.mark.parametrize(
+    ("kind", "which", "update", "path"),
+    [
+        (ev.StartRun, 0, {"model": "other"}, None),
+        (ev.CompleteRun, -1, {"text": "another answer"}, "text"),
+        (ev.AttemptCompletion, 0, {"accepted": False}, "accepted"),
+        (ev.StartToolCalls, 0, {"tool_call_ids": ("c9",)}, "toolCallIds.0"),
+        (ev.ContinueToNextStep, 0, {"next_step_number": 7}, "stepNumber"),
+    ],
+)
+async def test_a_decision_that_is_not_the_one_on_record_is_found(
+    kind: type[ev.RunEvent], which: int, update: dict[str, object], path: str | None
+) -> None:
+    events = list(await recorded(busy()))
+    place = at(tuple(events), kind, which)
+    events[place] = changed(**update)(events[place])
+    found = await replay(tuple(events), TEAM)
+    paths = [] if found.divergence is None else place_of(found)[2]
+    assert paths == ([] if path is None else [path])
+
+
+async def test_a_delegate_that_is_gone_is_found_where_it_was_called() -> None:
+    both = calls(call("x", "d1", query="one"), call("y", "d2", query="two"))
+    replies = {"a": [both, done("over")], "@a/x": [done("first")], "@a/y": [done("second")]}
+    events = await recorded(replies)
+    less = Definitions(experts={**TEAM.experts, "a": experts(a=("a_x",)).experts["a"]})
+    recorded_type, came, paths = place_of(await replay(events, less))
+    assert (recorded_type, came, paths[0][:7]) == ("callTools", "callTools", "targets")
+
+
+async def test_a_record_that_breaks_off_is_compared_as_far_as_it_goes() -> None:
+    events = await recorded(busy())
+    for length in range(1, len(events)):
+        found = await replay(events[:length], TEAM)
+        assert (found.divergence, found.matched) == (None, length)
+
+
+async def test_more_than_is_recorded_is_found() -> None:
+    replies: dict[str, list[Reply]] = {"a": [calls(call("echo", "c1")), done("over")]}
+    events = list(await recorded(replies))
+    place = at(tuple(events), ev.ContinueToNextStep)
+    stamp = events[place].stamp
+    events[place:] = [ev.StopRunByExceededMaxSteps(stamp=stamp)]
+    # The numbers of steps come from the record, so the limit is believed.
+    assert (await replay(tuple(events), TEAM)).is_identical
+    events[place] = ev.CompleteRun(stamp=stamp, text="over")
+    with pytest.raises(Exception, match="not legal"):
+        await replay(tuple(events), TEAM)
+
+
+async def test_a_model_that_is_asked_without_an_answer_on_record_is_a_difference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = list(await recorded({"a": [done("over")]}))
+
+    def nothing(_event: ev.RunEvent) -> None:
+        return None
+
+    monkeypatch.setattr("perstack.replay.stand_ins.reply_of", nothing)
+    found = await replay(tuple(events), TEAM)
+    assert place_of(found) == ("callTools", "the model is asked", [])
+
+
+async def test_a_replay_that_does_not_move_any_more_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def forever(*_: object) -> None:
+        await anyio.sleep_forever()
+
+    events = await recorded({"a": [done("over")]})
+    monkeypatch.setattr(perform, "STALLED_SECONDS", 0.05)
+    monkeypatch.setattr("perstack.replay.stand_ins.RecordedModel.generate", forever)
+    found = await replay(events, TEAM)
+    assert place_of(found) == ("callTools", "nothing more happens", [])
