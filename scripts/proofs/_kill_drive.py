@@ -13,6 +13,7 @@ from sqlite3 import Connection
 
 import anyio
 from _kill_job import JOB_ID, QUERY
+from _lease_fighter import FastClock
 from _torn_photos import Photographer
 
 from perstack.core.events import RunEvent
@@ -24,7 +25,7 @@ from perstack.definition.load import load
 from perstack.definition.model import Definitions, Expert
 from perstack.definition.verification import Verification
 from perstack.engine import Engine, open_engine
-from perstack.errors import NotFoundError
+from perstack.errors import JobStateError, NotFoundError
 from perstack.jobs import RunningJob
 from perstack.llm.router import open_model
 from perstack.runtime.clock import SystemClock
@@ -67,6 +68,7 @@ class Order:
         checkpoint_pages: After so many pages the store folds its log back; as ever, if `None`.
         has_photos: Whether the files of the store are copied around each commit of events.
         most_bytes: To which size a file may grow, as on a disk that is full.
+        is_hasty: Whether leases expire a hundred times sooner. Who comes later waits for that.
     """
 
     folder: str
@@ -77,6 +79,7 @@ class Order:
     checkpoint_pages: int | None = None
     has_photos: bool = False
     most_bytes: int | None = None
+    is_hasty: bool = False
 
     def line(self) -> str:
         """The order as a line of JSON."""
@@ -95,12 +98,20 @@ class Trap:
 
     def __init__(self, order: Order) -> None:
         self.counts: Counter[str] = Counter()
+        self.writes = 0
         self._order = order
+        self._is_due = order.point is not None
 
     def reached(self, place: str) -> None:
         """The process is at a place."""
         self.counts[place] += 1
-        if self._order.point == Point(place, self.counts[place]):
+        point = self._order.point
+        if point is None or not self._is_due or place != point.place:
+            return
+        # Who stands still in the middle of a write holds up all others, so that is left for later.
+        is_hampering = self._order.signal == signal.SIGSTOP and self.writes > 0
+        if self.counts[place] >= point.number and not is_hampering:
+            self._is_due = False
             os.kill(os.getpid(), self._order.signal)
 
 
@@ -112,7 +123,11 @@ class TrappedStore(SqliteStore):
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
         self.trap.reached("writing")
-        await super().append(events, lease)
+        self.trap.writes += 1
+        try:
+            await super().append(events, lease)
+        finally:
+            self.trap.writes -= 1
         os.write(self.acknowledged, "".join(f"{event.id}\n" for event in events).encode())
         self.trap.reached("written")
 
@@ -189,7 +204,7 @@ async def drive(order: Order) -> None:
         model = open_model(definitions=loaded.definitions, environment=environment)
         parts = Parts(store=store, model=TrappedModel(model, trap), open_skills=trapped_skills)
         async with open_engine(settings, parts, loaded) as engine:
-            await _work(engine)
+            await _work(engine, is_patient=order.is_hasty)
     (folder / "counts.json").write_text(json.dumps(trap.counts), encoding="utf-8")
 
 
@@ -203,7 +218,8 @@ async def _store(order: Order, trap: Trap) -> AsyncGenerator[TrappedStore]:
     _watch(writing, trap, Photographer(folder) if order.has_photos else None)
     if order.most_bytes is not None:
         setrlimit(RLIMIT_FSIZE, (order.most_bytes, RLIM_INFINITY))
-    ownership = Ownership(this_process(), SystemClock(), process_is_alive)
+    clock = FastClock() if order.is_hasty else SystemClock()
+    ownership = Ownership(this_process(), clock, process_is_alive)
     writer = Writer(writing, path)
     store = TrappedStore(path, ownership, writer, reading, anyio.CapacityLimiter(1))
     store.trap = trap
@@ -235,10 +251,10 @@ def _watch(connection: Connection, trap: Trap, photographer: Photographer | None
     connection.set_trace_callback(traced)
 
 
-async def _work(engine: Engine) -> None:
+async def _work(engine: Engine, *, is_patient: bool) -> None:
     """As the faces do: a SIGTERM ends the engine, which stops its jobs, resumable."""
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-        job = await _started(engine)
+        job = await _started(engine, is_patient=is_patient)
         async with anyio.create_task_group() as tasks:
 
             async def wait_for_the_signal() -> None:
@@ -250,9 +266,15 @@ async def _work(engine: Engine) -> None:
             tasks.cancel_scope.cancel()
 
 
-async def _started(engine: Engine) -> RunningJob:
-    try:
-        return await engine.start(JobRequest(job_id=JOB_ID))
-    except NotFoundError:
-        # Nothing was durable when it was killed, so its caller has no job to go on with.
-        return await engine.start(JobRequest(expert_key="lead", query=QUERY, new_job_id=JOB_ID))
+async def _started(engine: Engine, *, is_patient: bool) -> RunningJob:
+    request = JobRequest(job_id=JOB_ID)
+    while True:
+        try:
+            return await engine.start(request)
+        except NotFoundError:
+            # Nothing was durable when it was killed, so its caller has no job to go on with.
+            request = JobRequest(expert_key="lead", query=QUERY, new_job_id=JOB_ID)
+        except JobStateError:
+            if not is_patient:
+                raise
+            await anyio.sleep(0.01)

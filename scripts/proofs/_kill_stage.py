@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
+import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -79,6 +82,19 @@ class Jobs:
         finally:
             self.workers.put(worker)
 
+    def run_stalled(self, order: Order, meanwhile: Callable[[], int]) -> tuple[int, int]:
+        """Carry out an order that stops itself; do something meanwhile, then let it go on.
+
+        Raises:
+            RuntimeError: It did not stop.
+        """
+        with ThreadPoolExecutor(1) as other:
+            ending = other.submit(self.run, order)
+            pid = _once_stopped(Path(order.folder) / "pid", ending)
+            done = meanwhile()
+            os.kill(pid, signal.SIGCONT)
+            return ending.result(), done
+
     def findings(self, order: Order) -> "Findings":
         """Look at a job that should have come to its end."""
         folder = Path(order.folder)
@@ -95,6 +111,17 @@ class Jobs:
                 *_wrong_requests(asked),
             ),
         )
+
+
+def _once_stopped(note: Path, ending: "Future[int]") -> int:
+    """The id of the process in the note, once that stands still."""
+    while not ending.done():
+        time.sleep(0.005)
+        with suppress(OSError, ValueError):
+            pid = int(note.read_text(encoding="utf-8"))
+            if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] == "T":
+                return pid
+    raise RuntimeError("the process came to its end and never stood still")
 
 
 @contextmanager

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import anyio
+from _kill_drive import Point
+from _kill_stage import Jobs, jobs
 from _lease_fighter import FIGHTER, JOB, FastClock, Fighter
 from _stage import conclude, plain_environment, say, workplace
 
@@ -25,6 +28,9 @@ from tests.store.story import RunStory, write
 ROUNDS = 1000
 STALLS = 20
 NAMES = ("left", "right")
+PLACES = ("writing", "written", "asking", "answered", "calling", "called")
+NUMBERS = (1, 3, 5, 7, 9, 11)
+"""Where a whole job stands still: outside of transactions, as one in its midst holds up all."""
 
 Line = dict[str, Any]
 
@@ -149,6 +155,16 @@ def stalled(folder: Path) -> list[str]:
     return faults
 
 
+def overtaken(stage: Jobs, point: Point) -> list[str]:
+    """A process stands still at a point of a whole job, and wakes when another has finished it."""
+    order = replace(stage.order(), point=point, signal=signal.SIGSTOP, is_hasty=True)
+    other = replace(order, point=None)
+    codes = stage.run_stalled(order, lambda: stage.run(other))
+    wrong = () if codes == (0, 0) else (f"the processes ended with {codes}",)
+    faults = (*wrong, *stage.findings(order).faults)
+    return [f"stalled at {point.place} {point.number}: {fault}" for fault in faults]
+
+
 def main() -> None:
     """Fight and stall."""
     began = time.monotonic()
@@ -156,17 +172,20 @@ def main() -> None:
         faults = fought(folder)
         for number in range(STALLS):
             faults += stalled(folder / f"stall-{number}")
-    say(
-        f"{STALLS} stalled owners woke up after another had taken the job; none of them could write"
-    )
+    say(f"{STALLS} stalled owners woke up after another had taken the job; none could write")
+    points = [Point(place, number) for place in PLACES for number in NUMBERS]
+    with jobs() as stage:
+        for point in points:
+            faults += overtaken(stage, point)
+    say(f"{len(points)} stalled processes woke up after another had finished their job of 20 steps")
     for fault in faults:
         say(f"  WRONG {fault}")
     took = time.monotonic() - began
     conclude(
         "leases",
         holds=not faults,
-        seen=f"{ROUNDS} times one owner, {STALLS} stalled owners refused, {len(faults)} faults,"
-        f" in {took:.0f} s",
+        seen=f"{ROUNDS} times one owner, {STALLS + len(points)} stalled owners refused,"
+        f" {len(faults)} faults, in {took:.0f} s",
     )
 
 
