@@ -185,6 +185,10 @@ class Tape:
             self._differ(Divergence(run_id=run_id, recorded=None, replayed=event))
             return
         found = event_differences(recorded, event)
+        if found and self._was_given_up(recorded):
+            self.matched += 1
+            self.end()
+            return
         if found:
             self._differ(
                 Divergence(run_id=run_id, recorded=recorded, replayed=event, differences=found)
@@ -200,6 +204,11 @@ class Tape:
         parent = self.parent_of(run_id)
         is_unheard = parent is not None and self._answer(*parent) is None
         return is_unheard and not self.has_run(run_id)
+
+    def _was_given_up(self, recorded: ev.RunEvent) -> bool:
+        """Whether somebody cancelled the job after its process had died in the middle of it."""
+        is_stop = isinstance(recorded, ev.StopRunByCancellation)
+        return is_stop and recorded is self.segment.events[-1]
 
     def _differ(self, divergence: Divergence) -> None:
         if self.divergence is None and not self._is_over:
