@@ -70,6 +70,22 @@ def test_the_instruction_of_an_edited_definition_file_may_be_used(here: Stage) -
     assert "Work well." in begin["newInstruction"]["contents"][0]["text"]
 
 
+def test_a_fork_and_its_trunk_part_where_the_fork_begins(here: Stage) -> None:
+    job = finished(here)
+    here.plays(a=[calls("todo"), calls("todo", completedTodos=[0]), done("branch")])
+    forked(here, f"{job}@1")
+    trunk, branch = (f"{job}/{run['id']}" for run in log(here, job)["runs"])
+    out = here.types("diff", trunk, branch, "--json", "--workspace", str(here.folder))
+    document = json.loads(out.stdout)
+    assert (out.code, document["first"]["step"]) == (1, 2)
+    assert document["first"]["values"][0] == {
+        "path": "calls.0.name",
+        "a": "clearTodo",
+        "b": "todo",
+    }
+    assert (document["a"]["steps"], document["b"]["steps"]) == (3, 3)
+
+
 def test_a_fork_of_a_fork_counts_the_steps_that_both_have(here: Stage) -> None:
     job = finished(here)
     here.plays(a=[calls("todo"), calls("clearTodo"), done("branch")])

@@ -68,7 +68,7 @@ def _runs(events: Sequence[RunEvent], run_id: str) -> list[RunTale]:
     for root in roots:
         for run in root.all():
             if run.run_id == run_id:
-                return [run]
+                return [run.whole()]
     raise NotFoundError(
         f"Run {run_id} not found in job {events[0].stamp.job_id}.",
         hint="perstack log --job ID shows the runs of a job.",

@@ -42,17 +42,33 @@ class RunTale:
         newest: Its newest checkpoint.
         steps: What it did.
         children: The runs that it delegated to, in the order of its calls.
+        base: The run that it continues, and the number of the last step that it took over.
     """
 
     run_id: str
     newest: Checkpoint
     steps: list[StepTale] = field(default_factory=list[StepTale])
     children: list["RunTale"] = field(default_factory=list["RunTale"])
+    base: tuple["RunTale", int] | None = None
 
     @property
     def expert_key(self) -> str:
         """Whose run it is."""
         return self.newest.expert.key
+
+    def whole(self) -> "RunTale":
+        """The run with the steps of the runs that it continues, as far as it took them over."""
+        if self.base is None:
+            return self
+        earlier, last = self.base[0].whole(), self.base[1]
+        taken = [step for step in earlier.steps if step.number <= last]
+        delegated = {child.run_id for child in self.children}
+        children = [
+            child
+            for child in earlier.children
+            if child.run_id not in delegated and child.steps[0].number <= last
+        ]
+        return RunTale(self.run_id, self.newest, [*taken, *self.steps], [*children, *self.children])
 
     def all(self) -> Iterator["RunTale"]:
         """This run and all below it."""
@@ -64,8 +80,12 @@ class RunTale:
 def tales(trail: Sequence[Step]) -> list[RunTale]:
     """The runs that nobody delegated, in order, each with those below it."""
     runs: dict[str, RunTale] = {}
+    numbers: dict[str, int] = {}
     for event, after in trail:
         run = runs.setdefault(after.run_id, RunTale(after.run_id, after))
+        numbers[after.id] = event.stamp.step_number
+        if event.stamp.sequence == 1 and after.parent_id is not None:
+            run.base = (runs[after.parent_id.rpartition("-")[0]], numbers[after.parent_id])
         run.newest = after
         number = event.stamp.step_number
         if not run.steps or run.steps[-1].number != number:
