@@ -219,6 +219,19 @@ async def test_an_engine_that_cannot_be_opened_concerns_its_principal_only(
     assert str(error) in caplog.text
 
 
+async def test_the_log_says_once_why_an_engine_cannot_be_opened(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said: list[int] = []
+    async with place(None) as here:
+        for reason in ("disk full", "disk full", "no such folder", "disk full"):
+            here.engines.broken["local"] = ConfigError(reason)
+            with pytest.raises(PerstackError, match=reason):
+                await here.office("a")
+            said.append(len(caplog.records))
+    assert said == [1, 1, 2, 3]
+
+
 async def test_what_was_edited_reaches_every_engine() -> None:
     async with place(USERS) as here:
         await here.office("a")

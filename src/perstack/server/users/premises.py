@@ -67,15 +67,18 @@ class Premises:
     Args:
         principal: Whose they are.
         opening: Opens them.
+        complaint: Why they could not be opened last time.
 
     Attributes:
+        complaint: Why they cannot be opened, which the log says once and not with each attempt.
         settled: Set once they are open, or are known not to be possible to open.
         closed: Set once they are closed.
         used_at_ms: When they were last asked for.
     """
 
-    def __init__(self, principal: str, opening: Opening) -> None:
+    def __init__(self, principal: str, opening: Opening, complaint: str = "") -> None:
         self.principal = principal
+        self.complaint = complaint
         self.used_at_ms = 0
         self.settled = anyio.Event()
         self.closed = anyio.Event()
@@ -130,6 +133,7 @@ class Premises:
                 anyio.create_task_group() as tasks,
             ):
                 self._opened = opened
+                self.complaint = ""
                 self.settled.set()
                 tasks.start_soon(_warm_up, opened.engine, activity)
                 if opened.recover is not None:
@@ -137,7 +141,9 @@ class Premises:
                 await self._closing.wait()
                 tasks.cancel_scope.cancel()
         except PerstackError as error:
-            LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
+            if str(error) != self.complaint:
+                LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
+            self.complaint = str(error)
             self._failure = error
         except Exception as error:  # one principal's trouble must not end the others
             LOG.exception("perstack: the engine of %s failed", self.principal)

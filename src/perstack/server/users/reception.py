@@ -176,23 +176,25 @@ class Reception:
             await self._closed.wait()
 
     async def _find(self, principal: str) -> Premises:
+        complaint = ""
         while True:
             if self._is_closing:
                 raise PerstackError("perstack is shutting down.")
             known = self._premises.get(principal)
             if known is None:
-                known = self._begin(principal)
+                known = self._begin(principal, complaint)
             if not known.is_closing:
                 known.used_at_ms = self._clock.now_ms()
                 return known
             await known.closed.wait()
+            complaint = known.complaint
             if self._premises.get(principal) is known:
                 del self._premises[principal]
 
-    def _begin(self, principal: str) -> Premises:
+    def _begin(self, principal: str, complaint: str) -> Premises:
         if self._users is not None:
             self._make_room(self._users.most_open)
-        premises = Premises(principal, self._engines)
+        premises = Premises(principal, self._engines, complaint)
         self._premises[principal] = premises
         self._to_open.append(premises)
         self._news.set()
