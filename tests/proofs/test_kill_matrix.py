@@ -12,7 +12,7 @@ SAMPLE = 12
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_jobs_killed_at_points_all_over_their_work_go_on_to_their_end() -> None:
     done = subprocess.run(
         [sys.executable, str(PROOF), "--sample", str(SAMPLE)],
