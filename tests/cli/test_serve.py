@@ -146,6 +146,34 @@ def test_it_listens_on_this_machine_unless_told_otherwise(
     assert options_of("--http", text).http == expected
 
 
+def test_hosts_and_origins_are_taken_as_clients_name_them() -> None:
+    options = options_of(
+        "--allowed-host", "Experts.Example.com:8443", "--allowed-origin", "https://App.example.com/"
+    )
+
+    assert options.allowed_hosts == ["experts.example.com:8443"]
+    assert options.allowed_origins == ["https://app.example.com"]
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--allowed-host", "https://experts.example.com"),
+        ("--allowed-host", ""),
+        ("--allowed-origin", "app.example.com"),
+        ("--allowed-origin", "https://app.example.com/page"),
+        ("--allowed-origin", "https://*.example.com"),
+        ("--allowed-origin", "*"),
+    ],
+)
+def test_what_no_client_would_name_is_refused(
+    option: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        options_of("--http", "0", option, text)
+    assert f"{text!r} is not" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

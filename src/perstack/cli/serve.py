@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def _add_http_arguments(parser: ArgumentParser) -> None:
     http.add_argument(
         "--allowed-host",
         dest="allowed_hosts",
+        type=_host,
         action="append",
         default=[],
         metavar="NAME[:PORT]",
@@ -98,6 +100,7 @@ def _add_http_arguments(parser: ArgumentParser) -> None:
     http.add_argument(
         "--allowed-origin",
         dest="allowed_origins",
+        type=_origin,
         action="append",
         default=[],
         metavar="URL",
@@ -226,3 +229,17 @@ def _address(text: str) -> tuple[str, int]:
         host = host.removeprefix("[").removesuffix("]")
         return host or "127.0.0.1", int(port)
     raise ArgumentTypeError(f"{text!r} is not [HOST:]PORT, such as 8000 or 127.0.0.1:8000")
+
+
+def _host(text: str) -> str:
+    if re.fullmatch(r"[^/\s]+", text):
+        return text.lower()
+    raise ArgumentTypeError(f"{text!r} is not NAME[:PORT], such as experts.example.com")
+
+
+def _origin(text: str) -> str:
+    # Browsers name an origin without a path, and in small letters; people copy it with a slash.
+    origin = text.removesuffix("/").lower()
+    if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s*]+", origin):
+        return origin
+    raise ArgumentTypeError(f"{text!r} is not an origin, such as https://app.example.com")
