@@ -8,13 +8,16 @@ import pytest
 
 from perstack.core import events as ev
 from perstack.core.history import newest_checkpoints
+from perstack.core.messages import Usage
 from perstack.definition.model import Definitions
 from perstack.replay import perform
 from perstack.replay.perform import Replay, replay
+from perstack.runtime.ports import Generation
 from tests.fakes import FakeModel, FakeSkills, FakeStore, Reply, call, calls, done, experts
 from tests.fakes import job_context as context_of
 from tests.replay.rough import rough_job
 from tests.runtime.acting import go_on, work
+from tests.runtime.test_typed_experts import team
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +94,24 @@ async def test_a_call_whose_effect_was_unknown_is_not_made_again() -> None:
     assert found.divergence is None
 
 
+@pytest.mark.parametrize(
+    "useless",
+    [
+        Generation(text="no number", usage=Usage(input_tokens=3, total_tokens=3)),
+        Generation(usage=Usage(input_tokens=3, total_tokens=3)),
+        Generation(text="cut", finish_reason="length", usage=Usage(total_tokens=3)),
+    ],
+)
+async def test_replies_that_were_of_no_use_to_the_end_come_again(useless: Generation) -> None:
+    store, typed = FakeStore(), team({"type": "integer"})
+    await work(context_of(typed, FakeModel({"a": [useless] * 3}), store=store, max_retries=2))
+    stop = store.events_written[-1]
+    found = await replay(tuple(store.events_written), typed)
+    assert isinstance(stop, ev.StopRunByError)
+    assert (stop.error.name, stop.usage) == ("MaxRetriesExceeded", useless.usage)
+    assert found.divergence is None
+
+
 def changed(**update: object) -> Callable[[ev.RunEvent], ev.RunEvent]:
     return lambda event: event.model_copy(update=update)
 
@@ -153,8 +174,9 @@ async def test_a_model_that_is_asked_without_an_answer_on_record_is_a_difference
     def nothing(_event: ev.RunEvent) -> None:
         return None
 
-    monkeypatch.setattr("perstack.replay.stand_ins.reply_of", nothing)
-    found = await replay(tuple(events), TEAM)
+    with monkeypatch.context() as patches:
+        patches.setattr("perstack.replay.stand_ins.reply_of", nothing)
+        found = await replay(tuple(events), TEAM)
     assert place_of(found) == ("callTools", "the model is asked", [])
 
 
@@ -165,7 +187,8 @@ async def test_a_replay_that_does_not_move_any_more_says_so(
         await anyio.sleep_forever()
 
     events = await recorded({"a": [done("over")]})
-    monkeypatch.setattr(perform, "STALLED_SECONDS", 0.05)
-    monkeypatch.setattr("perstack.replay.stand_ins.RecordedModel.generate", forever)
-    found = await replay(events, TEAM)
+    with monkeypatch.context() as patches:
+        patches.setattr(perform, "STALLED_SECONDS", 0.05)
+        patches.setattr("perstack.replay.stand_ins.RecordedModel.generate", forever)
+        found = await replay(events, TEAM)
     assert place_of(found) == ("callTools", "nothing more happens", [])

@@ -314,10 +314,15 @@ class StopRunByExceededMaxSteps(StoredEvent):
 
 
 class StopRunByError(StoredEvent):
-    """The run cannot go on."""
+    """The run cannot go on.
+
+    `unusable_message` is the last of the replies that were of no use, if these are why; it does not
+    become a part of the conversation.
+    """
 
     type: Literal["stopRunByError"] = "stopRunByError"
     error: RunError
+    unusable_message: ExpertMessage | None = None
     usage: Usage = Field(default_factory=Usage)
 
 

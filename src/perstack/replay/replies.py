@@ -6,13 +6,11 @@ from perstack.core import events as ev
 from perstack.core.messages import ExpertMessage, Message, ThinkingPart, Usage
 from perstack.errors import ConfigError, ModelError, SkillError
 from perstack.runtime.ports import FinishReason, Generation
+from perstack.runtime.states import CONTENT_FILTER, CUT_OFF, RETRIES_SPENT
 from perstack.runtime.verifying import VERIFICATION_FAILED
 
 Reply = Generation | Exception
 PROVIDER = "recorded"
-CUT_OFF = "The reply was cut at the output limit"
-CONTENT_FILTER = "ContentFilter"
-RETRIES_SPENT = "MaxRetriesExceeded"
 _SPENT = re.compile(r"Max retries \((\d+)\) exceeded: (.*)", re.DOTALL)
 
 
@@ -78,8 +76,9 @@ def _stopped(event: ev.StopRunByError) -> Reply | None:
     if spent is None:
         return _failed(error)
     reason = spent[2]
-    if error.name == RETRIES_SPENT and event.usage != Usage():
-        return _unusable(reason, (), event.usage)
+    if error.name == RETRIES_SPENT:
+        said = (event.unusable_message,) if event.unusable_message else ()
+        return _unusable(reason, said, event.usage)
     again = error.model_copy(update={"message": reason, "is_retryable": True})
     return _failed(again)
 

@@ -32,6 +32,13 @@ Decide = Callable[[Run, Checkpoint], Awaitable[ev.RunEvent]]
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 600.0
+CONTENT_FILTER = "ContentFilter"
+"""The name of the error of a run whose reply was withheld."""
+
+RETRIES_SPENT = "MaxRetriesExceeded"
+"""The name of the error of a run whose replies were of no use again and again."""
+
+CUT_OFF = "The reply was cut at the output limit"
 _EMPTY_REPLY = (
     "Your reply had neither text nor a tool call. "
     "Call a tool, or attemptCompletion if you have finished."
@@ -113,13 +120,11 @@ async def _after_reply(run: Run, checkpoint: Checkpoint, generation: Generation)
     usage = generation.usage
     if generation.finish_reason == "contentFilter":
         error = ev.RunError(
-            name="ContentFilter", message="The provider's content filter withheld the reply."
+            name=CONTENT_FILTER, message="The provider's content filter withheld the reply."
         )
         return ev.StopRunByError(stamp=run.stamp(), error=error, usage=usage)
     if generation.finish_reason == "length":
-        return _retry_or_stop(
-            run, checkpoint, "The reply was cut at the output limit", _cut(message), usage
-        )
+        return _retry_or_stop(run, checkpoint, CUT_OFF, _cut(message), usage)
     if message.tool_calls:
         toolbox = await run.toolbox()
         targets = tuple(
@@ -214,7 +219,9 @@ def _retry_or_stop(
     run: Run, checkpoint: Checkpoint, reason: str, new_messages: tuple[Message, ...], usage: Usage
 ) -> ev.RunEvent:
     if checkpoint.retry_count >= run.job.max_retries:
-        return _retries_spent(run, reason, "MaxRetriesExceeded", None, usage)
+        stop = _retries_spent(run, reason, RETRIES_SPENT, None, usage)
+        said = next((told for told in new_messages if isinstance(told, ExpertMessage)), None)
+        return stop.model_copy(update={"unusable_message": said})
     return ev.Retry(stamp=run.stamp(), reason=reason, new_messages=new_messages, usage=usage)
 
 
