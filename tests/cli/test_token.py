@@ -52,3 +52,23 @@ def test_what_cannot_be_is_a_readable_error(words: tuple[str, ...]) -> None:
     code, out, err = done(*words)
     assert (code, out) == (2, "")
     assert err.startswith("perstack: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "complaint"),
+    [
+        ('[experts.reader]\ninstruction = "Read."\n', 0o600, "[[token]] tables only"),
+        ("[[token", 0o600, "is not TOML"),
+        ("", 0o644, "others can read"),
+    ],
+)
+def test_a_file_that_no_server_would_accept_is_left_as_it_is(
+    tmp_path: Path, content: str, mode: int, complaint: str
+) -> None:
+    path = tmp_path / "tokens.toml"
+    path.write_text(content, encoding="utf-8")
+    path.chmod(mode)
+    code, out, err = done("--principal", "a", "--tokens", str(path))
+    assert (code, out) == (2, "")
+    assert complaint in err
+    assert path.read_text(encoding="utf-8") == content

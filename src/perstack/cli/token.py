@@ -31,9 +31,10 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     """Print the token, which is kept nowhere, and print or add its entry.
 
     Raises:
-        ConfigError: An argument is wrong, or the file cannot be written.
+        ConfigError: An argument is wrong, or the file cannot be written, or no server would accept
+        what it says already.
     """
-    from perstack.server.auth.tokens import entry_for, new_token  # noqa: PLC0415 - unlike --help, needs the SDK
+    from perstack.server.auth.tokens import check_file, entry_for, new_token  # noqa: PLC0415 - unlike --help, needs the SDK
 
     token = new_token()
     entry = entry_for(token, options.principal, tuple(options.scopes or (RUN,)), options.expires)
@@ -43,6 +44,8 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         terminal.note("Its entry in the file that `perstack serve --tokens FILE` reads:")
         terminal.line("\n" + entry.rstrip())
     else:
+        if options.tokens.exists():
+            check_file(options.tokens)
         _add(options.tokens, entry)
         terminal.note(f"{options.tokens} knows it now. The token; it is not shown again:")
         terminal.line(token)

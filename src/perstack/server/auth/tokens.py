@@ -63,7 +63,7 @@ class FileTokens:
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._file = ChangingFile(path, parse_tokens, check_permissions)
+        self._file = _file(path)
         self._file.open()
         self._clock = clock
 
@@ -95,6 +95,19 @@ class FileTokens:
             if hmac.compare_digest(entry.digest, digest):
                 found = entry
         return found
+
+
+def check_file(path: Path) -> None:
+    """Read a file of tokens once.
+
+    Raises:
+        ConfigError: It cannot be read or accepted, or others may change it.
+    """
+    _file(path).open()
+
+
+def _file(path: Path) -> ChangingFile[tuple[Entry, ...]]:
+    return ChangingFile(path, parse_tokens, check_permissions)
 
 
 def new_token() -> str:
