@@ -4,10 +4,15 @@ from pathlib import Path
 
 import anyio
 import pytest
+from mcp import MCPError
 
+from perstack.server.app import build_server
 from perstack.server.auth.scopes import CANCEL_JOBS, RUN
+from perstack.server.face import Face
+from perstack.server.users.office import EngineOffice
 from tests.fakes import FakeModel, FakeSkills, call, calls, done
-from tests.server.stage import Mode, bearing, facts, stage, texts
+from tests.server.stage import Mode, OneOffice, bearing, engine_on, facts, stage, texts
+from tests.server.task_client import task_client
 
 pytestmark = pytest.mark.anyio
 
@@ -44,3 +49,16 @@ async def test_a_job_that_is_not_there_is_looked_for_with_the_tools_of_the_serve
         == texts(of_tool)
         == ["There is no job nope. perstack_jobs lists the jobs."]
     )
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
+async def test_for_who_may_not_see_jobs_there_is_no_task(tmp_path: Path, method: str) -> None:
+    async with engine_on(tmp_path, FakeModel({"writer": [done("Well.")]})) as engine:
+        server = build_server(
+            Face(definitions=lambda: engine.definitions, offices=OneOffice(EngineOffice(engine)))
+        )
+        with bearing(ONE_EXPERT):
+            async with task_client(server) as client:
+                result = await client.call("writer", query="q")
+                with pytest.raises(MCPError, match="There is no task"):
+                    await client.ask(method, result["structuredContent"]["job_id"])

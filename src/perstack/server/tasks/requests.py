@@ -77,6 +77,8 @@ def _checked(context: Context, params: TaskParams) -> Caller:
     caller = caller_of(context)
     if not caller.is_modern:
         raise MCPError(code=METHOD_NOT_FOUND, message="Method not found", data=context.method)
+    if not caller.may_read_jobs:
+        raise _absent(params)  # whatever the client declares, it was never given one
     if not caller.has_tasks:
         raise tasks_wanted(context.method)
     _check_header(context, params)
@@ -101,8 +103,12 @@ async def _counter(face: Face, caller: Caller) -> TaskCounter:
 
 def _translated(error: PerstackError, params: TaskParams) -> MCPError:
     if isinstance(error, NotFoundError):
-        return MCPError(
-            code=INVALID_PARAMS, message=f"There is no task {params.task_id[:MAX_ID_SHOWN]!r}."
-        )
+        return _absent(params)
     code = INVALID_PARAMS if isinstance(error, BadArguments) else INTERNAL_ERROR
     return MCPError(code=code, message=str(error))
+
+
+def _absent(params: TaskParams) -> MCPError:
+    return MCPError(
+        code=INVALID_PARAMS, message=f"There is no task {params.task_id[:MAX_ID_SHOWN]!r}."
+    )
