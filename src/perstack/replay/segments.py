@@ -1,6 +1,7 @@
 """The stretches of a record that one activation of its job wrote, as far as the record shows."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from perstack.core import events as ev
@@ -15,6 +16,7 @@ class Segment:
     A crash that no event betrays divides nothing: the run went on as if it had not happened.
 
     Attributes:
+        begins_at: Its place in the record.
         root_run_id: The run that speaks for the job.
         before: The newest checkpoint of each run at the beginning.
         events: What was written, over all runs.
@@ -24,6 +26,7 @@ class Segment:
         it recorded without going on.
     """
 
+    begins_at: int
     root_run_id: str
     before: dict[str, Checkpoint]
     events: list[ev.RunEvent] = field(default_factory=list[ev.RunEvent])
@@ -51,14 +54,49 @@ def is_at_rest(checkpoint: Checkpoint | None) -> bool:
     )
 
 
-def segments(trail: Iterable[Step]) -> list[Segment]:
+def segments(trail: Sequence[Step]) -> list[Segment]:
     """All of them, in order."""
+    cuts: set[int] = set()
+    while True:
+        found = _divided(trail, cuts)
+        hidden = next((cut for cut in map(_hidden_cut, found) if cut is not None), None)
+        if hidden is None:
+            return found
+        cuts.add(hidden)
+
+
+def _hidden_cut(segment: Segment) -> int | None:
+    """Where a crash must have been, as an answer comes late that was there from the beginning.
+
+    A run takes those answers first. If another is before them, it was there already when the run
+    was taken up once more.
+    """
+    children = {call: run_id for run_id, call in segment.parents.items()}
+    first_new: dict[str, int] = {}
+    for place, event in enumerate(segment.events):
+        if not isinstance(event, ev.RecordToolResult):
+            continue
+        parent = event.stamp.run_id
+        child = children.get((parent, event.tool_result.id))
+        known = segment.before.get(child) if child else None
+        if known is not None and known.status == "completed":
+            if parent in first_new:
+                return segment.begins_at + first_new[parent]
+        elif child is not None and place > 0:
+            first_new.setdefault(parent, place)
+    return None
+
+
+def _divided(trail: Sequence[Step], cuts: AbstractSet[int]) -> list[Segment]:
     found: list[Segment] = []
     newest: dict[str, Checkpoint] = {}
-    for event, after in trail:
-        if not found or _divides(found[-1], event, after, newest.get(after.run_id)):
+    for place, (event, after) in enumerate(trail):
+        is_cut = not found or place in cuts
+        if is_cut or _divides(found[-1], event, after, newest.get(after.run_id)):
+            if found:
+                found[-1].after = dict(newest)
             root = after.run_id if after.delegated_by is None else found[-1].root_run_id
-            found.append(Segment(root_run_id=root, before=dict(newest)))
+            found.append(Segment(begins_at=place, root_run_id=root, before=dict(newest)))
             for checkpoint in newest.values():
                 _note_children(found[-1], checkpoint)
         present = found[-1]
@@ -68,7 +106,8 @@ def segments(trail: Iterable[Step]) -> list[Segment]:
         newest[after.run_id] = after
         _note_children(present, after)
         present.events.append(event)
-        present.after = dict(newest)
+    if found:
+        found[-1].after = newest
     return found
 
 
