@@ -4,7 +4,7 @@ Everything that a run gets from the outside waits here until the record has it. 
 ends, because the process died there or the job was cancelled, it waits until the tape is over.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
@@ -78,14 +78,16 @@ class Tape:
         """The first event of a run in this segment."""
         return self._runs[run_id][0]
 
-    def next(self, run_id: str) -> ev.RunEvent | None:
-        """The event of a run that comes next; `None` at the end of its record."""
-        rest = self.rest(run_id)
-        return rest[0] if rest else None
+    def next(self, run_id: str, ahead: int = 0) -> ev.RunEvent | None:
+        """The event of a run that comes next, or some later; `None` if its record has ended."""
+        events = self._runs.get(run_id, [])
+        place = self._position.get(run_id, 0) + ahead
+        return events[place] if place < len(events) else None
 
-    def rest(self, run_id: str) -> list[ev.RunEvent]:
+    def rest(self, run_id: str) -> Iterator[ev.RunEvent]:
         """The events of a run that have not come yet."""
-        return self._runs.get(run_id, [])[self._position.get(run_id, 0) :]
+        events = self._runs.get(run_id, [])
+        return (events[place] for place in range(self._position.get(run_id, 0), len(events)))
 
     def next_of(self, run_id: str, kind: type[E]) -> E | None:
         """The next event of this kind."""
@@ -137,7 +139,7 @@ class Tape:
             self._compare(event)
         self._move()
         last = events[-1].stamp.run_id
-        if not self._is_over and not self.rest(last):
+        if not self._is_over and self.next(last) is None:
             await self._until_parent_listens(last)
 
     async def _until(self, is_time: Callable[[], bool]) -> None:
@@ -171,7 +173,7 @@ class Tape:
         self._miss("nothing more happens")
 
     def _miss(self, remark: str) -> None:
-        run_id = next(run_id for run_id in self._runs if self.rest(run_id))
+        run_id = next(run_id for run_id in self._runs if self.next(run_id) is not None)
         self._differ(Divergence(run_id=run_id, recorded=self.next(run_id), remark=remark))
 
     def _compare(self, event: ev.RunEvent) -> None:
@@ -230,16 +232,17 @@ class Tape:
         await self._until(is_heard)
 
     def _move(self) -> None:
-        unfinished = [rest for rest in map(self.rest, self._runs) if rest]
+        unfinished = [run_id for run_id in self._runs if self.next(run_id) is not None]
         self._move_on()
         if unfinished and all(map(self._is_at_its_stop, unfinished)):
             self.scope.cancel()
         elif not unfinished and not self.segment.has_ended:
             self.end()
 
-    def _is_at_its_stop(self, rest: Sequence[ev.RunEvent]) -> bool:
-        is_last_word = len(rest) > 1 and rest[0].id in self._ready
-        return isinstance(rest[is_last_word], ev.StopRunByCancellation)
+    def _is_at_its_stop(self, run_id: str) -> bool:
+        event = self.next(run_id)
+        is_last_word = event is not None and event.id in self._ready
+        return isinstance(self.next(run_id, int(is_last_word)), ev.StopRunByCancellation)
 
     def _move_on(self) -> None:
         self._moved.set()
