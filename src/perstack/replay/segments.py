@@ -8,6 +8,13 @@ from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.trail import Step
 
+_STOPS = (
+    ev.StopRunByInteractiveTool,
+    ev.StopRunByExceededMaxSteps,
+    ev.StopRunByError,
+    ev.StopRunByCancellation,
+)
+
 
 @dataclass(slots=True)
 class Segment:
@@ -66,24 +73,30 @@ def segments(trail: Sequence[Step]) -> list[Segment]:
 
 
 def _hidden_cut(segment: Segment) -> int | None:
-    """Where a crash must have been, as an answer comes late that was there from the beginning.
+    """Where a crash must have been, although no event tells of it.
 
-    A run takes those answers first. If another is before them, it was there already when the run
-    was taken up once more.
+    A delegate that stopped is taken up by a later activation only, which begins no sooner than
+    right after the stop. And a run takes first the answers that were there from the beginning: if
+    another is before them, it was there already when the run was taken up once more.
     """
     children = {call: run_id for run_id, call in segment.parents.items()}
     first_new: dict[str, int] = {}
+    stopped: dict[str, int] = {}
     for place, event in enumerate(segment.events):
+        run_id = event.stamp.run_id
+        if isinstance(event, ev.ResumeFromStop) and run_id in stopped:
+            return segment.begins_at + stopped[run_id] + 1
+        if isinstance(event, _STOPS):
+            stopped[run_id] = place
         if not isinstance(event, ev.RecordToolResult):
             continue
-        parent = event.stamp.run_id
-        child = children.get((parent, event.tool_result.id))
+        child = children.get((run_id, event.tool_result.id))
         known = segment.before.get(child) if child else None
         if known is not None and known.status == "completed":
-            if parent in first_new:
-                return segment.begins_at + first_new[parent]
+            if run_id in first_new:
+                return segment.begins_at + first_new[run_id]
         elif child is not None and place > 0:
-            first_new.setdefault(parent, place)
+            first_new.setdefault(run_id, place)
     return None
 
 
@@ -127,14 +140,11 @@ def _last_words(before: Checkpoint) -> set[str]:
 def _divides(
     present: Segment, event: ev.RunEvent, after: Checkpoint, before: Checkpoint | None
 ) -> bool:
-    if before is None:
-        return after.delegated_by is None
-    if not is_at_rest(before):
-        return False
     if after.delegated_by is not None:
-        # A delegate that has stopped is taken up only by a later activation.
-        return before.id in {one.id for one in present.events}
-    return not _is_answered(present, event)
+        return False
+    if before is None:
+        return True
+    return is_at_rest(before) and not _is_answered(present, event)
 
 
 def _is_answered(present: Segment, event: ev.RunEvent) -> bool:
