@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ def replay_of_what_contexts_did(monkeypatch: pytest.MonkeyPatch) -> Generator[No
     for context in made.values():
         store = context.store
         if isinstance(store, fakes.FakeStore) and _is_whole(store.events_written):
-            anyio.run(check, context.job_id, tuple(store.events_written), context.definitions)
+            _apart(check, context.job_id, tuple(store.events_written), context.definitions)
     if TALLY.faults[before:]:
         pytest.fail("\n".join(TALLY.faults[before:]), pytrace=False)
 
@@ -122,9 +123,15 @@ def replay_of_what_processes_did(request: pytest.FixtureRequest) -> Generator[No
     yield
     folder: object = getattr(request.node, "funcargs", {}).get("tmp_path")
     if isinstance(folder, Path):
-        anyio.run(_replay_below, folder)
+        _apart(_replay_below, folder)
     if TALLY.faults[before:]:
         pytest.fail("\n".join(TALLY.faults[before:]), pytrace=False)
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> None:
+    """Run it in a thread of its own: in this one, fixtures of the test may still be at work."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(anyio.run, function, *arguments).result()
 
 
 async def _replay_below(folder: Path) -> None:
