@@ -66,7 +66,11 @@ async def test_a_job_with_parallel_delegates_comes_again_as_it_was() -> None:
     assert found.runs == 3
 
 
-@pytest.mark.parametrize("seed", range(30))
+HIDDEN_CRASHES = (527, 1807, 2255, 2774)
+"""Lots in which a process dies where no event tells of it."""
+
+
+@pytest.mark.parametrize("seed", [*range(26), *HIDDEN_CRASHES])
 async def test_whatever_happened_to_a_job_it_comes_again_as_it_was(
     seed: int, tmp_path: Path
 ) -> None:
