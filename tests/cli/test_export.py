@@ -110,8 +110,8 @@ def test_no_secret_that_an_expert_met_is_in_what_is_exported(
     here: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SERVICE_API_KEY", SECRET)
-    (here.folder / ".env.local").write_text(f"OTHER_TOKEN={SECRET[::-1]}\n")
-    (here.folder / "found.txt").write_text(f"{SECRET} {SECRET[::-1]}")
+    (here.folder / ".env.local").write_text(f"OTHER_TOKEN={SECRET[::-1]}\n", encoding="utf-8")
+    (here.folder / "found.txt").write_text(f"{SECRET} {SECRET[::-1]}", encoding="utf-8")
     here.plays(a=[calls("readTextFile", path="found.txt"), done("read it")])
     env = ("--env-path", str(here.folder / ".env.local"))
     assert here.runs("a", "read", *env).code == 0
@@ -120,7 +120,7 @@ def test_no_secret_that_an_expert_met_is_in_what_is_exported(
     assert out.code == 0, out.stderr
 
     said = "".join(map(str, unpack(exported(here)).events))
-    said += "".join(path.read_text() for path in files.rglob("*.json"))
+    said += "".join(path.read_text(encoding="utf-8") for path in files.rglob("*.json"))
     assert "readTextFile" in said
     assert SECRET not in said
     assert SECRET[::-1] not in said
@@ -211,7 +211,7 @@ def test_what_cannot_be_exported_is_said(
 def test_nothing_is_imported_if_one_of_the_files_is_none(here: Stage, there: Stage) -> None:
     asking(here)
     other = here.folder / "other"
-    other.write_text("x")
+    other.write_text("x", encoding="utf-8")
     path = exported(here)
     out = there.types("import", str(path), str(other), "--workspace", str(there.folder))
     assert (out.code, out.stdout) == (2, "")

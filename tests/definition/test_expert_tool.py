@@ -18,7 +18,10 @@ INPUT = {
 WRONG_INPUTS: list[tuple[dict[str, Any], str]] = [
     ({}, 'inputSchema.type: must be the schema of an object (write type = "object"'),
     ({"type": "string"}, "inputSchema.type: must be the schema of an object"),
-    ({"type": "object", "minProperties": 1}, "minProperties: cannot stand at the top: the arguments"),
+    (
+        {"type": "object", "minProperties": 1},
+        "minProperties: cannot stand at the top: the arguments",
+    ),
     ({"type": "object", "additionalProperties": True}, "additionalProperties: must be false"),
     ({"type": "object", "required": ["b"]}, "required[0]: is no property"),
     ({"type": "object", "properties": {"a b": {}}}, 'properties."a b": must have 1 to 64 letters'),

@@ -201,7 +201,7 @@ async def test_a_file_of_a_newer_version_is_refused(store: Store, tmp_path: Path
 
 async def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other"
-    other.write_text("no archive")
+    other.write_text("no archive", encoding="utf-8")
     with pytest.raises(ConfigError, match="not an exported job"):
         unpack(other)
     with zipfile.ZipFile(other, "w") as archive:

@@ -279,16 +279,16 @@ def written(folder: Path, checkpoints: list[Json], events: list[Json]) -> Path:
     home = folder / "jobs" / "old"
     (home / "checkpoints").mkdir(parents=True)
     job: Json = {"id": "old", "status": "running", "startedAt": 500, "totalSteps": 3, "usage": {}}
-    (home / "job.json").write_text(json.dumps(job))
+    (home / "job.json").write_text(json.dumps(job), encoding="utf-8")
     for one in checkpoints:
-        (home / "checkpoints" / f"{one['id']}.json").write_text(json.dumps(one))
+        (home / "checkpoints" / f"{one['id']}.json").write_text(json.dumps(one), encoding="utf-8")
         run = home / "runs" / one["runId"]
         run.mkdir(parents=True, exist_ok=True)
         setting = {"runId": one["runId"], "model": "m", "startedAt": 500, "maxSteps": 9}
-        (run / "run-setting.json").write_text(json.dumps(setting))
+        (run / "run-setting.json").write_text(json.dumps(setting), encoding="utf-8")
     for one in events:
         name = f"event-{one['timestamp']}-{one['stepNumber']}-{one['type']}.json"
-        (home / "runs" / one["runId"] / name).write_text(json.dumps(one))
+        (home / "runs" / one["runId"] / name).write_text(json.dumps(one), encoding="utf-8")
     return home
 
 
@@ -384,7 +384,7 @@ def test_a_file_that_is_of_no_use_is_named(
 ) -> None:
     foreign(tmp_path)
     home = tmp_path / "jobs" / "old"
-    (home / name).write_text(content)
+    (home / name).write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=complaint):
         read_job(home)
 
@@ -393,7 +393,7 @@ def test_a_job_without_checkpoints_of_its_coordinator_is_refused(tmp_path: Path)
     foreign(tmp_path)
     home = tmp_path / "jobs" / "old"
     for path in (home / "checkpoints").iterdir():
-        if "delegatedBy" not in json.loads(path.read_text()):
+        if "delegatedBy" not in json.loads(path.read_text(encoding="utf-8")):
             path.unlink()
     with pytest.raises(ConfigError, match="no checkpoint of the expert that the job began with"):
         read_job(home)

@@ -109,7 +109,7 @@ class _AuditFile(WatchedFileHandler):
 
     def __init__(self, path: Path) -> None:
         self._is_written = True
-        super().__init__(path)
+        super().__init__(path, encoding="utf-8")
 
     def _open(self) -> TextIOWrapper:
         file = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
