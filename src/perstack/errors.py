@@ -6,6 +6,26 @@ configuration and broken surroundings, and it is translated into words for the u
 the faces (`server`, `cli`).
 """
 
+import re
+
+_NAME = re.compile(r"[\w@:/.{}?,~-]{1,128}", re.ASCII)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text that a caller gave can be a name, and so be repeated in a message about it.
+
+    What cannot be one is not repeated: whoever reads the message shall read nothing else in it.
+    """
+    return _NAME.fullmatch(text) is not None
+
+
+def no_job(job_id: str) -> "NotFoundError":
+    """That there is no job with this id."""
+    return NotFoundError(
+        f"There is no job {job_id}." if is_name(job_id) else "There is no job with this id.",
+        hint="It may be in another workspace; perstack log --jobs lists what is in one.",
+    )
+
 
 class PerstackError(Exception):
     """Something the user of perstack can act on.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perstack.server.calls.arguments import BadArguments, checked
-from perstack.server.calls.schemas import JOBS_INPUT, expert_input
+from perstack.server.calls.schemas import CANCEL_INPUT, JOBS_INPUT, expert_input
 
 SCHEMA = expert_input(45)
 
@@ -75,3 +75,11 @@ def test_what_is_accepted_fits_the_schema_that_clients_see(arguments: dict[str, 
             jsonschema.validate(arguments, SCHEMA)
     else:
         jsonschema.validate(accepted, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a b"])
+def test_what_cannot_be_a_name_is_not_repeated(name: str) -> None:
+    with pytest.raises(BadArguments) as refused:
+        checked({"job_id": "job1", name: 1}, CANCEL_INPUT)
+    assert name not in str(refused.value)
+    assert "one is unknown" in str(refused.value)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
-from perstack.errors import NotFoundError
+from perstack.errors import no_job
 from perstack.runtime.clock import SystemClock
 from perstack.runtime.ports import JobRecord, Lease, Orphan
 from perstack.store.ownership import (
@@ -106,10 +106,7 @@ class MemoryStore:
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
         if job_id not in self._data.ledgers:
-            raise NotFoundError(
-                f"There is no job {job_id}.",
-                hint="It may be in another workspace; perstack log --jobs lists what is in one.",
-            )
+            raise no_job(job_id)
         placed = [
             (position, event)
             for position, event in enumerate(self._data.events, start=1)

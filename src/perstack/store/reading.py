@@ -8,7 +8,7 @@ from typing import Any
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.messages import Usage
-from perstack.errors import NotFoundError, StoreError
+from perstack.errors import StoreError, no_job
 from perstack.runtime.ports import JobRecord, Orphan
 from perstack.store.ownership import Holding, Ownership
 from perstack.store.projection import by_run, shown
@@ -61,7 +61,7 @@ def events(
     """
     rows = connection.execute(SELECT_EVENTS, (job_id, after)).fetchall()
     if not rows and not _exists(connection, job_id):
-        raise _no_job(job_id)
+        raise no_job(job_id)
 
     def fetch(digest: str) -> bytes:
         found = connection.execute("SELECT bytes FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
@@ -157,7 +157,7 @@ def summary(connection: sqlite3.Connection, ownership: Ownership, job_id: str) -
     """
     row = connection.execute(f"{SELECT_JOBS} WHERE jobs.id = ?", (job_id,)).fetchone()
     if row is None:
-        raise _no_job(job_id)
+        raise no_job(job_id)
     return job_as_shown(row, ownership)
 
 
@@ -177,10 +177,3 @@ def job_as_shown(row: Sequence[Any], ownership: Ownership) -> Job:
 def _exists(connection: sqlite3.Connection, job_id: str) -> bool:
     rows: Iterable[object] = connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,))
     return any(True for _ in rows)
-
-
-def _no_job(job_id: str) -> NotFoundError:
-    return NotFoundError(
-        f"There is no job {job_id}.",
-        hint="It may be in another workspace; perstack log --jobs lists what is in one.",
-    )

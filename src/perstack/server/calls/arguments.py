@@ -7,7 +7,7 @@ meant. Whatever else does not fit is named, all of it at once, so that the calle
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from perstack.errors import PerstackError
+from perstack.errors import PerstackError, is_name
 from perstack.server.calls.schemas import Schema
 
 
@@ -50,7 +50,7 @@ def examined(arguments: Mapping[str, Any], schema: Schema) -> tuple[dict[str, An
     for name, value in arguments.items():
         described = properties.get(name)
         if described is None:
-            problems.append(f"{name[:60]!r} is unknown")
+            problems.append(f"{name[:60]!r} is unknown" if is_name(name[:60]) else "one is unknown")
         elif name in required or not _is_left_out(value, described):
             given[name] = _as_meant(value, described)
             problems += _problems(name, given[name], described)

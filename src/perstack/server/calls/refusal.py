@@ -1,24 +1,17 @@
 """What a caller gets who cannot be served."""
 
-import re
-
 from mcp.shared.exceptions import MCPError
 from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY, CallToolResult, TextContent
 
-from perstack.errors import PerstackError
+from perstack.errors import PerstackError, is_name
 from perstack.server.caller import TASKS_EXTENSION
 from perstack.server.calls.excerpts import MAX_ERROR_CHARACTERS
 from perstack.server.reading.documents import sound
 
-_NAME = re.compile(r"[\w@:/.{}?,-]{1,100}", re.ASCII)
-
 
 def called(name: str) -> str:
-    """A name that a caller gave, to be put into a message about it.
-
-    What cannot be a name is not repeated: whoever reads the message shall read nothing else in it.
-    """
-    return f" {name!r}" if _NAME.fullmatch(name) else ""
+    """A name that a caller gave, to be put into a message about it, if it can be a name."""
+    return f" {name!r}" if is_name(name) else ""
 
 
 def refused(error: PerstackError) -> CallToolResult:
