@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
@@ -11,8 +11,8 @@ from perstack.cli.arguments import (
     add_file_arguments,
     add_model_arguments,
     add_workspace_argument,
-    env_paths,
 )
+from perstack.cli.model_settings import model_settings
 from perstack.cli.output import Terminal
 from perstack.core.wire import EVENT_TYPES, STREAMING_TYPES
 from perstack.errors import ConfigError
@@ -109,15 +109,10 @@ def read_order(options: Namespace, terminal: Terminal) -> Order:
 
 def read_settings(options: Namespace, types: frozenset[str] | None) -> Settings:
     """What the arguments say about the engine, for who wants to see events of these types."""
-    return Settings(
+    return replace(
+        model_settings(options),
         config=options.config,
         workspace=options.workspace,
-        env_paths=env_paths(options),
-        provider=options.provider,
-        model=options.model,
-        reasoning_budget=options.reasoning_budget,
-        max_retries=options.max_retries,
-        timeout_ms=options.timeout,
         is_strict=options.strict,
         is_streaming=not types or bool(types & {*STREAMING_TYPES}),
         transport="cli",

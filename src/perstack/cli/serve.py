@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from perstack.cli.arguments import (
     add_file_arguments,
     add_model_arguments,
     add_workspace_argument,
-    env_paths,
 )
 from perstack.cli.auth_arguments import (
     AUTH_ONLY,
@@ -25,6 +25,7 @@ from perstack.cli.auth_arguments import (
     users_from,
 )
 from perstack.cli.exits import COMPLETED
+from perstack.cli.model_settings import model_settings
 from perstack.cli.output import Terminal
 from perstack.cli.window_arguments import add_window_arguments, window_settings
 from perstack.definition.load import find_config
@@ -207,17 +208,11 @@ def settings(options: Namespace) -> Settings:
     A desktop client starts servers in arbitrary folders, so whatever is not given is looked for
     beside the definition file.
     """
-    return Settings(
+    return replace(
+        model_settings(options),
         config=options.config,
         workspace=options.workspace,
         home="config",
-        env_paths=env_paths(options),
-        provider=options.provider,
-        model=options.model,
-        reasoning_budget=options.reasoning_budget,
-        max_steps=options.max_steps,
-        max_retries=options.max_retries,
-        timeout_ms=options.timeout,
         max_job_seconds=options.max_job_seconds,
         is_strict=options.strict,
     )

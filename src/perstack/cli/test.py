@@ -11,9 +11,9 @@ from perstack.cli.arguments import (
     add_file_arguments,
     add_model_arguments,
     add_workspace_argument,
-    env_paths,
 )
 from perstack.cli.exits import COMPLETED, FAILED
+from perstack.cli.model_settings import model_settings
 from perstack.cli.output import Terminal
 from perstack.cli.stored import stored_events
 from perstack.cli.trial import Laboratory, Trial, Verdict, make
@@ -23,7 +23,6 @@ from perstack.definition.load import Loaded, find_config, load
 from perstack.errors import ConfigError, StoreError, UnknownExpertError
 from perstack.llm.script_text import script_json
 from perstack.replay.script import script_of
-from perstack.settings import Settings
 
 EXAMPLE = 'Add a table [[experts."NAME".tests]] with query = "…"; docs/testing.md has more.'
 
@@ -95,15 +94,9 @@ def _laboratory(loaded: Loaded, options: Namespace) -> Laboratory:
     workspace = (options.workspace or Path.cwd()).resolve()
     if not workspace.is_dir():
         raise ConfigError(f"The workspace {workspace} is not a folder.")
-    settings = Settings(
+    settings = replace(
+        model_settings(options),
         config=loaded.path,
-        env_paths=env_paths(options),
-        provider=options.provider,
-        model=options.model,
-        reasoning_budget=options.reasoning_budget,
-        max_steps=options.max_steps,
-        max_retries=options.max_retries,
-        timeout_ms=options.timeout,
         transport="cli",
     )
     return Laboratory(
