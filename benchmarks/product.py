@@ -12,7 +12,7 @@ from benchmarks.stage import memory_mib, order
 from perstack import Settings, open_engine
 from perstack.engine import Engine
 from perstack.jobs import JobView
-from perstack.runtime.continuation import JobRequest
+from perstack.runtime.start_plan import JobRequest
 
 
 async def carry_out(engine: Engine, views: list[JobView], **request: Any) -> None:

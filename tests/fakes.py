@@ -13,16 +13,15 @@ import anyio
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.messages import ToolCall, ToolCallPart, ToolResult, text_result
-from perstack.core.passing import PerstackEvent
-from perstack.core.redaction import Redactor
 from perstack.core.tools import ToolDefinition
-from perstack.core.verification import VerificationResult, judged
-from perstack.definition.choice import ModelChoice
-from perstack.definition.model import Definitions, Expert, Provider
-from perstack.definition.names import BASE_SKILL
+from perstack.core.transient_events import PerstackEvent
+from perstack.core.verification import VerificationResult, build_verification_result
+from perstack.definition.model import Definitions, Expert, ModelChoice, Provider
+from perstack.definition.references import BASE_SKILL
 from perstack.definition.verification import Verification
 from perstack.errors import LeaseLostError, ModelError, NotFoundError
-from perstack.runtime.job import JobContext, Steps
+from perstack.redaction import Redactor
+from perstack.runtime.context import JobContext, JobStepCounter
 from perstack.runtime.ports import (
     Deltas,
     Generation,
@@ -32,7 +31,7 @@ from perstack.runtime.ports import (
     Orphan,
     SkillListener,
 )
-from perstack.runtime.prompt import Place
+from perstack.runtime.prompt import WorkspaceInfo
 
 Reply = Generation | ModelError
 Script = Callable[[GenerationRequest], Reply]
@@ -138,7 +137,7 @@ class FakeSkills:
     """What is wrong at each check with a name; nothing once the list is used up."""
     checked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
-    async def tools(self, expert: Expert, run: SkillListener) -> tuple[ToolDefinition, ...]:
+    async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
         if self.failure is not None:
             raise self.failure
         return self.tools_of
@@ -156,7 +155,9 @@ class FakeSkills:
         self.checked.append((verification.name, answer))
         await anyio.lowlevel.checkpoint()
         left = self.problems.get(verification.name, [])
-        return judged(verification, left.pop(0) if left else "", output=f"out {verification.name}")
+        return build_verification_result(
+            verification, left.pop(0) if left else "", output=f"out {verification.name}"
+        )
 
 
 class FakeStore:
@@ -185,10 +186,10 @@ class FakeStore:
     async def release(self, lease: Lease) -> None:
         return
 
-    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
+    async def request_stop(self, job_id: str, reason: str) -> bool:
         return False
 
-    async def asked_to_stop(self) -> dict[str, str]:
+    async def stop_requests(self) -> dict[str, str]:
         return {}
 
     async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
@@ -339,7 +340,7 @@ def job_context(
     max_retries: int = 5,
     heard: list[PerstackEvent] | None = None,
     known: dict[str, Checkpoint] | None = None,
-    steps: Steps | None = None,
+    steps: JobStepCounter | None = None,
     clock: FakeClock | None = None,
 ) -> JobContext:
     """A job of fakes."""
@@ -359,11 +360,11 @@ def job_context(
         jitter=lambda: 1.0,
         stop_reason=lambda: "cancelled",
         listener=lambda event, _checkpoint: heard.append(event) if heard is not None else None,
-        steps=steps or Steps(last=0, limit=max_steps),
-        place=Place(Path("/workspace")),
+        steps=steps or JobStepCounter(last=0, limit=max_steps),
+        workspace=WorkspaceInfo(Path("/workspace")),
         max_retries=max_retries,
         wants_deltas=heard is not None,
-        known=known or {},
+        known_checkpoints=known or {},
     )
 
 

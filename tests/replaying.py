@@ -13,11 +13,11 @@ import pytest
 
 from perstack import engine
 from perstack.core.events import CallDelegate, RunEvent, StartRun
-from perstack.definition.load import Loaded, load
+from perstack.definition.loader import LoadedDefinitions, load_definitions
 from perstack.definition.model import Definitions
 from perstack.errors import DefinitionError, StoreError
-from perstack.replay.perform import Replay, replay
-from perstack.runtime.job import JobContext
+from perstack.replay.runner import ReplayResult, replay
+from perstack.runtime.context import JobContext
 from perstack.runtime.ports import Store
 from perstack.store.sqlite import open_sqlite_store
 from tests import fakes
@@ -57,7 +57,7 @@ def _test() -> str:
     return os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
 
 
-def _story(found: Replay) -> str:
+def _story(found: ReplayResult) -> str:
     divergence = found.divergence
     assert divergence is not None
     recorded = divergence.recorded and f"{divergence.recorded.id} {divergence.recorded.type}"
@@ -74,8 +74,8 @@ def replay_of_what_engines_did(monkeypatch: pytest.MonkeyPatch) -> Generator[Non
     """Replays the jobs of every engine of the test as it closes."""
     used: dict[str, Definitions] = {}
     # The only place that every engine passes through, whatever it is made of.
-    put_together: Callable[..., Any] = engine._put_together  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
-    adopt: Callable[..., Any] = engine.Engine.adopt
+    put_together: Callable[..., Any] = engine._build_context  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
+    adopt: Callable[..., Any] = engine.Engine.reload_definitions
 
     async def watched(settings: Any, parts: Any, loaded: Any, stack: AsyncExitStack) -> Any:
         around, models = await put_together(settings, parts, loaded, stack)
@@ -83,7 +83,7 @@ def replay_of_what_engines_did(monkeypatch: pytest.MonkeyPatch) -> Generator[Non
         stack.push_async_callback(replay_all, around.store, used)
         return around, models
 
-    async def adopting(self: engine.Engine, loaded: Loaded) -> None:
+    async def adopting(self: engine.Engine, loaded: LoadedDefinitions) -> None:
         used[loaded.digest] = loaded.definitions
         await adopt(self, loaded)
 
@@ -139,7 +139,7 @@ async def _replay_below(folder: Path) -> None:
     used: dict[str, Definitions] = {}
     for config in folder.rglob("perstack.toml") if stores else ():
         try:
-            loaded = load(config)
+            loaded = load_definitions(config)
         except DefinitionError:
             continue
         used[loaded.digest] = loaded.definitions

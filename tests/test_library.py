@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 import perstack
-from perstack.core.passing import PerstackEvent
+from perstack.core.transient_events import PerstackEvent
 from perstack.engine import open_engine
 from perstack.library import run, stream
-from perstack.settings import Parts
+from perstack.settings import Overrides
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry, call, calls, done, says
 
@@ -29,12 +29,12 @@ def config(tmp_path: Path) -> Path:
 
 def parts(
     model: FakeModel, store: MemoryStore | None = None, skills: FakeSkills | None = None
-) -> Parts:
+) -> Overrides:
     @asynccontextmanager
     async def open_skills(_definitions: object) -> AsyncGenerator[FakeSkills]:
         yield skills or FakeSkills()
 
-    return Parts(
+    return Overrides(
         model=model,
         store=store or MemoryStore(),
         open_skills=open_skills,
@@ -54,7 +54,7 @@ async def test_a_run_gives_the_answer_and_tells_the_events(config: Path) -> None
         "the answer?",
         config=config,
         workspace=config.parent,
-        parts=parts(FakeModel({"a": [done("42")]})),
+        overrides=parts(FakeModel({"a": [done("42")]})),
         on_event=heard.append,
     )
     assert (view.job.status, view.text) == ("completed", "42")
@@ -72,12 +72,12 @@ async def test_typed_inputs_and_answers_are_values(config: Path) -> None:
         inputs={"path": "a.pdf"},
         config=config,
         workspace=config.parent,
-        parts=parts(model, store),
+        overrides=parts(model, store),
     )
     assert (view.text, view.output) == ("[1,2]", [1, 2])
     assert 'Input: {"path": "a.pdf"}' in str(model.requests[0].messages[-1])
     with pytest.raises(perstack.PerstackError, match="pages is unknown"):
-        await run("a", inputs={"pages": 1}, config=config, parts=parts(model, store))
+        await run("a", inputs={"pages": 1}, config=config, overrides=parts(model, store))
     again = [
         event
         async for event in stream(
@@ -86,7 +86,7 @@ async def test_typed_inputs_and_answers_are_values(config: Path) -> None:
             job_id=view.job.id,
             config=config,
             workspace=config.parent,
-            parts=parts(model, store),
+            overrides=parts(model, store),
         )
     ]
     assert again[-1].type == "completeRun"
@@ -117,7 +117,7 @@ async def test_provider_model_steps_and_environment_are_given_by_name(tmp_path: 
 
 async def test_an_unknown_expert_is_an_error_and_not_a_group_of_errors(config: Path) -> None:
     with pytest.raises(perstack.PerstackError, match="'b' is not defined"):
-        await run("b", "q", config=config, workspace=config.parent, parts=parts(FakeModel({})))
+        await run("b", "q", config=config, workspace=config.parent, overrides=parts(FakeModel({})))
 
 
 async def test_a_stream_has_the_pieces_of_a_reply_and_ends_with_the_run(config: Path) -> None:
@@ -125,7 +125,7 @@ async def test_a_stream_has_the_pieces_of_a_reply_and_ends_with_the_run(config: 
     events = [
         event.type
         async for event in stream(
-            "a", "q", config=config, workspace=config.parent, parts=parts(model)
+            "a", "q", config=config, workspace=config.parent, overrides=parts(model)
         )
     ]
     assert "streamRunResult" in events
@@ -133,7 +133,9 @@ async def test_a_stream_has_the_pieces_of_a_reply_and_ends_with_the_run(config: 
 
 
 async def test_an_error_before_the_first_event_reaches_the_reader(config: Path) -> None:
-    events = stream("b", "q", config=config, workspace=config.parent, parts=parts(FakeModel({})))
+    events = stream(
+        "b", "q", config=config, workspace=config.parent, overrides=parts(FakeModel({}))
+    )
     with pytest.raises(perstack.PerstackError, match="'b' is not defined"):
         async for _ in events:
             pass
@@ -143,7 +145,7 @@ async def test_leaving_a_stream_early_stops_the_job_resumable(config: Path) -> N
     store = MemoryStore()
     model = FakeModel({"a": [calls(call("echo", "c1")), done("late")]})
     held = parts(model, store, held_back())
-    events = stream("a", "q", config=config, workspace=config.parent, parts=held)
+    events = stream("a", "q", config=config, workspace=config.parent, overrides=held)
     with anyio.fail_after(5):
         async with aclosing(events):
             async for event in events:
@@ -152,7 +154,7 @@ async def test_leaving_a_stream_early_stops_the_job_resumable(config: Path) -> N
     (job,) = await store.jobs()
     assert job.status == "stoppedByCancellation"
     view = await run(
-        None, job_id=job.id, config=config, workspace=config.parent, parts=parts(model, store)
+        None, job_id=job.id, config=config, workspace=config.parent, overrides=parts(model, store)
     )
     assert view.text == "late"
 
@@ -161,7 +163,7 @@ async def test_a_reader_that_is_cancelled_waits_until_the_job_is_at_rest(config:
     store = MemoryStore()
     held = parts(FakeModel({"a": [calls(call("echo", "c1"))]}), store, held_back())
     with anyio.CancelScope() as scope:
-        events = stream("a", "q", config=config, workspace=config.parent, parts=held)
+        events = stream("a", "q", config=config, workspace=config.parent, overrides=held)
         async with aclosing(events):
             async for event in events:
                 if event.type == "startToolCalls":
@@ -173,7 +175,7 @@ async def test_a_stream_that_is_only_dropped_stops_its_job_too(config: Path) -> 
     store = MemoryStore()
     held = parts(FakeModel({"a": [calls(call("echo", "c1"))]}), store, held_back())
     with anyio.fail_after(5):
-        async for event in stream("a", "q", config=config, workspace=config.parent, parts=held):
+        async for event in stream("a", "q", config=config, workspace=config.parent, overrides=held):
             if event.type == "startToolCalls":
                 break
         while (await store.jobs())[0].status == "running":

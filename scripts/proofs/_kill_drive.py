@@ -20,16 +20,13 @@ from perstack.core.events import RunEvent
 from perstack.core.messages import ToolCall, ToolResult
 from perstack.core.tools import ToolDefinition
 from perstack.core.verification import VerificationResult
-from perstack.definition.choice import ModelChoice
-from perstack.definition.load import load
-from perstack.definition.model import Definitions, Expert
+from perstack.definition.loader import load_definitions
+from perstack.definition.model import Definitions, Expert, ModelChoice
 from perstack.definition.verification import Verification
 from perstack.engine import Engine, open_engine
 from perstack.errors import JobStateError, NotFoundError
-from perstack.jobs import RunningJob
-from perstack.llm.router import open_model
-from perstack.runtime.clock import SystemClock
-from perstack.runtime.continuation import JobRequest
+from perstack.jobs import JobHandle
+from perstack.llm.model_factory import open_model
 from perstack.runtime.ports import (
     Deltas,
     Generation,
@@ -38,13 +35,15 @@ from perstack.runtime.ports import (
     Model,
     SkillListener,
     Skills,
+    SystemClock,
 )
-from perstack.settings import Parts, Settings
+from perstack.runtime.start_plan import JobRequest
+from perstack.settings import Overrides, Settings
 from perstack.skills.pool import open_skills
 from perstack.store.connection import open_connections
-from perstack.store.ownership import Ownership, process_is_alive, this_process
+from perstack.store.group_commit import GroupCommitter
+from perstack.store.leases import LeasePolicy, current_owner, process_is_alive
 from perstack.store.sqlite import SqliteStore, store_path
-from perstack.store.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -165,8 +164,8 @@ class TrappedSkills:
         self._skills = skills
         self._trap = trap
 
-    async def tools(self, expert: Expert, run: SkillListener) -> tuple[ToolDefinition, ...]:
-        return await self._skills.tools(expert, run)
+    async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
+        return await self._skills.tools(expert, listener)
 
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         self._trap.reached("calling")
@@ -185,7 +184,7 @@ async def drive(order: Order) -> None:
     folder = Path(order.folder)
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     trap = Trap(order)
-    loaded = load(folder / "perstack.toml")
+    loaded = load_definitions(folder / "perstack.toml")
     environment = {
         "PATH": os.environ["PATH"],
         "OPENAI_API_KEY": order.key,
@@ -202,7 +201,7 @@ async def drive(order: Order) -> None:
     settings = Settings(config=loaded.path, workspace=folder, environment=environment)
     async with _store(order, trap) as store:
         model = open_model(definitions=loaded.definitions, environment=environment)
-        parts = Parts(store=store, model=TrappedModel(model, trap), open_skills=trapped_skills)
+        parts = Overrides(store=store, model=TrappedModel(model, trap), open_skills=trapped_skills)
         async with open_engine(settings, parts, loaded) as engine:
             await _work(engine, is_patient=order.is_hasty)
     (folder / "counts.json").write_text(json.dumps(trap.counts), encoding="utf-8")
@@ -219,8 +218,8 @@ async def _store(order: Order, trap: Trap) -> AsyncGenerator[TrappedStore]:
     if order.most_bytes is not None:
         setrlimit(RLIMIT_FSIZE, (order.most_bytes, RLIM_INFINITY))
     clock = FastClock() if order.is_hasty else SystemClock()
-    ownership = Ownership(this_process(), clock, process_is_alive)
-    writer = Writer(writing, path)
+    ownership = LeasePolicy(current_owner(), clock, process_is_alive)
+    writer = GroupCommitter(writing, path)
     store = TrappedStore(path, ownership, writer, reading, anyio.CapacityLimiter(1))
     store.trap = trap
     store.acknowledged = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -266,7 +265,7 @@ async def _work(engine: Engine, *, is_patient: bool) -> None:
             tasks.cancel_scope.cancel()
 
 
-async def _started(engine: Engine, *, is_patient: bool) -> RunningJob:
+async def _started(engine: Engine, *, is_patient: bool) -> JobHandle:
     request = JobRequest(job_id=JOB_ID)
     while True:
         try:

@@ -80,9 +80,9 @@ def main() -> None:
 async def _import_the_rest() -> None:
     """What the engine leaves for later, so that no child has to wait for it."""
     from perstack.definition.model import Definitions, Provider  # noqa: PLC0415 - see main
-    from perstack.llm.router import open_model  # noqa: PLC0415 - see main
+    from perstack.llm.model_factory import open_model  # noqa: PLC0415 - see main
 
-    importlib.import_module("perstack.skills.servers")
+    importlib.import_module("perstack.skills.server_connections")
     definitions = Definitions(model="any", provider=Provider(provider_name="openai"), experts={})
     model = open_model(definitions=definitions, environment={})
     await model.warm_up()

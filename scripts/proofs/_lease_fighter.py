@@ -16,7 +16,7 @@ from _stage import ROOT
 from perstack.errors import JobStateError, LeaseLostError
 from perstack.runtime.ports import Lease, Store
 from perstack.store.sqlite import open_sqlite_store
-from tests.store.story import RunStory
+from tests.store.sample_job import RunStory
 
 JOB = "job"
 FIGHTER = ROOT / "scripts" / "proofs" / "_lease_fighter.py"

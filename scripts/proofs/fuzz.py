@@ -17,9 +17,9 @@ from _foreign import python_with
 from _http import HttpServer, ask
 from _stage import PERSTACK, ROOT, conclude, plain_environment, say, workplace
 
-from perstack.core.values import problems_of
-from perstack.definition.load import load
-from perstack.server.calls.tools import expert_tools, job_tools, published
+from perstack.definition.loader import load_definitions
+from perstack.json_schema import validation_errors
+from perstack.server.tools.definitions import expert_tools, job_tools, published_experts
 
 FUZZER = "mcp-fuzzer==0.7.0"
 SCANNER = "cisco-ai-mcp-scanner==4.8.7"
@@ -145,14 +145,14 @@ def is_right(found: dict[str, Any]) -> bool:
     schema = input_schemas().get(str(found["target"]))
     if schema is None:
         return found["target"] in NOTHING_WRONG
-    return not problems_of(found["evidence"]["input"], schema)
+    return not validation_errors(found["evidence"]["input"], schema)
 
 
 @cache
 def input_schemas() -> dict[str, dict[str, Any]]:
     """What the tools of the fixtures say that they take, as clients see it."""
-    definitions = load(FIXTURES / "perstack.toml").definitions
-    experts = published(definitions, "coordinators")
+    definitions = load_definitions(FIXTURES / "perstack.toml").definitions
+    experts = published_experts(definitions, "coordinators")
     tools = [*expert_tools(experts, definitions, None, has_job_tools=True), *job_tools(None)]
     return {tool.name: tool.input_schema for tool in tools}
 

@@ -23,7 +23,7 @@ from perstack.core.events import RunEvent
 from perstack.errors import JobStateError
 from perstack.runtime.ports import Store
 from perstack.store.sqlite import open_sqlite_store
-from tests.store.story import RunStory, write
+from tests.store.sample_job import RunStory, write
 
 ROUNDS = 1000
 STALLS = 20

@@ -21,8 +21,8 @@ from _stage import PERSTACK, ROOT, conclude, plain_environment, say, workplace
 from kill_matrix import PLACES, counted, sampled
 
 from perstack.core.events import RunEvent
-from perstack.definition.load import load
-from perstack.replay.perform import replay
+from perstack.definition.loader import load_definitions
+from perstack.replay.runner import replay
 from perstack.store.sqlite import open_sqlite_store, store_path
 from tests.replay.rough import rough_job
 
@@ -95,7 +95,7 @@ def killed_and_replayed(stage: Jobs, point: Point) -> str:
     stage.run(replace(order, point=None))
     folder = Path(order.folder)
     events = anyio.run(_stored, folder, JOB_ID)
-    found = anyio.run(replay, events, load(folder / "perstack.toml").definitions)
+    found = anyio.run(replay, events, load_definitions(folder / "perstack.toml").definitions)
     if events[-1].type != "completeRun":
         return f"{point} ended with {events[-1].type}"
     return "" if found.is_identical else f"{point}: {found.divergence}"

@@ -17,8 +17,7 @@ from _peers import HttpPeer, Message, NoAnswerError, Peer, StdioPeer, facts, htt
 from _stage import conclude, plain_environment, say, workplace
 
 from perstack.core.events import RunEvent
-from perstack.runtime.clock import SystemClock
-from perstack.runtime.ports import JobRecord
+from perstack.runtime.ports import JobRecord, SystemClock
 from perstack.store.sqlite import open_sqlite_store, store_path
 from tests.model_server import ModelServer, Reply, Request, Slow, ToolCall
 

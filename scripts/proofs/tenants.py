@@ -15,7 +15,7 @@ from _tenant_ways import CHECKPOINT_TEMPLATE, JOB_TEMPLATE, WAYS, Aim, Way, comp
 from _tenants import Answer, Message, User, absent_like, user
 from anyio.abc import TaskGroup
 
-from perstack.server.auth.tokens import entry_for, new_token
+from perstack.server.auth.token_file import format_entry, generate_token
 
 ATTEMPTS = 1000
 NAMES = ("alice", "bob")
@@ -218,7 +218,7 @@ async def check_controls(one: User, mine: Belongings, rng: random.Random, seen: 
 
 async def run(folder: Path, seed: int) -> tuple[Report, str]:
     """Let the two loose on each other."""
-    tokens = {name: new_token() for name in NAMES}
+    tokens = {name: generate_token() for name in NAMES}
     write(folder, tokens)
     options = (
         "--tokens",
@@ -319,7 +319,7 @@ def write(folder: Path, tokens: dict[str, str]) -> None:
     (folder / "script.toml").write_text("\n".join(SCRIPT), encoding="utf-8")
     path = folder / "tokens.toml"
     path.touch(mode=0o600)
-    entries = [entry_for(token, name, ("perstack:run",), None) for name, token in tokens.items()]
+    entries = [format_entry(token, name, ("perstack:run",), None) for name, token in tokens.items()]
     path.write_text("\n".join(entries), encoding="utf-8")
 
 

@@ -19,8 +19,8 @@ __all__ = [
 
 # Loaded when first used: the version alone must not cost the engine. What type checkers see is
 # __init__.pyi.
-_HOMES = {
-    "JobRequest": "perstack.runtime.continuation",
+_MODULE_BY_EXPORT = {
+    "JobRequest": "perstack.runtime.start_plan",
     "JobView": "perstack.jobs",
     "PerstackError": "perstack.errors",
     "Settings": "perstack.settings",
@@ -31,7 +31,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    module_name = _MODULE_BY_EXPORT.get(name)
+    if module_name is None:
         raise AttributeError(f"module 'perstack' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(module_name), name)

@@ -3,7 +3,7 @@ from perstack.errors import PerstackError as PerstackError
 from perstack.jobs import JobView as JobView
 from perstack.library import run as run
 from perstack.library import stream as stream
-from perstack.runtime.continuation import JobRequest as JobRequest
+from perstack.runtime.start_plan import JobRequest as JobRequest
 from perstack.settings import Settings as Settings
 
 __version__: str

@@ -8,21 +8,23 @@ the faces (`server`, `cli`).
 
 import re
 
-_NAME = re.compile(r"[\w@:/.{}?,~-]{1,128}", re.ASCII)
+_NAME_PATTERN = re.compile(r"[\w@:/.{}?,~-]{1,128}", re.ASCII)
 
 
-def is_name(text: str) -> bool:
+def is_quotable_name(text: str) -> bool:
     """Whether a text that a caller gave can be a name, and so be repeated in a message about it.
 
     What cannot be one is not repeated: whoever reads the message shall read nothing else in it.
     """
-    return _NAME.fullmatch(text) is not None
+    return _NAME_PATTERN.fullmatch(text) is not None
 
 
-def no_job(job_id: str) -> "NotFoundError":
+def job_not_found(job_id: str) -> "NotFoundError":
     """That there is no job with this id."""
     return NotFoundError(
-        f"There is no job {job_id}." if is_name(job_id) else "There is no job with this id.",
+        f"There is no job {job_id}."
+        if is_quotable_name(job_id)
+        else "There is no job with this id.",
         hint="It may be in another workspace; perstack log --jobs lists what is in one.",
     )
 

@@ -12,38 +12,38 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from perstack.core.checkpoint import JOB_STATUS_OF, Checkpoint, Job, JobStatus
+from perstack.core.elicitation import Question, question_from_call
 from perstack.core.history import newest_root
 from perstack.core.messages import ExpertMessage, Usage
-from perstack.core.passing import PerstackEvent, SkillAnswered, SkillAsked
-from perstack.core.questions import Question, question_of
+from perstack.core.transient_events import PerstackEvent, SkillAnswered, SkillAsked
 from perstack.core.verification import VerificationResult
 from perstack.errors import JobStateError, LeaseLostError, PerstackError
-from perstack.runtime.asking import OpenQuestions, nobody
+from perstack.runtime.elicitations import PendingElicitations, unattended
 from perstack.runtime.ports import Clock, Lease, Listener, Store
 
 LOG = getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
-LOOK_SECONDS = 1.0
+STOP_POLL_SECONDS = 1.0
 """Between two looks for what other processes ask."""
 
-SHUT_DOWN = "perstack was shut down"
+SHUTDOWN_REASON = "perstack was shut down"
 """Why a job was cancelled that nobody wanted to be."""
 
 WATCH_BUFFER = 4096
-RECENT_EVENTS = 8
+MAX_RECENT_EVENTS = 8
 
-Watched = tuple[PerstackEvent, Checkpoint | None]
+JobEvent = tuple[PerstackEvent, Checkpoint | None]
 """An event and, if it is one that is stored, the checkpoint that it led to."""
 
-Drive = Callable[["RunningJob", Lease], Awaitable[None]]
+Drive = Callable[["JobHandle", Lease], Awaitable[None]]
 
-JobNews = Literal["began", "moved", "stopped"]
+JobChange = Literal["began", "moved", "stopped"]
 """The first event of a new job is durable, or a further one of any job; or it is not driven now.
 
 A skill that asks the user, or is answered, moves its job too.
 """
 
-JobObserver = Callable[[str, JobNews], None]
+JobObserver = Callable[[str, JobChange], None]
 """Is told the id of a job that is driven here, and what happened."""
 
 
@@ -85,7 +85,7 @@ class JobView:
         return self.checkpoint.output if self.job.status == "completed" else None
 
 
-def view(
+def build_view(
     checkpoints: Mapping[str, Checkpoint], *, query: str, status: JobStatus | None = None
 ) -> JobView:
     """A job as its runs' newest checkpoints have it.
@@ -116,28 +116,28 @@ def view(
     return JobView(
         job=job,
         checkpoint=root,
-        text=_text(root),
-        questions=_questions(root) if state == "stoppedByInteractiveTool" else (),
+        text=_result_text(root),
+        questions=_expert_questions(root) if state == "stoppedByInteractiveTool" else (),
         usage=usage,
         runs=tuple(checkpoints.values()),
     )
 
 
-def _questions(root: Checkpoint) -> tuple[Question, ...]:
-    return tuple(question_of(call) for call in root.pending("interactive"))
+def _expert_questions(root: Checkpoint) -> tuple[Question, ...]:
+    return tuple(question_from_call(call) for call in root.pending("interactive"))
 
 
-def _text(root: Checkpoint) -> str:
+def _result_text(root: Checkpoint) -> str:
     if root.status == "completed":
         return root.text
     if root.error is not None:
         return root.error.message
-    spoken = [message.text for message in root.messages if isinstance(message, ExpertMessage)]
-    return next((text for text in reversed(spoken) if text), "")
+    expert_texts = [message.text for message in root.messages if isinstance(message, ExpertMessage)]
+    return next((text for text in reversed(expert_texts) if text), "")
 
 
 @dataclass(eq=False, slots=True)
-class RunningJob:
+class JobHandle:
     """A job that this process drives, from `start` until it stops."""
 
     job_id: str
@@ -145,7 +145,7 @@ class RunningJob:
     query: str
     checkpoints: dict[str, Checkpoint]
     listener: Listener | None = None
-    questions: OpenQuestions = field(default_factory=nobody)
+    questions: PendingElicitations = field(default_factory=unattended)
     stop_reason: str = "cancelled"
     failure: PerstackError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -153,13 +153,13 @@ class RunningJob:
     began: anyio.Event = field(default_factory=anyio.Event)
     observers: list[JobObserver] = field(default_factory=list[JobObserver])
     recent: deque[PerstackEvent] = field(
-        default_factory=lambda: deque[PerstackEvent](maxlen=RECENT_EVENTS)
+        default_factory=lambda: deque[PerstackEvent](maxlen=MAX_RECENT_EVENTS)
     )
-    _watchers: set[MemoryObjectSendStream[Watched]] = field(
-        default_factory=set[MemoryObjectSendStream[Watched]]
+    _watchers: set[MemoryObjectSendStream[JobEvent]] = field(
+        default_factory=set[MemoryObjectSendStream[JobEvent]]
     )
 
-    def heard(self, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
+    def publish(self, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
         """Take in an event and pass it on.
 
         A watcher that does not keep up loses events rather than slow the job down.
@@ -169,9 +169,9 @@ class RunningJob:
             self.recent.append(event)
             self.checkpoints[checkpoint.run_id] = checkpoint
             self.began.set()
-            self._observed("began" if is_first else "moved")
+            self._notify_observers("began" if is_first else "moved")
         elif isinstance(event, SkillAsked | SkillAnswered):
-            self._observed("moved")
+            self._notify_observers("moved")
         if self.listener is not None:
             try:
                 self.listener(event, checkpoint)
@@ -184,12 +184,12 @@ class RunningJob:
     @property
     def open_questions(self) -> tuple[Question, ...]:
         """What skill servers ask the user in the middle of a call."""
-        return self.questions.open
+        return self.questions.open_questions
 
     @contextmanager
-    def watch(self) -> Generator[MemoryObjectReceiveStream[Watched]]:
+    def watch(self) -> Generator[MemoryObjectReceiveStream[JobEvent]]:
         """Events from now on; the stream ends when the job stops."""
-        send, receive = anyio.create_memory_object_stream[Watched](WATCH_BUFFER)
+        send, receive = anyio.create_memory_object_stream[JobEvent](WATCH_BUFFER)
         if self.stopped.is_set():
             send.close()
         else:
@@ -224,9 +224,9 @@ class RunningJob:
         if not self.checkpoints:
             raise JobStateError(f"Job {self.job_id} was stopped before it began.")
         if self.stopped.is_set():
-            return view(self.checkpoints, query=self.query)
-        present = view(self.checkpoints, query=self.query, status="running")
-        return replace(present, questions=self.open_questions)
+            return build_view(self.checkpoints, query=self.query)
+        current = build_view(self.checkpoints, query=self.query, status="running")
+        return replace(current, questions=self.open_questions)
 
     @property
     def is_ending(self) -> bool:
@@ -248,17 +248,17 @@ class RunningJob:
         self.began.set()
         for watcher in self._watchers:
             watcher.close()
-        self._observed("stopped")
+        self._notify_observers("stopped")
 
-    def _observed(self, news: JobNews) -> None:
+    def _notify_observers(self, change: JobChange) -> None:
         for observer in self.observers:
             try:
-                observer(self.job_id, news)
+                observer(self.job_id, change)
             except Exception:  # an observer's bug must not end the job
                 LOG.exception("An observer failed on job %s", self.job_id)
 
 
-class Jobs:
+class JobRunner:
     """All jobs that this process drives, each in a task that outlives the request for it."""
 
     def __init__(
@@ -268,33 +268,33 @@ class Jobs:
         self._store = store
         self._clock = clock
         self._max_seconds = max_seconds
-        self._live: dict[str, RunningJob] = {}
+        self._live: dict[str, JobHandle] = {}
         self._observers: list[JobObserver] = []
-        self._heeding: anyio.CancelScope | None = None
+        self._polling_scope: anyio.CancelScope | None = None
 
-    def observe(self, observer: JobObserver) -> None:
+    def subscribe(self, observer: JobObserver) -> None:
         """Have `observer` told of every job that is driven here from now on."""
         self._observers.append(observer)
 
     @property
-    def live(self) -> tuple[RunningJob, ...]:
+    def live(self) -> tuple[JobHandle, ...]:
         """Those that have not stopped yet."""
         return tuple(self._live.values())
 
-    def get(self, job_id: str) -> RunningJob | None:
+    def get(self, job_id: str) -> JobHandle | None:
         """The job, if this process drives it."""
         return self._live.get(job_id)
 
-    def launch(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
+    def launch(self, job: JobHandle, lease: Lease, drive: Drive) -> None:
         """Drive a job until it stops.
 
         The lease is kept alive meanwhile and given back afterwards.
         """
         job.observers = self._observers
         self._live[job.job_id] = job
-        if self._heeding is None:
-            self._heeding = anyio.CancelScope()
-            self._tasks.start_soon(self._heed_others, self._heeding)
+        if self._polling_scope is None:
+            self._polling_scope = anyio.CancelScope()
+            self._tasks.start_soon(self._poll_stop_requests, self._polling_scope)
         self._tasks.start_soon(self._run, job, lease, drive, name=f"job {job.job_id}")
 
     def cancel_all(self, reason: str) -> None:
@@ -302,10 +302,10 @@ class Jobs:
         for job in self.live:
             job.cancel(reason)
 
-    async def _run(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
+    async def _run(self, job: JobHandle, lease: Lease, drive: Drive) -> None:
         try:
             with job.scope:
-                await self._guarded(job, lease, drive)
+                await self._run_with_lease(job, lease, drive)
         except Exception as error:  # the border of a job: a bug in one must not end the others
             LOG.exception("Job %s failed", job.job_id)
             job.failure = PerstackError(
@@ -315,31 +315,31 @@ class Jobs:
             with anyio.CancelScope(shield=True):
                 await self._release(lease)
             self._live.pop(job.job_id, None)
-            if not self._live and self._heeding is not None:
-                self._heeding.cancel()
-                self._heeding = None
+            if not self._live and self._polling_scope is not None:
+                self._polling_scope.cancel()
+                self._polling_scope = None
             job.finish()
 
-    async def _heed_others(self, while_live: anyio.CancelScope) -> None:
+    async def _poll_stop_requests(self, while_live: anyio.CancelScope) -> None:
         """Stop the jobs that another process asks to stop."""
         with while_live:
             while True:
-                await self._clock.sleep(LOOK_SECONDS)
+                await self._clock.sleep(STOP_POLL_SECONDS)
                 try:
-                    asked = await self._store.asked_to_stop()
+                    stop_requests = await self._store.stop_requests()
                 except PerstackError as error:
                     LOG.warning("What other processes ask could not be read: %s", error)
                     continue
-                for job_id, reason in asked.items():
+                for job_id, reason in stop_requests.items():
                     job = self._live.get(job_id)
                     if job is not None:
                         job.cancel(reason)
 
-    async def _guarded(self, job: RunningJob, lease: Lease, drive: Drive) -> None:
+    async def _run_with_lease(self, job: JobHandle, lease: Lease, drive: Drive) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_lease, job, lease)
+            tasks.start_soon(self._renew_lease, job, lease)
             if self._max_seconds is not None:
-                tasks.start_soon(self._end_in_time, job, self._max_seconds)
+                tasks.start_soon(self._enforce_time_limit, job, self._max_seconds)
             try:
                 await drive(job, lease)
             except PerstackError as error:
@@ -347,7 +347,7 @@ class Jobs:
                 job.failure = error
             tasks.cancel_scope.cancel()
 
-    async def _keep_lease(self, job: RunningJob, lease: Lease) -> None:
+    async def _renew_lease(self, job: JobHandle, lease: Lease) -> None:
         while True:
             await self._clock.sleep(HEARTBEAT_SECONDS)
             try:
@@ -358,7 +358,7 @@ class Jobs:
             except PerstackError as error:
                 LOG.warning("The lease of job %s could not be renewed: %s", job.job_id, error)
 
-    async def _end_in_time(self, job: RunningJob, seconds: float) -> None:
+    async def _enforce_time_limit(self, job: JobHandle, seconds: float) -> None:
         await self._clock.sleep(seconds)
         job.cancel(f"it took longer than the {seconds:g} seconds that a job may take")
 

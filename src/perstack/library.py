@@ -15,13 +15,13 @@ import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.passing import PerstackEvent
+from perstack.core.transient_events import PerstackEvent
 from perstack.engine import open_engine
 from perstack.errors import PerstackError
 from perstack.jobs import JobView
-from perstack.runtime.continuation import JobRequest
 from perstack.runtime.ports import Listener
-from perstack.settings import Parts, Settings
+from perstack.runtime.start_plan import JobRequest
+from perstack.settings import Overrides, Settings
 
 OnEvent = Callable[[PerstackEvent], object]
 
@@ -40,7 +40,7 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
     environment: Mapping[str, str] | None = None,
     on_event: OnEvent | None = None,
     settings: Settings | None = None,
-    parts: Parts | None = None,
+    overrides: Overrides | None = None,
 ) -> JobView:
     """Have an expert do a task and wait until the job stops.
 
@@ -59,7 +59,7 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
         environment: Where keys are looked up, instead of the process's environment.
         on_event: Told of each event, of a stored one once it is durable. Must not block.
         settings: Everything else that can be decided; the arguments above win over it.
-        parts: Stand-ins for model, store and so on, for tests.
+        overrides: Stand-ins for model, store and so on, for tests.
 
     Returns:
         How the job ended: `job.status`, `text`, `output`, `questions`, `usage`, `runs`. A job that
@@ -76,8 +76,8 @@ async def run(  # noqa: PLR0913 - options of a call are read by name
     request = JobRequest(
         expert_key=expert_key, query=query, job_id=job_id, inputs=inputs, max_steps=max_steps
     )
-    settled = _settled(settings, config, workspace, provider, model, environment)
-    return await _carry_out(request, settled, parts, listener)
+    merged = _merge_settings(settings, config, workspace, provider, model, environment)
+    return await _run_job(request, merged, overrides, listener)
 
 
 async def stream(  # noqa: PLR0913 - as for run
@@ -93,7 +93,7 @@ async def stream(  # noqa: PLR0913 - as for run
     job_id: str | None = None,
     environment: Mapping[str, str] | None = None,
     settings: Settings | None = None,
-    parts: Parts | None = None,
+    overrides: Overrides | None = None,
 ) -> AsyncGenerator[PerstackEvent]:
     """Have an expert do a task and see each event, replies piece by piece included.
 
@@ -112,7 +112,7 @@ async def stream(  # noqa: PLR0913 - as for run
         job_id: As for `run`.
         environment: As for `run`.
         settings: As for `run`.
-        parts: As for `run`.
+        overrides: As for `run`.
 
     Yields:
         The events of all runs of the job, in the order in which they happen.
@@ -123,12 +123,12 @@ async def stream(  # noqa: PLR0913 - as for run
     request = JobRequest(
         expert_key=expert_key, query=query, job_id=job_id, inputs=inputs, max_steps=max_steps
     )
-    settled = _settled(settings, config, workspace, provider, model, environment)
-    settled = replace(settled, is_streaming=True)
+    merged = _merge_settings(settings, config, workspace, provider, model, environment)
+    merged = replace(merged, is_streaming=True)
     # Without a limit: a slow reader must neither hold up the job nor miss an event.
     send, receive = anyio.create_memory_object_stream[PerstackEvent](math.inf)
     scope = anyio.CancelScope()
-    work = asyncio.create_task(_feed(request, settled, parts, send, scope))
+    work = asyncio.create_task(_feed_events(request, merged, overrides, send, scope))
     try:
         with receive:
             async for event in receive:
@@ -141,38 +141,40 @@ async def stream(  # noqa: PLR0913 - as for run
             await asyncio.wait([work])
 
 
-async def _feed(
+async def _feed_events(
     request: JobRequest,
     settings: Settings,
-    parts: Parts | None,
+    overrides: Overrides | None,
     send: MemoryObjectSendStream[PerstackEvent],
     scope: anyio.CancelScope,
 ) -> None:
     with send, scope:
-        await _carry_out(request, settings, parts, lambda event, _checkpoint: _tell(send, event))
+        await _run_job(
+            request, settings, overrides, lambda event, _checkpoint: _send_if_open(send, event)
+        )
 
 
-def _tell(send: MemoryObjectSendStream[PerstackEvent], event: PerstackEvent) -> None:
+def _send_if_open(send: MemoryObjectSendStream[PerstackEvent], event: PerstackEvent) -> None:
     """Pass an event on; one that comes after the reader has left is of interest to nobody."""
     if send.statistics().open_receive_streams:
         send.send_nowait(event)
 
 
-async def _carry_out(
-    request: JobRequest, settings: Settings, parts: Parts | None, listener: Listener
+async def _run_job(
+    request: JobRequest, settings: Settings, overrides: Overrides | None, listener: Listener
 ) -> JobView:
-    end: JobView | PerstackError
-    async with open_engine(settings, parts) as engine:
+    outcome: JobView | PerstackError
+    async with open_engine(settings, overrides) as engine:
         try:
-            end = await (await engine.start(request, listener)).wait()
+            outcome = await (await engine.start(request, listener)).wait()
         except PerstackError as error:
-            end = error  # carried out of the engine's task group by hand, which would wrap it
-    if isinstance(end, PerstackError):
-        raise end
-    return end
+            outcome = error  # carried out of the engine's task group by hand, which would wrap it
+    if isinstance(outcome, PerstackError):
+        raise outcome
+    return outcome
 
 
-def _settled(
+def _merge_settings(
     settings: Settings | None,
     config: Path | str | None,
     workspace: Path | str | None,
@@ -180,12 +182,12 @@ def _settled(
     model: str | None,
     environment: Mapping[str, str] | None,
 ) -> Settings:
-    settled = settings or Settings()
+    base = settings or Settings()
     return replace(
-        settled,
-        config=settled.config if config is None else Path(config),
-        workspace=settled.workspace if workspace is None else Path(workspace),
-        provider=provider or settled.provider,
-        model=model or settled.model,
-        environment=settled.environment if environment is None else environment,
+        base,
+        config=base.config if config is None else Path(config),
+        workspace=base.workspace if workspace is None else Path(workspace),
+        provider=provider or base.provider,
+        model=model or base.model,
+        environment=base.environment if environment is None else environment,
     )

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from perstack.definition.load import Loaded
+from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions, ReasoningBudget
-from perstack.runtime.clock import SystemClock
-from perstack.runtime.ports import Clock, Model, NewId, Skills, Store
-from perstack.runtime.spans import Telemetry
+from perstack.runtime.ports import Clock, Model, NewId, Skills, Store, SystemClock
+from perstack.runtime.telemetry_port import Telemetry
 
 OpenSkills = Callable[[Definitions], AbstractAsyncContextManager[Skills]]
 """Opens the pool of skills of one job.
@@ -72,7 +71,7 @@ def new_id() -> str:
     return secrets.choice(alphabet[:26]) + "".join(secrets.choice(alphabet) for _ in range(23))
 
 
-class Driving(Protocol):
+class EngineLoad(Protocol):
     """What an engine tells whoever decides whether it may drive one more job."""
 
     @property
@@ -89,19 +88,19 @@ class Driving(Protocol):
         ...
 
 
-Admit = Callable[[Driving], Awaitable[None]]
+Admit = Callable[[EngineLoad], Awaitable[None]]
 """Raises `JobStateError` if an engine may not drive one more job now.
 
 Must count live jobs after whatever it waits for.
 """
 
 
-async def admit_all(_engine: Driving) -> None:
+async def admit_all(_engine: EngineLoad) -> None:
     """Let any number of jobs run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Overrides:
     """Stand-ins for what the engine would otherwise make or decide itself."""
 
     model: Model | None = None
@@ -115,16 +114,16 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class EngineContext:
     """What an engine has put together."""
 
     settings: Settings
     workspace: Path
     environment: Mapping[str, str]
-    loaded: Loaded
+    loaded: LoadedDefinitions
     model: Model
     store: Store
     open_skills: OpenSkills
     telemetry: Telemetry
     flush_telemetry: Callable[[], None]
-    parts: Parts
+    overrides: Overrides

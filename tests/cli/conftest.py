@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.stage import Stage, stage
+from tests.cli.harness import Stage, stage
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from perstack import __version__
 from perstack.cli.main import COMMANDS
-from tests.cli.stage import Stage, process
+from tests.cli.harness import Stage, process
 
 LOADED = """
 import sys

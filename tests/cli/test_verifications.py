@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cli.stage import Stage, calls, done
+from tests.cli.harness import Stage, calls, done
 
 TOML = """
 [provider]

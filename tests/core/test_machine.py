@@ -4,13 +4,13 @@ import pytest
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
-from perstack.core.closing import close_open_calls
 from perstack.core.history import checkpoint_at, newest_checkpoints
 from perstack.core.machine import (
     STOPS_FROM_ANYWHERE,
     TRANSITIONS,
     IllegalTransitionError,
-    blank,
+    blank_checkpoint,
+    close_open_calls,
     evolve,
 )
 from perstack.core.messages import (
@@ -85,7 +85,7 @@ def one_of_each(at: ev.Stamp) -> list[ev.RunEvent]:
 
 def in_state(state: State) -> Checkpoint:
     """A checkpoint in some state, with one call that is answered."""
-    start = blank(stamp(1), EXPERT)
+    start = blank_checkpoint(stamp(1), EXPERT)
     call = ToolCall(id="c1", skill_name="s", tool_name="t")
     return start.model_copy(
         update={
@@ -119,7 +119,7 @@ def test_every_event_type_has_a_place_in_the_table() -> None:
 
 
 def test_an_event_out_of_sequence_or_of_another_run_is_rejected() -> None:
-    start = blank(stamp(1), EXPERT)
+    start = blank_checkpoint(stamp(1), EXPERT)
     first = one_of_each(stamp(2))[0]
     foreign = one_of_each(stamp(1, run_id="run9"))[0]
     for event in (first, foreign):

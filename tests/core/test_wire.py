@@ -8,8 +8,8 @@ from typing import Any, cast, get_args
 import pytest
 
 from perstack.core import events as ev
-from perstack.core import passing
-from perstack.core.history import checkpoints_along
+from perstack.core import transient_events
+from perstack.core.history import checkpoints_of_run
 from perstack.core.wire import (
     EVENT_TYPES,
     RUN_TYPES,
@@ -39,7 +39,7 @@ async def played(replies: dict[str, list[Reply]], **options: Any) -> list[Json]:
     led_to = {
         checkpoint.id: checkpoint
         for run_id in runs
-        for checkpoint in checkpoints_along(runs, run_id)
+        for checkpoint in checkpoints_of_run(runs, run_id)
     }
     return [to_wire(event, led_to[event.id]) for event in store.events_written]
 
@@ -238,7 +238,7 @@ async def test_the_whole_stream_is_json_of_known_types() -> None:
 
 
 def test_streaming_events_have_the_stamp_of_a_run_and_runtime_events_a_shorter_one() -> None:
-    delta = passing.StreamReasoning(stamp=STAMP, ordinal=2, delta="hm")
+    delta = transient_events.StreamReasoning(stamp=STAMP, ordinal=2, delta="hm")
     assert to_wire(delta, None) == {
         "type": "streamReasoning",
         "id": "run1-7.2",
@@ -249,7 +249,7 @@ def test_streaming_events_have_the_stamp_of_a_run_and_runtime_events_a_shorter_o
         "stepNumber": 3,
         "delta": "hm",
     }
-    gone = passing.SkillDisconnected(stamp=STAMP, ordinal=3, skill_name="time")
+    gone = transient_events.SkillDisconnected(stamp=STAMP, ordinal=3, skill_name="time")
     assert to_wire(gone, None) == {
         "type": "skillDisconnected",
         "id": "run1-7.3",
@@ -319,7 +319,7 @@ async def test_the_document_names_every_field_that_an_event_has() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*)$", text, re.MULTILINE))
     ignored = {"stamp", "type", "ordinal"}
-    for event in get_args(get_args(passing.RuntimeEvent)[0]):
+    for event in get_args(get_args(transient_events.RuntimeEvent)[0]):
         fields = [field.alias for name, field in event.model_fields.items() if name not in ignored]
         assert all(f"`{field}`" in rows[event.model_fields["type"].default] for field in fields)
     replies: dict[str, list[Reply]] = {

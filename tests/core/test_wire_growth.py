@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.passing import PassingEvent, PerstackEvent
+from perstack.core.transient_events import PerstackEvent, TransientEvent
 from perstack.core.wire import to_wire
 from tests.fakes import FakeModel, call, calls, experts, job_context, says
 from tests.runtime.acting import work
@@ -22,7 +22,7 @@ async def stream_of(steps: int) -> list[Json]:
     documents: list[Json] = []
 
     def heard(event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
-        if not isinstance(event, PassingEvent):
+        if not isinstance(event, TransientEvent):
             documents.append(to_wire(event, checkpoint))
 
     replies = [calls(call("echo", f"c{step}", text="x" * 500)) for step in range(steps)]

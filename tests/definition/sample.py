@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from perstack.definition.load import Loaded, load
-from perstack.definition.problems import InvalidDefinitionError
+from perstack.definition.diagnostics import InvalidDefinitionError
+from perstack.definition.loader import LoadedDefinitions, load_definitions
 
 COMPLETE = """\
 model = "claude-sonnet-4-5"
@@ -55,15 +55,15 @@ def write(folder: Path, content: str | bytes) -> Path:
     return path
 
 
-def accepted(folder: Path, content: str | bytes, *, strict: bool = False) -> Loaded:
+def accepted(folder: Path, content: str | bytes, *, strict: bool = False) -> LoadedDefinitions:
     """A file that is good enough."""
-    return load(write(folder, content), strict=strict)
+    return load_definitions(write(folder, content), strict=strict)
 
 
 def refused(folder: Path, content: str | bytes, *, strict: bool = False) -> InvalidDefinitionError:
     """Why a file is not accepted."""
     with pytest.raises(InvalidDefinitionError) as caught:
-        load(write(folder, content), strict=strict)
+        load_definitions(write(folder, content), strict=strict)
     return caught.value
 
 

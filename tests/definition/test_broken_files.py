@@ -6,9 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perstack.definition.load import load
-from perstack.definition.problems import InvalidDefinitionError
-from perstack.definition.source import MAX_BYTES
+from perstack.definition.diagnostics import InvalidDefinitionError
+from perstack.definition.loader import MAX_DEFINITION_BYTES, load_definitions
 from perstack.errors import DefinitionError
 from tests.definition.sample import COMPLETE, EXPERT, accepted, problems, refused, write
 
@@ -86,27 +85,27 @@ def test_windows_line_ends_are_harmless_and_do_not_shift_positions(tmp_path: Pat
 
 def test_a_folder_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="is a folder"):
-        load(tmp_path)
+        load_definitions(tmp_path)
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="is not found"):
-        load(tmp_path / "perstack.toml")
+        load_definitions(tmp_path / "perstack.toml")
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="cannot be read: File name too long"):
-        load(tmp_path / ("x" * 300))
+        load_definitions(tmp_path / ("x" * 300))
 
 
 def test_a_path_that_no_file_can_have_says_why(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="cannot be read"):
-        load(tmp_path / "x\0y")
+        load_definitions(tmp_path / "x\0y")
 
 
 def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="has more than"):
-        load(write(tmp_path, b"#" * (MAX_BYTES + 1)))
+        load_definitions(write(tmp_path, b"#" * (MAX_DEFINITION_BYTES + 1)))
 
 
 def test_a_syntax_error_has_one_problem_with_its_place(tmp_path: Path) -> None:
@@ -120,7 +119,7 @@ def test_a_syntax_error_has_one_problem_with_its_place(tmp_path: Path) -> None:
 def lines_are_in_the_file(folder: Path, content: bytes) -> None:
     count = content.count(b"\n") + 1
     try:
-        found = load(write(folder, content)).warnings
+        found = load_definitions(write(folder, content)).warnings
     except InvalidDefinitionError as error:
         found = error.details + error.warnings
     assert all(one.line is None or 1 <= one.line <= count for one in found)

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import tomli
 
-from perstack.definition.json_schema import SCHEMA_FILE, json_schema, rendered
+from perstack.definition.editor_schema import SCHEMA_FILE, build_editor_schema, render_editor_schema
 
 SAMPLE = """
 model = "claude-sonnet-4-5"
@@ -49,7 +49,7 @@ instruction = "Check the file."
 
 
 def is_valid(document: dict[str, Any]) -> bool:
-    return jsonschema.Draft7Validator(json_schema()).is_valid(document)  # pyright: ignore[reportUnknownMemberType] - jsonschema ships no types
+    return jsonschema.Draft7Validator(build_editor_schema()).is_valid(document)  # pyright: ignore[reportUnknownMemberType] - jsonschema ships no types
 
 
 def sample() -> dict[str, Any]:
@@ -57,11 +57,11 @@ def sample() -> dict[str, Any]:
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == rendered()
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == render_editor_schema()
 
 
 def test_the_schema_is_a_schema_itself() -> None:
-    jsonschema.Draft7Validator.check_schema(json.loads(rendered()))
+    jsonschema.Draft7Validator.check_schema(json.loads(render_editor_schema()))
 
 
 def test_a_file_that_uses_everything_is_valid() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from perstack.definition.icons import MAX_BYTES
-from perstack.definition.load import load
+from perstack.definition.icons import MAX_ICON_BYTES
+from perstack.definition.loader import load_definitions
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
@@ -24,7 +24,7 @@ def loaded(folder: Path, icon: str) -> tuple[str | None, list[str]]:
     config.write_text(
         f"[experts.a]\ninstruction = 'Work.'\n[experts.a.tool]\nicon = '{icon}'\n", encoding="utf-8"
     )
-    found = load(config)
+    found = load_definitions(config)
     return found.definitions.experts["a"].tool.icon, [str(each) for each in found.warnings]
 
 
@@ -61,7 +61,7 @@ def test_a_uri_stays_as_it_is(tmp_path: Path, uri: str) -> None:
         ("data:image/png;base64,A", "has no sound Base64"),
         (data(b"plain", "image/png"), "is no picture"),
         (data(PNG, "text/html"), "is not of the type that it names"),
-        (data(PNG + bytes(MAX_BYTES), "image/png"), "is larger than 32 KiB"),
+        (data(PNG + bytes(MAX_ICON_BYTES), "image/png"), "is larger than 32 KiB"),
     ],
     ids=lambda value: value[:30],
 )
@@ -69,7 +69,7 @@ def test_what_is_no_picture_is_a_warning_and_is_not_sent(
     tmp_path: Path, icon: str, reason: str
 ) -> None:
     (tmp_path / "text.png").write_text("SECRET=1", encoding="utf-8")
-    (tmp_path / "large.png").write_bytes(PNG + bytes(MAX_BYTES))
+    (tmp_path / "large.png").write_bytes(PNG + bytes(MAX_ICON_BYTES))
     os.mkfifo(tmp_path / "pipe")
     shown, warnings = loaded(tmp_path, icon)
     assert shown is None

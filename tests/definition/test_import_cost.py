@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-LOADED = "import json, sys, perstack.definition.load; print(json.dumps(list(sys.modules)))"
+LOADED = "import json, sys, perstack.definition.loader; print(json.dumps(list(sys.modules)))"
 
 
 def test_reading_definitions_needs_no_protocol_network_or_event_loop() -> None:

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 import tomli
 
-from perstack.definition.load import load
-from perstack.definition.positions import KeyPath
+from perstack.definition.loader import load_definitions
+from perstack.definition.toml_positions import KeyPath
 from perstack.errors import DefinitionError
 
 SECRET = "hunter2-is-secret"
@@ -158,7 +158,7 @@ def findings(folder: Path, text: str, *, strict: bool = False) -> tuple[str, ...
     path = folder / "perstack.toml"
     path.write_text(text, encoding="utf-8")
     try:
-        return tuple(str(warning) for warning in load(path, strict=strict).warnings)
+        return tuple(str(warning) for warning in load_definitions(path, strict=strict).warnings)
     except DefinitionError as error:
         return error.problems or (str(error),)
 
@@ -190,5 +190,5 @@ def test_a_mistyped_key_is_an_error_when_strict(tmp_path: Path, text: str) -> No
     path = tmp_path / "perstack.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DefinitionError) as caught:
-        load(path, strict=True)
+        load_definitions(path, strict=True)
     assert SECRET not in str(caught.value)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from perstack.definition.load import load
-from perstack.llm.script import load_script
-from perstack.skills.base.skill import shown
+from perstack.definition.loader import load_definitions
+from perstack.llm.scripted.script import load_script
+from perstack.skills.builtin.skill import select_definitions
 
 DEFINITIONS = Path(__file__).parents[2] / "definitions"
 FILES = sorted(DEFINITIONS.glob("*/perstack.toml"))
@@ -14,7 +14,7 @@ FILES = sorted(DEFINITIONS.glob("*/perstack.toml"))
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.parent.name)
 def test_a_shipped_definition_has_nothing_wrong_or_odd(file: Path) -> None:
-    loaded = load(file, strict=True)
+    loaded = load_definitions(file, strict=True)
 
     assert loaded.warnings == ()
     assert all(expert.description for expert in loaded.definitions.experts.values())
@@ -26,7 +26,7 @@ def test_the_quickstart_is_shipped() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.parent.name)
 def test_a_shipped_script_speaks_for_the_experts_of_its_definition(file: Path) -> None:
-    definitions = load(file).definitions
+    definitions = load_definitions(file).definitions
     name = definitions.provider.setting.script
     if name is None:
         pytest.skip("a definition without a script")
@@ -53,4 +53,6 @@ def test_the_quickstart_works_with_real_tools_at_the_same_time() -> None:
     together = [{call.name for call in reply.tool_calls} for reply in experts["release-review"]]
 
     assert {"errors", "changes"} in together
-    assert called - {"errors", "changes", "get_current_time"} <= {tool.name for tool in shown()}
+    assert called - {"errors", "changes", "get_current_time"} <= {
+        tool.name for tool in select_definitions()
+    }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from perstack.cli import exits
-from perstack.cli.main import COMMANDS, load
+from perstack.cli import terminal
+from perstack.cli.main import COMMANDS, load_command
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 SHARED = TEXT.split("## Options that several commands have")[1].split("\n## ")[0]
@@ -29,7 +29,7 @@ def options(text: str) -> set[str]:
 def real_options(command: str) -> set[str]:
     """The options of a command, without its help."""
     parser = ArgumentParser(add_help=False)
-    load(command).add_arguments(parser)
+    load_command(command).add_arguments(parser)
     return set(parser._option_string_actions)  # noqa: SLF001 - argparse has no other list
 
 
@@ -54,6 +54,6 @@ def test_every_command_has_its_line_and_summary() -> None:
 
 
 def test_every_exit_code_is_described() -> None:
-    codes = {value for name, value in vars(exits).items() if name.isupper() and name[0] != "_"}
+    codes = {value for name, value in vars(terminal).items() if name.startswith("EXIT_")}
     described = re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)
     assert {int(code) for code in described} == codes

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from perstack.definition.expert_test import Expectation, ExpertTest
 from perstack.definition.expert_tool import ExpertTool
-from perstack.definition.load import load
+from perstack.definition.loader import load_definitions
 from perstack.definition.model import Expert, InteractiveTool, McpSseSkill, McpStdioSkill
+from perstack.definition.tests import Expectation, ExpertTest
 from perstack.definition.verification import Verification
 from tests.docs.blocks import blocks
 
@@ -44,4 +44,4 @@ def test_the_examples_are_accepted_without_a_warning(tmp_path: Path, page: str) 
     path = tmp_path / "perstack.toml"
     for block in (found for found in blocks(page) if found.language == "toml"):
         path.write_text(block.text, encoding="utf-8")
-        assert load(path, strict=True).definitions.experts
+        assert load_definitions(path, strict=True).definitions.experts

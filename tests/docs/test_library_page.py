@@ -77,4 +77,4 @@ def test_the_page_names_every_keyword_and_every_field() -> None:
     keywords = {part.name for part in parameters if part.kind is Parameter.KEYWORD_ONLY}
     fields = {"text", "job", "questions", "usage", "runs", "checkpoint", "trace_id"}
     assert fields <= {*dir(JobView)}
-    assert [name for name in (keywords - {"parts"}) | fields if f"`{name}`" not in TEXT] == []
+    assert [name for name in (keywords - {"overrides"}) | fields if f"`{name}`" not in TEXT] == []

@@ -12,7 +12,7 @@ import pytest
 import tomli
 
 from perstack.cli.main import COMMANDS
-from perstack.definition.load import load
+from perstack.definition.loader import load_definitions
 from tests.docs.blocks import Block, blocks, commands
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def perstack(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]
 def test_every_definition_is_accepted_without_a_warning(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "perstack.toml"
     path.write_text(block.text, encoding="utf-8")
-    assert load(path, strict=True).definitions.experts
+    assert load_definitions(path, strict=True).definitions.experts
 
 
 def test_the_commands_after_the_first_expert_work_as_written(reviewed: Path) -> None:

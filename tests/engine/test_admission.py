@@ -11,11 +11,11 @@ import pytest
 from perstack.core.messages import Usage
 from perstack.engine import Engine, open_engine
 from perstack.errors import JobStateError, NotFoundError
-from perstack.runtime.continuation import JobRequest
-from perstack.settings import Driving, Parts, Settings
+from perstack.runtime.start_plan import JobRequest
+from perstack.settings import EngineLoad, Overrides, Settings
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeClock, FakeModel, FakeSkills, NoTelemetry, call, calls, done
-from tests.server.stage import until_called
+from tests.server.harness import until_called
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ class AtMost:
     jobs: int
     seen: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
 
-    async def __call__(self, engine: Driving) -> None:
+    async def __call__(self, engine: EngineLoad) -> None:
         await anyio.lowlevel.checkpoint()
         self.seen.append(engine.live_job_ids)
         if len(engine.live_job_ids) >= self.jobs:
@@ -57,7 +57,7 @@ async def place(
         yield skills
 
     admit, clock = AtMost(1), FakeClock()
-    parts = Parts(
+    parts = Overrides(
         model=model,
         store=MemoryStore(clock=clock),
         open_skills=open_fake_skills,

@@ -8,18 +8,17 @@ import anyio
 import pytest
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.passing import PerstackEvent
+from perstack.core.transient_events import PerstackEvent
 from perstack.engine import Engine, open_engine
 from perstack.errors import ConfigError, JobStateError, NotFoundError, UnknownExpertError
-from perstack.jobs import RunningJob
-from perstack.runtime.clock import SystemClock
-from perstack.runtime.continuation import InteractiveAnswer, JobRequest
-from perstack.runtime.ports import Clock, GenerationRequest, Store
-from perstack.settings import Parts, Settings
+from perstack.jobs import JobHandle
+from perstack.runtime.ports import Clock, GenerationRequest, Store, SystemClock
+from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
+from perstack.settings import Overrides, Settings
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry, Reply, call, calls, done, says
-from tests.server.stage import until_called
-from tests.store.story import RunStory
+from tests.server.harness import until_called
+from tests.store.sample_job import RunStory
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +55,7 @@ async def engine_of(
     async def open_fake_skills(_definitions: object) -> AsyncGenerator[FakeSkills]:
         yield shared
 
-    parts = Parts(
+    parts = Overrides(
         model=model,
         store=store or MemoryStore(),
         open_skills=open_fake_skills,
@@ -139,7 +138,7 @@ async def test_a_follow_up_comes_in_time_as_soon_as_the_store_knows_the_end(
 ) -> None:
     model = FakeModel({"a": [done("one"), done("two")]})
     ends: list[str] = []
-    started: list[RunningJob] = []
+    started: list[JobHandle] = []
     texts: list[str] = []
     async with engine_of(tmp_path, model) as engine, anyio.create_task_group() as tasks:
 
@@ -345,7 +344,7 @@ async def test_a_job_that_another_process_drives_is_cancelled_from_here(tmp_path
     clock = HurryingClock()
     async with (
         engine_of(tmp_path, model, store=store, skills=skills, clock=clock) as theirs,
-        engine_of(tmp_path, FakeModel({}), store=store.seen_by("two"), clock=clock) as ours,
+        engine_of(tmp_path, FakeModel({}), store=store.as_owner("two"), clock=clock) as ours,
     ):
         job = await theirs.start(JobRequest(expert_key="a", query="q"))
         await until_called(skills)
@@ -362,7 +361,7 @@ async def test_a_process_that_does_not_stop_its_job_is_named_as_the_reason(tmp_p
     lease = await store.acquire("hanging")
     await store.append([RunStory("hanging").start()], lease)
     async with engine_of(
-        tmp_path, FakeModel({}), store=store.seen_by("two"), clock=HurryingClock()
+        tmp_path, FakeModel({}), store=store.as_owner("two"), clock=HurryingClock()
     ) as ours:
         with pytest.raises(JobStateError, match="was asked to stop it but has not"):
             await ours.cancel("hanging", "enough")
@@ -375,11 +374,11 @@ async def test_a_job_that_waits_can_be_given_up_and_asks_again_when_it_is_resume
     async with engine_of(tmp_path, model) as engine:
         job = await engine.start(JobRequest(expert_key="a", query="q"))
         await job.wait()
-        given_up = await engine.give_up(job.job_id, "no longer wanted")
+        given_up = await engine.mark_cancelled(job.job_id, "no longer wanted")
         resumed = await (await engine.start(JobRequest(job_id=job.job_id))).wait()
         answer = InteractiveAnswer(text="blue", tool_call_id="q1")
         ended = await (await engine.start(JobRequest(job_id=job.job_id, answer=answer))).wait()
-        after = await engine.give_up(job.job_id, "too late")
+        after = await engine.mark_cancelled(job.job_id, "too late")
     assert given_up.job.status == "stoppedByCancellation"
     assert [question.id for question in resumed.questions] == ["q1"]
     assert ended.text == after.text == "blue"
@@ -393,6 +392,6 @@ async def test_a_job_at_work_or_unknown_cannot_be_given_up(tmp_path: Path) -> No
         job = await engine.start(JobRequest(expert_key="a", query="q"))
         await until_called(skills)
         with pytest.raises(JobStateError):
-            await engine.give_up(job.job_id, "enough")
+            await engine.mark_cancelled(job.job_id, "enough")
         with pytest.raises(NotFoundError):
-            await engine.give_up("nosuchjob", "enough")
+            await engine.mark_cancelled("nosuchjob", "enough")

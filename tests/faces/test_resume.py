@@ -14,18 +14,18 @@ from mcp import Client
 from mcp_types import CallToolResult
 
 from perstack.core.events import RunEvent
-from perstack.definition.load import load
+from perstack.definition.loader import load_definitions
 from perstack.runtime.ports import JobRecord
 from perstack.server.app import build_server
-from perstack.server.face import Activity, Face
-from perstack.server.users.engines import Engines
-from perstack.server.users.office import EngineOffice
-from perstack.server.users.reception import Reception
+from perstack.server.context import ServerActivity, ServerContext
+from perstack.server.services import TenantServices
+from perstack.server.tenants.engine import TenantEngineFactory
+from perstack.server.tenants.registry import TenantRegistry
 from perstack.settings import Settings
-from perstack.store.ownership import this_process
+from perstack.store.leases import current_owner
 from perstack.store.sqlite import open_sqlite_store, store_path
-from tests.cli.stage import Stage, calls, done, says, stage
-from tests.server.stage import facts
+from tests.cli.harness import Stage, calls, done, says, stage
+from tests.server.harness import facts
 
 FaceName = Literal["command line", "MCP"]
 NEWEST = "newest"
@@ -59,11 +59,13 @@ def over_mcp(here: Stage, ask: Ask) -> tuple[str, str]:
 async def _called(here: Stage, ask: Ask) -> tuple[str, str]:
     config = here.folder / "perstack.toml"
     settings = Settings(config=config, workspace=here.folder, environment={})
-    reception = Reception(Engines(settings, load(config), EngineOffice))
-    server = build_server(Face(definitions=reception.definitions, offices=reception))
+    reception = TenantRegistry(
+        TenantEngineFactory(settings, load_definitions(config), TenantServices)
+    )
+    server = build_server(ServerContext(definitions=reception.definitions, tenants=reception))
     told: dict[str, Any] = {}
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(reception.run, Activity())
+        tasks.start_soon(reception.run, ServerActivity())
         async with Client(server) as client:
 
             async def called(tool: str, **arguments: Any) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def die_after(here: Stage, job_id: str, is_last: Callable[[RunEvent], bool]) -> 
             _, events = await store.events(job_id)
         cut = next(i for i, event in enumerate(events) if is_last(event)) + 1
         shutil.rmtree(path.parent)
-        host, _, _ = this_process().partition(":")
+        host, _, _ = current_owner().partition(":")
         async with open_sqlite_store(path, owner=f"{host}:{os.getpid()}:1") as store:
             await store.append(events[:cut], await store.acquire(job_id))
         async with open_sqlite_store(path) as store:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from perstack.definition.model import Definitions
-from perstack.llm.router import OpenModel, open_model
+from perstack.llm.model_factory import OpenModel, open_model
 from tests.llm.endpoint import ENVIRONMENT
 
 

@@ -14,8 +14,8 @@ from perstack.core.messages import (
     UserMessage,
 )
 from perstack.core.tools import ToolDefinition
-from perstack.definition.choice import ModelChoice
 from perstack.definition.model import (
+    ModelChoice,
     Provider,
     ProviderName,
     ProviderSetting,

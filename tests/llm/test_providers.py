@@ -6,8 +6,7 @@ import pytest
 
 from perstack.definition.model import Provider
 from perstack.errors import ConfigError
-from perstack.llm.providers import connect, host_of
-from perstack.llm.reasoning import reasoning_options
+from perstack.llm.providers import host_of, reasoning_options, resolve_connection
 
 KEYS = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
 
@@ -27,7 +26,7 @@ def provider(name: str, **setting: Any) -> Provider:
 def test_a_provider_has_its_address_and_its_key(
     name: str, model: str, url: str, key: str | None
 ) -> None:
-    connection = connect(provider(name), "m", KEYS)
+    connection = resolve_connection(provider(name), "m", KEYS)
 
     assert (connection.model, connection.base_url, connection.api_key) == (model, url, key)
 
@@ -35,8 +34,10 @@ def test_a_provider_has_its_address_and_its_key(
 def test_the_environment_replaces_the_address_and_the_file_replaces_both() -> None:
     environment = {**KEYS, "OPENAI_BASE_URL": "https://env.example/v1"}
 
-    by_environment = connect(provider("openai"), "m", environment)
-    by_file = connect(provider("openai", baseUrl="https://file.example/v1"), "m", environment)
+    by_environment = resolve_connection(provider("openai"), "m", environment)
+    by_file = resolve_connection(
+        provider("openai", baseUrl="https://file.example/v1"), "m", environment
+    )
 
     assert by_environment.base_url == "https://env.example/v1"
     assert by_file.base_url == "https://file.example/v1"
@@ -44,7 +45,10 @@ def test_the_environment_replaces_the_address_and_the_file_replaces_both() -> No
 
 @pytest.mark.parametrize("url", ["https://a.example", "https://a.example/v1", "https://a.example/"])
 def test_an_anthropic_address_may_end_with_its_version(url: str) -> None:
-    assert connect(provider("anthropic", baseUrl=url), "m", KEYS).base_url == "https://a.example"
+    assert (
+        resolve_connection(provider("anthropic", baseUrl=url), "m", KEYS).base_url
+        == "https://a.example"
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,21 +56,21 @@ def test_an_anthropic_address_may_end_with_its_version(url: str) -> None:
 )
 def test_a_missing_key_is_named_with_the_place_to_put_it(name: str, variable: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{variable} is not set\. .*\.env"):
-        connect(provider(name), "m", {variable: ""})
+        resolve_connection(provider(name), "m", {variable: ""})
 
 
 def test_a_provider_that_cannot_be_reached_yet_says_which_can() -> None:
     with pytest.raises(
         ConfigError, match=r"'google' is not supported yet.*anthropic, ollama, openai"
     ):
-        connect(provider("google"), "m", {})
+        resolve_connection(provider("google"), "m", {})
 
 
 def test_organization_and_project_become_headers_beside_the_users_own() -> None:
     environment = {**KEYS, "OPENAI_ORGANIZATION": "env-org", "OPENAI_PROJECT": "env-project"}
     setting = provider("openai", organization="org", headers={"x-team": "blue"})
 
-    assert connect(setting, "m", environment).headers == {
+    assert resolve_connection(setting, "m", environment).headers == {
         "OpenAI-Organization": "org",
         "OpenAI-Project": "env-project",
         "x-team": "blue",
@@ -74,7 +78,7 @@ def test_organization_and_project_become_headers_beside_the_users_own() -> None:
 
 
 def test_a_connection_does_not_show_its_key() -> None:
-    assert "invented" not in repr(connect(provider("openai"), "m", KEYS))
+    assert "invented" not in repr(resolve_connection(provider("openai"), "m", KEYS))
 
 
 def test_a_host_is_told_without_credentials() -> None:

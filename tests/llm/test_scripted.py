@@ -7,7 +7,6 @@ from typing import Any
 import anyio
 import pytest
 
-from perstack.core.inputs import in_words
 from perstack.core.messages import (
     ExpertMessage,
     Message,
@@ -16,9 +15,10 @@ from perstack.core.messages import (
     ToolMessage,
     ToolResultPart,
 )
+from perstack.core.typed_io import describe_inputs
 from perstack.definition.model import Definitions, Expert
 from perstack.errors import ConfigError, ModelError
-from perstack.llm.router import OpenModel, open_model
+from perstack.llm.model_factory import OpenModel, open_model
 from perstack.runtime.ports import Generation, GenerationRequest
 from tests.llm.conversation import INSTRUCTION, Listener, answers, calls, returns, says
 
@@ -157,7 +157,7 @@ async def test_an_argument_is_taken_out_of_the_words_of_a_query(
 ) -> None:
     model = scripted(tmp_path, replies({"text": "{{query.name}} is {{query.age}}"}))
 
-    query = before + in_words({"name": "Ada", "age": 36})
+    query = before + describe_inputs({"name": "Ada", "age": 36})
 
     assert (await play(model, says(query))).text == "Ada is 36"
 

@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from perstack.definition.choice import ModelChoice
-from perstack.definition.model import Definitions, Expert
+from perstack.definition.model import Definitions, Expert, ModelChoice
 from perstack.errors import ConfigError
-from perstack.llm.router import open_model
+from perstack.llm.model_factory import open_model
 
 
 def choose(toml: dict[str, Any], *, tier: str | None = None, **overrides: Any) -> ModelChoice:

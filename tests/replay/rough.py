@@ -12,17 +12,16 @@ import anyio
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RunEvent
 from perstack.core.messages import ToolCall, ToolCallPart, ToolResult
-from perstack.core.passing import PerstackEvent
-from perstack.core.verification import VerificationResult, judged
+from perstack.core.transient_events import PerstackEvent
+from perstack.core.verification import VerificationResult, build_verification_result
 from perstack.definition.model import Definitions, Expert
 from perstack.definition.verification import Verification
 from perstack.engine import Engine, open_engine
 from perstack.errors import ModelError, PerstackError
-from perstack.jobs import RunningJob
-from perstack.runtime.clock import SystemClock
-from perstack.runtime.continuation import Fork, JobRequest
-from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Lease
-from perstack.settings import Parts, Settings
+from perstack.jobs import JobHandle
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Lease, SystemClock
+from perstack.runtime.start_plan import Fork, JobRequest
+from perstack.settings import Overrides, Settings
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry, Reply, call, calls, says
 
@@ -152,7 +151,9 @@ class SlowSkills(FakeSkills):
         self, expert: Expert, verification: Verification, answer: str
     ) -> VerificationResult:
         await self._fate.dawdle()
-        return judged(verification, self._fate.lot.choice(("", "it does not")), output="checked")
+        return build_verification_result(
+            verification, self._fate.lot.choice(("", "it does not")), output="checked"
+        )
 
 
 class HurriedClock(SystemClock):
@@ -167,7 +168,7 @@ class Process:
 
     def __init__(self, store: MemoryStore, dies_after: int, cancels_after: int) -> None:
         self.store = store
-        self.job: RunningJob | None = None
+        self.job: JobHandle | None = None
         self._append = store.append
         self._left = dies_after
         self._patience = cancels_after
@@ -194,7 +195,7 @@ async def rough_job(seed: int, folder: Path) -> RoughJob:
     job_id: str | None = None
     definitions = Definitions()
     for number in range(fate.lot.randint(1, 5)):
-        async with _process(fate, store.seen_by(f"process{number}"), config) as (engine, process):
+        async with _process(fate, store.as_owner(f"process{number}"), config) as (engine, process):
             definitions = engine.definitions
             try:
                 request = await _request(fate, engine, job_id)
@@ -225,7 +226,7 @@ async def _process(
         cancels_after=lot.choice((NEVER, NEVER, lot.randint(1, 40))),
     )
     store.append = process.append
-    parts = Parts(
+    parts = Overrides(
         model=SlowModel(fate),
         store=store,
         open_skills=open_skills,
@@ -261,5 +262,5 @@ async def _request(fate: Fate, engine: Engine, job_id: str | None) -> JobRequest
     )
     request = lot.choice(ways)
     if request is None:
-        await engine.give_up(job_id, "given up")
+        await engine.mark_cancelled(job_id, "given up")
     return request

@@ -10,8 +10,8 @@ from perstack.core import events as ev
 from perstack.core.history import newest_checkpoints
 from perstack.core.messages import Usage
 from perstack.definition.model import Definitions
-from perstack.replay import perform
-from perstack.replay.perform import Replay, replay
+from perstack.replay import runner
+from perstack.replay.runner import ReplayResult, replay
 from perstack.runtime.ports import Generation
 from tests.fakes import FakeModel, FakeSkills, FakeStore, Reply, call, calls, done, experts
 from tests.fakes import job_context as context_of
@@ -47,7 +47,7 @@ def at(events: Events, kind: type[ev.RunEvent], which: int = 0) -> int:
     return [place for place, event in enumerate(events) if isinstance(event, kind)][which]
 
 
-def place_of(found: Replay) -> tuple[str | None, str | None, list[str]]:
+def place_of(found: ReplayResult) -> tuple[str | None, str | None, list[str]]:
     """What was recorded, what came instead, and which values differ."""
     divergence = found.divergence
     assert divergence is not None
@@ -179,7 +179,7 @@ async def test_a_model_that_is_asked_without_an_answer_on_record_is_a_difference
         return None
 
     with monkeypatch.context() as patches:
-        patches.setattr("perstack.replay.stand_ins.reply_of", nothing)
+        patches.setattr("perstack.replay.recorded_ports.recorded_response", nothing)
         found = await replay(tuple(events), TEAM)
     assert place_of(found) == ("callTools", "the model is asked", [])
 
@@ -192,7 +192,7 @@ async def test_a_replay_that_does_not_move_any_more_says_so(
 
     events = await recorded({"a": [done("over")]})
     with monkeypatch.context() as patches:
-        patches.setattr(perform, "STALLED_SECONDS", 0.05)
-        patches.setattr("perstack.replay.stand_ins.RecordedModel.generate", forever)
+        patches.setattr(runner, "STALL_TIMEOUT_SECONDS", 0.05)
+        patches.setattr("perstack.replay.recorded_ports.RecordedModel.generate", forever)
         found = await replay(events, TEAM)
     assert place_of(found) == ("callTools", "nothing more happens", [])

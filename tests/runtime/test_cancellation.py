@@ -6,7 +6,7 @@ import pytest
 from perstack.core.history import newest_checkpoints
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.definition.model import Expert
-from perstack.runtime.job import Steps
+from perstack.runtime.context import JobStepCounter
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 from tests.fakes import (
     FakeModel,
@@ -39,7 +39,7 @@ async def test_a_cancelled_run_records_its_stop_and_can_be_resumed() -> None:
     stopped = newest_checkpoints(store.runs())["run1"]
     assert (stopped.status, len(model.requests)) == ("stoppedByCancellation", 1)
     again = FakeModel({"a": [done("after all")]})
-    end = await go_on(job_context(ONE, again, steps=Steps(last=1, limit=10)), stopped)
+    end = await go_on(job_context(ONE, again, steps=JobStepCounter(last=1, limit=10)), stopped)
     assert end.text == "after all"
 
 
@@ -85,7 +85,7 @@ async def test_cancelling_a_coordinator_stops_its_delegates_and_all_can_be_resum
     assert {checkpoint.status for checkpoint in known.values()} == {"stoppedByCancellation"}
     again = FakeModel({"a": [done("whole")], "@a/x": [says("one")], "@a/y": [says("two")]})
     end = await go_on(
-        job_context(TEAM, again, known=known, steps=Steps(last=3, limit=20)), known["run1"]
+        job_context(TEAM, again, known=known, steps=JobStepCounter(last=3, limit=20)), known["run1"]
     )
     assert (end.text, len(again.requests)) == ("whole", 3)
 

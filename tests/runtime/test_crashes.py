@@ -4,7 +4,7 @@ import pytest
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.history import newest_checkpoints
-from perstack.runtime.job import Steps
+from perstack.runtime.context import JobStepCounter
 from tests.fakes import FakeModel, FakeSkills, FakeStore, call, calls, done, experts, job_context
 from tests.runtime.acting import go_on, work
 
@@ -25,7 +25,7 @@ async def died_at_the_call(tool: str) -> tuple[Checkpoint, FakeSkills]:
 
 async def resumed(checkpoint: Checkpoint) -> tuple[FakeModel, FakeSkills, Checkpoint]:
     model, skills = FakeModel({"a": [done("end")]}), FakeSkills()
-    job = job_context(ONE, model, skills=skills, steps=Steps(last=1, limit=9))
+    job = job_context(ONE, model, skills=skills, steps=JobStepCounter(last=1, limit=9))
     return model, skills, await go_on(job, checkpoint)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from perstack.core.history import newest_checkpoints
 from perstack.core.messages import ToolMessage
-from perstack.runtime.job import Steps
+from perstack.runtime.context import JobStepCounter
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 from tests.fakes import FakeModel, FakeStore, Reply, call, calls, done, experts, job_context
 from tests.runtime.acting import go_on, work
@@ -157,6 +157,6 @@ async def test_a_parent_stopped_while_waiting_takes_finished_delegates_from_the_
     crashed = {**runs, "run1": runs["run1"][:cut]}
     known = newest_checkpoints(crashed)
     model = FakeModel({"a": [done("whole")]})
-    job = job_context(TEAM, model, known=known, steps=Steps(last=10, limit=20))
+    job = job_context(TEAM, model, known=known, steps=JobStepCounter(last=10, limit=20))
     end = await go_on(job, known["run1"])
     assert (end.text, len(model.requests)) == ("whole", 1)

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from perstack.core.messages import ToolCall, ToolMessage, ToolResult, UserMessage, text_result
-from perstack.core.passing import PerstackEvent
+from perstack.core.transient_events import PerstackEvent
 from perstack.errors import ModelError, SkillError
 from perstack.runtime.ports import Generation
 from tests.fakes import (

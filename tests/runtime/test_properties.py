@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RUN_EVENT, RunEvent
-from perstack.core.history import checkpoint_at, checkpoints_along, newest_checkpoints
+from perstack.core.history import checkpoint_at, checkpoints_of_run, newest_checkpoints
 from perstack.core.messages import ExpertMessage, ToolCallPart, ToolMessage
 from perstack.definition.verification import Verification
 from perstack.errors import ModelError
-from perstack.runtime.job import Steps
+from perstack.runtime.context import JobStepCounter
 from perstack.runtime.ports import FinishReason, Generation, GenerationRequest
 from tests.fakes import (
     FakeModel,
@@ -166,7 +166,7 @@ def test_folding_any_prefix_of_the_stored_events_gives_the_checkpoint_of_that_mo
     store, end = played(script)
     runs = {run_id: through_json(events) for run_id, events in store.runs().items()}
     for run_id in runs:
-        for checkpoint in checkpoints_along(runs, run_id):
+        for checkpoint in checkpoints_of_run(runs, run_id):
             assert checkpoint_at(runs, checkpoint.id) == checkpoint
     assert newest_checkpoints(runs)["run1"] == end
 
@@ -195,7 +195,7 @@ def test_a_job_cut_off_after_any_event_goes_on_to_a_final_status(
             store=crashed,
             max_retries=2,
             known=known,
-            steps=Steps(last=last, limit=last + LIMIT),
+            steps=JobStepCounter(last=last, limit=last + LIMIT),
         )
         with anyio.fail_after(20):
             return (

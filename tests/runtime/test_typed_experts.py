@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.machine import fold, origin
+from perstack.core.machine import fold, initial_checkpoint
 from perstack.core.messages import TextPart, ToolMessage, UserMessage
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import Definitions, Expert, McpStdioSkill
-from perstack.definition.names import BASE_SKILL
+from perstack.definition.references import BASE_SKILL
 from perstack.runtime.ports import Generation, GenerationRequest
-from perstack.runtime.prompt import Place, instruction_message
+from perstack.runtime.prompt import WorkspaceInfo, instruction_message
 from tests.fakes import FakeModel, FakeStore, call, calls, done, job_context, says
 from tests.runtime.acting import go_on, work
 
@@ -191,7 +191,7 @@ async def test_an_answer_that_was_accepted_ends_the_run_that_is_resumed(
     await work(job)
     events = store.runs()["run1"]
     accepted = [event.type for event in events].index("attemptCompletion") + 1
-    broken = fold(origin(events[0], None), events[:accepted])
+    broken = fold(initial_checkpoint(events[0], None), events[:accepted])
 
     end = await go_on(job_context(team(present), FakeModel({})), broken)
 
@@ -271,4 +271,4 @@ def test_the_prompt_says_what_form_the_answer_has(
         tool=ExpertTool(output_schema=INVOICE),
     )
 
-    assert told in instruction_message(expert, Place(tmp_path), 0).stable
+    assert told in instruction_message(expert, WorkspaceInfo(tmp_path), 0).stable

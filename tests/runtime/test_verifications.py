@@ -11,7 +11,7 @@ from perstack.core.history import newest_checkpoints
 from perstack.core.messages import ToolMessage, UserMessage
 from perstack.definition.model import Definitions
 from perstack.definition.verification import Verification
-from perstack.runtime.job import Steps
+from perstack.runtime.context import JobStepCounter
 from tests.fakes import (
     FakeModel,
     FakeSkills,
@@ -181,7 +181,7 @@ async def test_every_moment_of_a_verification_can_be_resumed_from(answer: Any) -
         cut_off = newest_checkpoints(kept.runs())["run1"]
         model = FakeModel({"a": [answer("again"), answer("and again")]})
         skills = FakeSkills()
-        steps = Steps(last=cut_off.step_number, limit=100)
+        steps = JobStepCounter(last=cut_off.step_number, limit=100)
         job = job_context(definitions, model, store=kept, skills=skills, steps=steps)
         end = await go_on(job, cut_off)
         assert end.status == "completed"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.server.stage import Mode
+from tests.server.harness import Mode
 
 
 @pytest.fixture(params=["auto", "legacy"])

@@ -8,7 +8,7 @@ from mcp import Client
 from mcp.shared.subscriptions import ServerEvent, event_from_wire
 from mcp_types import EmptyResult, ServerNotification, SubscribeRequest, SubscribeRequestParams
 
-from tests.server.stage import Mode
+from tests.server.harness import Mode
 
 
 class Told:

@@ -12,8 +12,8 @@ from mcp_types import CallToolResult, RequestParamsMeta
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
 
-from tests.server.stage import Mode, facts
-from tests.server.test_reception import SCRIPT, TOML
+from tests.server.harness import Mode, facts
+from tests.server.tenants.test_registry import SCRIPT, TOML
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -21,13 +21,13 @@ PATIENCE_SECONDS = 20.0
 PROGRAM = """
 import anyio
 from pathlib import Path
-from perstack.server.users.opening import Offer
-from perstack.server.calls.windows import Windows
-from perstack.server.transport.stdio import serve_stdio
+from perstack.server.bootstrap import ServerOptions
+from perstack.server.tools.wait import WaitPolicy
+from perstack.server.transports.stdio import serve_stdio
 from perstack.settings import Settings
 
 settings = Settings(config=Path("perstack.toml"), home="config", transport="stdio")
-anyio.run(serve_stdio, settings, Offer(windows=Windows(default_seconds=WAIT)))
+anyio.run(serve_stdio, settings, ServerOptions(wait_policy=WaitPolicy(default_seconds=WAIT)))
 """
 HANDSHAKE: Message = {
     "protocolVersion": "2025-06-18",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.skills.stage import web_server
+from tests.skills.harness import web_server
 
 
 @pytest.fixture(scope="session")

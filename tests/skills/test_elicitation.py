@@ -8,14 +8,14 @@ from typing import Any
 import anyio
 import pytest
 
-from perstack.core.answers import Reply
+from perstack.core.elicitation import ElicitationReply
 from perstack.core.messages import ToolResult
 from perstack.definition.model import McpStdioSkill
-from tests.skills.stage import SERVERS, Recorder, call, expert, opened
+from tests.skills.harness import SERVERS, Recorder, call, expert, opened
 
 pytestmark = pytest.mark.anyio
 
-YES = Reply(action="accept", content={"sure": True})
+YES = ElicitationReply(action="accept", content={"sure": True})
 
 
 @pytest.fixture(params=["handshake", "modern"])
@@ -30,7 +30,7 @@ def asks(era: str) -> McpStdioSkill:
     return McpStdioSkill(type="mcpStdioSkill", command=sys.executable, args=args)
 
 
-async def asked(
+async def call_with_answers(
     folder: Path, era: str, told: Recorder, tool: str = "ask", *, seconds: float = 30, **args: Any
 ) -> ToolResult:
     """What a tool of the server comes to."""
@@ -46,7 +46,7 @@ async def test_the_user_is_asked_in_the_servers_name_and_the_call_goes_on_with_t
     told = Recorder()
     told.replies = [YES]
 
-    result = await asked(tmp_path, era, told, message="Delete\x1b[2J it?")
+    result = await call_with_answers(tmp_path, era, told, message="Delete\x1b[2J it?")
 
     assert json.loads(result.text) == {"action": "accept", "content": {"sure": True}}
     _, skill, message, schema = told.of("asked")[0]
@@ -61,18 +61,18 @@ async def test_the_user_is_asked_in_the_servers_name_and_the_call_goes_on_with_t
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 async def test_a_refusal_reaches_the_server(tmp_path: Path, era: str, action: Any) -> None:
     told = Recorder()
-    told.replies = [Reply(action=action)]
+    told.replies = [ElicitationReply(action=action)]
 
-    result = await asked(tmp_path, era, told)
+    result = await call_with_answers(tmp_path, era, told)
 
     assert json.loads(result.text) == {"action": action}
 
 
 async def test_a_server_may_ask_again(tmp_path: Path, era: str) -> None:
     told = Recorder()
-    told.replies = [YES, Reply(action="accept", content={"sure": False})]
+    told.replies = [YES, ElicitationReply(action="accept", content={"sure": False})]
 
-    result = await asked(tmp_path, era, told, "ask_twice")
+    result = await call_with_answers(tmp_path, era, told, "ask_twice")
 
     answers = [answer["content"] for answer in json.loads(result.text)]
     assert answers == [{"sure": True}, {"sure": False}]
@@ -95,7 +95,7 @@ async def test_a_form_that_must_not_be_shown_is_declined_with_the_reason(
     told.replies = [YES]
     schema = {"type": "object", "properties": field}
 
-    result = await asked(tmp_path, "handshake", told, schema=schema)
+    result = await call_with_answers(tmp_path, "handshake", told, schema=schema)
 
     answer = json.loads(result.text)
     assert answer["action"] == "decline"
@@ -106,9 +106,9 @@ async def test_a_form_that_must_not_be_shown_is_declined_with_the_reason(
 
 async def test_a_page_is_named_to_the_user_and_not_opened(tmp_path: Path, era: str) -> None:
     told = Recorder()
-    told.replies = [Reply(action="accept", content={"done": True})]
+    told.replies = [ElicitationReply(action="accept", content={"done": True})]
 
-    result = await asked(tmp_path, era, told, "ask_page", message="Sign in.")
+    result = await call_with_answers(tmp_path, era, told, "ask_page", message="Sign in.")
 
     assert json.loads(result.text) == {"action": "accept"}
     _, _, message, schema = told.of("asked")[0]
@@ -119,9 +119,9 @@ async def test_a_page_is_named_to_the_user_and_not_opened(tmp_path: Path, era: s
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", "https:///nowhere"])
 async def test_what_is_no_page_is_declined(tmp_path: Path, url: str) -> None:
     told = Recorder()
-    told.replies = [Reply(action="accept", content={"done": True})]
+    told.replies = [ElicitationReply(action="accept", content={"done": True})]
 
-    result = await asked(tmp_path, "handshake", told, "ask_page", url=url)
+    result = await call_with_answers(tmp_path, "handshake", told, "ask_page", url=url)
 
     assert json.loads(result.text)["action"] == "decline"
     assert told.of("asked") == []
@@ -129,9 +129,9 @@ async def test_what_is_no_page_is_declined(tmp_path: Path, url: str) -> None:
 
 async def test_a_page_that_was_not_visited_is_a_refusal(tmp_path: Path, era: str) -> None:
     told = Recorder()
-    told.replies = [Reply(action="accept", content={"done": False})]
+    told.replies = [ElicitationReply(action="accept", content={"done": False})]
 
-    result = await asked(tmp_path, era, told, "ask_page")
+    result = await call_with_answers(tmp_path, era, told, "ask_page")
 
     assert json.loads(result.text) == {"action": "decline"}
 
@@ -143,9 +143,9 @@ async def test_a_page_that_must_be_visited_first_is_put_to_the_user_and_the_call
     tmp_path: Path, is_done: bool, said: str
 ) -> None:
     told = Recorder()
-    told.replies = [Reply(action="accept", content={"done": is_done})]
+    told.replies = [ElicitationReply(action="accept", content={"done": is_done})]
 
-    result = await asked(tmp_path, "handshake", told, "page_first")
+    result = await call_with_answers(tmp_path, "handshake", told, "page_first")
 
     assert said in result.text
     assert result.is_error is not is_done
@@ -154,17 +154,19 @@ async def test_a_page_that_must_be_visited_first_is_put_to_the_user_and_the_call
 
 async def test_the_time_that_the_user_takes_is_not_the_servers(tmp_path: Path, era: str) -> None:
     class Slow(Recorder):
-        async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:
+        async def asked(
+            self, skill_name: str, message: str, schema: dict[str, Any]
+        ) -> ElicitationReply:
             await anyio.sleep(0.4)
             return YES
 
-    result = await asked(tmp_path, era, Slow(), seconds=0.2)
+    result = await call_with_answers(tmp_path, era, Slow(), seconds=0.2)
 
     assert not result.is_error
 
 
 async def test_what_no_user_can_give_is_an_error_for_the_model(tmp_path: Path) -> None:
-    result = await asked(tmp_path, "modern", Recorder(), "ask_model")
+    result = await call_with_answers(tmp_path, "modern", Recorder(), "ask_model")
 
     assert result.is_error
     assert "it asks for more than a user can answer" in result.text

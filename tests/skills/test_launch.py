@@ -9,7 +9,12 @@ import pytest
 
 from perstack.definition.model import McpStdioSkill
 from perstack.errors import SkillError
-from perstack.skills.launch import arguments, is_built_in, is_pinned_base, launch
+from perstack.skills.launch import (
+    build_skill_command,
+    command_arguments,
+    is_built_in,
+    is_pinned_base_skill,
+)
 
 
 def skill(command: str, **fields: Any) -> McpStdioSkill:
@@ -30,34 +35,34 @@ def skill(command: str, **fields: Any) -> McpStdioSkill:
     ],
 )
 def test_arguments_follow_the_runner(definition: McpStdioSkill, expected: tuple[str, ...]) -> None:
-    assert arguments("s", definition) == expected
+    assert command_arguments("s", definition) == expected
 
 
 def test_a_definition_needs_a_package_or_arguments() -> None:
     with pytest.raises(SkillError, match="'s' has no packageName or args"):
-        arguments("s", skill("npx"))
+        command_arguments("s", skill("npx"))
 
 
 def test_all_missing_variables_are_named_at_once(tmp_path: Path) -> None:
     definition = skill(sys.executable, args=("-V",), required_env=("ONE", "TWO", "SET"))
 
     with pytest.raises(SkillError, match="environment variables ONE, TWO"):
-        launch("s", definition, tmp_path, {"SET": "yes", "ONE": ""})
+        build_skill_command("s", definition, tmp_path, {"SET": "yes", "ONE": ""})
 
 
 def test_a_command_may_lie_in_the_workspace(tmp_path: Path) -> None:
     (tmp_path / "serve").touch(mode=0o755)
     environment = {"PATH": os.environ["PATH"]}
 
-    start = launch("s", skill("./serve", args=("now",)), tmp_path, environment)
+    start = build_skill_command("s", skill("./serve", args=("now",)), tmp_path, environment)
 
-    assert start.line == "./serve now"
+    assert start.command_line == "./serve now"
 
 
 def test_the_environment_is_in_no_representation(tmp_path: Path) -> None:
     definition = skill(sys.executable, args=("-V",), required_env=("TOKEN",))
 
-    start = launch("s", definition, tmp_path, {"TOKEN": "s3cr3t-value"})
+    start = build_skill_command("s", definition, tmp_path, {"TOKEN": "s3cr3t-value"})
 
     assert start.environment["TOKEN"] == "s3cr3t-value"
     assert "s3cr3t-value" not in repr(start)
@@ -76,4 +81,4 @@ def test_the_environment_is_in_no_representation(tmp_path: Path) -> None:
 def test_only_an_unpinned_base_skill_is_built_in(
     definition: McpStdioSkill, built_in: bool, pinned: bool
 ) -> None:
-    assert (is_built_in(definition), is_pinned_base(definition)) == (built_in, pinned)
+    assert (is_built_in(definition), is_pinned_base_skill(definition)) == (built_in, pinned)

@@ -9,7 +9,7 @@ import pytest
 
 from perstack.core.messages import ImageInlinePart
 from perstack.definition.model import McpStdioSkill
-from tests.skills.stage import Recorder, call, expert, opened
+from tests.skills.harness import Recorder, call, expert, opened
 
 pytestmark = [pytest.mark.anyio, pytest.mark.external]
 

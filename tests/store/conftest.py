@@ -25,7 +25,7 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenera
 
         async def open_as(owner: str) -> Store:
             if request.param == "memory":
-                return shared.seen_by(owner)
+                return shared.as_owner(owner)
             path = tmp_path / "perstack" / "store.db"
             return await opened.enter_async_context(
                 open_sqlite_store(path, owner=owner, clock=clock, is_alive=is_alive)

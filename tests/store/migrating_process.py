@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from perstack.store import connection, schema
+from perstack.store import connection, migrations
 
 
 class Dying(sqlite3.Connection):
@@ -29,5 +29,5 @@ if __name__ == "__main__":
     connection.prepare_folder(path.parent)
     opened = sqlite3.connect(path, isolation_level=None, factory=Dying)
     opened.execute("PRAGMA journal_mode = WAL")
-    schema.migrate(opened, path)
+    migrations.migrate(opened, path)
     sys.stdout.write("migrated\n")

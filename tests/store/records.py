@@ -8,17 +8,17 @@ from typing import Annotated, Any, Literal, cast
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from perstack.store.blobs import BLOB_CHARACTERS
+from perstack.store.event_codec import MAX_INLINE_CHARACTERS
 
 Strategy = st.SearchStrategy[Any]
 
 
 def repeated(seed: str) -> str:
-    return seed * BLOB_CHARACTERS
+    return seed * MAX_INLINE_CHARACTERS
 
 
 def encoded(seed: bytes) -> str:
-    return base64.b64encode(seed * BLOB_CHARACTERS).decode()
+    return base64.b64encode(seed * MAX_INLINE_CHARACTERS).decode()
 
 
 # Half surrogate pairs included: models write them, and Python's JSON reads them.

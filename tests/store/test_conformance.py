@@ -7,11 +7,11 @@ import pytest
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import JobStatus
-from perstack.core.machine import blank, fold
+from perstack.core.machine import blank_checkpoint, fold
 from perstack.core.messages import Usage
 from perstack.errors import NotFoundError, StoreError
 from perstack.runtime.ports import Store
-from tests.store.story import EXPERT, RunStory, status_of, write
+from tests.store.sample_job import EXPERT, RunStory, status_of, write
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_folding_what_was_loaded_rebuilds_the_checkpoint(store: Store) -> 
 
     loaded = (await store.load("job")).runs["run"]
 
-    start = blank(events[0].stamp, EXPERT)
+    start = blank_checkpoint(events[0].stamp, EXPERT)
     assert fold(start, loaded) == fold(start, events)
 
 

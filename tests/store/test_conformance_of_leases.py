@@ -7,9 +7,9 @@ import pytest
 
 from perstack.errors import JobStateError, LeaseLostError
 from perstack.runtime.ports import Store
-from perstack.store.ownership import LEASE_SECONDS
+from perstack.store.leases import LEASE_SECONDS
 from tests.store.backend import Backend
-from tests.store.story import RunStory, status_of, write
+from tests.store.sample_job import RunStory, status_of, write
 
 pytestmark = pytest.mark.anyio
 
@@ -129,30 +129,30 @@ async def test_an_owner_learns_what_others_ask_it_to_stop(backend: Backend) -> N
     await us.acquire("other")
     await them.acquire("theirs")
 
-    assert await them.ask_to_stop("job", "no longer wanted")
+    assert await them.request_stop("job", "no longer wanted")
 
-    assert await us.asked_to_stop() == {"job": "no longer wanted"}
-    assert await them.asked_to_stop() == {}
+    assert await us.stop_requests() == {"job": "no longer wanted"}
+    assert await them.stop_requests() == {}
 
 
 async def test_a_renewed_lease_is_still_asked_to_stop(backend: Backend) -> None:
     us, them = await backend.open_as("us"), await backend.open_as("them")
     lease = await us.acquire("job")
-    await them.ask_to_stop("job", "enough")
+    await them.request_stop("job", "enough")
     await us.renew(lease)
 
-    assert await us.asked_to_stop() == {"job": "enough"}
+    assert await us.stop_requests() == {"job": "enough"}
 
 
 async def test_what_was_asked_of_one_owner_does_not_concern_the_next(backend: Backend) -> None:
     us, them = await backend.open_as("us"), await backend.open_as("them")
     lease = await us.acquire("job")
-    await them.ask_to_stop("job", "enough")
+    await them.request_stop("job", "enough")
     await us.release(lease)
 
     await us.acquire("job")
 
-    assert await us.asked_to_stop() == {}
+    assert await us.stop_requests() == {}
 
 
 @pytest.mark.parametrize("cause", ["never held", "released", "expired", "dead"])
@@ -169,8 +169,8 @@ async def test_a_job_that_nobody_drives_cannot_be_asked_to_stop(
     if cause == "dead":
         backend.dead.add("us")
 
-    assert not await them.ask_to_stop("job", "enough")
-    assert await us.asked_to_stop() == {}
+    assert not await them.request_stop("job", "enough")
+    assert await us.stop_requests() == {}
 
 
 async def test_a_job_left_in_the_middle_is_an_orphan_until_somebody_drives_it(

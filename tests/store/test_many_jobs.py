@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from perstack.store.connection import open_connections
-from perstack.store.ownership import Ownership
-from perstack.store.reading import job_of_run, jobs, summary
+from perstack.store.leases import LeasePolicy
+from perstack.store.statements_read import job_of_run, jobs, summary
 from tests.store.backend import ManualClock
 
 MANY = 20_000
@@ -26,7 +26,7 @@ RUNS = """
 INSERT INTO runs (id, job, expert_key, is_root) SELECT root_run_id, ref, 'a', 1 FROM jobs
 """
 LEASES = "INSERT INTO leases (job_id, lease_until, fence) SELECT id, 0, 1 FROM jobs"
-OWNERSHIP = Ownership("us", ManualClock(), lambda _: True)
+OWNERSHIP = LeasePolicy("us", ManualClock(), lambda _: True)
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def listed(connection: sqlite3.Connection) -> object:
     "query",
     [
         listed,
-        partial(summary, ownership=OWNERSHIP, job_id="job99"),
+        partial(summary, lease_policy=OWNERSHIP, job_id="job99"),
         partial(job_of_run, run_id="run99"),
     ],
     ids=["list", "summary", "run"],

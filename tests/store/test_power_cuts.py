@@ -10,7 +10,7 @@ import pytest
 
 from perstack.errors import StoreError
 from perstack.store.sqlite import open_sqlite_store, store_path
-from tests.store.story import RunStory, write
+from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio
 

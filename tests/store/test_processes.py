@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from perstack.errors import JobStateError
-from perstack.store.ownership import process_is_alive, this_process
+from perstack.store.leases import current_owner, process_is_alive
 from perstack.store.sqlite import open_sqlite_store, store_path
-from tests.store.story import RunStory, write
+from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -91,11 +91,11 @@ async def test_processes_write_different_jobs_of_one_store_at_the_same_time(
 
 
 def test_this_process_is_alive() -> None:
-    assert process_is_alive(this_process())
+    assert process_is_alive(current_owner())
 
 
 def test_a_process_that_ended_is_dead_even_before_it_is_reaped() -> None:
-    host, _, _ = this_process().partition(":")
+    host, _, _ = current_owner().partition(":")
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     owner = f"{host}:{process.pid}:"
     assert process_is_alive(owner)
@@ -109,7 +109,7 @@ def test_a_process_that_ended_is_dead_even_before_it_is_reaped() -> None:
 
 
 def test_a_reused_process_id_is_not_the_owner() -> None:
-    host, pid, _ = this_process().split(":")
+    host, pid, _ = current_owner().split(":")
 
     assert not process_is_alive(f"{host}:{pid}:1")
 

@@ -12,7 +12,7 @@ import pytest
 
 from perstack.errors import JobStateError, StoreError
 from perstack.store.sqlite import open_sqlite_store, store_path
-from tests.store.story import RunStory, write
+from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ from pathlib import Path
 import anyio
 from perstack.errors import StoreError
 from perstack.store.sqlite import open_sqlite_store
-from tests.store.story import RunStory, write
+from tests.store.sample_job import RunStory, write
 
 async def main(path):
     run = RunStory()

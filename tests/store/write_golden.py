@@ -13,10 +13,10 @@ from pathlib import Path
 import anyio
 
 from perstack.core.messages import ImageInlinePart, TextPart, UserMessage
-from perstack.store.schema import SCHEMA_VERSION
+from perstack.store.migrations import SCHEMA_VERSION
 from perstack.store.sqlite import open_sqlite_store
 from tests.store.backend import ManualClock
-from tests.store.story import RunStory
+from tests.store.sample_job import RunStory
 
 FOLDER = Path(__file__).parent / "golden"
 

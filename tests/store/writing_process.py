@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from perstack.store.sqlite import open_sqlite_store
-from tests.store.story import RunStory
+from tests.store.sample_job import RunStory
 
 
 async def main(path: Path, job_id: str, steps: int) -> None:

@@ -8,7 +8,7 @@ import anyio
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.machine import blank, evolve
+from perstack.core.machine import blank_checkpoint, evolve
 from perstack.core.messages import (
     ExpertMessage,
     InstructionMessage,
@@ -22,10 +22,9 @@ from perstack.core.messages import (
     UserMessage,
     text_result,
 )
-from perstack.definition.choice import ModelChoice
-from perstack.definition.model import Expert, McpStdioSkill, Provider
+from perstack.definition.model import Expert, McpStdioSkill, ModelChoice, Provider
 from perstack.runtime.ports import Generation, GenerationRequest
-from perstack.runtime.spans import RunSpan, Telemetry
+from perstack.runtime.telemetry_port import RunSpan, Telemetry
 
 USAGE = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
 CHOICE = ModelChoice(provider=Provider(provider_name="google"), model="m1")
@@ -38,7 +37,7 @@ def an_expert(key: str = "planner") -> Expert:
 
 def a_checkpoint(key: str = "planner", run_id: str = "run1") -> Checkpoint:
     ref = ev.ExpertRef(key=key, name=key, version="1.0.0")
-    return blank(a_stamp(key, run_id, 1, 1), ref)
+    return blank_checkpoint(a_stamp(key, run_id, 1, 1), ref)
 
 
 def a_stamp(key: str, run_id: str, step: int, sequence: int) -> ev.Stamp:

@@ -15,13 +15,13 @@ from time import monotonic
 import anyio
 from opentelemetry import trace
 
-from perstack.telemetry.setup import configure
+from perstack.telemetry.setup import configure_telemetry
 from tests.telemetry.driver import Driver, a_checkpoint
 
 
 async def play(transport: str, name: str) -> float:
     """One engine with one run; returns when its end began."""
-    handle = configure(os.environ, transport=transport)
+    handle = configure_telemetry(os.environ, transport=transport)
     run = Driver(handle.telemetry, a_checkpoint(name))
     with run.active():
         run.start("a question with canary-of-the-user")

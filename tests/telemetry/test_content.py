@@ -9,7 +9,7 @@ import pytest
 from perstack.core import messages as msg
 from perstack.runtime.ports import Generation
 from tests.telemetry.driver import Driver, a_checkpoint, a_request
-from tests.telemetry.tree import Recorder
+from tests.telemetry.span_tree import Recorder
 
 pytestmark = pytest.mark.anyio
 

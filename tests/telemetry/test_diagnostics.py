@@ -5,12 +5,12 @@ from collections.abc import Generator
 
 import pytest
 
-from perstack.core.redaction import Redactor
+from perstack.redaction import Redactor
 from perstack.telemetry.diagnostics import (
     SECONDS_BETWEEN_LINES,
     DiagnosticsHandler,
-    take_over_logging,
-    without_credentials,
+    route_sdk_logging,
+    strip_credentials,
 )
 
 
@@ -51,7 +51,7 @@ def test_a_stream_of_errors_becomes_a_line_now_and_then(
 def test_a_line_is_short_and_has_no_secrets(
     handler: DiagnosticsHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handler.say("http://me:pw@host/v1?key=k secret-token\n" + "x" * 1000)
+    handler.write_line("http://me:pw@host/v1?key=k secret-token\n" + "x" * 1000)
 
     line = capsys.readouterr().err
     assert line.startswith("perstack: telemetry: http://host/v1 [redacted] xxx")
@@ -62,7 +62,7 @@ def test_a_line_is_short_and_has_no_secrets(
 def test_credentials_are_taken_out_of_addresses() -> None:
     text = "with url: https://a:b@c.example:1/v1/traces?x=1&y=2 (refused)"
 
-    assert without_credentials(text) == "with url: https://c.example:1/v1/traces (refused)"
+    assert strip_credentials(text) == "with url: https://c.example:1/v1/traces (refused)"
 
 
 def test_a_host_that_logs_keeps_its_logging(handler: DiagnosticsHandler) -> None:
@@ -70,7 +70,7 @@ def test_a_host_that_logs_keeps_its_logging(handler: DiagnosticsHandler) -> None
     own = logging.NullHandler()
     logger.addHandler(own)
 
-    take_over_logging(handler, is_guest=True)
+    route_sdk_logging(handler, is_embedded=True)
 
     assert handler not in logger.handlers
     assert own in logger.handlers
@@ -82,8 +82,8 @@ def test_a_later_engine_replaces_the_handler_of_an_earlier_one(
     later = DiagnosticsHandler(Redactor())
     logger = logging.getLogger("opentelemetry")
 
-    take_over_logging(handler, is_guest=False)
-    take_over_logging(later, is_guest=False)
+    route_sdk_logging(handler, is_embedded=False)
+    route_sdk_logging(later, is_embedded=False)
 
     assert later in logger.handlers
     assert handler not in logger.handlers

@@ -7,17 +7,17 @@ import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
+from perstack.telemetry.otel import parse_trace_parent
 from perstack.telemetry.propagation import (
     TraceContextMiddleware,
     annotate_call,
-    continuing_environment,
-    environment_parent,
+    attach_environment_context,
+    parent_from_environment,
 )
-from perstack.telemetry.sampler import QuietTracer, head_sampler
+from perstack.telemetry.sampler import FilteringTracer, head_sampler
 from perstack.telemetry.settings import McpSpans, read_settings
-from perstack.telemetry.spans import parse_trace_parent
 from tests.telemetry.driver import Driver, a_checkpoint
-from tests.telemetry.tree import Recorder
+from tests.telemetry.span_tree import Recorder
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def test_other_traffic_passes_through() -> None:
 
 
 async def test_the_environment_names_the_parent_of_a_process() -> None:
-    with continuing_environment({"TRACEPARENT": PARENT, "BAGGAGE": "tenant=t1"}):
+    with attach_environment_context({"TRACEPARENT": PARENT, "BAGGAGE": "tenant=t1"}):
         assert current_trace_id() == TRACE_ID
         assert baggage.get_baggage("tenant") == "t1"
 
@@ -93,7 +93,7 @@ async def test_the_environment_names_the_parent_of_a_process() -> None:
 
 @pytest.mark.parametrize("value", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
 async def test_an_environment_without_a_span_changes_nothing(value: str) -> None:
-    assert environment_parent({"TRACEPARENT": value}) is None
+    assert parent_from_environment({"TRACEPARENT": value}) is None
 
 
 def test_only_a_valid_trace_parent_is_parsed() -> None:
@@ -117,7 +117,7 @@ async def test_noise_of_the_protocol_is_left_out_without_a_gap(
 ) -> None:
     recorder = Recorder()
     caller = recorder.provider.get_tracer("caller")
-    quiet = QuietTracer(recorder.provider.get_tracer("mcp-python-sdk"), kept)
+    quiet = FilteringTracer(recorder.provider.get_tracer("mcp-python-sdk"), kept)
 
     with (
         caller.start_as_current_span("caller"),

@@ -8,7 +8,7 @@ from perstack.definition.verification import Verification
 from perstack.errors import ModelError
 from tests.fakes import FakeModel, FakeSkills, call, calls, done, experts, job_context
 from tests.runtime.acting import work
-from tests.telemetry.tree import Recorder
+from tests.telemetry.span_tree import Recorder
 
 pytestmark = pytest.mark.anyio
 

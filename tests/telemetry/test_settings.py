@@ -2,7 +2,7 @@
 
 import pytest
 
-from perstack.core.redaction import environment_secrets
+from perstack.redaction import environment_secrets
 from perstack.telemetry.settings import read_settings
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
@@ -24,7 +24,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
     ],
 )
 def test_telemetry_is_on_when_somebody_wants_it(environment: dict[str, str], is_on: bool) -> None:
-    assert read_settings(environment).is_on is is_on
+    assert read_settings(environment).is_enabled is is_on
 
 
 def test_the_defaults_are_those_of_short_lived_processes() -> None:

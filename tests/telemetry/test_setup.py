@@ -16,7 +16,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
 
-from perstack.telemetry.setup import configure
+from perstack.telemetry.setup import configure_telemetry
 from tests.telemetry.driver import Driver, a_checkpoint
 from tests.telemetry.grpc_collector import collecting_over_grpc
 
@@ -240,7 +240,7 @@ async def test_a_caller_in_the_environment_is_the_parent(refused_port: int, tmp_
 
 
 async def test_telemetry_that_is_off_costs_microseconds() -> None:
-    handle = configure({"PERSTACK_OTEL": "off"}, transport="library")
+    handle = configure_telemetry({"PERSTACK_OTEL": "off"}, transport="library")
     run = Driver(handle.telemetry, a_checkpoint())
     call_count = 2000
 

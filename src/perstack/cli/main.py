@@ -10,8 +10,14 @@ from traceback import format_exception
 from typing import Protocol, cast
 
 from perstack import __version__
-from perstack.cli.exits import CANCELLED, COMPLETED, FAILED, exit_code_of
-from perstack.cli.output import Terminal, standard_terminal
+from perstack.cli.terminal import (
+    EXIT_CANCELLED,
+    EXIT_FAILURE,
+    EXIT_SUCCESS,
+    Terminal,
+    exit_code_for_error,
+    standard_terminal,
+)
 from perstack.errors import PerstackError
 
 COMMANDS = {
@@ -34,7 +40,7 @@ COMMANDS = {
 }
 """Every command with its summary.
 
-`perstack.cli.<name>` is its module, with `_` for `-`, and behind a keyword of Python.
+`perstack.cli.commands.<name>` is its module, with `_` for `-`, and behind a keyword of Python.
 """
 
 
@@ -67,39 +73,39 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     words = list(sys.argv[1:] if arguments is None else arguments)
     terminal = terminal or standard_terminal()
     try:
-        return _execute_words(words, terminal)
+        return _parse_and_execute(words, terminal)
     except KeyboardInterrupt:
-        terminal.note("perstack: interrupted", "yellow")
-        return CANCELLED
+        terminal.info("perstack: interrupted", "yellow")
+        return EXIT_CANCELLED
 
 
-def _execute_words(words: list[str], terminal: Terminal) -> int:
+def _parse_and_execute(words: list[str], terminal: Terminal) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
-    command = load(name) if name in COMMANDS else None
-    parser = _parser(name, command)
+    command = load_command(name) if name in COMMANDS else None
+    parser = _build_parser(name, command)
     try:
         options = parser.parse_args(words)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else COMPLETED
+        return end.code if isinstance(end.code, int) else EXIT_SUCCESS
     if command is None:
         terminal.write(parser.format_help())
-        return COMPLETED
-    return _execute(command, options, terminal)
+        return EXIT_SUCCESS
+    return _execute_command(command, options, terminal)
 
 
-def _execute(command: Command, options: Namespace, terminal: Terminal) -> int:
+def _execute_command(command: Command, options: Namespace, terminal: Terminal) -> int:
     is_debugging = getattr(options, "verbose", False) or bool(os.environ.get("PERSTACK_DEBUG"))
     try:
         code = command.execute(options, terminal)
-        return code if terminal.failure is None else FAILED
+        return code if terminal.failure is None else EXIT_FAILURE
     except Exception as error:  # noqa: BLE001 - the border of the process: a traceback helps no user
         if is_debugging:
-            terminal.note("".join(format_exception(error)).rstrip())
-        terminal.complain(_in_words(error))
-        return exit_code_of(error) if isinstance(error, PerstackError) else FAILED
+            terminal.info("".join(format_exception(error)).rstrip())
+        terminal.error(_as_perstack_error(error))
+        return exit_code_for_error(error) if isinstance(error, PerstackError) else EXIT_FAILURE
 
 
-def _in_words(error: Exception) -> PerstackError:
+def _as_perstack_error(error: Exception) -> PerstackError:
     if isinstance(error, PerstackError):
         return error
     return PerstackError(
@@ -108,19 +114,21 @@ def _in_words(error: Exception) -> PerstackError:
     )
 
 
-def load(name: str) -> Command:
+def load_command(name: str) -> Command:
     """The command with this name."""
     module = f"{name}_" if iskeyword(name) else name.replace("-", "_")
-    return cast("Command", import_module(f"perstack.cli.{module}"))
+    return cast("Command", import_module(f"perstack.cli.commands.{module}"))
 
 
-def _parser(name: str | None, command: Command | None) -> ArgumentParser:
+def _build_parser(name: str | None, command: Command | None) -> ArgumentParser:
     parser = ArgumentParser(prog="perstack", description="Experts from a perstack.toml.")
     version = f"perstack {__version__}"
     parser.add_argument("-V", "--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for known, summary in COMMANDS.items():
-        one = commands.add_parser(known, help=summary, description=summary, allow_abbrev=False)
-        if known == name and command is not None:
-            command.add_arguments(one)
+    for command_name, summary in COMMANDS.items():
+        subparser = commands.add_parser(
+            command_name, help=summary, description=summary, allow_abbrev=False
+        )
+        if command_name == name and command is not None:
+            command.add_arguments(subparser)
     return parser

@@ -10,7 +10,7 @@ from perstack.core.events import DelegatedBy, Delegation, ExpertRef, RunError
 from perstack.core.messages import Message, ToolCall, ToolKind, ToolResult, Usage
 from perstack.core.todo import TodoList
 from perstack.core.verification import VerificationResult
-from perstack.definition.record import Record
+from perstack.models import FrozenModel
 
 
 class State(StrEnum):
@@ -51,7 +51,7 @@ JobStatus = Literal[
 ]
 
 
-class Checkpoint(Record):
+class Checkpoint(FrozenModel):
     """A run as one event left it; each event makes a new checkpoint.
 
     Attributes:
@@ -143,7 +143,7 @@ class Checkpoint(Record):
         return tuple(call for call in self.pending_tool_calls if call.kind == kind)
 
 
-class Job(Record):
+class Job(FrozenModel):
     """One request of a user and everything that was done for it, as listings show it.
 
     `status` is that of the newest run that nobody delegated; a job that no process drives although

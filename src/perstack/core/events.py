@@ -19,10 +19,10 @@ from perstack.core.messages import (
 )
 from perstack.core.todo import TodoList
 from perstack.core.verification import VerificationResult
-from perstack.definition.record import Record
+from perstack.models import FrozenModel
 
 
-class Stamp(Record):
+class Stamp(FrozenModel):
     """Where and when something happened.
 
     `sequence` counts a run's events from 1; `timestamp` is in milliseconds since the epoch;
@@ -38,7 +38,7 @@ class Stamp(Record):
     timestamp: int
 
 
-class Event(Record):
+class Event(FrozenModel):
     """Anything that happened in a run."""
 
     stamp: Stamp
@@ -56,7 +56,7 @@ class StoredEvent(Event):
         return f"{self.stamp.run_id}-{self.stamp.sequence}"
 
 
-class ExpertRef(Record):
+class ExpertRef(FrozenModel):
     """Which expert a run belongs to."""
 
     key: str
@@ -64,7 +64,7 @@ class ExpertRef(Record):
     version: str
 
 
-class DelegatedBy(Record):
+class DelegatedBy(FrozenModel):
     """The tool call of another run that this run answers."""
 
     expert: ExpertRef
@@ -74,7 +74,7 @@ class DelegatedBy(Record):
     run_id: str
 
 
-class Delegation(Record):
+class Delegation(FrozenModel):
     """One delegate call of a run and the child run that answers it."""
 
     expert: ExpertRef
@@ -84,11 +84,11 @@ class Delegation(Record):
     run_id: str
 
 
-BUG = "InternalError"
+INTERNAL_ERROR = "InternalError"
 """The name of an error that is nobody's fault but perstack's."""
 
 
-class RunError(Record):
+class RunError(FrozenModel):
     """Why a generation or a run failed, free of secrets."""
 
     name: str
@@ -149,7 +149,7 @@ class Retry(StoredEvent):
     delay_seconds: float = 0.0
 
 
-class ToolTarget(Record):
+class ToolTarget(FrozenModel):
     """Which tool a call of a message means.
 
     The form of an answer is kept with the question, which may outlive the definition that it is of.

@@ -1,15 +1,15 @@
 """From stored events back to checkpoints: of a whole job, or of one moment of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun
-from perstack.core.machine import evolve, fold, origin
+from perstack.core.machine import evolve, fold, initial_checkpoint
 
-Runs = Mapping[str, Sequence[RunEvent]]
+EventsByRun = Mapping[str, Sequence[RunEvent]]
 
 
-def checkpoint_at(runs: Runs, checkpoint_id: str) -> Checkpoint | None:
+def checkpoint_at(runs: EventsByRun, checkpoint_id: str) -> Checkpoint | None:
     """The checkpoint with this id, or `None` if no event of the job led to it."""
     run_id, _, sequence = checkpoint_id.rpartition("-")
     events = runs.get(run_id)
@@ -18,33 +18,70 @@ def checkpoint_at(runs: Runs, checkpoint_id: str) -> Checkpoint | None:
     return _fold_run(runs, events[: int(sequence)])
 
 
-def newest_checkpoints(runs: Runs) -> dict[str, Checkpoint]:
+def newest_checkpoints(runs: EventsByRun) -> dict[str, Checkpoint]:
     """The newest checkpoint of each run, in the order in which the runs began."""
     return {run_id: _fold_run(runs, events) for run_id, events in runs.items() if events}
 
 
-def checkpoints_along(runs: Runs, run_id: str) -> list[Checkpoint]:
+def checkpoints_of_run(runs: EventsByRun, run_id: str) -> list[Checkpoint]:
     """The checkpoint after each event of one run, in order."""
     events = runs[run_id]
-    checkpoint = _origin(runs, events[0])
-    trail: list[Checkpoint] = []
+    checkpoint = _initial_checkpoint_of_run(runs, events[0])
+    checkpoints: list[Checkpoint] = []
     for event in events:
         checkpoint = evolve(checkpoint, event)
-        trail.append(checkpoint)
-    return trail
+        checkpoints.append(checkpoint)
+    return checkpoints
 
 
-def _fold_run(runs: Runs, events: Sequence[RunEvent]) -> Checkpoint:
-    return fold(_origin(runs, events[0]), events)
+def _fold_run(runs: EventsByRun, events: Sequence[RunEvent]) -> Checkpoint:
+    return fold(_initial_checkpoint_of_run(runs, events[0]), events)
 
 
-def _origin(runs: Runs, first: RunEvent) -> Checkpoint:
+def _initial_checkpoint_of_run(runs: EventsByRun, first: RunEvent) -> Checkpoint:
     base_id = first.continued_from if isinstance(first, StartRun | ResumeFromStop) else None
     base = checkpoint_at(runs, base_id) if base_id else None
-    return origin(first, base)
+    return initial_checkpoint(first, base)
 
 
 def newest_root(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
     """The newest run that nobody delegated: the one that speaks for the job."""
     roots = [checkpoint for checkpoint in checkpoints.values() if checkpoint.delegated_by is None]
     return roots[-1] if roots else None
+
+
+RecordedEvent = tuple[RunEvent, Checkpoint]
+
+
+class JobHistory:
+    """Grows with the events of one job, in the order in which they were written.
+
+    Attributes:
+        recorded_events: What has happened so far.
+    """
+
+    def __init__(self, events: Iterable[RunEvent] = ()) -> None:
+        self.recorded_events: list[RecordedEvent] = []
+        self._checkpoints_by_id: dict[str, Checkpoint] = {}
+        self._newest_by_run: dict[str, Checkpoint] = {}
+        self.extend(events)
+
+    @property
+    def newest_by_run(self) -> Mapping[str, Checkpoint]:
+        """The newest checkpoint of each run, in the order in which the runs began."""
+        return self._newest_by_run
+
+    def extend(self, events: Iterable[RunEvent]) -> None:
+        """Take in what happened next."""
+        for event in events:
+            run_id = event.stamp.run_id
+            before = self._newest_by_run.get(run_id) or initial_checkpoint(
+                event, self._base_checkpoint(event)
+            )
+            after = evolve(before, event)
+            self._newest_by_run[run_id] = self._checkpoints_by_id[after.id] = after
+            self.recorded_events.append((event, after))
+
+    def _base_checkpoint(self, event: RunEvent) -> Checkpoint | None:
+        base_id = event.continued_from if isinstance(event, StartRun | ResumeFromStop) else None
+        return self._checkpoints_by_id.get(base_id) if base_id else None

@@ -8,14 +8,54 @@ from typing import Any, assert_never
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
-from perstack.core.closing import close_open_calls, tool_message
 from perstack.core.messages import (
     ExpertMessage,
     InstructionMessage,
+    Message,
     TextPart,
     ToolCall,
     ToolMessage,
+    ToolResult,
+    ToolResultPart,
+    text_result,
 )
+
+
+def build_tool_message(
+    messages: tuple[Message, ...], results: tuple[ToolResult, ...]
+) -> ToolMessage:
+    """The results as one message, in the order of the calls of the last expert message."""
+    by_id = {result.id: result for result in results}
+    last = messages[-1]
+    calls = last.tool_calls if isinstance(last, ExpertMessage) else ()
+    return ToolMessage(
+        contents=tuple(
+            ToolResultPart(
+                tool_call_id=call.tool_call_id,
+                tool_name=call.tool_name,
+                contents=by_id[call.tool_call_id].result,
+                is_error=by_id[call.tool_call_id].is_error,
+            )
+            for call in calls
+        )
+    )
+
+
+def close_open_calls(checkpoint: Checkpoint) -> tuple[Message, ...]:
+    """The conversation of a stopped run, made fit for a new message: open calls get an answer."""
+    if not checkpoint.tool_calls:
+        return checkpoint.messages
+    unfinished = tuple(
+        text_result(
+            call,
+            "The run was stopped before this call finished; its effect is unknown.",
+            is_error=True,
+        )
+        for call in checkpoint.pending_tool_calls
+    )
+    closing = build_tool_message(checkpoint.messages, checkpoint.tool_results + unfinished)
+    return (*checkpoint.messages, closing)
+
 
 S = State
 
@@ -132,7 +172,7 @@ def fold(start: Checkpoint, events: Iterable[ev.RunEvent]) -> Checkpoint:
     return start
 
 
-def blank(stamp: ev.Stamp, expert: ev.ExpertRef) -> Checkpoint:
+def blank_checkpoint(stamp: ev.Stamp, expert: ev.ExpertRef) -> Checkpoint:
     """A run without a past, before its first event, whose stamp is `stamp`."""
     return Checkpoint(
         id=f"{stamp.run_id}-0",
@@ -148,7 +188,7 @@ def blank(stamp: ev.Stamp, expert: ev.ExpertRef) -> Checkpoint:
     )
 
 
-def branch(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
+def branch_checkpoint(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
     """A run that carries on from `base`, before its first event, whose stamp is `stamp`."""
     return base.model_copy(
         update={
@@ -167,7 +207,7 @@ def branch(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
     )
 
 
-def origin(first: ev.RunEvent, base: Checkpoint | None) -> Checkpoint:
+def initial_checkpoint(first: ev.RunEvent, base: Checkpoint | None) -> Checkpoint:
     """The checkpoint onto which the events of a run are folded.
 
     `first` is the first of them; `base` is the checkpoint that the run continues, if any.
@@ -176,16 +216,16 @@ def origin(first: ev.RunEvent, base: Checkpoint | None) -> Checkpoint:
         IllegalTransitionError: The event cannot be the first of a run.
     """
     if base is not None:
-        return branch(base, first.stamp)
+        return branch_checkpoint(base, first.stamp)
     if not isinstance(first, ev.StartRun):
         raise IllegalTransitionError(f"a run cannot begin with {first.type}")
-    return blank(first.stamp, first.expert)
+    return blank_checkpoint(first.stamp, first.expert)
 
 
 def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # noqa: C901, PLR0911, PLR0912 - one flat case per event is the readable form of an exhaustive match
     match event:
         case ev.StartRun():
-            return _begin(checkpoint, event)
+            return _start_run(checkpoint, event)
         case ev.ResumeFromStop():
             return _resume(checkpoint, event)
         case ev.StartGeneration():
@@ -210,7 +250,7 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
         case ev.CallInteractiveTool():
             return {"started_tool_calls": checkpoint.started_tool_calls | {event.tool_call_id}}
         case ev.FinishToolCall():
-            return {"messages": (*checkpoint.messages, _tool_message(checkpoint)), **_NO_CALLS}
+            return {"messages": (*checkpoint.messages, _results_message(checkpoint)), **_NO_CALLS}
         case ev.ContinueToNextStep():
             return {"step_number": event.next_step_number}
         case ev.CompleteRun():
@@ -251,11 +291,13 @@ _NO_CALLS: dict[str, Any] = {
 }
 
 
-def _begin(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
+def _start_run(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
     history = close_open_calls(checkpoint)
     if event.new_instruction is not None:
-        said = (message for message in history if not isinstance(message, InstructionMessage))
-        history = (event.new_instruction, *said)
+        conversation = (
+            message for message in history if not isinstance(message, InstructionMessage)
+        )
+        history = (event.new_instruction, *conversation)
     return {
         "status": "proceeding",
         "expert": event.expert,
@@ -296,11 +338,11 @@ def _retry(checkpoint: Checkpoint, event: ev.Retry) -> dict[str, Any]:
         "retry_delay_seconds": event.delay_seconds,
         "usage": checkpoint.usage + event.usage,
         "is_answer_pending": False,
-        "refused_completions": _refusals(checkpoint, is_refused=True),
+        "refused_completions": _count_refused_completions(checkpoint, is_refused=True),
     }
 
 
-def _refusals(checkpoint: Checkpoint, *, is_refused: bool) -> int:
+def _count_refused_completions(checkpoint: Checkpoint, *, is_refused: bool) -> int:
     """What ends an attempt to complete counts only where that was verified."""
     is_verified = checkpoint.state is S.VERIFYING_COMPLETION
     return checkpoint.refused_completions + (is_refused and is_verified)
@@ -310,7 +352,9 @@ def _attempt_completion(checkpoint: Checkpoint, event: ev.AttemptCompletion) -> 
     return {
         "tool_results": (*checkpoint.tool_results, event.tool_result),
         "is_completion_accepted": event.accepted,
-        "refused_completions": _refusals(checkpoint, is_refused=not event.accepted),
+        "refused_completions": _count_refused_completions(
+            checkpoint, is_refused=not event.accepted
+        ),
     }
 
 
@@ -362,7 +406,7 @@ def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
         messages = (*messages, event.new_message)
     elif not checkpoint.is_answer_pending:
         answer = ExpertMessage(contents=(TextPart(text=event.text),) if event.text else ())
-        messages = (*messages, _tool_message(checkpoint), answer)
+        messages = (*messages, _results_message(checkpoint), answer)
     tokens = event.usage.input_tokens + event.usage.output_tokens
     return {
         "status": "completed",
@@ -383,5 +427,5 @@ def _window_usage(checkpoint: Checkpoint, tokens: int) -> float | None:
     return min(tokens / checkpoint.context_window, 1.0) if checkpoint.context_window else None
 
 
-def _tool_message(checkpoint: Checkpoint) -> ToolMessage:
-    return tool_message(checkpoint.messages, checkpoint.tool_results)
+def _results_message(checkpoint: Checkpoint) -> ToolMessage:
+    return build_tool_message(checkpoint.messages, checkpoint.tool_results)

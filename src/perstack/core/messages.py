@@ -6,20 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from perstack.definition.record import Record
+from perstack.models import FrozenModel
 
 # `json.dumps` would make an encoder for each call of a long conversation.
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class TextPart(Record):
+class TextPart(FrozenModel):
     """Plain text."""
 
     type: Literal["textPart"] = "textPart"
     text: str
 
 
-class ImageUrlPart(Record):
+class ImageUrlPart(FrozenModel):
     """An image that the model fetches from a public address."""
 
     type: Literal["imageUrlPart"] = "imageUrlPart"
@@ -27,7 +27,7 @@ class ImageUrlPart(Record):
     mime_type: str
 
 
-class ImageInlinePart(Record):
+class ImageInlinePart(FrozenModel):
     """An image inside the message, base64."""
 
     type: Literal["imageInlinePart"] = "imageInlinePart"
@@ -35,7 +35,7 @@ class ImageInlinePart(Record):
     mime_type: str
 
 
-class ImageBinaryPart(Record):
+class ImageBinaryPart(FrozenModel):
     """An image as a caller's binary variant carries it (base64 in JSON)."""
 
     type: Literal["imageBinaryPart"] = "imageBinaryPart"
@@ -43,7 +43,7 @@ class ImageBinaryPart(Record):
     mime_type: str
 
 
-class FileUrlPart(Record):
+class FileUrlPart(FrozenModel):
     """A file that the model fetches from a public address."""
 
     type: Literal["fileUrlPart"] = "fileUrlPart"
@@ -51,7 +51,7 @@ class FileUrlPart(Record):
     mime_type: str
 
 
-class FileInlinePart(Record):
+class FileInlinePart(FrozenModel):
     """A file inside the message, base64."""
 
     type: Literal["fileInlinePart"] = "fileInlinePart"
@@ -59,7 +59,7 @@ class FileInlinePart(Record):
     mime_type: str
 
 
-class FileBinaryPart(Record):
+class FileBinaryPart(FrozenModel):
     """A file as a caller's binary variant carries it (base64 in JSON)."""
 
     type: Literal["fileBinaryPart"] = "fileBinaryPart"
@@ -67,7 +67,7 @@ class FileBinaryPart(Record):
     mime_type: str
 
 
-class ThinkingPart(Record):
+class ThinkingPart(FrozenModel):
     """What the model thought.
 
     Sent back with its signature so that the provider accepts the history.
@@ -78,7 +78,7 @@ class ThinkingPart(Record):
     signature: str | None = None
 
 
-class ToolCallPart(Record):
+class ToolCallPart(FrozenModel):
     """One tool call the model asks for.
 
     `args_error` says why the arguments could not be read; `args` is then empty and the call is
@@ -103,7 +103,7 @@ class ToolCallPart(Record):
 ResultPart = Annotated[TextPart | ImageInlinePart | FileInlinePart, Field(discriminator="type")]
 
 
-class ToolResultPart(Record):
+class ToolResultPart(FrozenModel):
     """The answer to one tool call."""
 
     type: Literal["toolResultPart"] = "toolResultPart"
@@ -126,7 +126,7 @@ UserPart = Annotated[
 ExpertPart = Annotated[ThinkingPart | TextPart | ToolCallPart, Field(discriminator="type")]
 
 
-class InstructionMessage(Record):
+class InstructionMessage(FrozenModel):
     """The system prompt of a run.
 
     `stable` is byte-identical for every step and job; `volatile` holds time and place.
@@ -137,14 +137,14 @@ class InstructionMessage(Record):
     volatile: str = ""
 
 
-class UserMessage(Record):
+class UserMessage(FrozenModel):
     """What the caller, or the runtime in its place, says to the expert."""
 
     type: Literal["userMessage"] = "userMessage"
     contents: tuple[UserPart, ...]
 
 
-class ExpertMessage(Record):
+class ExpertMessage(FrozenModel):
     """What the model said.
 
     Thinking, then text, then tool calls (the order that providers demand back). Text and calls are
@@ -165,7 +165,7 @@ class ExpertMessage(Record):
         return tuple(part for part in self.contents if isinstance(part, ToolCallPart))
 
 
-class ToolMessage(Record):
+class ToolMessage(FrozenModel):
     """The results of all tool calls of the expert message before it, in call order."""
 
     type: Literal["toolMessage"] = "toolMessage"
@@ -179,7 +179,7 @@ Message = Annotated[
 ToolKind = Literal["mcp", "delegate", "interactive"]
 
 
-class ToolCall(Record):
+class ToolCall(FrozenModel):
     """A tool call that was matched with its tool, and what kind of tool that is.
 
     `answer_schema` is the form of the user's answer, if the tool is a question that has one.
@@ -194,7 +194,7 @@ class ToolCall(Record):
     answer_schema: dict[str, Any] | None = None
 
 
-class ToolResult(Record):
+class ToolResult(FrozenModel):
     """The result of one tool call."""
 
     id: str
@@ -220,7 +220,7 @@ def text_result(call: ToolCall, text: str, *, is_error: bool = False) -> ToolRes
     )
 
 
-class Usage(Record):
+class Usage(FrozenModel):
     """Tokens of one or several generations. `input_tokens` includes the cached ones."""
 
     input_tokens: int = 0

@@ -1,9 +1,9 @@
 """The todo list of a run: part of its checkpoint, changed only by its own tool calls."""
 
-from perstack.definition.record import Record
+from perstack.models import FrozenModel
 
 
-class Todo(Record):
+class Todo(FrozenModel):
     """One item. Ids count from 0 and stay unique until the list is cleared."""
 
     id: int
@@ -11,7 +11,7 @@ class Todo(Record):
     completed: bool = False
 
 
-class TodoList(Record):
+class TodoList(FrozenModel):
     """All items, in the order they were added."""
 
     todos: tuple[Todo, ...] = ()

@@ -27,7 +27,7 @@ class ToolDefinition:
     answer_schema: dict[str, Any] | None = None
 
 
-def argument_problems(error: ValidationError) -> str:
+def describe_validation_error(error: ValidationError) -> str:
     """What is wrong with the arguments, each problem with the field that has it."""
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"

@@ -4,19 +4,18 @@ import json
 import re
 from collections.abc import Sequence
 
-from perstack.core.values import problems_of
-from perstack.definition.record import Record
-from perstack.definition.tables import Table
 from perstack.definition.verification import Priority, Verification
+from perstack.json_schema import validation_errors
+from perstack.models import FrozenModel, TomlTable
 
 MAX_OUTPUT_CHARACTERS = 4_000
 """Of each check, as it is stored and told; half from the beginning and half from the end."""
 
-_ROOM_FOR_REMARK = 60
+_TRUNCATION_NOTE_CHARACTERS = 60
 """For the line between them."""
 
 
-class VerificationResult(Record):
+class VerificationResult(FrozenModel):
     """One check that was made.
 
     Attributes:
@@ -41,7 +40,7 @@ class VerificationResult(Record):
         return self.priority == "must" and not self.passed
 
 
-def judged(
+def build_verification_result(
     verification: Verification, problem: str, *, exit_code: int | None = None, output: str = ""
 ) -> VerificationResult:
     """The result of a check; it passed if there is no problem."""
@@ -55,56 +54,58 @@ def judged(
     )
 
 
-def judge_command(verification: Verification, exit_code: int, output: str) -> VerificationResult:
+def evaluate_command(verification: Verification, exit_code: int, output: str) -> VerificationResult:
     """Whether a command that ran to its end did what is expected of it."""
     problem, pattern = "", verification.expect_output
     if exit_code != verification.expect_exit_code:
         problem = f"exit code {exit_code} instead of {verification.expect_exit_code}"
     elif pattern is not None and re.search(pattern, output, re.MULTILINE) is None:
         problem = f"the output does not match {pattern}"
-    return judged(verification, problem, exit_code=exit_code, output=output)
+    return build_verification_result(verification, problem, exit_code=exit_code, output=output)
 
 
-def judge_value(verification: Verification, schema: Table, text: str) -> VerificationResult:
+def evaluate_value(verification: Verification, schema: TomlTable, text: str) -> VerificationResult:
     """Whether a text is JSON that fits `schema`."""
-    what = f"the file {verification.file}" if verification.file else "the answer"
+    subject = f"the file {verification.file}" if verification.file else "the answer"
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):
-        return judged(verification, f"{what} is no JSON")
-    problems = problems_of(value, schema)
-    return judged(verification, f"{what}: {'; '.join(problems)}" if problems else "")
+        return build_verification_result(verification, f"{subject} is no JSON")
+    problems = validation_errors(value, schema)
+    return build_verification_result(
+        verification, f"{subject}: {'; '.join(problems)}" if problems else ""
+    )
 
 
-def cut(text: str, limit: int = MAX_OUTPUT_CHARACTERS) -> str:
+def truncate_middle(text: str, limit: int = MAX_OUTPUT_CHARACTERS) -> str:
     """The two ends of a text that is longer than the limit; cut again, it stays as it is."""
     if len(text) <= limit:
         return text
-    half = (limit - _ROOM_FOR_REMARK) // 2
+    half = (limit - _TRUNCATION_NOTE_CHARACTERS) // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
 
 
-def refusal(results: Sequence[VerificationResult], attempt: int, attempts: int) -> str:
+def feedback(results: Sequence[VerificationResult], attempt: int, max_attempts: int) -> str:
     """What an expert is told that may not complete yet.
 
     Args:
         results: All checks of this attempt.
         attempt: Which attempt it was, from 1.
-        attempts: How many there are.
+        max_attempts: How many there are.
     """
     failed = sorted((each for each in results if not each.passed), key=lambda each: each.priority)
     count = f"{len(failed)} of {len(results)} verifications failed"
-    parts = [f"Not completed: {count} (attempt {attempt} of {attempts})."]
+    parts = [f"Not completed: {count} (attempt {attempt} of {max_attempts})."]
     for each in failed:
-        weight = "" if each.is_blocking else ", which does not keep you from completing"
-        parts.append(f"- {each.name}: {each.problem}{weight}.")
+        remark = "" if each.is_blocking else ", which does not keep you from completing"
+        parts.append(f"- {each.name}: {each.problem}{remark}.")
         if each.output.strip():
             parts.append(each.output.strip("\n"))
     parts.append("Put right what is wrong, then complete again.")
     return "\n".join(parts)
 
 
-def in_brief(results: Sequence[VerificationResult]) -> str:
+def format_verification_results(results: Sequence[VerificationResult]) -> str:
     """All checks on one line, for people."""
     marks = (
         f"{each.name} {'✓' if each.passed else '✗'}"

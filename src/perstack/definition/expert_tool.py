@@ -5,66 +5,73 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from perstack.definition.faults import Fault, FaultsError, raise_if_any
-from perstack.definition.record import Record
-from perstack.definition.tables import Table, is_table, table_or_empty
-from perstack.definition.value_schemas import input_schema_faults, output_schema_faults
+from perstack.definition.diagnostics import FieldError, InvalidFieldsError, raise_field_errors
+from perstack.definition.schema_rules import check_input_schema, check_output_schema
+from perstack.models import FrozenModel, TomlTable, is_table, table_or_empty
 
 MAX_ICON_CHARACTERS = 48_000
 """Enough for a data: URI of 32 KiB."""
 
-_HINT = "write a table, or a JSON object in single quotes"
+_SCHEMA_HINT = "write a table, or a JSON object in single quotes"
 
 
-def _parsed(value: object) -> object:
+def _parse_schema(value: object) -> object:
     """A schema that was written as JSON text, as the table that it stands for."""
     if not isinstance(value, str):
         if not is_table(value):
-            raise_if_any([Fault("must be a JSON Schema", suggestion=_HINT)])
+            raise_field_errors([FieldError("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
         return value
     try:
         schema: object = json.loads(value)
     except json.JSONDecodeError as error:
-        raise_if_any([Fault(f"is not JSON at character {error.pos + 1}", suggestion=_HINT)])
+        raise_field_errors(
+            [FieldError(f"is not JSON at character {error.pos + 1}", suggestion=_SCHEMA_HINT)]
+        )
     except (ValueError, RecursionError):
-        raise_if_any([Fault("is not JSON", suggestion=_HINT)])
+        raise_field_errors([FieldError("is not JSON", suggestion=_SCHEMA_HINT)])
     else:
         if not is_table(schema):
-            raise_if_any([Fault("must be a JSON Schema", suggestion=_HINT)])
+            raise_field_errors([FieldError("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
         return schema
     return None
 
 
-def written_schema(value: object) -> Table:
+def schema_or_empty(value: object) -> TomlTable:
     """What a file has as a schema, whether it can be accepted or not; empty if it is none."""
     try:
-        schema = _parsed(value)
-    except FaultsError:
+        schema = _parse_schema(value)
+    except InvalidFieldsError:
         return {}
     return table_or_empty(schema)
 
 
-def _checked_input(schema: Table) -> Table:
-    raise_if_any(input_schema_faults(schema))
+def _validate_input_schema(schema: TomlTable) -> TomlTable:
+    raise_field_errors(check_input_schema(schema))
     return schema
 
 
-def _checked_output(schema: Table) -> Table:
-    raise_if_any(output_schema_faults(schema))
+def _validate_output_schema(schema: TomlTable) -> TomlTable:
+    raise_field_errors(check_output_schema(schema))
     return schema
 
 
-_WRITTEN = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
+_TEXT_OR_TABLE = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
 InputSchema = Annotated[
-    dict[str, Any], BeforeValidator(_parsed), AfterValidator(_checked_input), _WRITTEN
+    dict[str, Any],
+    BeforeValidator(_parse_schema),
+    AfterValidator(_validate_input_schema),
+    _TEXT_OR_TABLE,
 ]
 OutputSchema = Annotated[
-    dict[str, Any], BeforeValidator(_parsed), AfterValidator(_checked_output), _WRITTEN
+    dict[str, Any],
+    BeforeValidator(_parse_schema),
+    AfterValidator(_validate_output_schema),
+    _TEXT_OR_TABLE,
 ]
-Claim = Annotated[bool, Field(strict=True)]
+AnnotationHint = Annotated[bool, Field(strict=True)]
 
 
-class ExpertTool(Record):
+class ExpertTool(FrozenModel):
     """How an expert is shown to its callers; all of it may be left out."""
 
     title: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = Field(
@@ -76,13 +83,13 @@ class ExpertTool(Record):
             description="A picture: a path relative to perstack.toml, or a data: or https: URI.",
         )
     )
-    read_only_hint: Claim | None = Field(
+    read_only_hint: AnnotationHint | None = Field(
         default=None, description="Whether calls change nothing, instead of what its skills say."
     )
-    destructive_hint: Claim | None = Field(
+    destructive_hint: AnnotationHint | None = Field(
         default=None, description="Whether calls may destroy, instead of what its skills say."
     )
-    open_world_hint: Claim | None = Field(
+    open_world_hint: AnnotationHint | None = Field(
         default=None,
         description="Whether calls reach beyond this machine, instead of what its skills say.",
     )

@@ -10,101 +10,99 @@ from binascii import Error as Base64Error
 from collections.abc import Callable
 from pathlib import Path
 
+from perstack.definition.diagnostics import Issue
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import Expert
-from perstack.definition.problems import Finding
 
-MAX_BYTES = 32 * 1024
+MAX_ICON_BYTES = 32 * 1024
 
-_KINDS: dict[str, Callable[[bytes], bool]] = {
+_MEDIA_TYPES: dict[str, Callable[[bytes], bool]] = {
     "image/png": lambda content: content.startswith(b"\x89PNG\r\n\x1a\n"),
     "image/jpeg": lambda content: content.startswith(b"\xff\xd8\xff"),
     "image/webp": lambda content: content[:4] == b"RIFF" and content[8:12] == b"WEBP",
     "image/svg+xml": lambda content: b"<svg" in content[:1024],
 }
-_KNOWN = "it must be PNG, SVG, JPEG or WebP"
-_DATA = re.compile(r"data:([\w/.+-]+);base64,([A-Za-z0-9+/=]+)")
-_HTTPS = re.compile(r"https://[^\s/?#@]+(/[^\s]*)?")
+_MEDIA_TYPE_HINT = "it must be PNG, SVG, JPEG or WebP"
+_DATA_URI = re.compile(r"data:([\w/.+-]+);base64,([A-Za-z0-9+/=]+)")
+_HTTPS_URL = re.compile(r"https://[^\s/?#@]+(/[^\s]*)?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
-class _UnusableError(Exception):
+class _InvalidIconError(Exception):
     """A picture cannot be used; the text is the end of a sentence about its key."""
 
 
-def with_pictures(
-    experts: dict[str, Expert], folder: Path
-) -> tuple[dict[str, Expert], list[Finding]]:
+def load_icons(experts: dict[str, Expert], folder: Path) -> tuple[dict[str, Expert], list[Issue]]:
     """The experts with pictures that can be sent, and what is wrong with those that cannot.
 
     Args:
         experts: As the file declares them, by key.
         folder: Where paths begin.
     """
-    findings: list[Finding] = []
-    pictured: dict[str, Expert] = {}
+    issues: list[Issue] = []
+    loaded: dict[str, Expert] = {}
     for key, expert in experts.items():
-        picture = None
+        icon = None
         if expert.tool.icon is not None:
             try:
-                picture = _picture(expert.tool.icon, folder)
-            except _UnusableError as error:
-                at = ("experts", key, "tool", "icon")
-                findings.append(Finding(at, str(error), "a simple one is drawn instead"))
-        pictured[key] = expert if picture == expert.tool.icon else _showing(expert, picture)
-    return pictured, findings
+                icon = _load_icon(expert.tool.icon, folder)
+            except _InvalidIconError as error:
+                key_path = ("experts", key, "tool", "icon")
+                issues.append(Issue(key_path, str(error), "a simple one is drawn instead"))
+        loaded[key] = expert if icon == expert.tool.icon else _with_icon(expert, icon)
+    return loaded, issues
 
 
-def _showing(expert: Expert, picture: str | None) -> Expert:
-    tool: ExpertTool = expert.tool.model_copy(update={"icon": picture})
+def _with_icon(expert: Expert, icon: str | None) -> Expert:
+    tool: ExpertTool = expert.tool.model_copy(update={"icon": icon})
     return expert.model_copy(update={"tool": tool})
 
 
-def _picture(written: str, folder: Path) -> str:
-    if written.startswith("data:"):
-        _check_data(written)
-        return written
-    if written.startswith("https:"):
-        if not _HTTPS.fullmatch(written):
-            raise _UnusableError("is no URL")
-        return written
-    if _SCHEME.match(written):
-        raise _UnusableError("must be a path, or a data: or https: URI")
-    content = _read(folder / written)
-    return f"data:{_kind(content)};base64,{b64encode(content).decode('ascii')}"
+def _load_icon(source: str, folder: Path) -> str:
+    if source.startswith("data:"):
+        _check_data_uri(source)
+        return source
+    if source.startswith("https:"):
+        if not _HTTPS_URL.fullmatch(source):
+            raise _InvalidIconError("is no URL")
+        return source
+    if _SCHEME.match(source):
+        raise _InvalidIconError("must be a path, or a data: or https: URI")
+    content = _read_icon(folder / source)
+    return f"data:{_detect_media_type(content)};base64,{b64encode(content).decode('ascii')}"
 
 
-def _check_data(uri: str) -> None:
-    parts = _DATA.fullmatch(uri)
+def _check_data_uri(uri: str) -> None:
+    parts = _DATA_URI.fullmatch(uri)
     if parts is None:
-        raise _UnusableError("must be written as data:TYPE;base64,DATA")
+        raise _InvalidIconError("must be written as data:TYPE;base64,DATA")
     try:
         content = b64decode(parts[2], validate=True)
     except Base64Error:
-        raise _UnusableError("has no sound Base64") from None
-    if len(content) > MAX_BYTES:
-        raise _UnusableError(f"is larger than {MAX_BYTES // 1024} KiB")
-    if _kind(content) != parts[1]:
-        raise _UnusableError(f"is not of the type that it names; {_KNOWN}")
+        raise _InvalidIconError("has no sound Base64") from None
+    if len(content) > MAX_ICON_BYTES:
+        raise _InvalidIconError(f"is larger than {MAX_ICON_BYTES // 1024} KiB")
+    if _detect_media_type(content) != parts[1]:
+        raise _InvalidIconError(f"is not of the type that it names; {_MEDIA_TYPE_HINT}")
 
 
-def _read(path: Path) -> bytes:
+def _read_icon(path: Path) -> bytes:
     try:
         # A pipe or a device would keep the reader waiting.
         if not path.is_file():
-            raise _UnusableError("names no file")
+            raise _InvalidIconError("names no file")
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(MAX_ICON_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = isinstance(error, OSError) and error.strerror
-        raise _UnusableError(f"cannot be read: {reason or 'no path'}") from error
-    if len(content) > MAX_BYTES:
-        raise _UnusableError(f"is larger than {MAX_BYTES // 1024} KiB")
+        raise _InvalidIconError(f"cannot be read: {reason or 'no path'}") from error
+    if len(content) > MAX_ICON_BYTES:
+        raise _InvalidIconError(f"is larger than {MAX_ICON_BYTES // 1024} KiB")
     return content
 
 
-def _kind(content: bytes) -> str:
-    for kind, is_of_kind in _KINDS.items():
-        if is_of_kind(content):
-            return kind
-    raise _UnusableError(f"is no picture; {_KNOWN}")
+def _detect_media_type(content: bytes) -> str:
+    for media_type, has_signature in _MEDIA_TYPES.items():
+        if has_signature(content):
+            return media_type
+    raise _InvalidIconError(f"is no picture; {_MEDIA_TYPE_HINT}")

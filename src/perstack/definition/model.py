@@ -1,24 +1,24 @@
 """What `perstack.toml` says, validated: the snapshot that every face and every run works from."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from perstack.definition.answer_schema import answer_schema_faults
-from perstack.definition.checks import (
-    command_faults,
-    domain_faults,
-    header_faults,
-    remote_faults,
-    schema_faults,
-    setting_faults,
-)
-from perstack.definition.expert_test import MAX_TESTS, ExpertTest
+from perstack.definition.diagnostics import FieldError, raise_field_errors
 from perstack.definition.expert_tool import ExpertTool
-from perstack.definition.faults import Fault, raise_if_any
-from perstack.definition.names import (
+from perstack.definition.field_checks import (
+    check_command,
+    check_domains,
+    check_headers,
+    check_object_schema,
+    check_provider_setting,
+    check_remote_server,
+)
+from perstack.definition.form_schema import check_answer_schema
+from perstack.definition.references import (
     BASE_SKILL,
     EnvironmentName,
     ExpertKey,
@@ -30,13 +30,14 @@ from perstack.definition.names import (
     Version,
     is_delegate_name,
 )
-from perstack.definition.record import Record
+from perstack.definition.tests import MAX_TESTS, ExpertTest
 from perstack.definition.verification import (
     DEFAULT_MAX_ATTEMPTS,
     MAX_VERIFICATIONS,
     Verification,
-    repeated_names,
+    check_unique_names,
 )
+from perstack.models import FrozenModel
 
 ProviderName = Literal[
     "anthropic",
@@ -58,7 +59,7 @@ Rule = Annotated[str, StringConstraints(max_length=2048)]
 DomainPattern = Annotated[str, StringConstraints(max_length=255)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 NaturalInt = Annotated[int, Field(strict=True, ge=0)]
-Switch = Annotated[bool, Field(strict=True)]
+StrictFlag = Annotated[bool, Field(strict=True)]
 
 DEFAULT_MAX_STEPS = 100
 DEFAULT_MAX_RETRIES = 5
@@ -80,7 +81,7 @@ PROVIDER_SETTINGS: dict[str, frozenset[str]] = {
 }
 
 
-class ProviderSetting(Record):
+class ProviderSetting(FrozenModel):
     """`[provider.setting]`: which keys are allowed depends on the provider."""
 
     base_url: str | None = Field(default=None, description="URL to use instead of the usual one.")
@@ -92,7 +93,7 @@ class ProviderSetting(Record):
     name: str | None = Field(default=None, description="openai: name of the provider in logs.")
     resource_name: str | None = Field(default=None, description="azure-openai: resource.")
     api_version: str | None = Field(default=None, description="azure-openai: API version.")
-    use_deployment_based_urls: Switch | None = Field(
+    use_deployment_based_urls: StrictFlag | None = Field(
         default=None, description="azure-openai: put the deployment into the URL."
     )
     region: str | None = Field(default=None, description="amazon-bedrock: region.")
@@ -104,12 +105,12 @@ class ProviderSetting(Record):
 
     @field_validator("headers")
     @classmethod
-    def _headers_can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
-        raise_if_any(header_faults(headers))
+    def _validate_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        raise_field_errors(check_headers(headers))
         return headers
 
 
-class Provider(Record):
+class Provider(FrozenModel):
     """`[provider]`: who generates, and how to reach them."""
 
     provider_name: ProviderName = Field(description="Who serves the model.")
@@ -118,14 +119,16 @@ class Provider(Record):
     )
 
     @model_validator(mode="after")
-    def _setting_fits_provider(self) -> Self:
+    def _validate_setting(self) -> Self:
         allowed = PROVIDER_SETTINGS[self.provider_name]
-        given = self.setting.model_dump(exclude_unset=True)
-        raise_if_any(setting_faults(self.provider_name, allowed, given, self.setting.base_url))
+        present = self.setting.model_dump(exclude_unset=True)
+        raise_field_errors(
+            check_provider_setting(self.provider_name, allowed, present, self.setting.base_url)
+        )
         return self
 
 
-class InteractiveTool(Record):
+class InteractiveTool(FrozenModel):
     """A tool whose call stops the run until a person or an application answers."""
 
     description: Description | None = Field(
@@ -143,18 +146,18 @@ class InteractiveTool(Record):
 
     @field_validator("input_json_schema")
     @classmethod
-    def _schema_describes_an_object(cls, text: str) -> str:
-        raise_if_any(schema_faults(text))
+    def _validate_input_json_schema(cls, text: str) -> str:
+        raise_field_errors(check_object_schema(text))
         return text
 
     @field_validator("answer_json_schema")
     @classmethod
-    def _answer_is_a_form(cls, text: str | None) -> str | None:
-        raise_if_any([] if text is None else answer_schema_faults(text))
+    def _validate_answer_json_schema(cls, text: str | None) -> str | None:
+        raise_field_errors([] if text is None else check_answer_schema(text))
         return text
 
 
-class SkillCommon(Record):
+class SkillCommon(FrozenModel):
     """What every kind of skill has."""
 
     description: Description | None = Field(default=None, description="What the skill is for.")
@@ -181,8 +184,8 @@ class ToolFilter(SkillCommon):
 
     @field_validator("allowed_domains")
     @classmethod
-    def _domains_are_plain(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
-        raise_if_any(domain_faults(domains))
+    def _validate_allowed_domains(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        raise_field_errors(check_domains(domains))
         return domains
 
 
@@ -199,11 +202,11 @@ class McpStdioSkill(ToolFilter):
     args: tuple[str, ...] = Field(
         default=(), description="Arguments of the command; instead of packageName."
     )
-    lazy_init: Switch = Field(default=False, description="Connect in the background.")
+    lazy_init: StrictFlag = Field(default=False, description="Connect in the background.")
 
     @model_validator(mode="after")
-    def _one_way_to_start(self) -> Self:
-        raise_if_any(command_faults(self.command, self.package_name, self.args))
+    def _validate_command(self) -> Self:
+        raise_field_errors(check_command(self.command, self.package_name, self.args))
         return self
 
 
@@ -218,22 +221,22 @@ class McpSseSkill(ToolFilter):
         default_factory=dict,
         description="Sent with each request; ${NAME} takes a requiredEnv value.",
     )
-    allow_private: Switch = Field(
+    allow_private: StrictFlag = Field(
         default=False, description="Allow an endpoint on this machine or in a private network."
     )
 
     @field_validator("headers")
     @classmethod
-    def _headers_can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
-        raise_if_any(header_faults(headers))
+    def _validate_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        raise_field_errors(check_headers(headers))
         return headers
 
     @model_validator(mode="after")
-    def _can_be_reached(self) -> Self:
-        faults = remote_faults(
+    def _validate_endpoint(self) -> Self:
+        errors = check_remote_server(
             self.endpoint, self.headers, self.required_env, allow_private=self.allow_private
         )
-        raise_if_any(faults)
+        raise_field_errors(errors)
         return self
 
 
@@ -256,7 +259,7 @@ def base_skill() -> McpStdioSkill:
     )
 
 
-class Expert(Record):
+class Expert(FrozenModel):
     """One `[experts."<key>"]` table: `key` is the table's key, the other fields its content."""
 
     key: ExpertKey = Field(exclude=True)
@@ -310,18 +313,24 @@ class Expert(Record):
 
     @field_validator("skills")
     @classmethod
-    def _always_has_the_base_skill(cls, skills: dict[str, Skill]) -> dict[str, Skill]:
-        given = skills.get(BASE_SKILL)
-        if given is not None and not isinstance(given, McpStdioSkill):
+    def _add_base_skill(cls, skills: dict[str, Skill]) -> dict[str, Skill]:
+        declared = skills.get(BASE_SKILL)
+        if declared is not None and not isinstance(declared, McpStdioSkill):
             hint = 'it has type = "mcpStdioSkill"; choose another name for yours'
-            raise_if_any([Fault("is the built-in skill", at=(BASE_SKILL,), suggestion=hint)])
+            raise_field_errors(
+                [FieldError("is the built-in skill", at=(BASE_SKILL,), suggestion=hint)]
+            )
         return {BASE_SKILL: base_skill(), **skills}
 
     @field_validator("verifications")
     @classmethod
-    def _verifications_differ(cls, given: tuple[Verification, ...]) -> tuple[Verification, ...]:
-        raise_if_any(repeated_names([verification.name for verification in given]))
-        return given
+    def _validate_verifications(
+        cls, verifications: tuple[Verification, ...]
+    ) -> tuple[Verification, ...]:
+        raise_field_errors(
+            check_unique_names([verification.name for verification in verifications])
+        )
+        return verifications
 
     @property
     def name(self) -> str:
@@ -334,7 +343,7 @@ class Expert(Record):
         return is_delegate_name(self.key)
 
 
-class Definitions(Record):
+class Definitions(FrozenModel):
     """A whole `perstack.toml`: an immutable snapshot. Running jobs keep the one they began with."""
 
     path: Path | None = Field(default=None, exclude=True)
@@ -374,9 +383,9 @@ class Definitions(Record):
 
     @field_validator("perstack_api_base_url")
     @classmethod
-    def _api_uses_https(cls, url: str) -> str:
+    def _validate_perstack_api_base_url(cls, url: str) -> str:
         if not _is_https(url):
-            raise_if_any([Fault("must be a URL with HTTPS")])
+            raise_field_errors([FieldError("must be a URL with HTTPS")])
         return url
 
     def coordinators(self) -> tuple[Expert, ...]:
@@ -390,3 +399,13 @@ def _is_https(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme == "https" and bool(parts.hostname)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model of which provider generates, and how."""
+
+    provider: Provider
+    model: str
+    reasoning_budget: ReasoningBudget = "low"
+    timeout_seconds: float = 300.0

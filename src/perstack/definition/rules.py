@@ -5,44 +5,94 @@ what is wrong elsewhere; whatever has the wrong type is left to the models.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
-from perstack.definition.checks import command_faults, header_faults, remote_faults, setting_faults
-from perstack.definition.delegates import delegation_fault
-from perstack.definition.expert_tool import written_schema
-from perstack.definition.faults import Fault
-from perstack.definition.model import PROVIDER_SETTINGS
-from perstack.definition.names import (
+from perstack.definition.diagnostics import FieldError, Issue, did_you_mean
+from perstack.definition.expert_tool import schema_or_empty
+from perstack.definition.field_checks import (
+    check_command,
+    check_headers,
+    check_provider_setting,
+    check_remote_server,
+)
+from perstack.definition.model import PROVIDER_SETTINGS, Definitions, Expert
+from perstack.definition.references import (
     EXPERT_KEY_PATTERN,
     RUNTIME_VERSION,
     RUNTIME_VERSION_PATTERN,
+    coordinator_of,
     is_delegate_name,
-    name_of,
+    strip_version,
 )
-from perstack.definition.problems import Finding, did_you_mean
-from perstack.definition.tables import Table, is_table, table_or_empty
-from perstack.definition.tool_names import tool_name
-from perstack.definition.value_schemas import COMPOSING
-
-RuleCheck = Callable[[Table], Iterator[Finding]]
+from perstack.definition.schema_rules import IN_PLACE_APPLICATORS
+from perstack.models import TomlTable, is_table, table_or_empty
+from perstack.tool_names import short_tool_name, tool_name, with_hash_suffix
 
 
-def broken_rules(top: Table, experts: Table) -> list[Finding]:
+def delegation_error(delegator: str, delegate: str) -> str | None:
+    """Why one expert may not delegate to another, judged by their keys; `None` if it may.
+
+    A coordinator reaches its own delegates and other coordinators, a delegate its siblings and
+    other coordinators. Coordinators may delegate to each other mutually; budgets bound that.
+    """
+    source, target = strip_version(delegator), strip_version(delegate)
+    team, target_team = coordinator_of(source), coordinator_of(target)
+    if source == target:
+        return "an expert cannot delegate to itself"
+    if team == target:
+        return "a delegate cannot delegate to its own coordinator"
+    if target_team is not None and target_team != (team or source):
+        return (
+            f"{target!r} may only be called by its coordinator {target_team!r} and that one's"
+            " delegates"
+        )
+    return None
+
+
+def delegate_tool_names(
+    expert: Expert,
+    definitions: Definitions,  # noqa: ARG001 - names of experts from a registry will depend on it
+) -> dict[str, str]:
+    """The tool name of each delegate of `expert`, by expert key, in the order of its `delegates`.
+
+    A delegate is called by the last segment of its name. Delegates that would share it are called
+    by their whole names, and should even these be alike, by names with a hash. Tools of MCP skills
+    are known at run time only and not regarded.
+    """
+    short_names = {key: short_tool_name(strip_version(key)) for key in expert.delegates}
+    uses = Counter(short_names.values())
+    used_names = {name for name, count in uses.items() if count == 1}
+    names: dict[str, str] = {}
+    for key, name in short_names.items():
+        if uses[name] > 1:
+            full_name = tool_name(strip_version(key))
+            names[key] = with_hash_suffix(full_name, key) if full_name in used_names else full_name
+        else:
+            names[key] = name
+        used_names.add(names[key])
+    return names
+
+
+RuleCheck = Callable[[TomlTable], Iterator[Issue]]
+
+
+def rule_errors(top: TomlTable, experts: TomlTable) -> list[Issue]:
     """Every rule that a file breaks, by its top level and its expert tables."""
-    found = [finding for rule in _RULES for finding in rule(experts)]
-    return [*_settings(top), *found]
+    issues = [issue for rule in _RULES for issue in rule(experts)]
+    return [*_invalid_provider_settings(top), *issues]
 
 
-def odd_but_allowed(experts: Table) -> list[Finding]:
+def lint_warnings(experts: TomlTable) -> list[Issue]:
     """What is legal between experts and yet hardly meant."""
-    return [finding for rule in _ODDITIES for finding in rule(experts)]
+    return [issue for rule in _LINTS for issue in rule(experts)]
 
 
-def _delegations(experts: Table) -> Iterator[tuple[str, int, str, list[str]]]:
+def _iter_delegations(experts: TomlTable) -> Iterator[tuple[str, int, str, list[str]]]:
     for key, expert in experts.items():
-        names = _strings(table_or_empty(expert).get("delegates"))
+        names = _list_or_empty(table_or_empty(expert).get("delegates"))
         if re.fullmatch(EXPERT_KEY_PATTERN, key) is None:
             continue
         for index, delegate in enumerate(names):
@@ -50,33 +100,37 @@ def _delegations(experts: Table) -> Iterator[tuple[str, int, str, list[str]]]:
                 yield key, index, delegate, [name for name in names if isinstance(name, str)]
 
 
-def _forbidden_delegates(experts: Table) -> Iterator[Finding]:
-    for key, index, delegate, _ in _delegations(experts):
-        fault = delegation_fault(key, delegate)
-        if fault is not None:
-            yield Finding(("experts", key, "delegates", index), f"is not allowed: {fault}")
+def _forbidden_delegates(experts: TomlTable) -> Iterator[Issue]:
+    for key, index, delegate, _ in _iter_delegations(experts):
+        error = delegation_error(key, delegate)
+        if error is not None:
+            yield Issue(("experts", key, "delegates", index), f"is not allowed: {error}")
 
 
-def _unknown_delegates(experts: Table) -> Iterator[Finding]:
-    for key, index, delegate, _ in _delegations(experts):
-        if delegate in experts or delegation_fault(key, delegate) is not None:
+def _unknown_delegates(experts: TomlTable) -> Iterator[Issue]:
+    for key, index, delegate, _ in _iter_delegations(experts):
+        if delegate in experts or delegation_error(key, delegate) is not None:
             continue
-        callable_ones = [name for name in experts if delegation_fault(key, name) is None]
+        callable_ones = [name for name in experts if delegation_error(key, name) is None]
         hint = did_you_mean(delegate, callable_ones) or f'add a table [experts."{delegate}"]'
-        if name_of(delegate) in experts:
-            hint = f'write "{name_of(delegate)}": the experts of this file go without a version'
+        if strip_version(delegate) in experts:
+            hint = (
+                f'write "{strip_version(delegate)}": the experts of this file go without a version'
+            )
         reason = f"{delegate!r} is not defined"
-        yield Finding(("experts", key, "delegates", index), reason, hint)
+        yield Issue(("experts", key, "delegates", index), reason, hint)
 
 
-def _runtime_versions(experts: Table) -> Iterator[Finding]:
+def _unsupported_runtime_versions(experts: TomlTable) -> Iterator[Issue]:
     for key, expert in experts.items():
-        wanted = table_or_empty(expert).get("minRuntimeVersion")
-        if not isinstance(wanted, str) or not re.fullmatch(RUNTIME_VERSION_PATTERN, wanted):
+        required_version = table_or_empty(expert).get("minRuntimeVersion")
+        if not isinstance(required_version, str) or not re.fullmatch(
+            RUNTIME_VERSION_PATTERN, required_version
+        ):
             continue
-        if _precedence(wanted) > _precedence(RUNTIME_VERSION):
-            reason = f"needs the runtime {wanted} or newer; this one is {RUNTIME_VERSION}"
-            yield Finding(("experts", key, "minRuntimeVersion"), reason, "update perstack")
+        if _precedence(required_version) > _precedence(RUNTIME_VERSION):
+            reason = f"needs the runtime {required_version} or newer; this one is {RUNTIME_VERSION}"
+            yield Issue(("experts", key, "minRuntimeVersion"), reason, "update perstack")
 
 
 def _precedence(version: str) -> tuple[int, int, int, bool]:
@@ -86,144 +140,144 @@ def _precedence(version: str) -> tuple[int, int, int, bool]:
     return major, minor, patch, not pre_release
 
 
-def _published_names(experts: Table) -> Iterator[Finding]:
-    yield from _shared_names(experts, are_coordinators=True)
+def _duplicate_tool_names(experts: TomlTable) -> Iterator[Issue]:
+    yield from _conflicting_tool_names(experts, are_coordinators=True)
 
 
-def _delegate_names(experts: Table) -> Iterator[Finding]:
-    yield from _shared_names(experts, are_coordinators=False)
+def _duplicate_delegate_tool_names(experts: TomlTable) -> Iterator[Issue]:
+    yield from _conflicting_tool_names(experts, are_coordinators=False)
 
 
-def _shared_names(experts: Table, *, are_coordinators: bool) -> Iterator[Finding]:
+def _conflicting_tool_names(experts: TomlTable, *, are_coordinators: bool) -> Iterator[Issue]:
     """Experts of one tool name; only coordinators are always published and must differ."""
-    taken: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for key in experts:
-        other = taken.setdefault(tool_name(key), key)
-        both_coordinate = not is_delegate_name(key) and not is_delegate_name(other)
-        if other != key and both_coordinate is are_coordinators:
+        other = owners.setdefault(tool_name(key), key)
+        are_both_coordinators = not is_delegate_name(key) and not is_delegate_name(other)
+        if other != key and are_both_coordinators is are_coordinators:
             reason = f"would be published as the tool {tool_name(key)!r}, as {other!r} is already"
-            yield Finding(("experts", key), reason, "rename one of the two")
+            yield Issue(("experts", key), reason, "rename one of the two")
 
 
-def _question_names(experts: Table) -> Iterator[Finding]:
-    asked: dict[tuple[str, str], str] = {}
-    for key, name, skill in _skills(experts):
+def _duplicate_interactive_tools(experts: TomlTable) -> Iterator[Issue]:
+    owners: dict[tuple[str, str], str] = {}
+    for key, name, skill in _iter_skills(experts):
         if skill.get("type") == "interactiveSkill":
             for tool in table_or_empty(skill.get("tools")):
-                other = asked.setdefault((key, tool), name)
+                other = owners.setdefault((key, tool), name)
                 if other != name:
                     path = ("experts", key, "skills", name, "tools", tool)
-                    yield Finding(path, f"is also a tool of the skill {other!r}", "rename one")
+                    yield Issue(path, f"is also a tool of the skill {other!r}", "rename one")
 
 
-def _repeated_delegates(experts: Table) -> Iterator[Finding]:
-    for key, index, delegate, names in _delegations(experts):
+def _repeated_delegates(experts: TomlTable) -> Iterator[Issue]:
+    for key, index, delegate, names in _iter_delegations(experts):
         if delegate in names[:index]:
             path = ("experts", key, "delegates", index)
-            yield Finding(path, f"{delegate!r} is listed twice", "remove one")
+            yield Issue(path, f"{delegate!r} is listed twice", "remove one")
 
 
-_IDLE_KEYS = ("providerTools", "providerToolOptions", "providerSkills")
+_INEFFECTIVE_KEYS = ("providerTools", "providerToolOptions", "providerSkills")
 
 
-def _idle_keys(experts: Table) -> Iterator[Finding]:
+def _ineffective_keys(experts: TomlTable) -> Iterator[Issue]:
     """What could be taken for a limit or an ability that is not there."""
     for key, expert in experts.items():
-        for idle in _IDLE_KEYS:
-            if table_or_empty(expert).get(idle):
+        for ignored_key in _INEFFECTIVE_KEYS:
+            if table_or_empty(expert).get(ignored_key):
                 reason = "has no effect: perstack asks providers for text and tool calls only"
-                yield Finding(("experts", key, idle), reason, "use an MCP server as a skill")
-    for key, name, skill in _skills(experts):
+                yield Issue(("experts", key, ignored_key), reason, "use an MCP server as a skill")
+    for key, name, skill in _iter_skills(experts):
         if skill.get("type") == "mcpStdioSkill" and skill.get("allowedDomains"):
             path = ("experts", key, "skills", name, "allowedDomains")
             reason = "has no effect: a program that is started here may reach any host"
-            yield Finding(path, reason, "let the machine or a container limit it")
+            yield Issue(path, reason, "let the machine or a container limit it")
 
 
-def _composed_inputs(experts: Table) -> Iterator[Finding]:
+def _composed_input_schemas(experts: TomlTable) -> Iterator[Issue]:
     """What is legal at the top of a schema, and yet not taken by all that read it."""
     for key, expert in experts.items():
         tool = table_or_empty(table_or_empty(expert).get("tool"))
-        for keyword in written_schema(tool.get("inputSchema")):
-            if keyword in COMPOSING:
+        for keyword in schema_or_empty(tool.get("inputSchema")):
+            if keyword in IN_PLACE_APPLICATORS:
                 path = ("experts", key, "tool", "inputSchema", keyword)
                 reason = "is refused by several models at the top of the arguments of a tool"
-                yield Finding(path, reason, "put it into a property, or say it in the description")
+                yield Issue(path, reason, "put it into a property, or say it in the description")
 
 
-def _starts(experts: Table) -> Iterator[Finding]:
+def _invalid_skills(experts: TomlTable) -> Iterator[Issue]:
     """What the models say only of skills whose keys are all of the right type."""
-    for key, name, skill in _skills(experts):
-        for fault in _skill_faults(skill):
-            path = ("experts", key, "skills", name, *fault.at)
-            yield Finding(path, fault.reason, fault.suggestion)
+    for key, name, skill in _iter_skills(experts):
+        for error in _check_skill(skill):
+            path = ("experts", key, "skills", name, *error.at)
+            yield Issue(path, error.reason, error.suggestion)
 
 
-def _skill_faults(skill: Table) -> list[Fault]:
+def _check_skill(skill: TomlTable) -> list[FieldError]:
     if skill.get("type") == "mcpStdioSkill":
         package = skill.get("packageName")
-        return command_faults(
+        return check_command(
             str(skill.get("command")),
             package and str(package),
-            [word for word in _strings(skill.get("args")) if isinstance(word, str)],
+            [word for word in _list_or_empty(skill.get("args")) if isinstance(word, str)],
         )
     endpoint = skill.get("endpoint")
     if skill.get("type") == "mcpSseSkill" and isinstance(endpoint, str) and endpoint:
-        headers = _headers(skill)
+        headers = _string_headers(skill)
         allow_private = skill.get("allowPrivate") is True
-        required_env = _strings(skill.get("requiredEnv"))
+        required_env = _list_or_empty(skill.get("requiredEnv"))
         return [
-            *_at_headers(header_faults(headers)),
-            *remote_faults(endpoint, headers, required_env, allow_private=allow_private),
+            *_prefix_headers(check_headers(headers)),
+            *check_remote_server(endpoint, headers, required_env, allow_private=allow_private),
         ]
     return []
 
 
-def _settings(top: Table) -> Iterator[Finding]:
+def _invalid_provider_settings(top: TomlTable) -> Iterator[Issue]:
     provider = table_or_empty(top.get("provider"))
     setting = table_or_empty(provider.get("setting"))
     name, url = provider.get("providerName"), setting.get("baseUrl")
     if not isinstance(name, str) or name not in PROVIDER_SETTINGS:
         return
     base_url = url if isinstance(url, str) else None
-    faults = setting_faults(name, PROVIDER_SETTINGS[name], setting, base_url)
-    for fault in faults:
-        yield Finding(("provider", *fault.at), fault.reason, fault.suggestion)
-    for fault in _at_headers(header_faults(_headers(setting))):
-        yield Finding(("provider", "setting", *fault.at), fault.reason, fault.suggestion)
+    errors = check_provider_setting(name, PROVIDER_SETTINGS[name], setting, base_url)
+    for error in errors:
+        yield Issue(("provider", *error.at), error.reason, error.suggestion)
+    for error in _prefix_headers(check_headers(_string_headers(setting))):
+        yield Issue(("provider", "setting", *error.at), error.reason, error.suggestion)
 
 
-def _headers(table: Table) -> dict[str, str]:
+def _string_headers(table: TomlTable) -> dict[str, str]:
     headers = table_or_empty(table.get("headers")).items()
     return {name: value for name, value in headers if isinstance(value, str)}
 
 
-def _at_headers(faults: list[Fault]) -> list[Fault]:
-    return [replace(fault, at=("headers", *fault.at)) for fault in faults]
+def _prefix_headers(errors: list[FieldError]) -> list[FieldError]:
+    return [replace(error, at=("headers", *error.at)) for error in errors]
 
 
-def _skills(experts: Table) -> Iterator[tuple[str, str, Table]]:
+def _iter_skills(experts: TomlTable) -> Iterator[tuple[str, str, TomlTable]]:
     for key, expert in experts.items():
         for name, skill in table_or_empty(table_or_empty(expert).get("skills")).items():
             if is_table(skill):
                 yield key, name, skill
 
 
-def _strings(value: object) -> list[Any]:
+def _list_or_empty(value: object) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 _RULES: tuple[RuleCheck, ...] = (
     _forbidden_delegates,
     _unknown_delegates,
-    _runtime_versions,
-    _published_names,
-    _question_names,
-    _starts,
+    _unsupported_runtime_versions,
+    _duplicate_tool_names,
+    _duplicate_interactive_tools,
+    _invalid_skills,
 )
-_ODDITIES: tuple[RuleCheck, ...] = (
-    _delegate_names,
+_LINTS: tuple[RuleCheck, ...] = (
+    _duplicate_delegate_tool_names,
     _repeated_delegates,
-    _idle_keys,
-    _composed_inputs,
+    _ineffective_keys,
+    _composed_input_schemas,
 )

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from perstack.definition.diagnostics import FieldError, raise_field_errors
 from perstack.definition.expert_tool import OutputSchema
-from perstack.definition.faults import Fault, raise_if_any
-from perstack.definition.record import Record
+from perstack.models import FrozenModel
 
 DEFAULT_TIMEOUT_MS = 300_000
 DEFAULT_MAX_ATTEMPTS = 3
@@ -16,18 +16,18 @@ MAX_VERIFICATIONS = 32
 
 Priority = Literal["must", "should"]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-Word = Annotated[str, StringConstraints(max_length=32_768)]
+CommandWord = Annotated[str, StringConstraints(max_length=32_768)]
 
-_OF_COMMAND = {"expect_exit_code": "expectExitCode", "expect_output": "expectOutput"}
+_COMMAND_ONLY_KEYS = {"expect_exit_code": "expectExitCode", "expect_output": "expectOutput"}
 
 
-class Verification(Record):
+class Verification(FrozenModel):
     """One check that needs no judgement: a command, or a JSON Schema."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=80)] = Field(
         description="What the check is called in results."
     )
-    command: tuple[Word, ...] | None = Field(
+    command: tuple[CommandWord, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=255,
@@ -56,49 +56,53 @@ class Verification(Record):
 
     @field_validator("expect_output")
     @classmethod
-    def _is_a_pattern(cls, pattern: str | None) -> str | None:
-        raise_if_any([] if pattern is None else pattern_faults(pattern))
+    def _validate_expect_output(cls, pattern: str | None) -> str | None:
+        raise_field_errors([] if pattern is None else check_pattern(pattern))
         return pattern
 
     @model_validator(mode="after")
-    def _checks_one_thing(self) -> Self:
-        raise_if_any(self._faults())
+    def _validate_exclusive_fields(self) -> Self:
+        raise_field_errors(self._field_errors())
         return self
 
-    def _faults(self) -> list[Fault]:
+    def _field_errors(self) -> list[FieldError]:
         if self.command is None and self.json_schema is None:
             hint = 'write command = ["pytest", "-q"], or a jsonSchema'
-            return [Fault("checks nothing", suggestion=hint)]
+            return [FieldError("checks nothing", suggestion=hint)]
         if self.command is not None and self.json_schema is not None:
             hint = "write a verification for each"
-            return [Fault("has both command and jsonSchema", suggestion=hint)]
+            return [FieldError("has both command and jsonSchema", suggestion=hint)]
         if self.command is None:
-            given = [key for name, key in _OF_COMMAND.items() if name in self.model_fields_set]
-            return [Fault("has no effect without a command", at=(key,)) for key in given]
+            present = [
+                key for name, key in _COMMAND_ONLY_KEYS.items() if name in self.model_fields_set
+            ]
+            return [FieldError("has no effect without a command", at=(key,)) for key in present]
         if any("\0" in word for word in self.command):
-            return [Fault("has a NUL character, which no command can have", at=("command",))]
+            return [FieldError("has a NUL character, which no command can have", at=("command",))]
         if not self.command[0]:
-            return [Fault("must not be empty", at=("command", 0))]
+            return [FieldError("must not be empty", at=("command", 0))]
         hint = "a jsonSchema says what the file must have"
-        return [Fault("has no effect without a jsonSchema", at=("file",), suggestion=hint)] * (
+        return [FieldError("has no effect without a jsonSchema", at=("file",), suggestion=hint)] * (
             self.file is not None
         )
 
 
-def pattern_faults(pattern: str) -> list[Fault]:
+def check_pattern(pattern: str) -> list[FieldError]:
     """Why a text is no regular expression."""
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         hint = r"write \\ where the expression has \, or use single quotes"
-        return [Fault(f"is no regular expression: {error}", suggestion=hint)]
+        return [FieldError(f"is no regular expression: {error}", suggestion=hint)]
     return []
 
 
-def repeated_names(names: Sequence[str]) -> list[Fault]:
+def check_unique_names(names: Sequence[str]) -> list[FieldError]:
     """Which names stand for two things."""
     return [
-        Fault("is the name of another one already", at=(index, "name"), suggestion="rename one")
+        FieldError(
+            "is the name of another one already", at=(index, "name"), suggestion="rename one"
+        )
         for index, name in enumerate(names)
         if name in names[:index]
     ]

@@ -4,41 +4,48 @@ from functools import cache
 from importlib.resources import files
 
 from perstack.definition.model import ModelTier, ProviderName
-from perstack.definition.record import Record
+from perstack.models import FrozenModel
 
-NEAREST_TIERS: dict[ModelTier, tuple[ModelTier, ...]] = {
+TIER_FALLBACKS: dict[ModelTier, tuple[ModelTier, ...]] = {
     "high": ("high", "middle", "low"),
     "middle": ("middle", "low", "high"),
     "low": ("low", "middle", "high"),
 }
 
 
-class ModelFacts(Record):
+class ModelLimits(FrozenModel):
     """Sizes in tokens."""
 
     context_window: int
     max_output: int
 
 
-class ProviderModels(Record):
+class ProviderModels(FrozenModel):
     """One provider's tiers and the models whose sizes are known."""
 
     tiers: dict[ModelTier, str]
-    models: dict[str, ModelFacts]
+    models: dict[str, ModelLimits]
 
 
-def model_facts(provider: ProviderName, model: str) -> ModelFacts | None:
+def model_limits(provider: ProviderName, model: str) -> ModelLimits | None:
     """The sizes of a model, if they are known."""
-    known = _catalog().get(provider)
-    return known.models.get(model) if known else None
+    provider_models = _catalog().get(provider)
+    return provider_models.models.get(model) if provider_models else None
 
 
 def tier_model(provider: ProviderName, tier: ModelTier) -> str | None:
     """The provider's model for a tier, or for the nearest tier that it has."""
-    known = _catalog().get(provider)
-    if known is None:
+    provider_models = _catalog().get(provider)
+    if provider_models is None:
         return None
-    return next((known.tiers[near] for near in NEAREST_TIERS[tier] if near in known.tiers), None)
+    return next(
+        (
+            provider_models.tiers[near]
+            for near in TIER_FALLBACKS[tier]
+            if near in provider_models.tiers
+        ),
+        None,
+    )
 
 
 @cache
@@ -47,5 +54,5 @@ def _catalog() -> dict[str, ProviderModels]:
     return _Catalog.model_validate_json(f'{{"providers":{text}}}').providers
 
 
-class _Catalog(Record):
+class _Catalog(FrozenModel):
     providers: dict[str, ProviderModels]

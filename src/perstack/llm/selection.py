@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-from perstack.definition.choice import ModelChoice
-from perstack.definition.model import Definitions, Expert, Provider, ReasoningBudget
+from perstack.definition.model import Definitions, Expert, ModelChoice, Provider, ReasoningBudget
 from perstack.errors import ConfigError
-from perstack.llm.catalog import model_facts, tier_model
+from perstack.llm.catalog import model_limits, tier_model
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ModelSelector:
     """The choices of one set of definitions and one caller.
 
     Attributes:
@@ -32,55 +31,57 @@ class Selection:
         """
         return ModelChoice(
             provider=self.provider,
-            model=self._model(expert),
+            model=self._model_name(expert),
             reasoning_budget=self.reasoning_budget,
             timeout_seconds=self.timeout_seconds,
         )
 
-    def _model(self, expert: Expert) -> str:
+    def _model_name(self, expert: Expert) -> str:
         name = self.provider.provider_name
         tier = expert.default_model_tier
-        found = (
+        model = (
             self.model_override
             or (tier and tier_model(name, tier))
             or self.file_model
             or tier_model(name, "middle")
         )
-        if not found:
+        if not model:
             raise ConfigError(
                 f"no model is set for expert {expert.key!r}, and {name} has no default model.",
                 hint='Write `model = "…"` at the top of perstack.toml or pass --model.',
             )
-        return found
+        return model
 
 
-def select(
+def create_model_selector(
     definitions: Definitions,
     *,
     provider: Provider,
     model: str | None = None,
     reasoning_budget: ReasoningBudget | None = None,
     timeout_ms: int | None = None,
-) -> Selection:
+) -> ModelSelector:
     """The choices that follow from a file and what the caller wants otherwise."""
     is_file_provider = provider.provider_name == definitions.provider.provider_name
-    budget = definitions.reasoning_budget if reasoning_budget is None else reasoning_budget
-    is_budget_given = (
+    effective_budget = (
+        definitions.reasoning_budget if reasoning_budget is None else reasoning_budget
+    )
+    is_budget_set = (
         reasoning_budget is not None or "reasoning_budget" in definitions.model_fields_set
     )
-    if provider.provider_name == "ollama" and not is_budget_given:
+    if provider.provider_name == "ollama" and not is_budget_set:
         # Ollama refuses the request when a model that cannot think is asked to.
-        budget = "none"
-    return Selection(
+        effective_budget = "none"
+    return ModelSelector(
         provider=provider,
         model_override=model,
         file_model=definitions.model if is_file_provider else None,
-        reasoning_budget=budget,
+        reasoning_budget=effective_budget,
         timeout_seconds=(definitions.timeout if timeout_ms is None else timeout_ms) / 1000,
     )
 
 
 def context_window(choice: ModelChoice) -> int | None:
     """Size of the model's context window in tokens, if it is known."""
-    facts = model_facts(choice.provider.provider_name, choice.model)
-    return facts.context_window if facts else None
+    limits = model_limits(choice.provider.provider_name, choice.model)
+    return limits.context_window if limits else None

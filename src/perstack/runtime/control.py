@@ -8,18 +8,17 @@ from pydantic import ValidationError
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import ExpertMessage, ToolCall, ToolResult, text_result
-from perstack.core.outputs import RESULT, answer_in, compact
 from perstack.core.todo import TodoList
-from perstack.core.tools import argument_problems
-from perstack.definition.names import BASE_SKILL
-from perstack.definition.record import Record
-from perstack.definition.tables import Table
+from perstack.core.tools import describe_validation_error
+from perstack.core.typed_io import RESULT, parse_output, to_compact_json
+from perstack.definition.references import BASE_SKILL
+from perstack.models import FrozenModel, TomlTable
 
 ATTEMPT_COMPLETION = "attemptCompletion"
 CONTROL_TOOLS = frozenset({"todo", "clearTodo", ATTEMPT_COMPLETION})
 
 
-class TodoInput(Record):
+class TodoInput(FrozenModel):
     """Arguments of `todo`."""
 
     new_todos: tuple[str, ...] = ()
@@ -27,14 +26,14 @@ class TodoInput(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FinalAnswer:
     """What a run answers; `is_typed` means the JSON of a value that fits what it declares."""
 
     text: str
     is_typed: bool = False
 
 
-class CompletionInput(Record):
+class CompletionInput(FrozenModel):
     """Arguments of `attemptCompletion`."""
 
     result: str | None = None
@@ -50,15 +49,15 @@ def change_todos(todos: TodoList, call: ToolCall) -> tuple[ToolResult, TodoList]
     if call.tool_name == "clearTodo":
         return _json_result(call, {"todos": []}), TodoList()
     try:
-        wanted = TodoInput.model_validate(call.args)
+        arguments = TodoInput.model_validate(call.args)
     except ValidationError as error:
-        return _bad_arguments(call, error), todos
-    changed = todos.add(wanted.new_todos).complete(wanted.completed_todos)
+        return _invalid_arguments_result(call, error), todos
+    changed = todos.add(arguments.new_todos).complete(arguments.completed_todos)
     return _json_result(call, {"todos": [todo.model_dump() for todo in changed.todos]}), changed
 
 
-def judge_completion(
-    checkpoint: Checkpoint, call: ToolCall, declared: Table | None
+def check_completion(
+    checkpoint: Checkpoint, call: ToolCall, output_schema: TomlTable | None
 ) -> tuple[ToolResult, bool]:
     """Answer an `attemptCompletion` call, and say whether the run may end.
 
@@ -66,31 +65,31 @@ def judge_completion(
     not read the failure yet), while delegates or questions of the same message are unanswered or
     while the answer does not fit what the expert declares to answer.
     """
-    if declared is not None:
-        _, problems = answer_in(call.args, declared)
+    if output_schema is not None:
+        _, problems = parse_output(call.args, output_schema)
         if problems:
-            return text_result(call, _misfit(problems), is_error=True), False
+            return text_result(call, _mismatch_message(problems), is_error=True), False
     else:
         try:
             CompletionInput.model_validate(call.args)
         except ValidationError as error:
-            return _bad_arguments(call, error), False
+            return _invalid_arguments_result(call, error), False
     remaining = checkpoint.todos.remaining
     if remaining:
         open_todos = {"remainingTodos": [todo.model_dump() for todo in remaining]}
         return _json_result(call, open_todos), False
-    obstacle = _obstacle(checkpoint, call)
-    if obstacle is not None:
-        return text_result(call, obstacle, is_error=True), False
-    return accepted(call), True
+    blocker = _completion_blocker(checkpoint, call)
+    if blocker is not None:
+        return text_result(call, blocker, is_error=True), False
+    return accepted_result(call), True
 
 
-def accepted(call: ToolCall) -> ToolResult:
+def accepted_result(call: ToolCall) -> ToolResult:
     """The answer to an `attemptCompletion` call that ends the run."""
     return _json_result(call, {})
 
 
-def completing_call(checkpoint: Checkpoint) -> ToolCall | None:
+def completion_call(checkpoint: Checkpoint) -> ToolCall | None:
     """The call with which the expert says that it has finished."""
     for call in checkpoint.tool_calls:
         if is_control(call) and call.tool_name == ATTEMPT_COMPLETION:
@@ -98,41 +97,41 @@ def completing_call(checkpoint: Checkpoint) -> ToolCall | None:
     return None
 
 
-def completion(checkpoint: Checkpoint, declared: Table | None) -> Answer:
+def final_answer(checkpoint: Checkpoint, output_schema: TomlTable | None) -> FinalAnswer:
     """The answer of a run that has finished.
 
     That is the `result` of its `attemptCompletion`, else the text that the model said beside it or
     instead of it.
     """
     last = checkpoint.messages[-1]
-    said = last.text if isinstance(last, ExpertMessage) else ""
-    call = completing_call(checkpoint)
+    message_text = last.text if isinstance(last, ExpertMessage) else ""
+    call = completion_call(checkpoint)
     if call is None:
-        answer, misfit = plain_answer(said, declared)
-        return Answer(said) if misfit else answer
-    if declared is not None:
-        text, problems = answer_in(call.args, declared)
+        answer, mismatch = answer_from_text(message_text, output_schema)
+        return FinalAnswer(message_text) if mismatch else answer
+    if output_schema is not None:
+        text, problems = parse_output(call.args, output_schema)
         if not problems:  # else what is declared has changed since it was accepted
-            return Answer(text, is_typed=True)
+            return FinalAnswer(text, is_typed=True)
     result = call.args.get(RESULT)
     if result:
-        return Answer(result if isinstance(result, str) else compact(result))
-    return Answer(said)
+        return FinalAnswer(result if isinstance(result, str) else to_compact_json(result))
+    return FinalAnswer(message_text)
 
 
-def plain_answer(text: str, declared: Table | None) -> tuple[Answer, str | None]:
+def answer_from_text(text: str, output_schema: TomlTable | None) -> tuple[FinalAnswer, str | None]:
     """The answer that a reply of plain text gives, and what to tell the model if it is none."""
-    if declared is None:
-        return Answer(text), None
-    answer, problems = answer_in({RESULT: text}, declared)
-    return Answer(answer, is_typed=True), _misfit(problems) if problems else None
+    if output_schema is None:
+        return FinalAnswer(text), None
+    answer, problems = parse_output({RESULT: text}, output_schema)
+    return FinalAnswer(answer, is_typed=True), _mismatch_message(problems) if problems else None
 
 
-def _misfit(problems: tuple[str, ...]) -> str:
+def _mismatch_message(problems: tuple[str, ...]) -> str:
     return f"Not completed: {'; '.join(problems)}. Answer again with a result that fits its schema."
 
 
-def _obstacle(checkpoint: Checkpoint, call: ToolCall) -> str | None:
+def _completion_blocker(checkpoint: Checkpoint, call: ToolCall) -> str | None:
     failed = [result.tool_name for result in checkpoint.tool_results if result.is_error]
     if failed:
         return (
@@ -152,6 +151,6 @@ def _json_result(call: ToolCall, content: dict[str, Any]) -> ToolResult:
     return text_result(call, json.dumps(content, ensure_ascii=False))
 
 
-def _bad_arguments(call: ToolCall, error: ValidationError) -> ToolResult:
-    facts = {"error": "InvalidArguments", "message": argument_problems(error)}
+def _invalid_arguments_result(call: ToolCall, error: ValidationError) -> ToolResult:
+    facts = {"error": "InvalidArguments", "message": describe_validation_error(error)}
     return text_result(call, json.dumps(facts), is_error=True)

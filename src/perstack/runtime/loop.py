@@ -23,15 +23,15 @@ async def drive(run: Run) -> Checkpoint:
             decide = DECIDE[run.checkpoint.state]
             event = await decide(run, run.checkpoint)  # effects happen here, and only here
             run.advance(event)
-        await run.journal.settle()
+        await run.event_writer.flush()
     except anyio.get_cancelled_exc_class():
         with anyio.CancelScope(shield=True):
-            await stop_cancelled(run)
+            await record_cancellation(run)
         raise
     return run.checkpoint
 
 
-async def stop_cancelled(run: Run) -> None:
+async def record_cancellation(run: Run) -> None:
     """Record results that arrived before the cancellation, then the stop.
 
     A run that has no event yet leaves no trace: there is nothing to resume.
@@ -39,9 +39,9 @@ async def stop_cancelled(run: Run) -> None:
     if run.checkpoint.sequence == 0:
         return
     if run.checkpoint.is_final and run.checkpoint.status != "stoppedByDelegate":
-        await run.journal.settle()
+        await run.event_writer.flush()
         return
-    for result in run.calls.finished():
+    for result in run.calls.finished_results():
         run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=result))
     run.advance(ev.StopRunByCancellation(stamp=run.stamp(), reason=run.job.stop_reason()))
-    await run.journal.settle()
+    await run.event_writer.flush()

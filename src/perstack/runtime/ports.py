@@ -3,13 +3,16 @@
 Adapters satisfy them by shape; `engine` plugs them in.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from perstack.core.answers import Reply
+import anyio
+
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
+from perstack.core.elicitation import ElicitationReply
 from perstack.core.events import RunEvent
 from perstack.core.messages import (
     Message,
@@ -19,12 +22,23 @@ from perstack.core.messages import (
     ToolResult,
     Usage,
 )
-from perstack.core.passing import PerstackEvent
 from perstack.core.tools import ToolDefinition
+from perstack.core.transient_events import PerstackEvent
 from perstack.core.verification import VerificationResult
-from perstack.definition.choice import ModelChoice
-from perstack.definition.model import Expert
+from perstack.definition.model import Expert, ModelChoice
 from perstack.definition.verification import Verification
+
+
+class SystemClock:
+    """Satisfies the `Clock` port with the time of this machine."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await anyio.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +127,7 @@ class Skills(Protocol):
     Connections are opened when an expert first needs them and shared by all runs of the job.
     """
 
-    async def tools(self, expert: Expert, run: "SkillListener") -> tuple[ToolDefinition, ...]:
+    async def tools(self, expert: Expert, listener: "SkillListener") -> tuple[ToolDefinition, ...]:
         """Connect what the expert names and return its tools, filtered by `pick` and `omit`.
 
         Contract: the built-in base skill first, then the file's order; names are unique within one
@@ -146,7 +160,7 @@ class Skills(Protocol):
 
 
 class SkillListener(Protocol):
-    """Is told what happens to the skills of a run. Must not raise, nor block but for `asked`."""
+    """Is told what happens to the skills of a run. Must not raise, nor block but for `elicit`."""
 
     def connecting(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
         """Entered around one attempt to connect.
@@ -169,7 +183,9 @@ class SkillListener(Protocol):
         """A server wrote a line to its stderr."""
         ...
 
-    async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:
+    async def elicit(
+        self, skill_name: str, message: str, schema: dict[str, Any]
+    ) -> ElicitationReply:
         """A server asks the user in the middle of a call; returns what they do.
 
         Contract: `schema` is a flat form that asks for no secret. Where nobody can answer, the form
@@ -248,14 +264,14 @@ class Store(Protocol):
         """Give the job back. A lease that is lost already is ignored."""
         ...
 
-    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
+    async def request_stop(self, job_id: str, reason: str) -> bool:
         """Leave word for the process that drives a job; `False` if none does.
 
         Contract: it concerns the present lease only. Whoever takes the job up later is not asked.
         """
         ...
 
-    async def asked_to_stop(self) -> dict[str, str]:
+    async def stop_requests(self) -> dict[str, str]:
         """The jobs with a lease of this process that somebody asked to stop, with the reasons.
 
         Raises:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from perstack.core.messages import InstructionMessage
 from perstack.definition.model import Expert, McpStdioSkill
-from perstack.definition.names import BASE_SKILL
-from perstack.definition.tables import Table
+from perstack.definition.references import BASE_SKILL
+from perstack.models import TomlTable
 from perstack.runtime.control import ATTEMPT_COMPLETION
 
 _COMMON = """\
@@ -53,19 +53,21 @@ you go on until it holds:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkspaceInfo:
     """Where the expert works. `is_sandbox` means that the whole environment is disposable."""
 
-    workspace: Path
+    path: Path
     is_sandbox: bool = False
 
 
-def instruction_message(expert: Expert, place: Place, started_at_ms: int) -> InstructionMessage:
+def instruction_message(
+    expert: Expert, workspace: WorkspaceInfo, started_at_ms: int
+) -> InstructionMessage:
     """The system prompt of a run of `expert`.
 
     `stable` depends on the definition alone, so that providers can cache it across steps and jobs.
     """
-    return InstructionMessage(stable=_stable(expert), volatile=_volatile(place, started_at_ms))
+    return InstructionMessage(stable=_stable(expert), volatile=_volatile(workspace, started_at_ms))
 
 
 def _stable(expert: Expert) -> str:
@@ -75,7 +77,7 @@ def _stable(expert: Expert) -> str:
     if expert.delegates:
         parts.append(_COORDINATOR)
     if expert.tool.output_schema is not None:
-        parts.append(_form_of_answer(expert.tool.output_schema, expert))
+        parts.append(_output_instruction(expert.tool.output_schema, expert))
     if expert.verifications:
         checks = (
             f"- {each.name}" + (" (desirable)" if each.priority == "should" else "")
@@ -91,18 +93,18 @@ def _stable(expert: Expert) -> str:
     return "\n\n".join(parts)
 
 
-def _form_of_answer(declared: Table, expert: Expert) -> str:
+def _output_instruction(output_schema: TomlTable, expert: Expert) -> str:
     base = expert.skills.get(BASE_SKILL)
     if isinstance(base, McpStdioSkill):
         is_picked = not base.pick or ATTEMPT_COMPLETION in base.pick
         if is_picked and ATTEMPT_COMPLETION not in base.omit:
             return _TYPED
-    return _TYPED_TEXT.format(schema=json.dumps(declared, ensure_ascii=False))
+    return _TYPED_TEXT.format(schema=json.dumps(output_schema, ensure_ascii=False))
 
 
-def _volatile(place: Place, started_at_ms: int) -> str:
+def _volatile(workspace: WorkspaceInfo, started_at_ms: int) -> str:
     started = datetime.fromtimestamp(started_at_ms / 1000, UTC).isoformat(timespec="seconds")
-    lines = ["# Environment", "", f"Current time: {started}", f"Workspace: {place.workspace}"]
-    if place.is_sandbox:
+    lines = ["# Environment", "", f"Current time: {started}", f"Workspace: {workspace.path}"]
+    if workspace.is_sandbox:
         lines.append("This is a disposable sandbox: you may install and execute what you need.")
     return "\n".join(lines)

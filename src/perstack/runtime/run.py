@@ -19,22 +19,21 @@ from perstack.core.messages import (
     ToolResult,
     text_result,
 )
-from perstack.core.verification import VerificationResult, cut
-from perstack.definition.choice import ModelChoice
-from perstack.definition.model import Expert
+from perstack.core.verification import VerificationResult, truncate_middle
+from perstack.definition.model import Expert, ModelChoice
 from perstack.definition.verification import Verification
 from perstack.errors import ModelError
-from perstack.runtime.broadcast import Broadcast
-from perstack.runtime.calls import CallsInFlight
-from perstack.runtime.job import JobContext
-from perstack.runtime.journal import Journal
+from perstack.runtime.context import JobContext
+from perstack.runtime.event_publisher import TransientPublisher
+from perstack.runtime.event_writer import EventWriter
 from perstack.runtime.ports import Generation, GenerationRequest
-from perstack.runtime.spans import RunSpan
+from perstack.runtime.telemetry_port import RunSpan
+from perstack.runtime.tool_executor import ToolCallTasks
 from perstack.runtime.tools import Toolbox, build_toolbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class RunStart:
     """How a run begins.
 
     `messages` are what it is told first; without messages a branch of `continued_from` goes on
@@ -51,7 +50,7 @@ class Opening:
     instruction: InstructionMessage | None = None
 
     @property
-    def is_mere_continuation(self) -> bool:
+    def is_plain_continuation(self) -> bool:
         """Whether nothing is said and nothing has changed."""
         return self.continued_from is not None and not self.messages and not self.is_fork
 
@@ -67,7 +66,7 @@ class Run:
         *,
         job: JobContext,
         expert: Expert,
-        opening: Opening,
+        run_start: RunStart,
         checkpoint: Checkpoint,
         span: RunSpan,
         tasks: TaskGroup,
@@ -75,12 +74,12 @@ class Run:
         self.job = job
         self.expert = expert
         self.choice: ModelChoice = job.model.choose(expert)
-        self.opening = opening
+        self.run_start = run_start
         self.checkpoint = checkpoint
         self.span = span
-        self.journal = Journal(job.store, job.lease, span, job.listener)
-        self.broadcast = Broadcast(job.listener, span, self.stamp, job.questions)
-        self.calls = CallsInFlight(tasks, self.call_tool)
+        self.event_writer = EventWriter(job.store, job.lease, span, job.listener)
+        self.publisher = TransientPublisher(job.listener, span, self.stamp, job.questions)
+        self.calls = ToolCallTasks(tasks, self.call_tool)
         self._toolbox: Toolbox | None = None
 
     def stamp(self) -> Stamp:
@@ -97,7 +96,7 @@ class Run:
     def advance(self, event: RunEvent) -> None:
         """Apply an event to the state and hand it to the journal."""
         self.checkpoint = evolve(self.checkpoint, event)
-        self.journal.note(event, self.checkpoint)
+        self.event_writer.add(event, self.checkpoint)
 
     async def toolbox(self) -> Toolbox:
         """The run's tools; the first call connects its skills.
@@ -106,8 +105,8 @@ class Run:
             SkillError: A skill cannot be started.
         """
         if self._toolbox is None:
-            await self.journal.settle()
-            skill_tools = await self.job.skills.tools(self.expert, self.broadcast)
+            await self.event_writer.flush()
+            skill_tools = await self.job.skills.tools(self.expert, self.publisher)
             self._toolbox = build_toolbox(
                 self.expert,
                 self.job.definitions,
@@ -125,7 +124,7 @@ class Run:
             SkillError: A skill cannot be started.
         """
         toolbox = await self.toolbox()
-        await self.journal.settle()
+        await self.event_writer.flush()
         request = GenerationRequest(
             choice=self.choice,
             messages=self.checkpoint.messages,
@@ -133,7 +132,7 @@ class Run:
             conversation_id=self.checkpoint.job_id,
             expert_key=self.expert.key,
         )
-        deltas = self.broadcast if self.job.wants_deltas else None
+        deltas = self.publisher if self.job.wants_deltas else None
         await checkpoint_if_cancelled()
         with self.span.generation(request, self.checkpoint.retry_count + 1) as span:
             try:
@@ -142,7 +141,7 @@ class Run:
                 span.failed(error.name)
                 raise
             finally:
-                self.broadcast.finish_streaming()
+                self.publisher.finish_streaming()
             span.finished(generation)
         return generation
 
@@ -150,11 +149,11 @@ class Run:
         """Execute one call of a skill's tool."""
         toolbox = await self.toolbox()
         with self.span.tool_call(call, self.expert.key) as span:
-            rejection = toolbox.rejection(call)
+            rejection = toolbox.rejection_reason(call)
             if rejection is None:
                 await checkpoint_if_cancelled()
                 key = f"{self.checkpoint.run_id}:{call.id}"
-                result = self._redacted(await self.job.skills.call(self.expert, call, key))
+                result = self._redact(await self.job.skills.call(self.expert, call, key))
             else:
                 result = text_result(call, rejection, is_error=True)
             span.finished(result)
@@ -162,25 +161,25 @@ class Run:
 
     async def verify(self, verification: Verification, answer: str) -> VerificationResult:
         """Make one check of what the expert has done; `answer` is what it wants to answer."""
-        await self.journal.settle()
+        await self.event_writer.flush()
         await checkpoint_if_cancelled()
         with self.span.verification(verification) as span:
-            found = await self.job.skills.verify(self.expert, verification, answer)
+            unredacted = await self.job.skills.verify(self.expert, verification, answer)
             redactor = self.job.redactor
-            result = found.model_copy(
+            result = unredacted.model_copy(
                 update={
-                    "problem": cut(redactor.text(found.problem)),
-                    "output": cut(redactor.text(found.output)),
+                    "problem": truncate_middle(redactor.redact(unredacted.problem)),
+                    "output": truncate_middle(redactor.redact(unredacted.output)),
                 }
             )
             span.finished(result)
         return result
 
-    def _redacted(self, result: ToolResult) -> ToolResult:
+    def _redact(self, result: ToolResult) -> ToolResult:
         """The result without keys, which an expert may have found in a file of its workspace."""
         redactor = self.job.redactor
         parts = tuple(
-            TextPart(text=redactor.text(part.text)) if isinstance(part, TextPart) else part
+            TextPart(text=redactor.redact(part.text)) if isinstance(part, TextPart) else part
             for part in result.result
         )
         return result if parts == result.result else result.model_copy(update={"result": parts})

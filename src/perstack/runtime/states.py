@@ -21,36 +21,102 @@ from perstack.core.messages import (
     UserMessage,
     text_result,
 )
+from perstack.core.verification import VerificationResult, feedback
+from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, ModelError, PerstackError, SkillError
 from perstack.runtime import control
 from perstack.runtime.ports import Generation
 from perstack.runtime.run import Run
-from perstack.runtime.verifying import attempts_spent, verifying_completion
+
+VERIFICATION_FAILED = "VerificationFailedError"
+"""The name of the error of a run whose expert has used its attempts."""
+
+
+async def verifying_completion(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
+    """Make the checks one by one, then let the expert complete or tell it what is wrong.
+
+    Each visit makes one check and records it, so a process that died makes the rest only.
+    """
+    verification = _next_verification(run, checkpoint)
+    if verification is not None:
+        answer = control.final_answer(checkpoint, run.expert.tool.output_schema).text
+        result = await run.verify(verification, answer)
+        return ev.RecordVerification(stamp=run.stamp(), verification=result)
+    is_refused = any(result.is_blocking for result in checkpoint.verifications)
+    call = control.completion_call(checkpoint)
+    if call is not None:
+        return _answer_completion_call(run, checkpoint, call, is_refused=is_refused)
+    if is_refused:
+        text = _failure_feedback(run, checkpoint)
+        message = UserMessage(contents=(TextPart(text=text),))
+        reason = f"Verification failed: {', '.join(_blocking_failures(checkpoint.verifications))}"
+        return ev.Retry(stamp=run.stamp(), reason=reason, new_messages=(message,))
+    answer = control.final_answer(checkpoint, run.expert.tool.output_schema)
+    return ev.CompleteRun(stamp=run.stamp(), text=answer.text, is_typed=answer.is_typed)
+
+
+def stop_if_attempts_exhausted(run: Run, checkpoint: Checkpoint) -> ev.StopRunByError | None:
+    """The stop of a run whose expert may not try to complete once more."""
+    attempts = run.expert.max_verification_attempts
+    if checkpoint.refused_completions < attempts:
+        return None
+    failed = ", ".join(_blocking_failures(checkpoint.verifications))
+    times = "once" if attempts == 1 else f"{attempts} times"
+    message = f"Verification failed {times}. At the last attempt: {failed}."
+    return ev.StopRunByError(
+        stamp=run.stamp(), error=ev.RunError(name=VERIFICATION_FAILED, message=message)
+    )
+
+
+def _next_verification(run: Run, checkpoint: Checkpoint) -> Verification | None:
+    made = {result.name for result in checkpoint.verifications}
+    return next((each for each in run.expert.verifications if each.name not in made), None)
+
+
+def _answer_completion_call(
+    run: Run, checkpoint: Checkpoint, call: ToolCall, *, is_refused: bool
+) -> ev.AttemptCompletion:
+    result = (
+        text_result(call, _failure_feedback(run, checkpoint), is_error=True)
+        if is_refused
+        else control.accepted_result(call)
+    )
+    return ev.AttemptCompletion(stamp=run.stamp(), tool_result=result, accepted=not is_refused)
+
+
+def _failure_feedback(run: Run, checkpoint: Checkpoint) -> str:
+    attempt = checkpoint.refused_completions + 1
+    return feedback(checkpoint.verifications, attempt, run.expert.max_verification_attempts)
+
+
+def _blocking_failures(results: tuple[VerificationResult, ...]) -> list[str]:
+    return [f"{each.name} ({each.problem})" for each in results if each.is_blocking]
+
 
 Decide = Callable[[Run, Checkpoint], Awaitable[ev.RunEvent]]
 
-FIRST_DELAY_SECONDS = 1.0
-LONGEST_DELAY_SECONDS = 60.0
-LONGEST_RETRY_AFTER_SECONDS = 600.0
+FIRST_RETRY_DELAY_SECONDS = 1.0
+MAX_RETRY_DELAY_SECONDS = 60.0
+MAX_RETRY_AFTER_SECONDS = 600.0
 CONTENT_FILTER = "ContentFilter"
 """The name of the error of a run whose reply was withheld."""
 
-RETRIES_SPENT = "MaxRetriesExceeded"
+MAX_RETRIES_EXCEEDED = "MaxRetriesExceeded"
 """The name of the error of a run whose replies were of no use again and again."""
 
-CUT_OFF = "The reply was cut at the output limit"
+OUTPUT_LIMIT_REACHED = "The reply was cut at the output limit"
 _EMPTY_REPLY = (
     "Your reply had neither text nor a tool call. "
     "Call a tool, or attemptCompletion if you have finished."
 )
-_CUT_CALL = (
+_TRUNCATED_CALL = (
     "The reply was cut at the output limit, so this call is incomplete and was not made. "
     "Use smaller pieces."
 )
-_CUT_TEXT = (
+_TRUNCATED_TEXT = (
     "Your reply was cut at the output limit. Go on from where it broke off, in smaller pieces."
 )
-_IN_DOUBT = (
+_UNKNOWN_OUTCOME = (
     "The run was interrupted while this call was being executed, so its effect is unknown: "
     "it may have happened wholly, partly or not at all. Check before you call it again."
 )
@@ -58,11 +124,11 @@ _IN_DOUBT = (
 
 async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
     """Begin with messages, or as a branch that goes on where another run stood."""
-    opening = run.opening
-    if opening.is_mere_continuation:
+    run_start = run.run_start
+    if run_start.is_plain_continuation:
         return ev.ResumeFromStop(
             stamp=run.stamp(),
-            continued_from=opening.continued_from,
+            continued_from=run_start.continued_from,
             step_limit=run.job.steps.limit,
             trace_parent=run.span.trace_parent,
         )
@@ -72,12 +138,12 @@ async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
         expert=expert,
         provider=run.choice.provider.provider_name,
         model=run.choice.model,
-        input_messages=opening.messages,
+        input_messages=run_start.messages,
         step_limit=run.job.steps.limit,
         context_window=run.job.model.context_window(run.choice),
-        delegated_by=opening.delegated_by,
-        continued_from=opening.continued_from,
-        new_instruction=opening.instruction,
+        delegated_by=run_start.delegated_by,
+        continued_from=run_start.continued_from,
+        new_instruction=run_start.instruction,
         definition_hash=run.job.definition_hash,
         trace_parent=run.span.trace_parent,
     )
@@ -99,7 +165,7 @@ async def resuming_from_stop(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
 async def preparing_for_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     """Wait if a retry asks for it, then record the intent to generate."""
     if checkpoint.retry_delay_seconds:
-        await run.journal.settle()
+        await run.event_writer.flush()
         await run.job.clock.sleep(checkpoint.retry_delay_seconds)
     return ev.StartGeneration(stamp=run.stamp())
 
@@ -109,13 +175,15 @@ async def generating_tool_call(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     try:
         generation = await run.generate()
     except ModelError as error:
-        return _after_failure(run, checkpoint, error)
+        return _handle_model_error(run, checkpoint, error)
     except (SkillError, ConfigError) as error:
         return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
-    return await _after_reply(run, checkpoint, generation)
+    return await _handle_generation(run, checkpoint, generation)
 
 
-async def _after_reply(run: Run, checkpoint: Checkpoint, generation: Generation) -> ev.RunEvent:
+async def _handle_generation(
+    run: Run, checkpoint: Checkpoint, generation: Generation
+) -> ev.RunEvent:
     message = _expert_message(checkpoint, generation)
     usage = generation.usage
     if generation.finish_reason == "contentFilter":
@@ -124,7 +192,9 @@ async def _after_reply(run: Run, checkpoint: Checkpoint, generation: Generation)
         )
         return ev.StopRunByError(stamp=run.stamp(), error=error, usage=usage)
     if generation.finish_reason == "length":
-        return _retry_or_stop(run, checkpoint, CUT_OFF, _cut(message), usage)
+        return _retry_or_stop(
+            run, checkpoint, OUTPUT_LIMIT_REACHED, _truncation_messages(message), usage
+        )
     if message.tool_calls:
         toolbox = await run.toolbox()
         targets = tuple(
@@ -138,18 +208,18 @@ async def _after_reply(run: Run, checkpoint: Checkpoint, generation: Generation)
         )
         return ev.CallTools(stamp=run.stamp(), new_message=message, targets=targets, usage=usage)
     if generation.text.strip():
-        return _after_text(run, checkpoint, message, usage)
+        return _handle_text_answer(run, checkpoint, message, usage)
     reminder = UserMessage(contents=(TextPart(text=_EMPTY_REPLY),))
     return _retry_or_stop(run, checkpoint, "No tool call or text generated", (reminder,), usage)
 
 
-def _after_text(
+def _handle_text_answer(
     run: Run, checkpoint: Checkpoint, message: ExpertMessage, usage: Usage
 ) -> ev.RunEvent:
-    answer, misfit = control.plain_answer(message.text, run.expert.tool.output_schema)
-    if misfit is not None:
-        told = (message, UserMessage(contents=(TextPart(text=misfit),)))
-        return _retry_or_stop(run, checkpoint, misfit, told, usage)
+    answer, mismatch = control.answer_from_text(message.text, run.expert.tool.output_schema)
+    if mismatch is not None:
+        new_messages = (message, UserMessage(contents=(TextPart(text=mismatch),)))
+        return _retry_or_stop(run, checkpoint, mismatch, new_messages, usage)
     if run.expert.verifications:
         return ev.StartVerification(stamp=run.stamp(), new_message=message, usage=usage)
     return ev.CompleteRun(
@@ -174,8 +244,10 @@ def _with_unique_ids(checkpoint: Checkpoint, generation: Generation) -> list[Too
     Providers have been seen to leave ids empty or to repeat them, and an answer needs exactly one
     call to belong to.
     """
-    spoken = (message for message in checkpoint.messages if message.type == "expertMessage")
-    seen = {call.tool_call_id for message in spoken for call in message.tool_calls}
+    expert_messages = (
+        message for message in checkpoint.messages if message.type == "expertMessage"
+    )
+    seen = {call.tool_call_id for message in expert_messages for call in message.tool_calls}
     calls: list[ToolCallPart] = []
     for position, call in enumerate(generation.tool_calls):
         call_id = call.tool_call_id
@@ -186,32 +258,34 @@ def _with_unique_ids(checkpoint: Checkpoint, generation: Generation) -> list[Too
     return calls
 
 
-def _cut(message: ExpertMessage) -> tuple[Message, ...]:
+def _truncation_messages(message: ExpertMessage) -> tuple[Message, ...]:
     if message.tool_calls:
         results = tuple(
             ToolResultPart(
                 tool_call_id=call.tool_call_id,
                 tool_name=call.tool_name,
-                contents=(TextPart(text=_CUT_CALL),),
+                contents=(TextPart(text=_TRUNCATED_CALL),),
                 is_error=True,
             )
             for call in message.tool_calls
         )
         return (message, ToolMessage(contents=results))
-    reminder = UserMessage(contents=(TextPart(text=_CUT_TEXT),))
+    reminder = UserMessage(contents=(TextPart(text=_TRUNCATED_TEXT),))
     return (message, reminder) if message.text else (reminder,)
 
 
-def _after_failure(run: Run, checkpoint: Checkpoint, error: ModelError) -> ev.RunEvent:
+def _handle_model_error(run: Run, checkpoint: Checkpoint, error: ModelError) -> ev.RunEvent:
     if not error.is_retryable:
         return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
     if checkpoint.retry_count >= run.job.max_retries:
-        return _retries_spent(run, error.message, error.name, error.status)
+        return _stop_after_retries(run, error.message, error.name, error.status)
     return ev.Retry(
         stamp=run.stamp(),
         reason=error.message,
         error=_run_error(error),
-        delay_seconds=_delay(checkpoint.retry_count, error.retry_after_seconds, run.job.jitter()),
+        delay_seconds=_retry_delay(
+            checkpoint.retry_count, error.retry_after_seconds, run.job.jitter()
+        ),
     )
 
 
@@ -219,13 +293,15 @@ def _retry_or_stop(
     run: Run, checkpoint: Checkpoint, reason: str, new_messages: tuple[Message, ...], usage: Usage
 ) -> ev.RunEvent:
     if checkpoint.retry_count >= run.job.max_retries:
-        stop = _retries_spent(run, reason, RETRIES_SPENT, None, usage)
-        said = next((told for told in new_messages if isinstance(told, ExpertMessage)), None)
-        return stop.model_copy(update={"unusable_message": said})
+        stop_event = _stop_after_retries(run, reason, MAX_RETRIES_EXCEEDED, None, usage)
+        expert_message = next(
+            (told for told in new_messages if isinstance(told, ExpertMessage)), None
+        )
+        return stop_event.model_copy(update={"unusable_message": expert_message})
     return ev.Retry(stamp=run.stamp(), reason=reason, new_messages=new_messages, usage=usage)
 
 
-def _retries_spent(
+def _stop_after_retries(
     run: Run, reason: str, name: str, status: int | None, usage: Usage | None = None
 ) -> ev.StopRunByError:
     message = f"Max retries ({run.job.max_retries}) exceeded: {reason}"
@@ -233,10 +309,10 @@ def _retries_spent(
     return ev.StopRunByError(stamp=run.stamp(), error=error, usage=usage or Usage())
 
 
-def _delay(retry_count: int, retry_after: float | None, jitter: float) -> float:
+def _retry_delay(retry_count: int, retry_after: float | None, jitter: float) -> float:
     if retry_after is not None:
-        return min(retry_after, LONGEST_RETRY_AFTER_SECONDS)
-    full: float = min(FIRST_DELAY_SECONDS * 2**retry_count, LONGEST_DELAY_SECONDS)
+        return min(retry_after, MAX_RETRY_AFTER_SECONDS)
+    full: float = min(FIRST_RETRY_DELAY_SECONDS * 2**retry_count, MAX_RETRY_DELAY_SECONDS)
     return round(full * (0.5 + jitter / 2), 3)
 
 
@@ -258,51 +334,53 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     cannot be tried are rejected first, and each result is recorded as it arrives.
     """
     if checkpoint.is_completion_accepted:
-        answer = control.completion(checkpoint, run.expert.tool.output_schema)
+        answer = control.final_answer(checkpoint, run.expert.tool.output_schema)
         return ev.CompleteRun(stamp=run.stamp(), text=answer.text, is_typed=answer.is_typed)
     try:
         toolbox = await run.toolbox()
     except (SkillError, ConfigError) as error:
         return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
     for call in checkpoint.pending_tool_calls:
-        rejection = toolbox.rejection(call)
+        rejection = toolbox.rejection_reason(call)
         if rejection is not None:
             return ev.RecordToolResult(
                 stamp=run.stamp(), tool_result=text_result(call, rejection, is_error=True)
             )
     pending = checkpoint.pending("mcp")
-    outside = tuple(call for call in pending if not control.is_control(call))
-    if outside:
-        return await _execute(run, checkpoint, outside)
+    skill_calls = tuple(call for call in pending if not control.is_control(call))
+    if skill_calls:
+        return await _execute_skill_calls(run, checkpoint, skill_calls)
     if pending:
-        return _answer_control(run, checkpoint, pending[0])
+        return _answer_control_call(run, checkpoint, pending[0])
     if checkpoint.pending_tool_calls:
         return ev.FinishMcpTools(stamp=run.stamp())
     return ev.ResolveToolResults(stamp=run.stamp())
 
 
-async def _execute(run: Run, checkpoint: Checkpoint, calls: tuple[ToolCall, ...]) -> ev.RunEvent:
-    fresh = tuple(call.id for call in calls if call.id not in checkpoint.started_tool_calls)
-    if fresh:
-        run.calls.announce(fresh)
-        return ev.StartToolCalls(stamp=run.stamp(), tool_call_ids=fresh)
+async def _execute_skill_calls(
+    run: Run, checkpoint: Checkpoint, calls: tuple[ToolCall, ...]
+) -> ev.RunEvent:
+    new_call_ids = tuple(call.id for call in calls if call.id not in checkpoint.started_tool_calls)
+    if new_call_ids:
+        run.calls.announce(new_call_ids)
+        return ev.StartToolCalls(stamp=run.stamp(), tool_call_ids=new_call_ids)
     toolbox = await run.toolbox()
     for call in calls:
         tool = toolbox.find(call.tool_name)
         if not run.calls.was_announced(call) and not (tool and tool.is_repeatable):
             return ev.RecordToolResult(
-                stamp=run.stamp(), tool_result=text_result(call, _IN_DOUBT, is_error=True)
+                stamp=run.stamp(), tool_result=text_result(call, _UNKNOWN_OUTCOME, is_error=True)
             )
-    await run.journal.settle()
+    await run.event_writer.flush()
     for call in calls:
-        run.calls.begin(call)
-    return ev.RecordToolResult(tool_result=await run.calls.next(), stamp=run.stamp())
+        run.calls.start(call)
+    return ev.RecordToolResult(tool_result=await run.calls.next_result(), stamp=run.stamp())
 
 
-def _answer_control(run: Run, checkpoint: Checkpoint, call: ToolCall) -> ev.RunEvent:
+def _answer_control_call(run: Run, checkpoint: Checkpoint, call: ToolCall) -> ev.RunEvent:
     if call.tool_name == control.ATTEMPT_COMPLETION:
-        declared = run.expert.tool.output_schema
-        result, accepted = control.judge_completion(checkpoint, call, declared)
+        output_schema = run.expert.tool.output_schema
+        result, accepted = control.check_completion(checkpoint, call, output_schema)
         if accepted and run.expert.verifications:
             return ev.StartVerification(stamp=run.stamp())
         return ev.AttemptCompletion(stamp=run.stamp(), tool_result=result, accepted=accepted)
@@ -324,7 +402,7 @@ async def calling_delegates(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
             expert=_delegate_ref(run, toolbox.delegates[call.tool_name]),
             tool_call_id=call.id,
             tool_name=call.tool_name,
-            query=toolbox.query_of(call),
+            query=toolbox.delegate_query(call),
             run_id=run.job.new_id(),
         )
         for call in pending
@@ -355,9 +433,9 @@ async def resolving_tool_result(run: Run, _checkpoint: Checkpoint) -> ev.RunEven
 
 async def finishing_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     """Take the next step number of the job, or stop when there is none left to take or to use."""
-    spent = attempts_spent(run, checkpoint)
-    if spent is not None:
-        return spent
+    stop_event = stop_if_attempts_exhausted(run, checkpoint)
+    if stop_event is not None:
+        return stop_event
     number = run.job.steps.take()
     if number is None:
         return ev.StopRunByExceededMaxSteps(stamp=run.stamp())

@@ -2,20 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 
-from perstack.core.inputs import QUERY, argument_schema, spoken
 from perstack.core.messages import ToolCall, ToolCallPart, ToolKind
-from perstack.core.outputs import completion_schema
 from perstack.core.tools import ToolDefinition
-from perstack.definition.delegates import delegate_tool_names
+from perstack.core.typed_io import QUERY, argument_schema, completion_schema, render_query
 from perstack.definition.model import Definitions, Expert
-from perstack.definition.names import BASE_SKILL
-from perstack.definition.tables import Table
-from perstack.definition.tool_names import tool_name
-from perstack.definition.value_schemas import COMPOSING
+from perstack.definition.references import BASE_SKILL
+from perstack.definition.rules import delegate_tool_names
+from perstack.definition.schema_rules import IN_PLACE_APPLICATORS
+from perstack.models import TomlTable
 from perstack.runtime.control import ATTEMPT_COMPLETION
+from perstack.tool_names import tool_name
 
-_ORDER: dict[ToolKind, int] = {"mcp": 0, "delegate": 1, "interactive": 2}
-_QUERY_SCHEMA: Table = {
+_EXECUTION_ORDER: dict[ToolKind, int] = {"mcp": 0, "delegate": 1, "interactive": 2}
+_QUERY_SCHEMA: TomlTable = {
     "type": "object",
     "additionalProperties": False,
     "required": ["query"],
@@ -26,7 +25,7 @@ _QUERY_SCHEMA: Table = {
         }
     },
 }
-_QUERY_BESIDE: Table = {
+_EXTRA_QUERY_SCHEMA: TomlTable = {
     "type": "string",
     "description": "What else the expert should know. It sees nothing else of this conversation.",
 }
@@ -36,13 +35,13 @@ _QUERY_BESIDE: Table = {
 class Toolbox:
     """All tools of one run, by the names that the model uses.
 
-    `delegates` maps a tool name to the key of its expert, `inputs` to the schema of the arguments
-    that this expert declares, if it does.
+    `delegates` maps a tool name to the key of its expert, `input_schemas` to the schema of the
+    arguments that this expert declares, if it does.
     """
 
     definitions: tuple[ToolDefinition, ...]
     delegates: dict[str, str]
-    inputs: dict[str, Table] = field(default_factory=dict[str, Table])
+    input_schemas: dict[str, TomlTable] = field(default_factory=dict[str, TomlTable])
 
     def find(self, tool_name: str) -> ToolDefinition | None:
         """The tool with this name, if the run has it."""
@@ -55,7 +54,7 @@ class Toolbox:
         belongs to no skill (`skill_name` is empty) and is answered with an error.
         """
         calls = [self._match(part) for part in parts]
-        return tuple(sorted(calls, key=lambda call: _ORDER[call.kind]))
+        return tuple(sorted(calls, key=lambda call: _EXECUTION_ORDER[call.kind]))
 
     def _match(self, part: ToolCallPart) -> ToolCall:
         tool = self.find(part.tool_name)
@@ -69,7 +68,7 @@ class Toolbox:
             answer_schema=tool.answer_schema if tool else None,
         )
 
-    def rejection(self, call: ToolCall) -> str | None:
+    def rejection_reason(self, call: ToolCall) -> str | None:
         """Why a call cannot even be tried, in words for the model; `None` if it can."""
         if self.find(call.tool_name) is None:
             names = ", ".join(tool.name for tool in self.definitions)
@@ -79,29 +78,35 @@ class Toolbox:
         return self._delegate_rejection(call) if call.kind == "delegate" else None
 
     def _delegate_rejection(self, call: ToolCall) -> str | None:
-        own = self.inputs.get(call.tool_name)
-        if own is None:
-            is_told = _is_query(call.args.get("query"))
-            needed = "A delegate needs the argument `query`: a text that holds the whole task."
-            return None if is_told else needed
-        _, problems = _told(own, call)
+        input_schema = self.input_schemas.get(call.tool_name)
+        if input_schema is None:
+            has_query = _is_non_empty_text(call.args.get("query"))
+            missing_query = (
+                "A delegate needs the argument `query`: a text that holds the whole task."
+            )
+            return None if has_query else missing_query
+        _, problems = _render_delegate_query(input_schema, call)
         return f"Bad arguments: {'; '.join(problems)}." if problems else None
 
-    def query_of(self, call: ToolCall) -> str:
+    def delegate_query(self, call: ToolCall) -> str:
         """What a delegate is told by a call that is no cause for rejection."""
-        own = self.inputs.get(call.tool_name)
-        return str(call.args["query"]) if own is None else _told(own, call)[0]
+        input_schema = self.input_schemas.get(call.tool_name)
+        return (
+            str(call.args["query"])
+            if input_schema is None
+            else _render_delegate_query(input_schema, call)[0]
+        )
 
 
-def _told(own: Table, call: ToolCall) -> tuple[str, tuple[str, ...]]:
+def _render_delegate_query(input_schema: TomlTable, call: ToolCall) -> tuple[str, tuple[str, ...]]:
     query = call.args.get(QUERY)
     if query is not None and not isinstance(query, str):
         return "", ("query must be a string",)
     inputs = {name: value for name, value in call.args.items() if name != QUERY}
-    return spoken(own, inputs, query or "")
+    return render_query(input_schema, inputs, query or "")
 
 
-def _is_query(value: object) -> bool:
+def _is_non_empty_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
@@ -116,47 +121,53 @@ def build_toolbox(
 
     A run that was delegated has nobody to ask, so it gets no interactive tools.
     """
-    own = tuple(tool for tool in skill_tools if not (is_delegated and tool.kind == "interactive"))
-    taken = {tool.name for tool in own}
+    own_tools = tuple(
+        tool for tool in skill_tools if not (is_delegated and tool.kind == "interactive")
+    )
+    used_names = {tool.name for tool in own_tools}
     delegates: dict[str, str] = {}
-    inputs: dict[str, Table] = {}
-    tools: list[ToolDefinition] = [_own_tool(tool, expert) for tool in own]
+    input_schemas: dict[str, TomlTable] = {}
+    tools: list[ToolDefinition] = [_with_output_schema(tool, expert) for tool in own_tools]
     for key, short_name in delegate_tool_names(expert, definitions).items():
-        name = tool_name(key) if short_name in taken else short_name
+        name = tool_name(key) if short_name in used_names else short_name
         delegates[name] = key
         delegate = definitions.experts.get(key)
         if delegate is not None and delegate.tool.input_schema is not None:
-            inputs[name] = delegate.tool.input_schema
+            input_schemas[name] = delegate.tool.input_schema
         tools.append(_delegate_tool(name, key, delegate))
-    return Toolbox(definitions=tuple(tools), delegates=delegates, inputs=inputs)
+    return Toolbox(definitions=tuple(tools), delegates=delegates, input_schemas=input_schemas)
 
 
-def _own_tool(tool: ToolDefinition, expert: Expert) -> ToolDefinition:
+def _with_output_schema(tool: ToolDefinition, expert: Expert) -> ToolDefinition:
     """A tool as this expert is shown it: it completes with what it declares to answer."""
-    declared = expert.tool.output_schema
-    if declared is None or (tool.skill_name, tool.name) != (BASE_SKILL, ATTEMPT_COMPLETION):
+    output_schema = expert.tool.output_schema
+    if output_schema is None or (tool.skill_name, tool.name) != (BASE_SKILL, ATTEMPT_COMPLETION):
         return tool
-    return replace(tool, input_schema=completion_schema(declared))
+    return replace(tool, input_schema=completion_schema(output_schema))
 
 
 def _delegate_tool(name: str, key: str, expert: Expert | None) -> ToolDefinition:
     description = (
         expert.description if expert and expert.description else f"Delegates to the expert {key}."
     )
-    own = expert.tool.input_schema if expert else None
+    declared_schema = expert.tool.input_schema if expert else None
     return ToolDefinition(
         skill_name=key,
         name=name,
         description=description,
-        input_schema=_shown(own) if own else _QUERY_SCHEMA,
+        input_schema=_delegate_input_schema(declared_schema) if declared_schema else _QUERY_SCHEMA,
         kind="delegate",
     )
 
 
-def _shown(own: Table) -> Table:
+def _delegate_input_schema(declared_schema: TomlTable) -> TomlTable:
     """The arguments of a delegate without what several models refuse at the top of a schema.
 
     They are checked against the whole of it.
     """
-    plain = {name: value for name, value in own.items() if name not in (*COMPOSING, "$schema")}
-    return argument_schema(plain, {QUERY: _QUERY_BESIDE})
+    flat_schema = {
+        name: value
+        for name, value in declared_schema.items()
+        if name not in (*IN_PLACE_APPLICATORS, "$schema")
+    }
+    return argument_schema(flat_schema, {QUERY: _EXTRA_QUERY_SCHEMA})

@@ -30,28 +30,28 @@ from perstack.core.messages import (
 from perstack.core.tools import ToolDefinition
 
 MAX_ARGUMENT_CHARACTERS = 1_000
-UNKNOWN_TYPE = "application/octet-stream"
+DEFAULT_MIME_TYPE = "application/octet-stream"
 
 Redact = Callable[[str], str]
 
 
-def narrowed(
+def filter_tools(
     tools: Sequence[Tool], pick: Sequence[str], omit: Sequence[str], warn: Callable[[str], None]
 ) -> list[Tool]:
     """The tools that a definition leaves: without `omit`, then only `pick` if it names any."""
-    offered = [tool.name for tool in tools]
+    available = [tool.name for tool in tools]
     for key, names in (("pick", pick), ("omit", omit)):
-        unknown = [name for name in names if name not in offered]
+        unknown = [name for name in names if name not in available]
         if unknown:
             warn(
                 f"`{key}` names {', '.join(map(repr, unknown))}, which the server does not offer; "
-                f"it offers {', '.join(map(repr, offered)) or 'nothing'}"
+                f"it offers {', '.join(map(repr, available)) or 'nothing'}"
             )
-    left = [tool for tool in tools if tool.name not in omit]
-    return [tool for tool in left if tool.name in pick] if pick else left
+    allowed = [tool for tool in tools if tool.name not in omit]
+    return [tool for tool in allowed if tool.name in pick] if pick else allowed
 
 
-def server_tool(skill_name: str, tool: Tool) -> ToolDefinition:
+def to_tool_definition(skill_name: str, tool: Tool) -> ToolDefinition:
     """A server's tool as the model is shown it."""
     hints = tool.annotations
     is_read_only = hints is not None and hints.read_only_hint is True
@@ -65,18 +65,18 @@ def server_tool(skill_name: str, tool: Tool) -> ToolDefinition:
     )
 
 
-def tool_result(call: ToolCall, result: CallToolResult, redact: Redact) -> ToolResult:
+def to_tool_result(call: ToolCall, result: CallToolResult, redact: Redact) -> ToolResult:
     """What the model is shown of a server's answer.
 
     Text, images and embedded resources are kept; what no model can take, such as sound, is
     described in words; structured content stands in for missing text.
     """
-    parts = [part for block in result.content for part in _parts(block, redact)]
+    parts = [part for block in result.content for part in _to_result_parts(block, redact)]
     if result.structured_content is not None and not _has_text(parts):
         text = json.dumps(result.structured_content, ensure_ascii=False)
         parts.append(TextPart(text=redact(text)))
     if not parts:
-        parts.append(TextPart(text=_nothing(call)))
+        parts.append(TextPart(text=_empty_result_text(call)))
     return ToolResult(
         id=call.id,
         skill_name=call.skill_name,
@@ -86,38 +86,38 @@ def tool_result(call: ToolCall, result: CallToolResult, redact: Redact) -> ToolR
     )
 
 
-def _parts(block: ContentBlock, redact: Redact) -> Iterator[ResultPart]:
+def _to_result_parts(block: ContentBlock, redact: Redact) -> Iterator[ResultPart]:
     match block:
         case TextContent():
             if block.text:
                 yield TextPart(text=redact(block.text))
         case ImageContent():
-            yield _data(block.data, block.mime_type, "image")
+            yield _media_part(block.data, block.mime_type, "image")
         case AudioContent():
             size = len(block.data) * 3 // 4
             yield TextPart(text=f"[A sound of type {block.mime_type}, {size} bytes, not shown.]")
         case ResourceLink():
-            yield TextPart(text=redact(_link(block)))
+            yield TextPart(text=redact(_describe_link(block)))
         case EmbeddedResource(resource=TextResourceContents() as resource):
             yield TextPart(text=redact(resource.text))
         case EmbeddedResource(resource=BlobResourceContents() as resource):
-            yield _data(resource.blob, resource.mime_type or UNKNOWN_TYPE, resource.uri)
+            yield _media_part(resource.blob, resource.mime_type or DEFAULT_MIME_TYPE, resource.uri)
         case _:
             yield TextPart(text=f"[Content of type {block.type}, not shown.]")
 
 
-def _data(encoded: str, mime_type: str, what: str) -> ResultPart:
+def _media_part(encoded: str, mime_type: str, label: str) -> ResultPart:
     try:
         base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         # A provider would refuse the whole history from here on.
-        return TextPart(text=f"[{what}: its data of type {mime_type} is not valid base64.]")
+        return TextPart(text=f"[{label}: its data of type {mime_type} is not valid base64.]")
     if mime_type.startswith("image/"):
         return ImageInlinePart(encoded_data=encoded, mime_type=mime_type)
     return FileInlinePart(encoded_data=encoded, mime_type=mime_type)
 
 
-def _link(link: ResourceLink) -> str:
+def _describe_link(link: ResourceLink) -> str:
     facts: list[Any] = [link.title or link.name, link.uri, link.mime_type, link.description]
     return f"[Link to a resource: {', '.join(str(fact) for fact in facts if fact)}]"
 
@@ -126,6 +126,6 @@ def _has_text(parts: list[ResultPart]) -> bool:
     return any(isinstance(part, TextPart) for part in parts)
 
 
-def _nothing(call: ToolCall) -> str:
+def _empty_result_text(call: ToolCall) -> str:
     arguments = json.dumps(call.args, ensure_ascii=False)[:MAX_ARGUMENT_CHARACTERS]
     return f"Tool {call.tool_name} returned nothing with arguments: {arguments}"

@@ -10,20 +10,20 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from perstack.definition.model import McpSseSkill
-from perstack.definition.names import VARIABLE_REFERENCE
+from perstack.definition.references import VARIABLE_REFERENCE
 from perstack.errors import SkillError
-from perstack.skills.address import address_rules
+from perstack.redaction import SkillRedactor
+from perstack.skills.address_policy import build_address_policy
 from perstack.skills.launch import required_values
-from perstack.skills.redact import SkillRedactor
-from perstack.skills.wire import Era, Watcher
+from perstack.skills.transport import ProtocolMode, TransportListener
 
 # Statuses by which a server of the older transport refuses the first message of the newer one.
-OLDER_SERVER = frozenset({400, 404, 405})
+LEGACY_SERVER_STATUSES = frozenset({400, 404, 405})
 # No read limit: how long a call may take is decided by the caller of the tool.
 TIMEOUT = httpx2.Timeout(30.0, read=None)
 
 
-class Endpoint:
+class HttpEndpoint:
     """Where a remote skill is and what is sent along; knows how the last request was answered.
 
     Args:
@@ -38,72 +38,77 @@ class Endpoint:
     def __init__(self, name: str, skill: McpSseSkill, environment: Mapping[str, str]) -> None:
         values = required_values(name, skill.required_env, environment)
         self.url = skill.endpoint
-        self.rules = address_rules(name, skill)
+        self.address_policy = build_address_policy(name, skill)
         self.redactor = SkillRedactor(values)
-        self.refusal: int | None = None
-        self.fault: str | None = None
+        self.error_status: int | None = None
+        self.connection_error: str | None = None
         self._headers = {
-            header: _fill(name, header, text, values) for header, text in skill.headers.items()
+            header: _fill_header(name, header, text, values)
+            for header, text in skill.headers.items()
         }
 
-    def client(self, headers: Mapping[str, str] | None = None) -> httpx2.AsyncClient:
+    def create_client(self, headers: Mapping[str, str] | None = None) -> httpx2.AsyncClient:
         """A client that reaches allowed addresses only and follows no redirect by itself."""
         return httpx2.AsyncClient(
             headers={**(headers or {}), **self._headers},
             timeout=TIMEOUT,
-            transport=GuardedTransport(self),
+            transport=PinnedAddressTransport(self),
             trust_env=False,
         )
 
     def failure_details(self) -> str:
         """How the server refused, for an error message."""
-        if self.fault is not None:
-            return f"Endpoint: {self.url}: {self.redactor.diagnostics(self.fault)}."
-        if self.refusal is not None:
-            return f"Endpoint: {self.url}: it answered with HTTP status {self.refusal}."
+        if self.connection_error is not None:
+            return (
+                f"Endpoint: {self.url}: {self.redactor.redact_diagnostics(self.connection_error)}."
+            )
+        if self.error_status is not None:
+            return f"Endpoint: {self.url}: it answered with HTTP status {self.error_status}."
         return f"Endpoint: {self.url}."
 
 
-class GuardedTransport(httpx2.AsyncBaseTransport):
+class PinnedAddressTransport(httpx2.AsyncBaseTransport):
     """Checks the address of each request, redirects included, and connects to what was checked."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: HttpEndpoint) -> None:
         self._endpoint = endpoint
         self._inner = httpx2.AsyncHTTPTransport(trust_env=False)
-        self._checked: dict[str, str] = {}
+        self._pinned_addresses: dict[str, str] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         origin = f"{request.url.scheme}://{request.url.netloc.decode()}"
-        known = self._checked.get(origin)
-        candidates = (known,) if known is not None else await self._check(request)
+        pinned_address = self._pinned_addresses.get(origin)
+        candidates = (
+            (pinned_address,) if pinned_address is not None else await self._resolve(request)
+        )
         for position, address in enumerate(candidates, start=1):
             try:
-                response = await self._inner.handle_async_request(_to_address(request, address))
+                response = await self._inner.handle_async_request(_with_address(request, address))
             except httpx2.ConnectError as error:
-                self._checked.pop(origin, None)
-                self._endpoint.fault = str(error) or type(error).__name__
+                self._pinned_addresses.pop(origin, None)
+                self._endpoint.connection_error = str(error) or type(error).__name__
                 if position == len(candidates):
                     raise
             else:
-                self._checked[origin] = address
-                self._endpoint.fault = None
+                self._pinned_addresses[origin] = address
+                self._endpoint.connection_error = None
                 if not response.is_success:
-                    self._endpoint.refusal = response.status_code
+                    self._endpoint.error_status = response.status_code
                 return response
         raise httpx2.ConnectError("the name has no address", request=request)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    async def _check(self, request: httpx2.Request) -> tuple[str, ...]:
+    async def _resolve(self, request: httpx2.Request) -> tuple[str, ...]:
         try:
-            return await self._endpoint.rules.resolve(str(request.url))
+            return await self._endpoint.address_policy.resolve(str(request.url))
         except SkillError as error:
-            self._endpoint.fault = error.message
+            self._endpoint.connection_error = error.message
             raise httpx2.ConnectError(error.message, request=request) from error
 
 
-def _to_address(request: httpx2.Request, address: str) -> httpx2.Request:
+def _with_address(request: httpx2.Request, address: str) -> httpx2.Request:
     """The same request to a checked address; certificate and Host header stay those of the name."""
     return httpx2.Request(
         method=request.method,
@@ -114,47 +119,51 @@ def _to_address(request: httpx2.Request, address: str) -> httpx2.Request:
     )
 
 
-class StreamableHttpWire:
+class StreamableHttpTransport:
     """One connection over Streamable HTTP."""
 
     skill_type = "mcpSseSkill"
-    era: Era = "auto"
+    protocol_mode: ProtocolMode = "auto"
     spawn_seconds = 0.0
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: HttpEndpoint) -> None:
         self.endpoint = endpoint
         self.redactor = endpoint.redactor
 
-    def fallback(self) -> "SseWire | None":
+    def fallback(self) -> "SseTransport | None":
         """The older transport, for a server that refused the first message as one of those does."""
-        return SseWire(self.endpoint) if self.endpoint.refusal in OLDER_SERVER else None
+        return (
+            SseTransport(self.endpoint)
+            if self.endpoint.error_status in LEGACY_SERVER_STATUSES
+            else None
+        )
 
     def failure_details(self) -> str:
         return self.endpoint.failure_details()
 
     @asynccontextmanager
-    async def transport(self, watcher: Watcher) -> AsyncGenerator[Any]:
+    async def open(self, listener: TransportListener) -> AsyncGenerator[Any]:
         """The streams; leaving ends the session.
 
         Raises:
             SkillError: The endpoint is not allowed.
         """
-        await self.endpoint.rules.resolve(self.endpoint.url)
+        await self.endpoint.address_policy.resolve(self.endpoint.url)
         async with (
-            self.endpoint.client() as client,
+            self.endpoint.create_client() as client,
             streamable_http_client(self.endpoint.url, http_client=client) as streams,
         ):
             yield streams
 
 
-class SseWire:
+class SseTransport:
     """One connection over the older transport of HTTP and server-sent events."""
 
     skill_type = "mcpSseSkill"
-    era: Era = "legacy"
+    protocol_mode: ProtocolMode = "legacy"
     spawn_seconds = 0.0
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: HttpEndpoint) -> None:
         self.endpoint = endpoint
         self.redactor = endpoint.redactor
 
@@ -166,27 +175,27 @@ class SseWire:
         return self.endpoint.failure_details()
 
     @asynccontextmanager
-    async def transport(self, watcher: Watcher) -> AsyncGenerator[Any]:
+    async def open(self, listener: TransportListener) -> AsyncGenerator[Any]:
         """The streams; leaving ends the session.
 
         Raises:
             SkillError: The endpoint is not allowed.
         """
-        await self.endpoint.rules.resolve(self.endpoint.url)
+        await self.endpoint.address_policy.resolve(self.endpoint.url)
 
-        def client(
+        def create_client(
             headers: dict[str, str] | None = None,
             timeout: httpx2.Timeout | None = None,  # noqa: ARG001 -- the SDK passes it, ours holds
             auth: httpx2.Auth | None = None,  # noqa: ARG001 -- the SDK passes it, never set here
         ) -> httpx2.AsyncClient:
-            return self.endpoint.client(headers)
+            return self.endpoint.create_client(headers)
 
-        async with sse_client(self.endpoint.url, httpx_client_factory=client) as streams:
+        async with sse_client(self.endpoint.url, httpx_client_factory=create_client) as streams:
             yield streams
 
 
-def _fill(name: str, header: str, text: str, values: Mapping[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
+def _fill_header(name: str, header: str, text: str, values: Mapping[str, str]) -> str:
+    def replace_variable(match: re.Match[str]) -> str:
         variable = match.group(1)
         if variable not in values:
             raise SkillError(
@@ -196,4 +205,4 @@ def _fill(name: str, header: str, text: str, values: Mapping[str, str]) -> str:
             )
         return values[variable]
 
-    return VARIABLE_REFERENCE.sub(value, text)
+    return VARIABLE_REFERENCE.sub(replace_variable, text)

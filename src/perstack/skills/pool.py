@@ -10,21 +10,19 @@ from typing import Any, Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from perstack.core.answers import Reply
+from perstack.core.elicitation import ElicitationReply
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
-from perstack.core.verification import VerificationResult, judged
+from perstack.core.verification import VerificationResult, build_verification_result
 from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
-from perstack.definition.names import BASE_SKILL
+from perstack.definition.references import BASE_SKILL
 from perstack.definition.verification import Verification
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener, Skills
-from perstack.skills.base.skill import BaseSkill
-from perstack.skills.launch import is_built_in, is_pinned_base
-from perstack.skills.limits import Limits
-from perstack.skills.reaper import Reaper
-from perstack.skills.server import Server
-from perstack.skills.surface import Surface, interactive_tools
+from perstack.skills.builtin.skill import BuiltInSkill
+from perstack.skills.launch import ServerSpec, SkillTimeouts, is_built_in, is_pinned_base_skill
+from perstack.skills.subprocesses import ProcessGuard
+from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
 
 
 @asynccontextmanager
@@ -33,7 +31,7 @@ async def open_skills(
     workspace: Path,
     environment: Mapping[str, str],
     definitions: Definitions,
-    limits: Limits | None = None,
+    timeouts: SkillTimeouts | None = None,
 ) -> AsyncGenerator[Skills]:
     """The pool of skills of one job; leaving closes every connection and ends every process.
 
@@ -41,14 +39,16 @@ async def open_skills(
         workspace: The folder that experts may touch; also the working folder of the servers.
         environment: Where skills find what they name in `requiredEnv`.
         definitions: The definitions that the job started with.
-        limits: How long things may take.
+        timeouts: How long things may take.
     """
-    reaper = Reaper()
+    group_guard = ProcessGuard()
     failure: Exception | None = None
     try:
-        async with anyio.create_task_group() as owners:
-            surroundings = _Surroundings(workspace, environment, owners, reaper, limits or Limits())
-            pool = SkillPool(surroundings, definitions.perstack_base_skill_command)
+        async with anyio.create_task_group() as task_group:
+            context = _PoolContext(
+                workspace, environment, task_group, group_guard, timeouts or SkillTimeouts()
+            )
+            pool = SkillPool(context, definitions.perstack_base_skill_command)
             try:
                 yield pool
             except Exception as error:  # noqa: BLE001 -- raised again below, not in a group
@@ -58,7 +58,7 @@ async def open_skills(
                 with anyio.CancelScope(shield=True):
                     await pool.close()
     finally:
-        await reaper.close()
+        await group_guard.close()
     if failure is not None:
         raise failure
 
@@ -67,13 +67,13 @@ class Connections(Protocol):
     """The servers of a job, as the pool uses them; see `servers.Servers`."""
 
     async def open(
-        self, servers: Mapping[str, Server], listener: SkillListener
+        self, servers: Mapping[str, ServerSpec], listener: SkillListener
     ) -> dict[str, list[ToolDefinition]]:
         """Connect and return the tools by skill."""
         ...
 
     async def call(
-        self, server: Server, tool_name: str, call: ToolCall, idempotency_key: str
+        self, server: ServerSpec, tool_name: str, call: ToolCall, idempotency_key: str
     ) -> ToolResult:
         """Call a tool by the server's own name for it."""
         ...
@@ -92,45 +92,47 @@ class SkillPool:
     the runtime to know.
     """
 
-    def __init__(self, surroundings: "_Surroundings", base_command: tuple[str, ...] | None) -> None:
-        self._around = surroundings
+    def __init__(self, context: "_PoolContext", base_command: tuple[str, ...] | None) -> None:
+        self._context = context
         self._base_command = base_command
-        self._base: BaseSkill | None = None
+        self._built_in_skill: BuiltInSkill | None = None
         self._connections: Connections | None = None
-        self._surveys: dict[str, _Survey] = {}
+        self._expert_tools: dict[str, _ExpertTools] = {}
         self._is_closed = False
 
-    async def tools(self, expert: Expert, run: SkillListener) -> tuple[ToolDefinition, ...]:
-        survey = await self._survey(expert, run)
-        return tuple(survey.surface.definitions)
+    async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
+        expert_tools = await self._load_tools(expert, listener)
+        return tuple(expert_tools.catalog.definitions)
 
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         if self._is_closed:
             return text_result(call, "The job has ended.", is_error=True)
         try:
-            survey = self._surveys.get(expert.key)
-            if survey is None or survey.expert is not expert:
+            expert_tools = self._expert_tools.get(expert.key)
+            if expert_tools is None or expert_tools.expert is not expert:
                 # A resumed run makes its pending calls before it asks for the tools.
-                survey = await self._survey(expert, Nobody())
+                expert_tools = await self._load_tools(expert, NullSkillListener())
         except SkillError as failure:
             return text_result(call, str(failure), is_error=True)
-        origin = survey.surface.origins.get((call.skill_name, call.tool_name))
-        if origin is None:
+        original_name = expert_tools.catalog.original_names.get((call.skill_name, call.tool_name))
+        if original_name is None:
             problem = f"Skill {call.skill_name!r} of {expert.key} has no tool {call.tool_name!r}."
             return text_result(call, problem, is_error=True)
-        server = survey.servers.get(call.skill_name)
+        server = expert_tools.servers.get(call.skill_name)
         if server is not None:
-            return await self._servers().call(server, origin, call, idempotency_key)
-        result = await self._built_in().call(call.model_copy(update={"tool_name": origin}))
+            return await self._get_connections().call(server, original_name, call, idempotency_key)
+        result = await self._get_built_in_skill().call(
+            call.model_copy(update={"tool_name": original_name})
+        )
         return result.model_copy(update={"tool_name": call.tool_name})
 
     async def verify(
         self, expert: Expert, verification: Verification, answer: str
     ) -> VerificationResult:
         try:
-            built_in = self._built_in()
+            built_in = self._get_built_in_skill()
         except SkillError as failure:
-            return judged(verification, str(failure))
+            return build_verification_result(verification, str(failure))
         return await built_in.verify(verification, answer)
 
     async def close(self) -> None:
@@ -139,96 +141,98 @@ class SkillPool:
         if self._connections is not None:
             await self._connections.close()
 
-    async def _survey(self, expert: Expert, listener: SkillListener) -> "_Survey":
+    async def _load_tools(self, expert: Expert, listener: SkillListener) -> "_ExpertTools":
         servers = {
             name: server
             for name, skill in expert.skills.items()
-            if (server := self._server(name, skill, listener)) is not None
+            if (server := self._server_spec(name, skill, listener)) is not None
         }
-        offered = await self._servers().open(servers, listener) if servers else {}
-        survey = _Survey(expert, servers)
+        server_tools = await self._get_connections().open(servers, listener) if servers else {}
+        expert_tools = _ExpertTools(expert, servers)
         for name, skill in expert.skills.items():
             if isinstance(skill, InteractiveSkill):
-                survey.surface.add(name, interactive_tools(name, skill))
-            elif name in offered:
-                survey.surface.add(name, offered[name])
+                expert_tools.catalog.add(name, interactive_tools(name, skill))
+            elif name in server_tools:
+                expert_tools.catalog.add(name, server_tools[name])
             else:
-                survey.surface.add(name, self._built_in().definitions(skill.pick, skill.omit))
-        self._surveys[expert.key] = survey
-        return survey
+                expert_tools.catalog.add(
+                    name, self._get_built_in_skill().definitions(skill.pick, skill.omit)
+                )
+        self._expert_tools[expert.key] = expert_tools
+        return expert_tools
 
-    def _server(self, name: str, skill: Skill, listener: SkillListener) -> Server | None:
+    def _server_spec(self, name: str, skill: Skill, listener: SkillListener) -> ServerSpec | None:
         """The server that a skill needs; None for what is built in or answered by people."""
         if isinstance(skill, InteractiveSkill):
             return None
         if not isinstance(skill, McpStdioSkill):
-            return Server(skill)
+            return ServerSpec(skill)
         if is_built_in(skill):
             if self._base_command is not None:
-                return Server(skill, command_line=self._base_command)
+                return ServerSpec(skill, command_line=self._base_command)
             if skill.required_env:
                 listener.stderr(name, "(the base skill is built in: its requiredEnv has no effect)")
             return None
-        path = self._around.environment.get("PATH")
-        if is_pinned_base(skill) and shutil.which(skill.command, path=path) is None:
+        path = self._context.environment.get("PATH")
+        if is_pinned_base_skill(skill) and shutil.which(skill.command, path=path) is None:
             listener.stderr(
                 name, f"({skill.command} was not found: the built-in {BASE_SKILL} stands in)"
             )
             return None
-        return Server(skill)
+        return ServerSpec(skill)
 
-    def _built_in(self) -> BaseSkill:
-        if self._base is None:
-            around = self._around
+    def _get_built_in_skill(self) -> BuiltInSkill:
+        if self._built_in_skill is None:
+            context = self._context
             try:
-                self._base = BaseSkill(
-                    around.workspace, around.environment, group_guard=around.reaper
+                self._built_in_skill = BuiltInSkill(
+                    context.workspace, context.environment, group_guard=context.group_guard
                 )
             except OSError as error:
                 raise SkillError(
-                    f"The workspace {around.workspace} cannot be used: {error.strerror}.",
+                    f"The workspace {context.workspace} cannot be used: {error.strerror}.",
                     skill=BASE_SKILL,
                     hint="Create it, or choose another folder.",
                 ) from error
-        return self._base
+        return self._built_in_skill
 
-    def _servers(self) -> Connections:
+    def _get_connections(self) -> Connections:
         if self._connections is None:
             # The protocol's SDK takes over half a second to import; the built-in skill needs none.
-            from perstack.skills.servers import Servers  # noqa: PLC0415 -- see above
+            from perstack.skills.server_connections import ServerConnections  # noqa: PLC0415 -- see above
 
-            around = self._around
-            self._connections = Servers(
-                around.workspace,
-                around.environment,
-                around.owners,
-                around.reaper,
-                around.limits,
+            context = self._context
+            self._connections = ServerConnections(
+                context.workspace,
+                context.environment,
+                context.task_group,
+                context.group_guard,
+                context.timeouts,
             )
         return self._connections
 
 
 @dataclass(frozen=True, slots=True)
-class _Surroundings:
+class _PoolContext:
     """What the skills of one job work in."""
 
     workspace: Path
     environment: Mapping[str, str] = field(repr=False)
-    owners: TaskGroup
-    reaper: Reaper
-    limits: Limits
+    task_group: TaskGroup
+    group_guard: ProcessGuard
+    timeouts: SkillTimeouts
 
 
 @dataclass(slots=True)
-class _Survey:
+class _ExpertTools:
     """What the skills of an expert came to: tools, and the server of each skill that has one."""
 
     expert: Expert
-    servers: dict[str, Server]
-    surface: Surface = field(default_factory=Surface)
+    servers: dict[str, ServerSpec]
+    catalog: ToolCatalog = field(default_factory=ToolCatalog)
 
 
-class Nobody:
+class NullSkillListener:
     """A listener for a connection that no run has asked for yet."""
 
     def connecting(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
@@ -242,7 +246,9 @@ class Nobody:
 
     def stderr(self, skill_name: str, line: str) -> None: ...
 
-    async def asked(self, skill_name: str, message: str, schema: dict[str, Any]) -> Reply:
-        return Reply(action="cancel")
+    async def elicit(
+        self, skill_name: str, message: str, schema: dict[str, Any]
+    ) -> ElicitationReply:
+        return ElicitationReply(action="cancel")
 
     def disconnected(self, skill_name: str) -> None: ...

@@ -19,142 +19,170 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
 from perstack.errors import SkillError
-from perstack.skills.launch import INSTALL_HINTS, Launch
-from perstack.skills.reaper import Reaper
-from perstack.skills.redact import SkillRedactor
-from perstack.skills.wire import Era, Watcher
+from perstack.redaction import SkillRedactor
+from perstack.skills.launch import INSTALL_HINTS, ServerCommand
+from perstack.skills.subprocesses import ProcessGuard
+from perstack.skills.transport import ProtocolMode, TransportListener
 
-Inbound = SessionMessage | Exception
-Streams = tuple[MemoryObjectReceiveStream[Inbound], MemoryObjectSendStream[SessionMessage]]
+InboundMessage = SessionMessage | Exception
+MessageStreams = tuple[
+    MemoryObjectReceiveStream[InboundMessage], MemoryObjectSendStream[SessionMessage]
+]
 
 FLUSH_SECONDS = 0.5
-WATCH_SECONDS = 0.5
-FIRST_LOOK_SECONDS = 0.002
-LAST_LOOK_SECONDS = 0.05
+EXIT_POLL_SECONDS = 0.5
+MIN_POLL_SECONDS = 0.002
+MAX_POLL_SECONDS = 0.05
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024
-MAX_SHOWN_CHARACTERS = 2_000
-MAX_SHOWN_LINES = 1_000
-TAIL_LINES = 10
+MAX_STDERR_LINE_CHARACTERS = 2_000
+MAX_STDERR_LINES = 1_000
+STDERR_TAIL_LINES = 10
 READ_BYTES = 64 * 1024
 
-StreamEnd = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
+STREAM_END_ERRORS = (
+    anyio.EndOfStream,
+    anyio.ClosedResourceError,
+    anyio.BrokenResourceError,
+    OSError,
+)
 
 
-class StdioWire:
+class StdioTransport:
     """One server process.
 
     Args:
-        launch: What to start.
-        reaper: Guards the process group.
+        server_command: What to start.
+        group_guard: Guards the process group.
         grace_seconds: How long the process may take to end by itself.
-        era: How to agree on a protocol version.
+        protocol_mode: How to agree on a protocol version.
     """
 
     skill_type = "mcpStdioSkill"
 
     def __init__(
-        self, launch: Launch, reaper: Reaper, *, grace_seconds: float, era: Era = "auto"
+        self,
+        server_command: ServerCommand,
+        group_guard: ProcessGuard,
+        *,
+        grace_seconds: float,
+        protocol_mode: ProtocolMode = "auto",
     ) -> None:
-        self.era: Era = era
-        self.redactor = SkillRedactor(launch.required)
+        self.protocol_mode: ProtocolMode = protocol_mode
+        self.redactor = SkillRedactor(server_command.required_variables)
         self.spawn_seconds = 0.0
         self.exit_code: int | None = None
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._launch = launch
-        self._reaper = reaper
+        self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
+        self._server_command = server_command
+        self._group_guard = group_guard
         self._grace_seconds = grace_seconds
-        self._shown = 0
-        self._has_died = False
+        self._stderr_line_count = 0
+        self._has_exited = False
 
     @asynccontextmanager
-    async def transport(self, watcher: Watcher) -> AsyncGenerator[Streams]:
+    async def open(self, listener: TransportListener) -> AsyncGenerator[MessageStreams]:
         """Start the process; on leaving, end it and everything in its process group.
 
         Raises:
             SkillError: The process could not be started.
         """
-        watcher.starting(self._launch.command, self._launch.args)
-        await self._reaper.prepare()
-        started = anyio.current_time()
+        listener.on_starting(self._server_command.command, self._server_command.args)
+        await self._group_guard.prepare()
+        started_at = anyio.current_time()
         process = await self._spawn()
         # No await before the task group: a cancellation in between would lose the process.
-        self.spawn_seconds = anyio.current_time() - started
-        pipes = _Pipes(process, watcher, lambda line: self._show(watcher, line))
+        self.spawn_seconds = anyio.current_time() - started_at
+        pipes = _ProcessStreams(process, listener, lambda line: self._report_stderr(listener, line))
         async with anyio.create_task_group() as tasks:
-            for work in (pipes.read, pipes.write, pipes.read_stderr, pipes.watch):
-                tasks.start_soon(pipes.until_closed, work)
+            for work in (
+                pipes.read_stdout,
+                pipes.write_stdin,
+                pipes.read_stderr,
+                pipes.wait_for_exit,
+            ):
+                tasks.start_soon(pipes.run_until_closed, work)
             try:
-                await self._reaper.guard(process.pid)
-                yield pipes.received, pipes.outgoing
+                await self._group_guard.guard(process.pid)
+                yield pipes.read_stream, pipes.write_stream
             finally:
                 # Every wait inside is bounded, so a cancelled job is not held up for long.
                 with anyio.CancelScope(shield=True):
-                    self._has_died = pipes.has_ended
+                    self._has_exited = pipes.has_closed_stdout
                     await pipes.flush()
-                    await stop(process, self._grace_seconds)
-                    await self._reaper.release(process.pid)
+                    await terminate_process(process, self._grace_seconds)
+                    await self._group_guard.release(process.pid)
                     self.exit_code = process.returncode
                     pipes.close()
 
-    def fallback(self) -> "StdioWire | None":
+    def fallback(self) -> "StdioTransport | None":
         """The older handshake, for a server that ended at the sight of an unknown message."""
-        if self.era == "auto" and self._has_died:
-            return StdioWire(
-                self._launch, self._reaper, grace_seconds=self._grace_seconds, era="legacy"
+        if self.protocol_mode == "auto" and self._has_exited:
+            return StdioTransport(
+                self._server_command,
+                self._group_guard,
+                grace_seconds=self._grace_seconds,
+                protocol_mode="legacy",
             )
         return None
 
     def failure_details(self) -> str:
         """What the process left behind, for an error message: exit code and last lines."""
-        ending = f" (exit code {self.exit_code})" if self._has_died else ""
-        lines = "\n".join(f"  {line}" for line in self.tail)
-        said = f" Its last output was:\n{lines}\n" if lines else " It wrote nothing to stderr."
-        return f"Command: {self.redactor.diagnostics(self._launch.line)}{ending}.{said}"
+        exit_note = f" (exit code {self.exit_code})" if self._has_exited else ""
+        lines = "\n".join(f"  {line}" for line in self.stderr_tail)
+        output = f" Its last output was:\n{lines}\n" if lines else " It wrote nothing to stderr."
+        command_line = self.redactor.redact_diagnostics(self._server_command.command_line)
+        return f"Command: {command_line}{exit_note}.{output}"
 
     async def _spawn(self) -> Process:
-        launch = self._launch
+        server_command = self._server_command
         try:
             return await anyio.open_process(
-                [launch.command, *launch.args],
+                [server_command.command, *server_command.args],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd=launch.workspace,
-                env=dict(launch.environment),
+                cwd=server_command.workspace,
+                env=dict(server_command.environment),
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
             raise SkillError(
-                f"Skill {launch.skill_name!r} cannot be started: {launch.command!r}: {error}.",
-                skill=launch.skill_name,
-                hint=INSTALL_HINTS.get(launch.command, "Check `command` and `args`."),
+                f"Skill {server_command.skill_name!r} cannot be started:"
+                f" {server_command.command!r}: {error}.",
+                skill=server_command.skill_name,
+                hint=INSTALL_HINTS.get(server_command.command, "Check `command` and `args`."),
             ) from error
 
-    def _show(self, watcher: Watcher, line: str) -> None:
-        line = self.redactor.diagnostics(line)[:MAX_SHOWN_CHARACTERS]
-        self.tail.append(line)
-        self._shown += 1
-        if self._shown <= MAX_SHOWN_LINES:
-            watcher.said(line)
-        elif self._shown == MAX_SHOWN_LINES + 1:
-            watcher.said(f"(more than {MAX_SHOWN_LINES} lines; the rest is not shown)")
+    def _report_stderr(self, listener: TransportListener, line: str) -> None:
+        line = self.redactor.redact_diagnostics(line)[:MAX_STDERR_LINE_CHARACTERS]
+        self.stderr_tail.append(line)
+        self._stderr_line_count += 1
+        if self._stderr_line_count <= MAX_STDERR_LINES:
+            listener.on_stderr(line)
+        elif self._stderr_line_count == MAX_STDERR_LINES + 1:
+            listener.on_stderr(f"(more than {MAX_STDERR_LINES} lines; the rest is not shown)")
 
 
-class _Pipes:
+class _ProcessStreams:
     """The three pipes of a process as message streams."""
 
-    def __init__(self, process: Process, watcher: Watcher, show: Callable[[str], None]) -> None:
+    def __init__(
+        self, process: Process, listener: TransportListener, report: Callable[[str], None]
+    ) -> None:
         self._process = process
-        self._watcher = watcher
-        self._show = show
-        self._incoming, self.received = anyio.create_memory_object_stream[Inbound](0)
-        self.outgoing, self._to_send = anyio.create_memory_object_stream[SessionMessage](0)
+        self._listener = listener
+        self._report = report
+        self._read_stream_writer, self.read_stream = anyio.create_memory_object_stream[
+            InboundMessage
+        ](0)
+        self.write_stream, self._write_stream_reader = anyio.create_memory_object_stream[
+            SessionMessage
+        ](0)
         self._scopes: list[anyio.CancelScope] = []
-        self._drained = anyio.Event()
-        self._written = anyio.Event()
+        self._stdout_closed = anyio.Event()
+        self._write_finished = anyio.Event()
 
-    async def until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def run_until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work on a pipe beyond cancellation: a server that is not listened to may not end."""
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.append(scope)
@@ -165,66 +193,66 @@ class _Pipes:
         for scope in self._scopes:
             scope.cancel()
 
-    async def read(self) -> None:
+    async def read_stdout(self) -> None:
         """Deliver the messages of stdout; when unwanted, drain it so that the server can end."""
-        is_wanted = True
+        has_reader = True
         try:
-            async for line in lines(self._process.stdout, MAX_MESSAGE_BYTES):
+            async for line in read_lines(self._process.stdout, MAX_MESSAGE_BYTES):
                 message = self._parse(line)
-                if is_wanted and message is not None:
+                if has_reader and message is not None:
                     try:
-                        await self._incoming.send(message)
+                        await self._read_stream_writer.send(message)
                     except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                        is_wanted = False
-        except OversizeError:
-            self._show(f"(a message of more than {MAX_MESSAGE_BYTES} bytes; the server is ended)")
+                        has_reader = False
+        except LineTooLongError:
+            self._report(f"(a message of more than {MAX_MESSAGE_BYTES} bytes; the server is ended)")
         finally:
-            self._drained.set()
-            self._end()
+            self._stdout_closed.set()
+            self._notify_exit()
 
-    async def write(self) -> None:
+    async def write_stdin(self) -> None:
         """Write what the session sends."""
         stdin = self._process.stdin
         try:
-            async for outbound in self._to_send:
+            async for outbound in self._write_stream_reader:
                 text = outbound.message.model_dump_json(by_alias=True, exclude_unset=True)
                 if stdin is not None:
                     await stdin.send(f"{text}\n".encode())
-        except StreamEnd:
-            self._end()
+        except STREAM_END_ERRORS:
+            self._notify_exit()
         finally:
-            self._to_send.close()
-            self._written.set()
+            self._write_stream_reader.close()
+            self._write_finished.set()
 
     async def read_stderr(self) -> None:
         """Show stderr, line by line; a line without end is cut."""
-        async for line in lines(self._process.stderr, MAX_LINE_BYTES, cut=True):
-            self._show(line.decode(errors="replace").rstrip())
+        async for line in read_lines(self._process.stderr, MAX_LINE_BYTES, split_long_lines=True):
+            self._report(line.decode(errors="replace").rstrip())
 
-    async def watch(self) -> None:
+    async def wait_for_exit(self) -> None:
         """End the connection with the server, also if what it started still holds its stdout."""
         while self._process.returncode is None:  # noqa: ASYNC110 -- `wait` waits for the pipes too
-            await anyio.sleep(WATCH_SECONDS)
-        signal_group(self._process.pid, signal.SIGTERM)
+            await anyio.sleep(EXIT_POLL_SECONDS)
+        signal_process_group(self._process.pid, signal.SIGTERM)
         with anyio.move_on_after(FLUSH_SECONDS):
-            await self._drained.wait()
-        self._end()
+            await self._stdout_closed.wait()
+        self._notify_exit()
 
     async def flush(self) -> None:
         """Let the last messages go out, such as a cancellation."""
-        self.received.close()
-        self.outgoing.close()
+        self.read_stream.close()
+        self.write_stream.close()
         with anyio.move_on_after(FLUSH_SECONDS):
-            await self._written.wait()
+            await self._write_finished.wait()
 
     @property
-    def has_ended(self) -> bool:
+    def has_closed_stdout(self) -> bool:
         """Whether the server closed its stdout by itself."""
-        return self._drained.is_set()
+        return self._stdout_closed.is_set()
 
-    def _end(self) -> None:
-        self._incoming.close()
-        self._watcher.ended()
+    def _notify_exit(self) -> None:
+        self._read_stream_writer.close()
+        self._listener.on_exit()
 
     def _parse(self, line: bytes) -> SessionMessage | None:
         if not line.strip():
@@ -233,32 +261,32 @@ class _Pipes:
             return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
         except ValueError:
             # Many servers greet on stdout; who looks for a fault wants to see what they said.
-            self._show(f"(not a message, on stdout) {line.decode(errors='replace').rstrip()}")
+            self._report(f"(not a message, on stdout) {line.decode(errors='replace').rstrip()}")
             return None
 
 
-class OversizeError(Exception):
+class LineTooLongError(Exception):
     """A line is longer than anyone has a use for."""
 
 
-async def lines(
-    stream: ByteReceiveStream | None, limit: int, *, cut: bool = False
+async def read_lines(
+    stream: ByteReceiveStream | None, max_bytes: int, *, split_long_lines: bool = False
 ) -> AsyncIterator[bytes]:
     """The lines of a pipe until it ends.
 
     Args:
         stream: The pipe.
-        limit: The longest line, in bytes.
-        cut: Give a longer line in pieces instead of raising.
+        max_bytes: The longest line, in bytes.
+        split_long_lines: Give a longer line in pieces instead of raising.
 
     Raises:
-        OversizeError: A line is longer than `limit`.
+        OversizeError: A line is longer than `max_bytes`.
     """
     buffer = bytearray()
     while stream is not None:
         try:
             chunk = await stream.receive(READ_BYTES)
-        except StreamEnd:
+        except STREAM_END_ERRORS:
             break
         searched = len(buffer)
         buffer += chunk
@@ -267,33 +295,33 @@ async def lines(
             yield bytes(buffer[start:end])
             start = end + 1
         del buffer[:start]
-        if len(buffer) > limit:
-            if not cut:
-                raise OversizeError
+        if len(buffer) > max_bytes:
+            if not split_long_lines:
+                raise LineTooLongError
             yield bytes(buffer)
             buffer.clear()
     if buffer:
         yield bytes(buffer)
 
 
-async def stop(process: Process, grace_seconds: float) -> None:
+async def terminate_process(process: Process, grace_seconds: float) -> None:
     """End a process group: by the end of its stdin, then by SIGTERM, then by SIGKILL."""
     if process.stdin is not None:
-        with contextlib.suppress(*StreamEnd):
+        with contextlib.suppress(*STREAM_END_ERRORS):
             await process.stdin.aclose()
-    await _wait(lambda: process.returncode is not None, grace_seconds)
+    await _wait_until(lambda: process.returncode is not None, grace_seconds)
     # Also when the server itself is gone: it may have left behind what it started.
-    if signal_group(process.pid, signal.SIGTERM):
-        await _wait(lambda: not signal_group(process.pid, 0), grace_seconds)
-        signal_group(process.pid, signal.SIGKILL)
-        await _wait(lambda: process.returncode is not None, grace_seconds)
+    if signal_process_group(process.pid, signal.SIGTERM):
+        await _wait_until(lambda: not signal_process_group(process.pid, 0), grace_seconds)
+        signal_process_group(process.pid, signal.SIGKILL)
+        await _wait_until(lambda: process.returncode is not None, grace_seconds)
     close_pipes(process)
 
 
-def signal_group(group: int, how: int) -> bool:
+def signal_process_group(process_group: int, signal_number: int) -> bool:
     """Signal a process group; whether anyone was there."""
     try:
-        os.killpg(group, how)
+        os.killpg(process_group, signal_number)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -311,10 +339,10 @@ def close_pipes(process: Process) -> None:
             close()
 
 
-async def _wait(is_over: Callable[[], bool], seconds: float) -> None:
+async def _wait_until(is_done: Callable[[], bool], seconds: float) -> None:
     # Not `Process.wait`: it also waits for the pipes, which a survivor may hold.
-    pause = FIRST_LOOK_SECONDS
+    interval = MIN_POLL_SECONDS
     with anyio.move_on_after(seconds):
-        while not is_over():
-            await anyio.sleep(pause)
-            pause = min(pause * 1.5, LAST_LOOK_SECONDS)
+        while not is_done():
+            await anyio.sleep(interval)
+            interval = min(interval * 1.5, MAX_POLL_SECONDS)

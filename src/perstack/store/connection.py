@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from perstack.errors import StoreError
-from perstack.store.schema import migrate
+from perstack.store.migrations import migrate
 
 BUSY_SECONDS = 10.0
 BUSY_ATTEMPTS = 3
@@ -59,8 +59,8 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """The failure in words for the user."""
     # Programming errors of the module bring no code. Extended codes begin with the primary one.
     code = getattr(error, "sqlite_errorname", "")
-    known = (text for name, text in FAILURES.items() if code.startswith(name))
-    message, hint = next(known, UNKNOWN_FAILURE)
+    texts = (text for name, text in FAILURES.items() if code.startswith(name))
+    message, hint = next(texts, UNKNOWN_FAILURE)
     return StoreError(message.format(path=path, error=error), hint=hint)
 
 
@@ -76,7 +76,7 @@ def open_connections(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection
         StoreError: The store cannot be opened.
     """
     prepare_folder(path.parent)
-    _refuse_other_files(path)
+    _check_file_header(path)
     writing: sqlite3.Connection | None = None
     try:
         writing = _connect(path)
@@ -111,22 +111,22 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
-def _refuse_other_files(path: Path) -> None:
+def _check_file_header(path: Path) -> None:
     # SQLite itself takes a file of a few bytes for an empty database and overwrites it.
     try:
         with path.open("rb") as file:
-            head = file.read(len(SQLITE_MAGIC))
+            header = file.read(len(SQLITE_MAGIC))
     except FileNotFoundError:
         return
     except OSError as error:
         message, hint = UNWRITABLE
         raise StoreError(message.format(path=path), hint=hint) from error
-    if head not in {b"", SQLITE_MAGIC}:
+    if header not in {b"", SQLITE_MAGIC}:
         message, hint = FAILURES["SQLITE_NOTADB"]
         raise StoreError(message.format(path=path), hint=hint)
 
 
-def begin(connection: sqlite3.Connection) -> None:
+def begin_immediate(connection: sqlite3.Connection) -> None:
     """Begin to write, waiting for other processes that do.
 
     Raises:

@@ -5,25 +5,24 @@ from dataclasses import dataclass, field
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
-from perstack.errors import no_job
-from perstack.runtime.clock import SystemClock
-from perstack.runtime.ports import JobRecord, Lease, Orphan
-from perstack.store.ownership import (
-    Holding,
+from perstack.errors import job_not_found
+from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock
+from perstack.store.leases import (
     IsAlive,
-    Ownership,
+    LeasePolicy,
+    LeaseRecord,
     WallClock,
+    current_owner,
     process_is_alive,
-    this_process,
 )
-from perstack.store.projection import Ledger, by_run, enter, shown
+from perstack.store.projection import JobProjection, apply_event, group_by_run, with_interrupted
 
 
 @dataclass(slots=True)
 class _Data:
-    ledgers: dict[str, Ledger] = field(default_factory=dict[str, Ledger])
-    holdings: dict[str, Holding] = field(default_factory=dict[str, Holding])
-    to_stop: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    projections: dict[str, JobProjection] = field(default_factory=dict[str, JobProjection])
+    lease_records: dict[str, LeaseRecord] = field(default_factory=dict[str, LeaseRecord])
+    stop_requests: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     events: list[RunEvent] = field(default_factory=list[RunEvent])
 
 
@@ -43,76 +42,78 @@ class MemoryStore:
         clock: WallClock | None = None,
         is_alive: IsAlive = process_is_alive,
     ) -> None:
-        self._ownership = Ownership(owner or this_process(), clock or SystemClock(), is_alive)
+        self._lease_policy = LeasePolicy(owner or current_owner(), clock or SystemClock(), is_alive)
         self._data = _Data()
 
-    def seen_by(self, owner: str) -> "MemoryStore":
+    def as_owner(self, owner: str) -> "MemoryStore":
         """The same store in the hands of another owner."""
-        ownership = self._ownership
-        other = MemoryStore(owner=owner, clock=ownership.clock, is_alive=ownership.is_alive)
+        lease_policy = self._lease_policy
+        other = MemoryStore(owner=owner, clock=lease_policy.clock, is_alive=lease_policy.is_alive)
         other._data = self._data
         return other
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
-        self._ownership.check(lease, self._data.holdings.get(lease.job_id))
-        ledger = self._data.ledgers.get(lease.job_id)
+        self._lease_policy.check(lease, self._data.lease_records.get(lease.job_id))
+        projection = self._data.projections.get(lease.job_id)
         for event in events:
             if event.stamp.job_id != lease.job_id:
                 raise ValueError(f"event {event.id} is not of job {lease.job_id}")
-            ledger = enter(ledger, event)
-        if ledger is not None:
-            self._data.ledgers[lease.job_id] = ledger
+            projection = apply_event(projection, event)
+        if projection is not None:
+            self._data.projections[lease.job_id] = projection
             self._data.events.extend(events)
 
     async def acquire(self, job_id: str) -> Lease:
-        held = self._ownership.take(job_id, self._data.holdings.get(job_id))
-        self._data.holdings[job_id] = held
-        return Lease(job_id, self._ownership.owner, held.fence)
+        record = self._lease_policy.acquire(job_id, self._data.lease_records.get(job_id))
+        self._data.lease_records[job_id] = record
+        return Lease(job_id, self._lease_policy.owner, record.fence)
 
     async def renew(self, lease: Lease) -> None:
-        held = self._ownership.check(lease, self._data.holdings.get(lease.job_id))
-        self._data.holdings[lease.job_id] = self._ownership.keep(held)
+        record = self._lease_policy.check(lease, self._data.lease_records.get(lease.job_id))
+        self._data.lease_records[lease.job_id] = self._lease_policy.renew(record)
 
     async def release(self, lease: Lease) -> None:
-        held = self._data.holdings.get(lease.job_id)
-        if held is not None and (held.owner, held.fence) == (lease.owner, lease.fence):
-            self._data.holdings[lease.job_id] = Holding(None, 0, lease.fence)
+        record = self._data.lease_records.get(lease.job_id)
+        if record is not None and (record.owner, record.fence) == (lease.owner, lease.fence):
+            self._data.lease_records[lease.job_id] = LeaseRecord(None, 0, lease.fence)
 
-    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
-        held = self._data.holdings.get(job_id)
-        if held is None or not self._ownership.is_driven(held):
+    async def request_stop(self, job_id: str, reason: str) -> bool:
+        record = self._data.lease_records.get(job_id)
+        if record is None or not self._lease_policy.is_driven(record):
             return False
-        self._data.to_stop[job_id] = (held.fence, reason)
+        self._data.stop_requests[job_id] = (record.fence, reason)
         return True
 
-    async def asked_to_stop(self) -> dict[str, str]:
+    async def stop_requests(self) -> dict[str, str]:
         return {
             job_id: reason
-            for job_id, (fence, reason) in self._data.to_stop.items()
-            if (held := self._data.holdings.get(job_id)) is not None
-            and (held.owner, held.fence) == (self._ownership.owner, fence)
+            for job_id, (fence, reason) in self._data.stop_requests.items()
+            if (record := self._data.lease_records.get(job_id)) is not None
+            and (record.owner, record.fence) == (self._lease_policy.owner, fence)
         }
 
     async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
         return tuple(
-            Orphan(job.id, held.takeovers if (held := self._data.holdings.get(job.id)) else 0)
-            for job in await self.jobs(status="interrupted", limit=len(self._data.ledgers))
+            Orphan(
+                job.id, record.takeovers if (record := self._data.lease_records.get(job.id)) else 0
+            )
+            for job in await self.jobs(status="interrupted", limit=len(self._data.projections))
             if job.updated_at >= since_ms
         )
 
     async def load(self, job_id: str) -> JobRecord:
         _, events = await self.events(job_id)
-        return JobRecord(self._shown(self._data.ledgers[job_id]), by_run(events))
+        return JobRecord(self._job_summary(self._data.projections[job_id]), group_by_run(events))
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
-        if job_id not in self._data.ledgers:
-            raise no_job(job_id)
-        placed = [
+        if job_id not in self._data.projections:
+            raise job_not_found(job_id)
+        positioned = [
             (position, event)
             for position, event in enumerate(self._data.events, start=1)
             if position > after and event.stamp.job_id == job_id
         ]
-        return placed[-1][0] if placed else after, tuple(event for _, event in placed)
+        return positioned[-1][0] if positioned else after, tuple(event for _, event in positioned)
 
     async def jobs(
         self,
@@ -123,14 +124,16 @@ class MemoryStore:
         offset: int = 0,
     ) -> tuple[Job, ...]:
         # Of jobs that began in the same millisecond, the one written later is the newer.
-        oldest = sorted(self._data.ledgers.values(), key=lambda ledger: ledger.job.started_at)
+        oldest_first = sorted(
+            self._data.projections.values(), key=lambda ledger: ledger.job.started_at
+        )
         matching = [
             job
-            for job in map(self._shown, reversed(oldest))
+            for job in map(self._job_summary, reversed(oldest_first))
             if status in {None, job.status} and expert_key in {None, job.coordinator_expert_key}
         ]
         return tuple(matching[offset : offset + limit])
 
-    def _shown(self, ledger: Ledger) -> Job:
-        held = self._data.holdings.get(ledger.job.id)
-        return shown(ledger.job, is_driven=self._ownership.is_driven(held))
+    def _job_summary(self, projection: JobProjection) -> Job:
+        record = self._data.lease_records.get(projection.job.id)
+        return with_interrupted(projection.job, is_driven=self._lease_policy.is_driven(record))

@@ -22,7 +22,7 @@ from perstack.errors import StoreError
 
 QUERY_LENGTH = 200
 
-STATUS_AFTER: dict[str, CheckpointStatus] = {
+STATUS_BY_EVENT_TYPE: dict[str, CheckpointStatus] = {
     "startRun": "proceeding",
     "resumeFromStop": "proceeding",
     "completeRun": "completed",
@@ -32,13 +32,13 @@ STATUS_AFTER: dict[str, CheckpointStatus] = {
     "stopRunByError": "stoppedByError",
     "stopRunByCancellation": "stoppedByCancellation",
 }
-FINISHED: frozenset[JobStatus] = frozenset(
+FINISHED_STATUSES: frozenset[JobStatus] = frozenset(
     {"completed", "stoppedByMaxSteps", "stoppedByError", "stoppedByCancellation"}
 )
 
 
 @dataclass(frozen=True, slots=True)
-class RunTail:
+class RunHead:
     """The end of a run as it is stored. A root run is one that nobody delegated."""
 
     expert_key: str
@@ -47,55 +47,57 @@ class RunTail:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class JobProjection:
     """A job's summary, its newest root run, and the tails of those runs that matter just now."""
 
     job: Job
     root_run_id: str
-    tails: Mapping[str, RunTail]
+    heads: Mapping[str, RunHead]
 
 
-def named_runs(events: Iterable[RunEvent]) -> set[str]:
+def required_run_ids(events: Iterable[RunEvent]) -> set[str]:
     """The runs whose tails `enter` needs for these events."""
     events = tuple(events)
-    bases = {_base_run(event) for event in events}
-    return {event.stamp.run_id for event in events} | {base for base in bases if base}
+    base_run_ids = {_base_run_id(event) for event in events}
+    return {event.stamp.run_id for event in events} | {base for base in base_run_ids if base}
 
 
-def enter(ledger: Ledger | None, event: RunEvent) -> Ledger:
+def apply_event(projection: JobProjection | None, event: RunEvent) -> JobProjection:
     """The ledger after one more event; `None` stands for a job that is not stored yet.
 
     Raises:
         StoreError: The event is stored already, leaves a gap, or begins no job or run.
     """
     stamp = event.stamp
-    ledger = ledger or _open(event)
-    tail = ledger.tails.get(stamp.run_id) or _begin(ledger, event)
-    if stamp.sequence != tail.last_sequence + 1:
-        word = "is already stored" if stamp.sequence <= tail.last_sequence else "comes too early"
+    projection = projection or _new_projection(event)
+    head = projection.heads.get(stamp.run_id) or _new_run_head(projection, event)
+    if stamp.sequence != head.last_sequence + 1:
+        problem = "is already stored" if stamp.sequence <= head.last_sequence else "comes too early"
         raise StoreError(
-            f"Event {event.id} {word}: run {stamp.run_id} has {tail.last_sequence} events.",
+            f"Event {event.id} {problem}: run {stamp.run_id} has {head.last_sequence} events.",
             hint="Load the job again before you go on with it.",
         )
-    if stamp.expert_key != tail.expert_key:
-        raise StoreError(f"Event {event.id} names another expert than its run, {tail.expert_key}.")
-    begins = stamp.sequence == 1
-    root = stamp.run_id if begins and tail.is_root else ledger.root_run_id
-    return Ledger(
-        job=_summarise(ledger.job, event, begins=begins, is_root=stamp.run_id == root),
-        root_run_id=root,
-        tails={**ledger.tails, stamp.run_id: replace(tail, last_sequence=stamp.sequence)},
+    if stamp.expert_key != head.expert_key:
+        raise StoreError(f"Event {event.id} names another expert than its run, {head.expert_key}.")
+    is_first = stamp.sequence == 1
+    root_run_id = stamp.run_id if is_first and head.is_root else projection.root_run_id
+    return JobProjection(
+        job=_update_summary(
+            projection.job, event, is_first=is_first, is_root=stamp.run_id == root_run_id
+        ),
+        root_run_id=root_run_id,
+        heads={**projection.heads, stamp.run_id: replace(head, last_sequence=stamp.sequence)},
     )
 
 
-def shown(job: Job, *, is_driven: bool) -> Job:
+def with_interrupted(job: Job, *, is_driven: bool) -> Job:
     """The job as a reader should see it: one that runs, but that nobody drives, is interrupted."""
     if job.status == "running" and not is_driven:
         return job.model_copy(update={"status": "interrupted"})
     return job
 
 
-def by_run(events: Iterable[RunEvent]) -> dict[str, tuple[RunEvent, ...]]:
+def group_by_run(events: Iterable[RunEvent]) -> dict[str, tuple[RunEvent, ...]]:
     """The events of each run, in the order in which the runs began."""
     runs: dict[str, list[RunEvent]] = {}
     for event in events:
@@ -103,7 +105,7 @@ def by_run(events: Iterable[RunEvent]) -> dict[str, tuple[RunEvent, ...]]:
     return {run_id: tuple(of_run) for run_id, of_run in runs.items()}
 
 
-def _open(event: RunEvent) -> Ledger:
+def _new_projection(event: RunEvent) -> JobProjection:
     if not isinstance(event, StartRun):
         raise StoreError(
             f"Event {event.id} cannot be the first of job {event.stamp.job_id}: it is no startRun."
@@ -112,14 +114,14 @@ def _open(event: RunEvent) -> Ledger:
         id=event.stamp.job_id,
         status="running",
         coordinator_expert_key=event.stamp.expert_key,
-        query=_query(event),
+        query=_query_preview(event),
         started_at=event.stamp.timestamp,
         updated_at=event.stamp.timestamp,
     )
-    return Ledger(job=job, root_run_id=event.stamp.run_id, tails={})
+    return JobProjection(job=job, root_run_id=event.stamp.run_id, heads={})
 
 
-def _query(event: StartRun) -> str:
+def _query_preview(event: StartRun) -> str:
     for message in event.input_messages:
         if isinstance(message, UserMessage):
             for part in message.contents:
@@ -129,46 +131,46 @@ def _query(event: StartRun) -> str:
     return ""
 
 
-def _begin(ledger: Ledger, event: RunEvent) -> RunTail:
+def _new_run_head(projection: JobProjection, event: RunEvent) -> RunHead:
     if not isinstance(event, StartRun | ResumeFromStop):
         raise StoreError(f"Event {event.id} belongs to a run that has not begun.")
     if isinstance(event, StartRun):
         is_root = event.delegated_by is None
     else:
-        base = ledger.tails.get(_base_run(event) or "")
+        base = projection.heads.get(_base_run_id(event) or "")
         if base is None:
             raise StoreError(
-                f"Event {event.id} branches from a run that job {ledger.job.id} lacks."
+                f"Event {event.id} branches from a run that job {projection.job.id} lacks."
             )
         is_root = base.is_root
-    return RunTail(expert_key=event.stamp.expert_key, is_root=is_root, last_sequence=0)
+    return RunHead(expert_key=event.stamp.expert_key, is_root=is_root, last_sequence=0)
 
 
-def _base_run(event: RunEvent) -> str | None:
+def _base_run_id(event: RunEvent) -> str | None:
     if isinstance(event, ResumeFromStop) and event.continued_from:
         return event.continued_from.rpartition("-")[0]
     return None
 
 
-def _summarise(job: Job, event: RunEvent, *, begins: bool, is_root: bool) -> Job:
+def _update_summary(job: Job, event: RunEvent, *, is_first: bool, is_root: bool) -> Job:
     status, finished_at = job.status, job.finished_at
-    if is_root and event.type in STATUS_AFTER:
-        status = JOB_STATUS_OF[STATUS_AFTER[event.type]]
-        finished_at = event.stamp.timestamp if status in FINISHED else None
-    usage = _usage(event)
+    if is_root and event.type in STATUS_BY_EVENT_TYPE:
+        status = JOB_STATUS_OF[STATUS_BY_EVENT_TYPE[event.type]]
+        finished_at = event.stamp.timestamp if status in FINISHED_STATUSES else None
+    usage = _usage_of_event(event)
     return job.model_copy(
         update={
             "status": status,
             "finished_at": finished_at,
             "total_steps": max(job.total_steps, event.stamp.step_number),
             "usage": job.usage if usage is None else job.usage + usage,
-            "run_count": job.run_count + begins,
+            "run_count": job.run_count + is_first,
             "updated_at": max(job.updated_at, event.stamp.timestamp),
         }
     )
 
 
-def _usage(event: RunEvent) -> Usage | None:
+def _usage_of_event(event: RunEvent) -> Usage | None:
     if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
         return event.usage
     return None

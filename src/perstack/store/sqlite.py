@@ -10,22 +10,21 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
+from perstack.analysis.statistics import JobFacts
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
-from perstack.core.figures import JobFacts
-from perstack.runtime.clock import SystemClock
-from perstack.runtime.ports import JobRecord, Lease, Orphan
-from perstack.store import pruning, reading, survey, writing
+from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock
+from perstack.store import admin, statements_read, statements_write, stats_query
 from perstack.store.connection import open_connections, store_error
-from perstack.store.ownership import (
+from perstack.store.event_codec import encode_event
+from perstack.store.group_commit import GroupCommitter
+from perstack.store.leases import (
     IsAlive,
-    Ownership,
+    LeasePolicy,
     WallClock,
+    current_owner,
     process_is_alive,
-    this_process,
 )
-from perstack.store.rows import encode
-from perstack.store.writer import Writer
 
 T = TypeVar("T")
 
@@ -35,7 +34,7 @@ def store_path(workspace: Path) -> Path:
     return workspace / "perstack" / "store.db"
 
 
-def has_unfinished(path: Path, since_ms: int) -> bool:
+def has_unfinished_jobs(path: Path, since_ms: int) -> bool:
     """Whether a store may have jobs that have not stopped and to which something happened lately.
 
     A look that opens nothing for writing and changes nothing. A file that cannot be read has none.
@@ -44,7 +43,7 @@ def has_unfinished(path: Path, since_ms: int) -> bool:
         return False
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            return reading.has_unfinished(connection, since_ms)
+            return statements_read.has_unfinished_jobs(connection, since_ms)
     except sqlite3.Error:
         return False
 
@@ -55,59 +54,65 @@ class SqliteStore:
     def __init__(
         self,
         path: Path,
-        ownership: Ownership,
-        writer: Writer,
+        lease_policy: LeasePolicy,
+        committer: GroupCommitter,
         connection: sqlite3.Connection,
-        one_reader: anyio.CapacityLimiter,
+        reader_limiter: anyio.CapacityLimiter,
     ) -> None:
         self._path = path
-        self._ownership = ownership
-        self._writer = writer
-        self._connection = connection
-        self._one_reader = one_reader
+        self._lease_policy = lease_policy
+        self._committer = committer
+        self._reading_connection = connection
+        self._reader_limiter = reader_limiter
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
         for event in events:
             if event.stamp.job_id != lease.job_id:
                 raise ValueError(f"event {event.id} is not of job {lease.job_id}")
-        rows = [(event, encode(event)) for event in events]
-        await self._writer.submit(
-            lambda connection: writing.append(connection, self._ownership, lease, rows)
+        rows = [(event, encode_event(event)) for event in events]
+        await self._committer.submit(
+            lambda connection: statements_write.append(connection, self._lease_policy, lease, rows)
         )
 
     async def acquire(self, job_id: str) -> Lease:
-        return await self._writer.submit(
-            lambda connection: writing.acquire(connection, self._ownership, job_id)
+        return await self._committer.submit(
+            lambda connection: statements_write.acquire(connection, self._lease_policy, job_id)
         )
 
     async def renew(self, lease: Lease) -> None:
-        await self._writer.submit(
-            lambda connection: writing.renew(connection, self._ownership, lease)
+        await self._committer.submit(
+            lambda connection: statements_write.renew(connection, self._lease_policy, lease)
         )
 
     async def release(self, lease: Lease) -> None:
-        await self._writer.submit(lambda connection: writing.release(connection, lease))
+        await self._committer.submit(lambda connection: statements_write.release(connection, lease))
 
-    async def ask_to_stop(self, job_id: str, reason: str) -> bool:
-        return await self._writer.submit(
-            lambda connection: writing.ask_to_stop(connection, self._ownership, job_id, reason)
+    async def request_stop(self, job_id: str, reason: str) -> bool:
+        return await self._committer.submit(
+            lambda connection: statements_write.request_stop(
+                connection, self._lease_policy, job_id, reason
+            )
         )
 
-    async def asked_to_stop(self) -> dict[str, str]:
-        return await self._read(partial(reading.asked_to_stop, owner=self._ownership.owner))
+    async def stop_requests(self) -> dict[str, str]:
+        return await self._run_query(
+            partial(statements_read.stop_requests, owner=self._lease_policy.owner)
+        )
 
     async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
-        return await self._read(
-            lambda connection: reading.orphans(connection, self._ownership, since_ms)
+        return await self._run_query(
+            lambda connection: statements_read.orphans(connection, self._lease_policy, since_ms)
         )
 
     async def load(self, job_id: str) -> JobRecord:
-        return await self._read(
-            lambda connection: reading.load(connection, self._ownership, job_id)
+        return await self._run_query(
+            lambda connection: statements_read.load(connection, self._lease_policy, job_id)
         )
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
-        return await self._read(lambda connection: reading.events(connection, job_id, after))
+        return await self._run_query(
+            lambda connection: statements_read.events(connection, job_id, after)
+        )
 
     async def jobs(
         self,
@@ -117,10 +122,10 @@ class SqliteStore:
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[Job, ...]:
-        return await self._read(
+        return await self._run_query(
             partial(
-                reading.jobs,
-                ownership=self._ownership,
+                statements_read.jobs,
+                lease_policy=self._lease_policy,
                 status=status,
                 expert_key=expert_key,
                 limit=limit,
@@ -135,8 +140,8 @@ class SqliteStore:
             NotFoundError: There is no such job.
             StoreError: The store cannot be read.
         """
-        return await self._read(
-            lambda connection: reading.summary(connection, self._ownership, job_id)
+        return await self._run_query(
+            lambda connection: statements_read.summary(connection, self._lease_policy, job_id)
         )
 
     async def job_of_run(self, run_id: str) -> str | None:
@@ -145,18 +150,20 @@ class SqliteStore:
         Raises:
             StoreError: The store cannot be read.
         """
-        return await self._read(partial(reading.job_of_run, run_id=run_id))
+        return await self._run_query(partial(statements_read.job_of_run, run_id=run_id))
 
-    async def survey(self, since_ms: int, see: Callable[[JobFacts], None]) -> None:
-        """Show `see` each job that began at `since_ms` or later, oldest first.
+    async def scan_jobs(self, since_ms: int, on_job: Callable[[JobFacts], None]) -> None:
+        """Show `on_job` each job that began at `since_ms` or later, oldest first.
 
-        `see` is called in a thread.
+        `on_job` is called in a thread.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        return await self._read(
-            lambda connection: survey.survey(connection, self._ownership, since_ms, see)
+        return await self._run_query(
+            lambda connection: stats_query.scan_jobs(
+                connection, self._lease_policy, since_ms, on_job
+            )
         )
 
     async def remove(self, jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -171,23 +178,23 @@ class SqliteStore:
             StoreError: The store cannot be read or written. Some may be gone by then.
         """
         removed: list[str] = []
-        for batch in pruning.batches(jobs):
-            removed += await self._writer.submit(
-                partial(pruning.remove_jobs, ownership=self._ownership, jobs=batch)
+        for batch in admin.job_batches(jobs):
+            removed += await self._committer.submit(
+                partial(admin.remove_jobs, lease_policy=self._lease_policy, jobs=batch)
             )
-        used = await self._read(pruning.references)
-        await self._writer.submit(partial(pruning.remove_blobs, used=used))
+        used = await self._run_query(admin.find_references)
+        await self._committer.submit(partial(admin.remove_blobs, used=used))
         return tuple(removed)
 
-    async def weight_of(self, jobs: Sequence[Job]) -> int:
+    async def event_bytes(self, jobs: Sequence[Job]) -> int:
         """About how many bytes the events of these jobs are.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        return await self._read(partial(pruning.weight_of, jobs=jobs))
+        return await self._run_query(partial(admin.event_bytes, jobs=jobs))
 
-    async def shrink(self) -> tuple[int, int] | None:
+    async def vacuum(self) -> tuple[int, int] | None:
         """Give free space back to the disk, unless jobs are driven.
 
         Returns:
@@ -197,13 +204,15 @@ class SqliteStore:
             StoreError: The store cannot be read or written.
         """
         try:
-            return await anyio.to_thread.run_sync(pruning.shrink, self._path, self._ownership)
+            return await anyio.to_thread.run_sync(admin.vacuum, self._path, self._lease_policy)
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
 
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run_query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return await anyio.to_thread.run_sync(query, self._connection, limiter=self._one_reader)
+            return await anyio.to_thread.run_sync(
+                query, self._reading_connection, limiter=self._reader_limiter
+            )
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
 
@@ -227,15 +236,15 @@ async def open_sqlite_store(
     Raises:
         StoreError: It cannot be opened, or a newer version of perstack made it.
     """
-    ownership = Ownership(owner or this_process(), clock or SystemClock(), is_alive)
+    lease_policy = LeasePolicy(owner or current_owner(), clock or SystemClock(), is_alive)
     writing_connection, reading_connection = await anyio.to_thread.run_sync(open_connections, path)
-    writer = Writer(writing_connection, path)
-    one_reader = anyio.CapacityLimiter(1)
+    committer = GroupCommitter(writing_connection, path)
+    reader_limiter = anyio.CapacityLimiter(1)
     try:
-        yield SqliteStore(path, ownership, writer, reading_connection, one_reader)
+        yield SqliteStore(path, lease_policy, committer, reading_connection, reader_limiter)
     finally:
-        await writer.close()
+        await committer.close()
         # The last connection of all processes folds the log back into the file as it closes.
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(reading_connection.close, limiter=one_reader)
+            await anyio.to_thread.run_sync(reading_connection.close, limiter=reader_limiter)
             await anyio.to_thread.run_sync(writing_connection.close)

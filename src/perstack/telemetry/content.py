@@ -11,12 +11,12 @@ from typing import Any
 from opentelemetry.trace import Span
 
 from perstack.core import messages as msg
-from perstack.core.redaction import Redactor
+from perstack.redaction import Redactor
 from perstack.runtime.ports import Generation
 from perstack.telemetry import semconv
 
-DEFAULT_LIMIT = 16_384
-SMALLEST_MESSAGE = 128
+DEFAULT_CONTENT_LIMIT = 16_384
+MIN_MESSAGE_CHARACTERS = 128
 """Characters to reckon with for a message whose text is cut to almost nothing."""
 
 UserPart = msg.UserPart | msg.ResultPart
@@ -24,7 +24,7 @@ Part = dict[str, Any]
 
 
 @dataclass(slots=True)
-class _Slot:
+class _TextSlot:
     """A place in a document whose text may be shortened; `length` is that of the original."""
 
     part: Part
@@ -36,7 +36,7 @@ class _Slot:
     def fill(self, cap: int) -> bool:
         """Put the text in, at most `cap` characters of it; says whether it was cut."""
         if self.length <= cap and len(self.text) <= cap:
-            self.part[self.key] = _parsed(self.text) if self.is_json else self.text
+            self.part[self.key] = _parse_or_keep(self.text) if self.is_json else self.text
             return False
         kept = self.text[:cap]
         self.part[self.key] = f"{kept}…[truncated {max(self.length - len(kept), 0)} chars]"
@@ -48,38 +48,38 @@ class _Document:
     """JSON with slots. `items` is what an attribute holds, or its only item where `is_single`."""
 
     items: list[Part] = field(default_factory=list[Part])
-    slots: list[_Slot] = field(default_factory=list[_Slot])
+    slots: list[_TextSlot] = field(default_factory=list[_TextSlot])
     is_truncated: bool = False
 
     def render(self, limit: int) -> str:
         """The document in at most `limit` characters, the longest texts shortened first."""
         is_long = sum(len(slot.text) for slot in self.slots) > limit
-        level = self._level(limit) if is_long else limit
-        text = self._filled(level)
-        while len(text) > limit and level > 0:
+        text_limit = self._fitting_text_limit(limit) if is_long else limit
+        text = self._render_with(text_limit)
+        while len(text) > limit and text_limit > 0:
             # Escaping makes text longer than it counts, so the level is lowered until it fits.
-            level = level * limit // len(text) * 9 // 10
-            text = self._filled(level)
+            text_limit = text_limit * limit // len(text) * 9 // 10
+            text = self._render_with(text_limit)
         return text if len(text) <= limit else "[]"
 
-    def _filled(self, level: int) -> str:
-        cuts = [slot.fill(level) for slot in self.slots]
+    def _render_with(self, text_limit: int) -> str:
+        cuts = [slot.fill(text_limit) for slot in self.slots]
         self.is_truncated = self.is_truncated or any(cuts)
         return _dumps(self.items)
 
-    def _level(self, limit: int) -> int:
+    def _fitting_text_limit(self, limit: int) -> int:
         """How long a text may be so that all fit: like water, the short ones are covered whole."""
         lengths = sorted(len(slot.text) for slot in self.slots)
-        room = limit - len(self._filled(0))
+        remaining = limit - len(self._render_with(0))
         for index, length in enumerate(lengths):
-            share = max(room, 0) // (len(lengths) - index)
+            share = max(remaining, 0) // (len(lengths) - index)
             if length > share:
                 return share
-            room -= length
+            remaining -= length
         return limit
 
 
-class Capture:
+class ContentCapture:
     """Writes content to spans.
 
     Args:
@@ -91,73 +91,77 @@ class Capture:
         self._limit = limit
         self._redactor = redactor
 
-    def conversation(self, span: Span, messages: Sequence[msg.Message]) -> None:
+    def record_conversation(self, span: Span, messages: Sequence[msg.Message]) -> None:
         """What the model is asked: the system prompt, and as much of the talk's end as fits."""
-        spoken = [item for item in messages if not isinstance(item, msg.InstructionMessage)]
-        newest = spoken[-max(self._limit // SMALLEST_MESSAGE, 1) :]
-        document = _Document(is_truncated=len(newest) < len(spoken))
+        turns = [item for item in messages if not isinstance(item, msg.InstructionMessage)]
+        newest = turns[-max(self._limit // MIN_MESSAGE_CHARACTERS, 1) :]
+        document = _Document(is_truncated=len(newest) < len(turns))
         for message in newest:
-            self._message(document, message)
-        self._write(span, semconv.INPUT_MESSAGES, document)
+            self._add_message(document, message)
+        self._write_document(span, semconv.INPUT_MESSAGES, document)
         system = _Document()
         for message in messages:
             if isinstance(message, msg.InstructionMessage):
                 system.items += [
-                    self._text(system, text) for text in (message.stable, message.volatile) if text
+                    self._text_part(system, text)
+                    for text in (message.stable, message.volatile)
+                    if text
                 ]
         if system.items:
-            self._write(span, semconv.SYSTEM_INSTRUCTIONS, system)
+            self._write_document(span, semconv.SYSTEM_INSTRUCTIONS, system)
 
-    def generation(self, span: Span, generation: Generation) -> None:
+    def record_generation(self, span: Span, generation: Generation) -> None:
         """What the model said."""
         document = _Document()
         parts: list[Part] = [
-            self._text(document, part.thinking, "reasoning") for part in generation.thinking
+            self._text_part(document, part.thinking, "reasoning") for part in generation.thinking
         ]
         if generation.text:
-            parts.append(self._text(document, generation.text))
-        parts += [self._call(document, call) for call in generation.tool_calls]
+            parts.append(self._text_part(document, generation.text))
+        parts += [self._tool_call_part(document, call) for call in generation.tool_calls]
         reason = semconv.finish_reason(generation.finish_reason)
         document.items.append({"role": "assistant", "parts": parts, "finish_reason": reason})
-        self._write(span, semconv.OUTPUT_MESSAGES, document)
+        self._write_document(span, semconv.OUTPUT_MESSAGES, document)
 
-    def answer(self, span: Span, text: str) -> None:
+    def record_answer(self, span: Span, text: str) -> None:
         """What a run answers in the end."""
         document = _Document()
-        part = self._text(document, text)
+        part = self._text_part(document, text)
         document.items.append({"role": "assistant", "parts": [part], "finish_reason": "stop"})
-        self._write(span, semconv.OUTPUT_MESSAGES, document)
+        self._write_document(span, semconv.OUTPUT_MESSAGES, document)
 
-    def arguments(self, span: Span, call: msg.ToolCall) -> None:
+    def record_arguments(self, span: Span, call: msg.ToolCall) -> None:
         """What a tool is called with."""
         document = _Document()
         holder: Part = {}
-        self._slot(document, holder, "value", _dumps(call.args), is_json=True)
-        text = self._single(document, holder)
-        self._put(span, semconv.TOOL_CALL_ARGUMENTS, text, is_truncated=document.is_truncated)
+        self._add_slot(document, holder, "value", _dumps(call.args), is_json=True)
+        text = self._render_single(document, holder)
+        self._set_attribute(
+            span, semconv.TOOL_CALL_ARGUMENTS, text, is_truncated=document.is_truncated
+        )
 
-    def result(self, span: Span, result: msg.ToolResult) -> None:
+    def record_result(self, span: Span, result: msg.ToolResult) -> None:
         """What a tool answered."""
         document = _Document()
         document.items = [self._user_part(document, part) for part in result.result]
-        self._write(span, semconv.TOOL_CALL_RESULT, document)
+        self._write_document(span, semconv.TOOL_CALL_RESULT, document)
 
-    def _single(self, document: _Document, holder: Part) -> str:
+    def _render_single(self, document: _Document, holder: Part) -> str:
         wrapped = _Document(items=[holder], slots=document.slots)
         wrapped.render(self._limit)
         document.is_truncated = wrapped.is_truncated
         return _dumps(holder["value"])
 
-    def _write(self, span: Span, name: str, document: _Document) -> None:
+    def _write_document(self, span: Span, name: str, document: _Document) -> None:
         text = document.render(self._limit)
-        self._put(span, name, text, is_truncated=document.is_truncated)
+        self._set_attribute(span, name, text, is_truncated=document.is_truncated)
 
-    def _put(self, span: Span, name: str, text: str, *, is_truncated: bool) -> None:
+    def _set_attribute(self, span: Span, name: str, text: str, *, is_truncated: bool) -> None:
         span.set_attribute(name, text)
         if is_truncated:
             span.set_attribute(semconv.CONTENT_TRUNCATED, True)  # noqa: FBT003 - the API's own signature
 
-    def _message(self, document: _Document, message: msg.Message) -> None:
+    def _add_message(self, document: _Document, message: msg.Message) -> None:
         match message:
             case msg.UserMessage():
                 role = "user"
@@ -167,7 +171,7 @@ class Capture:
                 parts = [self._expert_part(document, part) for part in message.contents]
             case msg.ToolMessage():
                 role = "tool"
-                parts = [self._response(document, part) for part in message.contents]
+                parts = [self._tool_response_part(document, part) for part in message.contents]
             case msg.InstructionMessage():
                 return
         document.items.append({"role": role, "parts": parts})
@@ -175,56 +179,56 @@ class Capture:
     def _user_part(self, document: _Document, part: UserPart) -> Part:
         match part:
             case msg.TextPart():
-                return self._text(document, part.text)
+                return self._text_part(document, part.text)
             case msg.ImageUrlPart() | msg.FileUrlPart():
-                shown: Part = {"type": "uri", "mime_type": part.mime_type}
-                self._slot(document, shown, "uri", part.url)
-                return shown
+                uri_part: Part = {"type": "uri", "mime_type": part.mime_type}
+                self._add_slot(document, uri_part, "uri", part.url)
+                return uri_part
             case msg.ImageInlinePart() | msg.FileInlinePart():
-                return _blob(part.mime_type, part.encoded_data)
+                return _blob_part(part.mime_type, part.encoded_data)
             case msg.ImageBinaryPart() | msg.FileBinaryPart():
-                return _blob(part.mime_type, part.data)
+                return _blob_part(part.mime_type, part.data)
 
     def _expert_part(self, document: _Document, part: msg.ExpertPart) -> Part:
         match part:
             case msg.TextPart():
-                return self._text(document, part.text)
+                return self._text_part(document, part.text)
             case msg.ThinkingPart():
-                return self._text(document, part.thinking, "reasoning")
+                return self._text_part(document, part.thinking, "reasoning")
             case msg.ToolCallPart():
-                return self._call(document, part)
+                return self._tool_call_part(document, part)
 
-    def _call(self, document: _Document, call: msg.ToolCallPart) -> Part:
+    def _tool_call_part(self, document: _Document, call: msg.ToolCallPart) -> Part:
         part: Part = {"type": "tool_call", "id": call.tool_call_id, "name": call.tool_name}
-        self._slot(document, part, "arguments", _dumps(call.args), is_json=True)
+        self._add_slot(document, part, "arguments", _dumps(call.args), is_json=True)
         return part
 
-    def _response(self, document: _Document, result: msg.ToolResultPart) -> Part:
+    def _tool_response_part(self, document: _Document, result: msg.ToolResultPart) -> Part:
         part: Part = {"type": "tool_call_response", "id": result.tool_call_id}
         if len(result.contents) == 1 and isinstance(only := result.contents[0], msg.TextPart):
-            self._slot(document, part, "response", only.text)
+            self._add_slot(document, part, "response", only.text)
         else:
             part["response"] = [self._user_part(document, item) for item in result.contents]
         return part
 
-    def _text(self, document: _Document, text: str, kind: str = "text") -> Part:
+    def _text_part(self, document: _Document, text: str, kind: str = "text") -> Part:
         part: Part = {"type": kind}
-        self._slot(document, part, "content", text)
+        self._add_slot(document, part, "content", text)
         return part
 
-    def _slot(
+    def _add_slot(
         self, document: _Document, part: Part, key: str, text: str, *, is_json: bool = False
     ) -> None:
-        shown = self._redactor.head(text, self._limit + 1)
-        document.slots.append(_Slot(part, key, shown, len(text), is_json))
+        redacted = self._redactor.redact_prefix(text, self._limit + 1)
+        document.slots.append(_TextSlot(part, key, redacted, len(text), is_json))
 
 
-def _blob(mime_type: str, encoded: str) -> Part:
+def _blob_part(mime_type: str, encoded: str) -> Part:
     size = len(encoded) * 3 // 4 - encoded[-2:].count("=")
     return {"type": "blob", "mime_type": mime_type, "size": size}
 
 
-def _parsed(text: str) -> object:
+def _parse_or_keep(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:

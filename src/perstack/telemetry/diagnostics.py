@@ -4,16 +4,16 @@ import logging
 import re
 import sys
 
-from perstack.core.redaction import Redactor
+from perstack.redaction import Redactor
 
 SECONDS_BETWEEN_LINES = 30.0
-LONGEST_LINE = 300
-USER_AND_QUERY = re.compile(r"(?<=//)[^/@\s]*@|\?[^\s)'\"]*")
+MAX_LINE_CHARACTERS = 300
+URL_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*@|\?[^\s)'\"]*")
 
 
-def without_credentials(text: str) -> str:
+def strip_credentials(text: str) -> str:
     """`text` without the user names, passwords and queries of the URLs in it."""
-    return USER_AND_QUERY.sub("", text)
+    return URL_CREDENTIALS.sub("", text)
 
 
 class DiagnosticsHandler(logging.Handler):
@@ -33,25 +33,25 @@ class DiagnosticsHandler(logging.Handler):
         if self.is_muted or record.created < self._silent_until:
             return
         self._silent_until = record.created + SECONDS_BETWEEN_LINES
-        self.say(record.getMessage())
+        self.write_line(record.getMessage())
 
-    def say(self, message: str) -> None:
+    def write_line(self, message: str) -> None:
         """Write one line."""
-        line = " ".join(without_credentials(self._redactor.text(message)).split())
+        line = " ".join(strip_credentials(self._redactor.redact(message)).split())
         try:
-            sys.stderr.write(f"perstack: telemetry: {line[:LONGEST_LINE]}\n")
+            sys.stderr.write(f"perstack: telemetry: {line[:MAX_LINE_CHARACTERS]}\n")
         except (OSError, ValueError):
             # Nobody reads stderr any more, and that is no reason to fail.
             self.is_muted = True
 
 
-def take_over_logging(handler: DiagnosticsHandler, *, is_guest: bool) -> None:
+def route_sdk_logging(handler: DiagnosticsHandler, *, is_embedded: bool) -> None:
     """Route the SDK's log through `handler`; as a guest only if the host has no logging itself."""
     logger = logging.getLogger("opentelemetry")
     for former in [item for item in logger.handlers if isinstance(item, DiagnosticsHandler)]:
         logger.removeHandler(former)
         logger.propagate = True
-    if is_guest and logger.hasHandlers():
+    if is_embedded and logger.hasHandlers():
         return
     logger.addHandler(handler)
     logger.propagate = False

@@ -9,10 +9,10 @@ from opentelemetry.util.re import parse_env_headers
 
 from perstack.telemetry.settings import OtlpSettings
 
-COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
+GRPC_COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
-def grpc_exporter(otlp: OtlpSettings) -> SpanExporter:
+def create_grpc_exporter(otlp: OtlpSettings) -> SpanExporter:
     """An exporter of spans to `otlp.endpoint`.
 
     Raises:
@@ -21,14 +21,14 @@ def grpc_exporter(otlp: OtlpSettings) -> SpanExporter:
     return OTLPSpanExporter(
         endpoint=otlp.endpoint,
         insecure=otlp.is_insecure,
-        credentials=_credentials(otlp),
+        credentials=_grpc_credentials(otlp),
         headers=dict(parse_env_headers(otlp.headers, liberal=True)),
         timeout=otlp.timeout_seconds,
-        compression=COMPRESSIONS.get(otlp.compression, grpc.Compression.NoCompression),
+        compression=GRPC_COMPRESSIONS.get(otlp.compression, grpc.Compression.NoCompression),
     )
 
 
-def _credentials(otlp: OtlpSettings) -> grpc.ChannelCredentials | None:
+def _grpc_credentials(otlp: OtlpSettings) -> grpc.ChannelCredentials | None:
     files = (otlp.certificate, otlp.client_key, otlp.client_certificate)
     if otlp.is_insecure or not any(files):
         return None

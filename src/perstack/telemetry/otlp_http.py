@@ -7,10 +7,10 @@ from opentelemetry.util.re import parse_env_headers
 
 from perstack.telemetry.settings import OtlpSettings
 
-COMPRESSIONS = {"gzip": Compression.Gzip, "deflate": Compression.Deflate}
+HTTP_COMPRESSIONS = {"gzip": Compression.Gzip, "deflate": Compression.Deflate}
 
 
-def http_exporter(otlp: OtlpSettings) -> SpanExporter:
+def create_http_exporter(otlp: OtlpSettings) -> SpanExporter:
     """An exporter of spans to `otlp.endpoint`."""
     return OTLPSpanExporter(
         endpoint=otlp.endpoint,
@@ -19,5 +19,5 @@ def http_exporter(otlp: OtlpSettings) -> SpanExporter:
         client_certificate_file=otlp.client_certificate,
         headers=parse_env_headers(otlp.headers, liberal=True),
         timeout=otlp.timeout_seconds,
-        compression=COMPRESSIONS.get(otlp.compression, Compression.NoCompression),
+        compression=HTTP_COMPRESSIONS.get(otlp.compression, Compression.NoCompression),
     )

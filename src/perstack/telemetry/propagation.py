@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 
 from perstack.telemetry import semconv
 
-CARRIED_VARIABLES = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+TRACE_CONTEXT_VARIABLES = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,9 +39,9 @@ class TraceContextMiddleware:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        caller = propagate.extract(headers)
-        span_context = trace.get_current_span(caller).get_span_context()
-        token = context.attach(context.set_value(_HTTP_CALLER, span_context, caller))
+        caller_context = propagate.extract(headers)
+        span_context = trace.get_current_span(caller_context).get_span_context()
+        token = context.attach(context.set_value(_HTTP_CALLER, span_context, caller_context))
         try:
             await self._app(scope, receive, send)
         finally:
@@ -62,29 +62,35 @@ def annotate_call(*, job_id: str, transport: str, session_id: str | None = None)
     span.set_attributes({semconv.JOB_ID: job_id, semconv.NETWORK_TRANSPORT: transport})
     if session_id is not None:
         span.set_attribute(semconv.MCP_SESSION_ID, session_id)
-    caller = context.get_value(_HTTP_CALLER)
+    caller_span = context.get_value(_HTTP_CALLER)
     parent = getattr(span, "parent", None)
-    if isinstance(caller, trace.SpanContext) and caller.is_valid and caller != parent:
-        span.add_link(caller)
+    if (
+        isinstance(caller_span, trace.SpanContext)
+        and caller_span.is_valid
+        and caller_span != parent
+    ):
+        span.add_link(caller_span)
 
 
-def environment_parent(environment: Mapping[str, str]) -> Context | None:
+def parent_from_environment(environment: Mapping[str, str]) -> Context | None:
     """The context of whoever started this process, if `TRACEPARENT` names a span of theirs."""
-    carrier = {name.lower(): environment[name] for name in CARRIED_VARIABLES if name in environment}
+    carrier = {
+        name.lower(): environment[name] for name in TRACE_CONTEXT_VARIABLES if name in environment
+    }
     if "traceparent" not in carrier:
         return None
-    found = propagate.extract(carrier, context=Context())
-    return found if trace.get_current_span(found).get_span_context().is_valid else None
+    parent = propagate.extract(carrier, context=Context())
+    return parent if trace.get_current_span(parent).get_span_context().is_valid else None
 
 
 @contextmanager
-def continuing_environment(environment: Mapping[str, str]) -> Generator[None]:
+def attach_environment_context(environment: Mapping[str, str]) -> Generator[None]:
     """Spans begun inside without another parent belong to the trace that started this process.
 
     For processes that serve one caller (stdio, command line); not for an HTTP server, whose
     requests have callers of their own.
     """
-    parent = environment_parent(environment)
+    parent = parent_from_environment(environment)
     if parent is None or trace.get_current_span().get_span_context().is_valid:
         yield
         return

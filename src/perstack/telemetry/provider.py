@@ -14,13 +14,13 @@ from opentelemetry.util.types import Attributes
 
 from perstack import __version__
 from perstack.telemetry import semconv
-from perstack.telemetry.delivery import Outlet, Relay
 from perstack.telemetry.diagnostics import DiagnosticsHandler
-from perstack.telemetry.sampler import MCP_SCOPE, QuietTracer, head_sampler
+from perstack.telemetry.exporters import ExporterQueue, RelayProcessor
+from perstack.telemetry.sampler import MCP_SCOPE, FilteringTracer, head_sampler
 from perstack.telemetry.settings import McpSpans, OtlpSettings, TelemetrySettings
 
 
-class PerstackProvider(TracerProvider):
+class PerstackTracerProvider(TracerProvider):
     """A provider that serves all engines of a process, one after the other or at once.
 
     Args:
@@ -41,8 +41,8 @@ class PerstackProvider(TracerProvider):
             shutdown_on_exit=False,
         )
         self._mcp_spans: McpSpans = settings.mcp_spans
-        self._relay = Relay()
-        self._users = 0
+        self._relay = RelayProcessor()
+        self._engine_count = 0
         self.add_span_processor(self._relay)
 
     def get_tracer(
@@ -55,38 +55,42 @@ class PerstackProvider(TracerProvider):
         tracer = super().get_tracer(
             instrumenting_module_name, instrumenting_library_version, schema_url, attributes
         )
-        is_noisy = instrumenting_module_name == MCP_SCOPE
-        return QuietTracer(tracer, self._mcp_spans) if is_noisy else tracer
+        is_mcp_sdk = instrumenting_module_name == MCP_SCOPE
+        return FilteringTracer(tracer, self._mcp_spans) if is_mcp_sdk else tracer
 
-    def join(self, settings: TelemetrySettings) -> None:
+    def acquire(self, settings: TelemetrySettings) -> None:
         """Another engine uses the provider; the first opens the outlets."""
-        if self._users == 0:
-            self._relay.outlets = build_outlets(settings)
-        self._users += 1
+        if self._engine_count == 0:
+            self._relay.queues = create_exporter_queues(settings)
+        self._engine_count += 1
 
-    def leave(self) -> tuple[Outlet, ...]:
+    def release(self) -> tuple[ExporterQueue, ...]:
         """An engine is done; the last one gets the outlets, to close them."""
-        self._users -= 1
-        if self._users > 0:
+        self._engine_count -= 1
+        if self._engine_count > 0:
             return ()
-        outlets, self._relay.outlets = self._relay.outlets, ()
-        return outlets
+        queues, self._relay.queues = self._relay.queues, ()
+        return queues
 
 
-def joined_provider(settings: TelemetrySettings, transport: str) -> PerstackProvider:
+def acquire_provider(settings: TelemetrySettings, transport: str) -> PerstackTracerProvider:
     """The provider of this process, set up if it is not yet."""
     current = trace.get_tracer_provider()
-    if not isinstance(current, PerstackProvider):
-        current = PerstackProvider(settings, transport)
+    if not isinstance(current, PerstackTracerProvider):
+        current = PerstackTracerProvider(settings, transport)
         trace.set_tracer_provider(current)
-    current.join(settings)
+    current.acquire(settings)
     return current
 
 
-def build_outlets(settings: TelemetrySettings) -> tuple[Outlet, ...]:
+def create_exporter_queues(settings: TelemetrySettings) -> tuple[ExporterQueue, ...]:
     """One outlet for each exporter that the settings name."""
     return tuple(
-        Outlet(_name(exporter, settings.otlp), _exporter(exporter, settings.otlp), settings)
+        ExporterQueue(
+            _exporter_label(exporter, settings.otlp),
+            _create_exporter(exporter, settings.otlp),
+            settings,
+        )
         for exporter in settings.exporters
     )
 
@@ -99,42 +103,42 @@ class SdkPipeline:
         diagnostics: Tells the user.
     """
 
-    def __init__(self, provider: PerstackProvider, diagnostics: DiagnosticsHandler) -> None:
+    def __init__(self, provider: PerstackTracerProvider, diagnostics: DiagnosticsHandler) -> None:
         self._provider = provider
         self._diagnostics = diagnostics
-        self._wanted = threading.Event()
-        self._flusher = threading.Thread(target=self._flush_on_demand, daemon=True)
+        self._flush_requested = threading.Event()
+        self._flush_thread = threading.Thread(target=self._flush_on_demand, daemon=True)
         self._is_stopped = False
 
     def flush_soon(self) -> None:
         if self._is_stopped:
             return
-        self._wanted.set()
-        if self._flusher.ident is None:
-            self._flusher.start()
+        self._flush_requested.set()
+        if self._flush_thread.ident is None:
+            self._flush_thread.start()
 
     def stop(self, seconds: float) -> None:
         if self._is_stopped:
             return
         self._is_stopped = True
-        self._wanted.set()
+        self._flush_requested.set()
         deadline = monotonic() + seconds
-        outlets = self._provider.leave()
-        for outlet in outlets:
-            outlet.begin_closing()
-        for outlet in outlets:
-            outlet.finish_closing(deadline - monotonic())
-        for outlet in outlets:
-            if outlet.undelivered > 0:
-                spans = "1 span" if outlet.undelivered == 1 else f"{outlet.undelivered} spans"
-                self._diagnostics.say(f"{spans} could not be delivered to {outlet.name}")
+        queues = self._provider.release()
+        for queue in queues:
+            queue.begin_shutdown()
+        for queue in queues:
+            queue.finish_shutdown(deadline - monotonic())
+        for queue in queues:
+            if queue.undelivered > 0:
+                spans = "1 span" if queue.undelivered == 1 else f"{queue.undelivered} spans"
+                self._diagnostics.write_line(f"{spans} could not be delivered to {queue.name}")
         # Threads that are given up must not write while the interpreter ends.
-        self._diagnostics.is_muted = bool(outlets)
+        self._diagnostics.is_muted = bool(queues)
 
     def _flush_on_demand(self) -> None:
         while not self._is_stopped:
-            self._wanted.wait()
-            self._wanted.clear()
+            self._flush_requested.wait()
+            self._flush_requested.clear()
             if not self._is_stopped:
                 self._provider.force_flush()
 
@@ -143,10 +147,10 @@ def open_pipeline(
     settings: TelemetrySettings, transport: str, diagnostics: DiagnosticsHandler
 ) -> SdkPipeline:
     """The pipeline of an engine, on the provider of this process."""
-    return SdkPipeline(joined_provider(settings, transport), diagnostics)
+    return SdkPipeline(acquire_provider(settings, transport), diagnostics)
 
 
-def _name(exporter: str, otlp: OtlpSettings) -> str:
+def _exporter_label(exporter: str, otlp: OtlpSettings) -> str:
     if exporter == "console":
         return "stderr"
     address = urlsplit(otlp.endpoint)
@@ -154,14 +158,14 @@ def _name(exporter: str, otlp: OtlpSettings) -> str:
     return f"{address.scheme}://{host}" if host else "an endpoint that is no URL"
 
 
-def _exporter(exporter: str, otlp: OtlpSettings) -> SpanExporter:
+def _create_exporter(exporter: str, otlp: OtlpSettings) -> SpanExporter:
     if exporter == "console":
         # Stdout belongs to the protocol.
         return ConsoleSpanExporter(out=sys.stderr)
     if otlp.protocol == "grpc":
-        from perstack.telemetry.otlp_grpc import grpc_exporter  # noqa: PLC0415 - grpcio takes 20 MiB
+        from perstack.telemetry.otlp_grpc import create_grpc_exporter  # noqa: PLC0415 - grpcio takes 20 MiB
 
-        return grpc_exporter(otlp)
-    from perstack.telemetry.otlp_http import http_exporter  # noqa: PLC0415 - only this protocol needs requests
+        return create_grpc_exporter(otlp)
+    from perstack.telemetry.otlp_http import create_http_exporter  # noqa: PLC0415 - only this protocol needs requests
 
-    return http_exporter(otlp)
+    return create_http_exporter(otlp)

@@ -33,7 +33,7 @@ def head_sampler(settings: TelemetrySettings) -> sampling.Sampler:
             return sampling.DEFAULT_ON
 
 
-class QuietTracer(Tracer):
+class FilteringTracer(Tracer):
     """The MCP SDK's tracer without the spans of handshakes, listings and notifications.
 
     A span that is left out is transparent: what begins inside it belongs to its parent. A sampler
@@ -41,29 +41,29 @@ class QuietTracer(Tracer):
 
     Args:
         tracer: Makes the spans that are kept.
-        kept: `tools` keeps tool calls, `none` nothing.
+        mcp_spans: `tools` keeps tool calls, `none` nothing.
     """
 
-    def __init__(self, tracer: Tracer, kept: McpSpans) -> None:
+    def __init__(self, tracer: Tracer, mcp_spans: McpSpans) -> None:
         self._tracer = tracer
-        self._kept = kept
+        self._mcp_spans = mcp_spans
 
     def start_span(
-        self, name: str, context: Context | None = None, *rest: Any, **named: Any
+        self, name: str, context: Context | None = None, *args: Any, **kwargs: Any
     ) -> Span:
-        if self._keeps(*rest, **named):
-            return self._tracer.start_span(name, context, *rest, **named)
+        if self._is_kept(*args, **kwargs):
+            return self._tracer.start_span(name, context, *args, **kwargs)
         return NonRecordingSpan(trace.get_current_span(context).get_span_context())
 
     # The return type is private to the API, so it is left to inference.
     def start_as_current_span(
-        self, name: str, context: Context | None = None, *rest: Any, **named: Any
+        self, name: str, context: Context | None = None, *args: Any, **kwargs: Any
     ):
-        if self._keeps(*rest, **named):
-            return self._tracer.start_as_current_span(name, context, *rest, **named)
-        return trace.use_span(self.start_span(name, context, *rest, **named))
+        if self._is_kept(*args, **kwargs):
+            return self._tracer.start_as_current_span(name, context, *args, **kwargs)
+        return trace.use_span(self.start_span(name, context, *args, **kwargs))
 
-    def _keeps(
+    def _is_kept(
         self,
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Attributes = None,
@@ -71,4 +71,4 @@ class QuietTracer(Tracer):
         **__: Any,
     ) -> bool:
         method = (attributes or {}).get(semconv.MCP_METHOD_NAME)
-        return self._kept == "all" or (self._kept == "tools" and method == CALL_METHOD)
+        return self._mcp_spans == "all" or (self._mcp_spans == "tools" and method == CALL_METHOD)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 from urllib.parse import unquote
 
-from perstack.telemetry.content import DEFAULT_LIMIT
+from perstack.telemetry.content import DEFAULT_CONTENT_LIMIT
 
-ON = frozenset({"1", "on", "true", "yes"})
+TRUE_VALUES = frozenset({"1", "on", "true", "yes"})
 EXPORTERS = ("otlp", "console", "none")
 PROTOCOLS = ("http/protobuf", "grpc")
 CAPTURE_MODES = ("no_content", "span_only", "event_only", "span_and_event", "true", "false")
@@ -40,7 +40,7 @@ class OtlpSettings:
 class TelemetrySettings:
     """All of it. `problems` says which values were not understood and gave way to a default."""
 
-    is_forbidden: bool
+    is_disabled: bool
     exporters: tuple[str, ...]
     otlp: OtlpSettings
     resource: dict[str, str]
@@ -57,43 +57,43 @@ class TelemetrySettings:
     problems: tuple[str, ...] = field(default=())
 
     @property
-    def is_on(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether spans are exported at all."""
-        return not self.is_forbidden and bool(self.exporters)
+        return not self.is_disabled and bool(self.exporters)
 
 
 def read_settings(environment: Mapping[str, str]) -> TelemetrySettings:
     """The settings that `environment` gives; what it does not give has its default."""
-    read = _Reader(environment)
-    captures = read.choice(
+    reader = _EnvironmentReader(environment)
+    capture_mode = reader.choice(
         "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", CAPTURE_MODES, "no_content"
     )
-    captures_content = captures in CAPTURES_ON_SPANS
-    mcp_spans = read.choice("PERSTACK_OTEL_MCP_SPANS", MCP_SPAN_MODES, "tools")
+    captures_content = capture_mode in CAPTURES_ON_SPANS
+    mcp_spans = reader.choice("PERSTACK_OTEL_MCP_SPANS", MCP_SPAN_MODES, "tools")
     return TelemetrySettings(
-        is_forbidden=read.is_forbidden(),
-        exporters=read.exporters(),
-        otlp=read.otlp(),
-        resource=read.resource(),
-        sampler=read.text("OTEL_TRACES_SAMPLER", "parentbased_always_on").lower(),
-        sampler_argument=read.number("OTEL_TRACES_SAMPLER_ARG", 1.0, float),
+        is_disabled=reader.is_disabled(),
+        exporters=reader.exporters(),
+        otlp=reader.otlp(),
+        resource=reader.resource(),
+        sampler=reader.text("OTEL_TRACES_SAMPLER", "parentbased_always_on").lower(),
+        sampler_argument=reader.number("OTEL_TRACES_SAMPLER_ARG", 1.0, float),
         # The specified 5 s suit long-lived services; runs are short and watched.
-        schedule_delay_ms=read.number("OTEL_BSP_SCHEDULE_DELAY", 1000, int),
-        queue_size=read.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, int),
+        schedule_delay_ms=reader.number("OTEL_BSP_SCHEDULE_DELAY", 1000, int),
+        queue_size=reader.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, int),
         # Spans with content are large, and a batch over the receiver's limit is lost whole.
-        batch_size=read.number(
+        batch_size=reader.number(
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 64 if captures_content else 512, int
         ),
-        shutdown_seconds=read.number("PERSTACK_OTEL_SHUTDOWN_TIMEOUT", 1.5, float),
+        shutdown_seconds=reader.number("PERSTACK_OTEL_SHUTDOWN_TIMEOUT", 1.5, float),
         captures_content=captures_content,
-        max_content=read.number("PERSTACK_OTEL_MAX_CONTENT", DEFAULT_LIMIT, int),
+        max_content=reader.number("PERSTACK_OTEL_MAX_CONTENT", DEFAULT_CONTENT_LIMIT, int),
         mcp_spans="all" if mcp_spans == "all" else "none" if mcp_spans == "none" else "tools",
-        keeps_baggage=read.text("PERSTACK_OTEL_BAGGAGE_TO_SKILLS", "off").lower() in ON,
-        problems=read.all_problems(),
+        keeps_baggage=reader.text("PERSTACK_OTEL_BAGGAGE_TO_SKILLS", "off").lower() in TRUE_VALUES,
+        problems=reader.all_problems(),
     )
 
 
-class _Reader:
+class _EnvironmentReader:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self.problems: list[str] = []
@@ -103,21 +103,21 @@ class _Reader:
         return self._environment.get(name, "").strip() or default
 
     def number(self, name: str, default: Value, parse: Callable[[str], Value]) -> Value:
-        given = self.text(name, "")
+        raw = self.text(name, "")
         try:
-            number = parse(given) if given else default
+            number = parse(raw) if raw else default
         except ValueError:
             number = None
         # Counts, delays and sizes of zero or less have no meaning, except a sampling ratio of zero.
-        if number is None or (given and float(given) <= 0 and name != "OTEL_TRACES_SAMPLER_ARG"):
+        if number is None or (raw and float(raw) <= 0 and name != "OTEL_TRACES_SAMPLER_ARG"):
             self.problems.append(f"{name} must be a positive number; using {default}")
             return default
         return number
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        given = self.text(name, default).lower()
-        if given in choices:
-            return given
+        raw = self.text(name, default).lower()
+        if raw in choices:
+            return raw
         self.problems.append(f"{name} must be one of {', '.join(choices)}; using {default}")
         return default
 
@@ -128,15 +128,17 @@ class _Reader:
             )
         return tuple(dict.fromkeys(self.problems))
 
-    def is_forbidden(self) -> bool:
+    def is_disabled(self) -> bool:
         mode = self.choice("PERSTACK_OTEL", ("auto", "on", "off"), "auto")
         return mode == "off" or self.text("OTEL_SDK_DISABLED", "false").lower() == "true"
 
     def exporters(self) -> tuple[str, ...]:
         named = self.text("OTEL_TRACES_EXPORTER", "")
-        wants = self.text("PERSTACK_OTEL", "auto").lower() == "on" or self.otlp_text("ENDPOINT", "")
+        is_otlp_enabled = self.text("PERSTACK_OTEL", "auto").lower() == "on" or self.otlp_text(
+            "ENDPOINT", ""
+        )
         if not named:
-            return ("otlp",) if wants else ()
+            return ("otlp",) if is_otlp_enabled else ()
         names = [name.strip().lower() for name in named.split(",")]
         for name in names:
             if name not in EXPORTERS:
@@ -172,8 +174,8 @@ class _Reader:
 
     def _endpoint(self, protocol: str) -> str:
         """A signal's own endpoint stands as it is; over HTTP the general one is a base."""
-        if own := self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""):
-            return own
+        if traces_endpoint := self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""):
+            return traces_endpoint
         if protocol == "grpc":
             return self.text("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
         base = self.text("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")

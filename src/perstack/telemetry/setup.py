@@ -7,13 +7,13 @@ from urllib.parse import unquote, urlsplit
 
 from opentelemetry import trace
 
-from perstack.core.redaction import Redactor, environment_secrets
-from perstack.runtime.spans import Telemetry
-from perstack.telemetry.content import Capture
-from perstack.telemetry.diagnostics import DiagnosticsHandler, take_over_logging
-from perstack.telemetry.propagation import environment_parent
+from perstack.redaction import Redactor, environment_secrets
+from perstack.runtime.telemetry_port import Telemetry
+from perstack.telemetry.content import ContentCapture
+from perstack.telemetry.diagnostics import DiagnosticsHandler, route_sdk_logging
+from perstack.telemetry.otel import OtelTelemetry, get_perstack_tracer
+from perstack.telemetry.propagation import parent_from_environment
 from perstack.telemetry.settings import TelemetrySettings, read_settings
-from perstack.telemetry.spans import Tracing, tracer_of
 
 
 class Pipeline(Protocol):
@@ -48,7 +48,7 @@ class TelemetryHandle:
             self.pipeline.stop(self.shutdown_seconds if budget_seconds is None else budget_seconds)
 
 
-def configure(environment: Mapping[str, str], *, transport: str) -> TelemetryHandle:
+def configure_telemetry(environment: Mapping[str, str], *, transport: str) -> TelemetryHandle:
     """Telemetry as `environment` wants it. Never raises: what is wrong is said on stderr.
 
     The OpenTelemetry SDK is imported only if the environment switches telemetry on and the process
@@ -61,27 +61,29 @@ def configure(environment: Mapping[str, str], *, transport: str) -> TelemetryHan
     """
     settings = read_settings(environment)
     redactor = Redactor(environment_secrets(environment))
-    redactor.learn(_endpoint_secrets(settings))
+    redactor.add(_endpoint_secrets(settings))
     diagnostics = DiagnosticsHandler(redactor)
     for problem in settings.problems:
-        diagnostics.say(problem)
+        diagnostics.write_line(problem)
     pipeline = None
-    if settings.is_on and not _has_host_provider():
-        take_over_logging(diagnostics, is_guest=transport == "library")
-        pipeline = _open_pipeline(settings, transport, diagnostics)
-    telemetry = Tracing(
-        trace.NoOpTracer() if settings.is_forbidden else tracer_of(),
+    if settings.is_enabled and not _has_host_provider():
+        route_sdk_logging(diagnostics, is_embedded=transport == "library")
+        pipeline = _try_open_pipeline(settings, transport, diagnostics)
+    telemetry = OtelTelemetry(
+        trace.NoOpTracer() if settings.is_disabled else get_perstack_tracer(),
         redactor=redactor,
-        capture=Capture(settings.max_content, redactor) if settings.captures_content else None,
+        capture=ContentCapture(settings.max_content, redactor)
+        if settings.captures_content
+        else None,
         environment=environment,
         # Requests of an HTTP server have callers of their own; whoever started it is not one.
-        fallback=None if transport == "http" else environment_parent(environment),
+        fallback_parent=None if transport == "http" else parent_from_environment(environment),
         keeps_baggage=settings.keeps_baggage,
     )
     return TelemetryHandle(telemetry, redactor, pipeline, settings.shutdown_seconds)
 
 
-def _open_pipeline(
+def _try_open_pipeline(
     settings: TelemetrySettings, transport: str, diagnostics: DiagnosticsHandler
 ) -> Pipeline | None:
     from perstack.telemetry.provider import open_pipeline  # noqa: PLC0415 - imports the SDK, which takes 100 ms
@@ -89,7 +91,9 @@ def _open_pipeline(
     try:
         return open_pipeline(settings, transport, diagnostics)
     except Exception as error:  # noqa: BLE001 - exporters raise anything, and no run may fail for it
-        diagnostics.say(f"is off, because it cannot be set up: {type(error).__name__}: {error}")
+        diagnostics.write_line(
+            f"is off, because it cannot be set up: {type(error).__name__}: {error}"
+        )
         return None
 
 

@@ -12,15 +12,15 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from perstack.runtime.clock import SystemClock
-from perstack.server.auth.gate import Auth
-from perstack.server.auth.tokens import FileTokens, entry_for
-from perstack.server.transport.http import HttpOptions, serve_http
-from perstack.server.transport.listening import Address
-from perstack.server.users.opening import Offer
-from perstack.server.users.users import Users
+from perstack.runtime.ports import SystemClock
+from perstack.server.auth.provider import BearerAuth
+from perstack.server.auth.token_file import TokenFileVerifier, format_entry
+from perstack.server.bootstrap import ServerOptions
+from perstack.server.tenants.folders import TenantSettings
+from perstack.server.transports.http import HttpOptions, serve_http
+from perstack.server.transports.sockets import HostPort
 from perstack.settings import Settings
-from tests.server.stage import Mode
+from tests.server.harness import Mode
 from tests.server.telling import Told
 
 TOML = """
@@ -64,15 +64,17 @@ def add_tokens(folder: Path, *names: str) -> Path:
     """A file that knows the tokens of these users."""
     path = folder / "tokens.toml"
     path.touch(mode=0o600)
-    entries = [entry_for(token_of(name), name, SCOPES[name], None) for name in names]
+    entries = [format_entry(token_of(name), name, SCOPES[name], None) for name in names]
     path.write_text("\n".join(entries), encoding="utf-8")
     return path
 
 
-def by_tokens(folder: Path, *required_scopes: str) -> Auth:
+def by_tokens(folder: Path, *required_scopes: str) -> BearerAuth:
     """A gate for all of them."""
     path = add_tokens(folder, *SCOPES)
-    return Auth(verifier=FileTokens(path, SystemClock()), required_scopes=required_scopes)
+    return BearerAuth(
+        verifier=TokenFileVerifier(path, SystemClock()), required_scopes=required_scopes
+    )
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,11 @@ class Place:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, auth: Auth, offer: Offer | None = None, *, settings: Settings | None = None
+    folder: Path,
+    auth: BearerAuth,
+    offer: ServerOptions | None = None,
+    *,
+    settings: Settings | None = None,
 ) -> AsyncGenerator[Place]:
     """A server in this process, which ends with the context."""
     config = folder / "perstack.toml"
@@ -124,8 +130,8 @@ async def serving(
     serve = partial(
         serve_http,
         settings or Settings(config=config, environment={}),
-        offer or Offer(users=Users()),
-        HttpOptions(address=Address("127.0.0.1", 0), has_sse=True, gate=auth),
+        offer or ServerOptions(tenant_settings=TenantSettings()),
+        HttpOptions(address=HostPort("127.0.0.1", 0), has_sse=True, auth=auth),
         told,
         until=end.wait,
     )

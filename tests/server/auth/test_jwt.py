@@ -13,21 +13,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mcp.server.auth.provider import AccessToken
 
 from perstack.errors import ConfigError
-from perstack.server.auth.claims import LEEWAY_SECONDS, Expected
-from perstack.server.auth.jwt import MAX_CHARACTERS, JwtVerifier
-from perstack.server.auth.key_source import (
+from perstack.server.auth.jwks import (
     REFRESH_SECONDS,
     RETRY_AFTER_FAILURE_SECONDS,
-    RETRY_SECONDS,
-    UrlKeys,
+    UNKNOWN_KEY_RETRY_SECONDS,
+    UrlJwksSource,
 )
+from perstack.server.auth.jwt import LEEWAY_SECONDS, MAX_CHARACTERS, ExpectedClaims, JwtVerifier
 from tests.fakes import FakeClock
 from tests.server.auth.signing import ISSUER, RESOURCE, Issuer, key_set, private_key, public_jwk
 
 pytestmark = pytest.mark.anyio
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
-EXPECTED = Expected(issuer=ISSUER, audiences=frozenset({RESOURCE}), resource=RESOURCE)
+EXPECTED = ExpectedClaims(issuer=ISSUER, audiences=frozenset({RESOURCE}), resource=RESOURCE)
 
 
 @dataclass
@@ -63,9 +62,9 @@ class Place:
         self.clock.now += int(seconds * 1000)
 
 
-def place(*keys: dict[str, Any], expected: Expected = EXPECTED) -> Place:
+def place(*keys: dict[str, Any], expected: ExpectedClaims = EXPECTED) -> Place:
     clock, published = FakeClock(), Published(key_set(*(keys or (public_jwk("ES256"),))))
-    source = UrlKeys(f"{ISSUER}/jwks", clock, published)
+    source = UrlJwksSource(f"{ISSUER}/jwks", clock, published)
     return Place(clock, published, JwtVerifier(source, expected, clock))
 
 
@@ -247,7 +246,7 @@ async def test_a_new_key_of_the_issuer_is_found_and_an_old_one_forgotten() -> No
     old, new = present.issuer.token(), replace(present.issuer, number=1)
     assert await present.accepted(old) is not None
     present.published.content = key_set(public_jwk("ES256", 1))
-    present.pass_seconds(RETRY_SECONDS)
+    present.pass_seconds(UNKNOWN_KEY_RETRY_SECONDS)
     assert await present.accepted(new.token()) is not None
     assert await present.accepted(old) is None
 
@@ -258,7 +257,7 @@ async def test_unknown_keys_make_the_server_ask_at_most_once_a_minute() -> None:
     for _ in range(20):
         assert await present.accepted(unknown.token()) is None
     assert len(present.published.asked) == 1
-    present.pass_seconds(RETRY_SECONDS)
+    present.pass_seconds(UNKNOWN_KEY_RETRY_SECONDS)
     for _ in range(20):
         assert await present.accepted(unknown.token()) is None
     assert len(present.published.asked) == 2

@@ -2,9 +2,8 @@
 
 import pytest
 
-from perstack.server.auth.principal import principal_id
-from perstack.server.auth.scopes import is_scope
-from perstack.server.caller import LOCAL, Caller
+from perstack.server.auth.scopes import is_scope, principal_id
+from perstack.server.caller import LOCAL_PRINCIPAL, Caller
 
 
 def caller(*scopes: str) -> Caller:
@@ -35,7 +34,7 @@ def test_a_scope_allows_what_it_names_and_nothing_else(
 
 def test_without_authentication_everything_is_allowed() -> None:
     local = Caller()
-    assert local.principal == LOCAL
+    assert local.principal == LOCAL_PRINCIPAL
     assert local.may_run("anything")
     assert local.may_read_jobs
     assert local.may_cancel_jobs
@@ -61,7 +60,7 @@ def test_a_principal_is_readable_safe_as_a_folder_and_belongs_to_one_issuer() ->
     assert one.startswith("alice-muller-x-")
     assert one == principal_id("https://issuer.example", "Alice Müller/../x")
     assert one != principal_id("https://other.example", "Alice Müller/../x")
-    assert principal_id("", "") != LOCAL
+    assert principal_id("", "") != LOCAL_PRINCIPAL
     assert principal_id("i", "\N{SNOWMAN}").startswith("user-")
     assert principal_id("ab", "c") != principal_id("a", "bc")
 

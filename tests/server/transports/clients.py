@@ -10,7 +10,7 @@ import anyio
 from mcp import Client
 from mcp_types import CallToolResult
 
-from tests.server.stage import facts
+from tests.server.harness import facts
 
 PATIENCE_SECONDS = 40.0
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from tests.server.stage import Mode
+from tests.server.harness import Mode
 from tests.server.transports.clients import Pair
 from tests.server.transports.serving import (
     TRANSPORTS,

@@ -16,7 +16,7 @@ from typing import Literal
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.sse import sse_client
 
-from tests.server.stage import Mode
+from tests.server.harness import Mode
 
 Transport = Literal["stdio", "http", "sse"]
 TRANSPORTS: tuple[Transport, ...] = ("stdio", "http", "sse")

@@ -7,7 +7,7 @@ import pytest
 from mcp import MCPError
 from mcp_types import ResourceTemplateReference
 
-from tests.server.stage import facts, texts
+from tests.server.harness import facts, texts
 from tests.server.transports.clients import (
     PATIENCE_SECONDS,
     Noted,

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from mcp import Client
 
-from tests.server.stage import facts
+from tests.server.harness import facts
 from tests.server.transports.clients import PATIENCE_SECONDS, call, gate_in, until_status
 from tests.server.transports.raw import (
     ENVELOPE,

@@ -10,7 +10,7 @@ import pytest
 from anyio.abc import TaskStatus
 from mcp import MCPError
 
-from tests.server.stage import Mode, facts
+from tests.server.harness import Mode, facts
 from tests.server.transports.clients import PATIENCE_SECONDS, Noted, call, gate_in, until_status
 from tests.server.transports.raw import opened_session
 from tests.server.transports.serving import Transport, connected, http_server, prepare

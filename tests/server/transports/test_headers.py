@@ -7,7 +7,7 @@ import anyio
 import httpx2
 import pytest
 
-from tests.server.stage import Mode
+from tests.server.harness import Mode
 from tests.server.transports.clients import PATIENCE_SECONDS
 from tests.server.transports.raw import (
     ENVELOPE,

@@ -13,7 +13,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.sse import sse_client
 from mcp_types import CallToolResult, ServerNotification, ToolListChangedNotification
 
-from tests.server.stage import Mode, texts
+from tests.server.harness import Mode, texts
 from tests.server.transports.serving import (
     TOML,
     TRANSPORTS,

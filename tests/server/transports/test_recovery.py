@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.server.stage import facts
+from tests.server.harness import facts
 from tests.server.transports.clients import (
     PATIENCE_SECONDS,
     Noted,

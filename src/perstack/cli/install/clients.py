@@ -11,13 +11,50 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
-from perstack.cli.install.launch import Launch, Remote
-from perstack.cli.install.snippet import Json, Snippet, compact, pretty, quoted
+from perstack.cli.install.launch import LocalServer, RemoteServer
 from perstack.errors import ConfigError
 
-Target = Launch | Remote
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snippet:
+    """The configuration of one client.
+
+    Attributes:
+        text: What belongs into the file, complete as it stands.
+        file: The file; a leading `~` is the home folder.
+        command: A command of the client that does the same, if it has one.
+        link: A link that installs it, if the client knows such links.
+        notes: What a person should know besides.
+    """
+
+    text: str
+    file: str
+    command: str | None = None
+    link: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def to_pretty_json(document: Json) -> str:
+    """A document as people write it."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def to_compact_json(document: Json) -> str:
+    """A document for links and arguments."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+
+
+def to_json_string(text: str) -> str:
+    """A string in quotes, as JSON, TOML and YAML all read it."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+ServerTarget = LocalServer | RemoteServer
 CALL_TIMEOUT_MS = 600_000
 
 
@@ -26,25 +63,27 @@ class Client:
     """A program that starts MCP servers or connects to them."""
 
     title: str
-    write: Callable[[str, Target], Snippet]
+    to_snippet: Callable[[str, ServerTarget], Snippet]
 
 
-def _stdio(launch: Launch, reference: str) -> Json:
-    """The usual three keys; `reference` is how the client names a variable of its environment."""
-    entry: Json = {"command": launch.command, "args": list(launch.args)}
-    if launch.variables:
-        entry["env"] = {name: reference.format(name) for name in launch.variables}
+def _stdio_entry(server: LocalServer, reference_format: str) -> Json:
+    """The usual three keys; `reference_format` is the client's syntax for a variable."""
+    entry: Json = {"command": server.command, "args": list(server.args)}
+    if server.variables:
+        entry["env"] = {name: reference_format.format(name) for name in server.variables}
     return entry
 
 
-def _headers(remote: Remote, reference: str) -> Json:
+def _auth_headers(remote: RemoteServer, reference_format: str) -> Json:
     if remote.token_variable is None:
         return {}
-    return {"headers": {"Authorization": f"Bearer {reference.format(remote.token_variable)}"}}
+    return {
+        "headers": {"Authorization": f"Bearer {reference_format.format(remote.token_variable)}"}
+    }
 
 
-def _claude_desktop(name: str, target: Target) -> Snippet:
-    if isinstance(target, Remote):
+def _claude_desktop(name: str, target: ServerTarget) -> Snippet:
+    if isinstance(target, RemoteServer):
         raise ConfigError(
             "Claude Desktop takes the URL of a server in its settings, not in its file.",
             hint=f"Add {target.url} under Settings > Connectors.",
@@ -58,137 +97,144 @@ def _claude_desktop(name: str, target: Target) -> Snippet:
     notes = ("Quit and start Claude Desktop afterwards.",)
     if target.variables:
         names = ", ".join(target.variables)
-        place = "Put the values in place, or into a file .env beside perstack.toml without env here"
-        notes += (f"{place}: {names}.",)
+        advice = (
+            "Put the values in place, or into a file .env beside perstack.toml without env here"
+        )
+        notes += (f"{advice}: {names}.",)
     return Snippet(
-        text=pretty({"mcpServers": {name: _stdio(target, "<value of {}>")}}),
+        text=to_pretty_json({"mcpServers": {name: _stdio_entry(target, "<value of {}>")}}),
         file=f"{folder}/claude_desktop_config.json",
         notes=notes,
     )
 
 
-def _claude_code(name: str, target: Target) -> Snippet:
-    if isinstance(target, Remote):
-        entry: Json = {"type": "http", "url": target.url, **_headers(target, "${{{}}}")}
+def _claude_code(name: str, target: ServerTarget) -> Snippet:
+    if isinstance(target, RemoteServer):
+        entry: Json = {"type": "http", "url": target.url, **_auth_headers(target, "${{{}}}")}
         words = ["claude", "mcp", "add", "--transport", "http", name, target.url]
         command = shlex.join(words)
         if target.token_variable is not None:
             command += f' --header "Authorization: Bearer ${target.token_variable}"'
     else:
-        entry = {"type": "stdio", **_stdio(target, "${{{}}}")}
+        entry = {"type": "stdio", **_stdio_entry(target, "${{{}}}")}
         # A server that Claude Code starts inherits its environment.
         command = shlex.join(["claude", "mcp", "add", name, "--", target.command, *target.args])
     return Snippet(
-        text=pretty({"mcpServers": {name: entry}}), file=".mcp.json of the project", command=command
+        text=to_pretty_json({"mcpServers": {name: entry}}),
+        file=".mcp.json of the project",
+        command=command,
     )
 
 
-def _cursor(name: str, target: Target) -> Snippet:
+def _cursor(name: str, target: ServerTarget) -> Snippet:
     reference = "${{env:{}}}"
     entry: Json
-    if isinstance(target, Remote):
-        entry = {"url": target.url, **_headers(target, reference)}
+    if isinstance(target, RemoteServer):
+        entry = {"url": target.url, **_auth_headers(target, reference)}
     else:
-        entry = _stdio(target, reference)
-    packed = base64.b64encode(compact(entry).encode()).decode()
+        entry = _stdio_entry(target, reference)
+    encoded = base64.b64encode(to_compact_json(entry).encode()).decode()
     return Snippet(
-        text=pretty({"mcpServers": {name: entry}}),
+        text=to_pretty_json({"mcpServers": {name: entry}}),
         file="~/.cursor/mcp.json, or .cursor/mcp.json of the project",
         link="cursor://anysphere.cursor-deeplink/mcp/install"
-        f"?name={quote(name, safe='')}&config={quote(packed, safe='')}",
+        f"?name={quote(name, safe='')}&config={quote(encoded, safe='')}",
     )
 
 
-def _vscode(name: str, target: Target) -> Snippet:
+def _vscode(name: str, target: ServerTarget) -> Snippet:
     reference = "${{input:{}}}"
     entry: Json
-    if isinstance(target, Remote):
-        entry = {"type": "http", "url": target.url, **_headers(target, reference)}
-        wanted = (target.token_variable,) if target.token_variable else ()
+    if isinstance(target, RemoteServer):
+        entry = {"type": "http", "url": target.url, **_auth_headers(target, reference)}
+        secrets = (target.token_variable,) if target.token_variable else ()
     else:
-        entry = {"type": "stdio", **_stdio(target, reference)}
-        wanted = target.variables
+        entry = {"type": "stdio", **_stdio_entry(target, reference)}
+        secrets = target.variables
     document: Json = {"servers": {name: entry}}
-    if wanted:
+    if secrets:
         document["inputs"] = [
             {"type": "promptString", "id": each, "description": each, "password": True}
-            for each in wanted
+            for each in secrets
         ]
-    inputs = {"inputs": document["inputs"]} if wanted else {}
-    packed = compact({"name": name, **entry, **inputs})
+    inputs = {"inputs": document["inputs"]} if secrets else {}
+    compact_config = to_compact_json({"name": name, **entry, **inputs})
     return Snippet(
-        text=pretty(document),
+        text=to_pretty_json(document),
         file=".vscode/mcp.json of the folder",
-        command=f"code --add-mcp {shlex.quote(packed)}",
-        link=f"vscode:mcp/install?{quote(packed, safe='')}",
+        command=f"code --add-mcp {shlex.quote(compact_config)}",
+        link=f"vscode:mcp/install?{quote(compact_config, safe='')}",
     )
 
 
-def _codex(name: str, target: Target) -> Snippet:
+def _codex(name: str, target: ServerTarget) -> Snippet:
     lines = [f"[mcp_servers.{_toml_key(name)}]"]
-    if isinstance(target, Remote):
-        lines.append(f"url = {quoted(target.url)}")
+    if isinstance(target, RemoteServer):
+        lines.append(f"url = {to_json_string(target.url)}")
         if target.token_variable is not None:
-            lines.append(f"bearer_token_env_var = {quoted(target.token_variable)}")
+            lines.append(f"bearer_token_env_var = {to_json_string(target.token_variable)}")
     else:
-        lines.append(f"command = {quoted(target.command)}")
-        lines.append(f"args = [{', '.join(map(quoted, target.args))}]")
+        lines.append(f"command = {to_json_string(target.command)}")
+        lines.append(f"args = [{', '.join(map(to_json_string, target.args))}]")
         if target.variables:
-            lines.append(f"env_vars = [{', '.join(map(quoted, target.variables))}]")
+            lines.append(f"env_vars = [{', '.join(map(to_json_string, target.variables))}]")
         lines.append("startup_timeout_sec = 20")
     lines.append(f"tool_timeout_sec = {CALL_TIMEOUT_MS // 1000}")
     return Snippet(text="\n".join(lines), file="~/.codex/config.toml")
 
 
-def _gemini(name: str, target: Target) -> Snippet:
+def _gemini(name: str, target: ServerTarget) -> Snippet:
     reference = "${}"
     entry: Json
-    if isinstance(target, Remote):
-        entry = {"httpUrl": target.url, **_headers(target, reference)}
+    if isinstance(target, RemoteServer):
+        entry = {"httpUrl": target.url, **_auth_headers(target, reference)}
     else:
-        entry = _stdio(target, reference)
+        entry = _stdio_entry(target, reference)
     entry["timeout"] = CALL_TIMEOUT_MS
-    return Snippet(text=pretty({"mcpServers": {name: entry}}), file="~/.gemini/settings.json")
+    return Snippet(
+        text=to_pretty_json({"mcpServers": {name: entry}}), file="~/.gemini/settings.json"
+    )
 
 
-def _opencode(name: str, target: Target) -> Snippet:
+def _opencode(name: str, target: ServerTarget) -> Snippet:
     reference = "{{env:{}}}"
     entry: Json
-    if isinstance(target, Remote):
-        entry = {"type": "remote", "url": target.url, **_headers(target, reference)}
+    if isinstance(target, RemoteServer):
+        entry = {"type": "remote", "url": target.url, **_auth_headers(target, reference)}
     else:
         entry = {"type": "local", "command": [target.command, *target.args]}
         if target.variables:
             entry["environment"] = {each: reference.format(each) for each in target.variables}
     entry |= {"enabled": True, "timeout": CALL_TIMEOUT_MS}
     return Snippet(
-        text=pretty({"mcp": {name: entry}}),
+        text=to_pretty_json({"mcp": {name: entry}}),
         file="opencode.json of the project, or ~/.config/opencode/opencode.json",
     )
 
 
-def _goose(name: str, target: Target) -> Snippet:
+def _goose(name: str, target: ServerTarget) -> Snippet:
     entry: Json = {"name": name, "enabled": True, "timeout": CALL_TIMEOUT_MS // 1000}
-    if isinstance(target, Remote):
-        entry |= {"type": "streamable_http", "uri": target.url, **_headers(target, "${{{}}}")}
+    if isinstance(target, RemoteServer):
+        entry |= {"type": "streamable_http", "uri": target.url, **_auth_headers(target, "${{{}}}")}
     else:
         entry |= {"type": "stdio", "cmd": target.command, "args": list(target.args)}
         if target.variables:
             entry["env_keys"] = list(target.variables)
     # YAML takes JSON for a value, which spares a library for one line.
     return Snippet(
-        text=f"extensions:\n  {quoted(name)}: {json.dumps(entry, ensure_ascii=False)}",
+        text=f"extensions:\n  {to_json_string(name)}: {json.dumps(entry, ensure_ascii=False)}",
         file="~/.config/goose/config.yaml",
     )
 
 
-def _json(name: str, target: Target) -> Snippet:
-    if isinstance(target, Remote):
-        entry: Json = {"type": "http", "url": target.url, **_headers(target, "<value of {}>")}
+def _generic_json(name: str, target: ServerTarget) -> Snippet:
+    if isinstance(target, RemoteServer):
+        entry: Json = {"type": "http", "url": target.url, **_auth_headers(target, "<value of {}>")}
     else:
-        entry = _stdio(target, "<value of {}>")
+        entry = _stdio_entry(target, "<value of {}>")
     return Snippet(
-        text=pretty({"mcpServers": {name: entry}}), file="the configuration of any other client"
+        text=to_pretty_json({"mcpServers": {name: entry}}),
+        file="the configuration of any other client",
     )
 
 
@@ -201,11 +247,11 @@ CLIENTS: dict[str, Client] = {
     "gemini": Client("Gemini CLI", _gemini),
     "opencode": Client("opencode", _opencode),
     "goose": Client("Goose", _goose),
-    "json": Client("any other client", _json),
+    "json": Client("any other client", _generic_json),
 }
 """The clients by the names that the command takes."""
 
 
 def _toml_key(name: str) -> str:
     is_bare = name.replace("-", "").replace("_", "").isalnum() and name.isascii()
-    return name if is_bare else quoted(name)
+    return name if is_bare else to_json_string(name)

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-from perstack.definition.environment import load_environment
-from perstack.definition.load import Loaded
+from perstack.definition.loader import LoadedDefinitions, load_environment
 from perstack.definition.model import Definitions, InteractiveSkill
 from perstack.errors import ConfigError
-from perstack.llm.providers import ROUTES
+from perstack.llm.providers import PROVIDER_PROFILES
 
-UVX_MARK = f"{os.sep}archive-v"
+UVX_CACHE_MARKER = f"{os.sep}archive-v"
 """In the path of an environment that uvx made for one command, and may remove at any time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class LocalServer:
     """What a client starts.
 
     Attributes:
@@ -34,7 +33,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
+class RemoteServer:
     """A server that runs already.
 
     Attributes:
@@ -46,7 +45,7 @@ class Remote:
     token_variable: str | None = None
 
 
-def launch_of(loaded: Loaded, options: tuple[str, ...] = ()) -> Launch:
+def local_server_for(loaded: LoadedDefinitions, options: tuple[str, ...] = ()) -> LocalServer:
     """How to start a server on a definition file; `options` are further ones for `serve`.
 
     Raises:
@@ -54,7 +53,7 @@ def launch_of(loaded: Loaded, options: tuple[str, ...] = ()) -> Launch:
     """
     path = loaded.path.resolve()
     command, *prefix = own_command(sys.executable, which("uvx"))
-    return Launch(
+    return LocalServer(
         command=command,
         args=(*prefix, "serve", "--config", str(path), *options),
         variables=missing_variables(loaded.definitions, path.parent),
@@ -64,7 +63,7 @@ def launch_of(loaded: Loaded, options: tuple[str, ...] = ()) -> Launch:
 def own_command(executable: str, uvx: str | None) -> list[str]:
     """The command that is this program, in words that hold in any folder and with any PATH."""
     interpreter = Path(executable)
-    if UVX_MARK in executable and uvx is not None:
+    if UVX_CACHE_MARKER in executable and uvx is not None:
         return [uvx, "perstack"]
     script = interpreter.with_name("perstack.exe" if os.name == "nt" else "perstack")
     return [str(script)] if script.is_file() else [str(interpreter), "-m", "perstack"]
@@ -83,7 +82,7 @@ def missing_variables(definitions: Definitions, folder: Path) -> tuple[str, ...]
 
 def needed_variables(definitions: Definitions) -> tuple[str, ...]:
     """The key of the provider, then what skills ask for, each once."""
-    route = ROUTES.get(definitions.provider.provider_name)
+    route = PROVIDER_PROFILES.get(definitions.provider.provider_name)
     names = [route.key_variable] if route is not None and route.key_variable else []
     for expert in definitions.experts.values():
         for skill in expert.skills.values():
@@ -92,7 +91,7 @@ def needed_variables(definitions: Definitions) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def remote_of(url: str, token_variable: str | None) -> Remote:
+def remote_server_at(url: str, token_variable: str | None) -> RemoteServer:
     """A server at `url`.
 
     Raises:
@@ -102,4 +101,4 @@ def remote_of(url: str, token_variable: str | None) -> Remote:
         raise ConfigError(
             f"{url!r} is not the URL of a server.", hint="It looks like https://HOST/mcp."
         )
-    return Remote(url=url, token_variable=token_variable)
+    return RemoteServer(url=url, token_variable=token_variable)

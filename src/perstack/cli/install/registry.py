@@ -3,11 +3,11 @@
 import re
 
 from perstack import __version__
-from perstack.cli.install.snippet import Json
+from perstack.cli.install.clients import Json
 from perstack.errors import ConfigError
 
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
-NAMESPACE = re.compile(r"[a-z0-9]+(\.[a-z0-9-]+)+", re.IGNORECASE)
+NAMESPACE_PATTERN = re.compile(r"[a-z0-9]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 DESCRIPTION = "Experts declared in a perstack.toml, as MCP tools whose work is never lost."
 
 
@@ -21,7 +21,7 @@ def registry_entry(namespace: str | None, url: str | None) -> Json:
     Raises:
         ConfigError: The namespace is missing, or is none.
     """
-    if namespace is None or not NAMESPACE.fullmatch(namespace):
+    if namespace is None or not NAMESPACE_PATTERN.fullmatch(namespace):
         raise ConfigError(
             "A registry entry needs --namespace, a reversed host name that is yours.",
             hint="For a GitHub account it is io.github.OWNER.",
@@ -35,10 +35,10 @@ def registry_entry(namespace: str | None, url: str | None) -> Json:
     }
     if url is not None:
         return {**entry, "remotes": [{"type": "streamable-http", "url": url}]}
-    return {**entry, "packages": [_package()]}
+    return {**entry, "packages": [_package_entry()]}
 
 
-def _package() -> Json:
+def _package_entry() -> Json:
     return {
         "registryType": "pypi",
         "identifier": "perstack",

@@ -1,6 +1,9 @@
 """Accepts the tokens of an OAuth issuer: JSON web tokens, signed with one of its keys."""
 
 import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from logging import getLogger
 from typing import Any, cast
 
@@ -8,9 +11,104 @@ import jwt
 from mcp.server.auth.provider import AccessToken
 
 from perstack.runtime.ports import Clock
-from perstack.server.auth.claims import Expected, accepted
-from perstack.server.auth.key_source import KeySource
-from perstack.server.auth.refused import TokenRefusedError
+from perstack.server.auth.jwks import JwksSource
+
+
+class InvalidTokenError(Exception):
+    """Why a token is not accepted: for the log, never for whoever sent it, and free of the token.
+
+    Not one of perstack's own errors, because no user is told.
+    """
+
+
+LEEWAY_SECONDS = 30
+MAX_NAME_CHARACTERS = 1024
+MAX_SCOPES = 256
+MAX_TIMESTAMP = 253_402_300_799
+"""The last second of the year 9999; not a number and infinity are no times either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedClaims:
+    """What a token must claim.
+
+    Attributes:
+        issuer: Who must have issued it, compared letter by letter.
+        audiences: For one of these it must have been issued.
+        resource: This server's own address, under which an accepted token is known from then on.
+    """
+
+    issuer: str
+    audiences: frozenset[str]
+    resource: str
+
+
+def validate_claims(
+    claims: Mapping[str, Any], expected: ExpectedClaims, now_seconds: float
+) -> AccessToken:
+    """What the server keeps of a token: whom it speaks for and what it allows, not itself.
+
+    Raises:
+        TokenRefusedError: It is for someone else, too old or too new, or names no subject.
+    """
+    if claims.get("iss") != expected.issuer:
+        raise InvalidTokenError("it is from another issuer")
+    if not _strings(claims.get("aud")) & expected.audiences:
+        raise InvalidTokenError("it is for another audience")
+    expires = _read_timestamp(claims, "exp")
+    if expires is None:
+        raise InvalidTokenError("it never expires")
+    if now_seconds >= expires + LEEWAY_SECONDS:
+        raise InvalidTokenError("it has expired")
+    not_before = _read_timestamp(claims, "nbf")
+    if not_before is not None and now_seconds < not_before - LEEWAY_SECONDS:
+        raise InvalidTokenError("it is not valid yet")
+    subject = _read_name(claims, "sub")
+    if subject is None:
+        raise InvalidTokenError("it names no subject")
+    return AccessToken(
+        # Whatever carries this on, to a job or a skill, does not carry the token.
+        token="",
+        client_id=_read_name(claims, "client_id") or _read_name(claims, "azp") or subject,
+        scopes=sorted(_read_scopes(claims)),
+        expires_at=math.ceil(expires) + LEEWAY_SECONDS,
+        resource=expected.resource,
+        subject=subject,
+        claims={"iss": expected.issuer},
+    )
+
+
+def _read_scopes(claims: Mapping[str, Any]) -> set[str]:
+    """Those of `scope` as the standard has it, or of `scp` as some issuers write it."""
+    raw = claims.get("scope", claims.get("scp"))
+    scopes = set(raw.split()) if isinstance(raw, str) else _strings(raw)
+    if len(scopes) > MAX_SCOPES:
+        raise InvalidTokenError("it has too many scopes")
+    return scopes
+
+
+def _strings(value: object) -> set[str]:
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
+    return {one for one in values if isinstance(one, str)}
+
+
+def _read_timestamp(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value <= MAX_TIMESTAMP
+    ):
+        raise InvalidTokenError(f"its {name} is not a time")
+    return value
+
+
+def _read_name(claims: Mapping[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS else None
+
 
 LOG = getLogger(__name__)
 
@@ -30,45 +128,45 @@ class JwtVerifier:
         clock: Says whether a token has expired.
     """
 
-    def __init__(self, keys: KeySource, expected: Expected, clock: Clock) -> None:
+    def __init__(self, keys: JwksSource, expected: ExpectedClaims, clock: Clock) -> None:
         self._keys = keys
         self._expected = expected
         self._clock = clock
-        self._signatures = jwt.PyJWS(algorithms=sorted(ALGORITHMS))
+        self._jws = jwt.PyJWS(algorithms=sorted(ALGORITHMS))
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What is known of whoever sent this token; `None` if it is not accepted."""
         try:
-            claims = await self._claims(token)
-            return accepted(claims, self._expected, self._clock.now_ms() / 1000)
-        except TokenRefusedError as error:
+            claims = await self._decode_claims(token)
+            return validate_claims(claims, self._expected, self._clock.now_ms() / 1000)
+        except InvalidTokenError as error:
             LOG.warning("perstack: a token was refused: %s.", error)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             # What a forged token does to a parser tells nothing that should be told.
             LOG.warning("perstack: a token was refused: %s.", type(error).__name__)
         return None
 
-    async def _claims(self, token: str) -> dict[str, Any]:
+    async def _decode_claims(self, token: str) -> dict[str, Any]:
         if len(token) > MAX_CHARACTERS or not token.isascii():
-            raise TokenRefusedError("it is too long or not text")
+            raise InvalidTokenError("it is too long or not text")
         header = jwt.get_unverified_header(token)
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS:
-            raise TokenRefusedError("its signature is of a kind that is not accepted")
+            raise InvalidTokenError("its signature is of a kind that is not accepted")
         if str(header.get("typ", "jwt")).lower() not in ACCESS_TOKEN_TYPES:
-            raise TokenRefusedError("it is not an access token")
+            raise InvalidTokenError("it is not an access token")
         for candidate in await self._keys.candidates(algorithm, key_id):
-            payload = self._payload(token, candidate.key)
+            payload = self._verify_signature(token, candidate.key)
             if payload is not None:
                 claims = json.loads(payload)
                 if not isinstance(claims, dict):
-                    raise TokenRefusedError("it claims nothing")
+                    raise InvalidTokenError("it claims nothing")
                 return cast("dict[str, Any]", claims)
-        raise TokenRefusedError("no known key has signed it")
+        raise InvalidTokenError("no known key has signed it")
 
-    def _payload(self, token: str, key: jwt.PyJWK) -> bytes | None:
+    def _verify_signature(self, token: str, key: jwt.PyJWK) -> bytes | None:
         try:
-            checked = self._signatures.decode_complete(
+            decoded = self._jws.decode_complete(
                 token,
                 key,
                 algorithms=[key.algorithm_name],
@@ -76,4 +174,4 @@ class JwtVerifier:
             )
         except jwt.InvalidSignatureError:
             return None
-        return cast("bytes", checked["payload"])
+        return cast("bytes", decoded["payload"])

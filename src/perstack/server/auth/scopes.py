@@ -4,7 +4,30 @@ Scopes narrow what a token can do with what belongs to its principal. No scope r
 another principal.
 """
 
+import hashlib
+import re
+import unicodedata
 from collections.abc import Set
+
+MAX_SLUG_CHARACTERS = 24
+HASH_CHARACTERS = 20
+"""80 bits: nobody finds a second subject with the same id by trying."""
+
+
+def principal_id(issuer: str, subject: str) -> str:
+    """The id of `subject` of `issuer`: readable, safe as the name of a folder, and unique.
+
+    A subject means something only to its issuer, so the same subject of two issuers is two
+    principals.
+    """
+    digest = hashlib.sha256(f"{len(issuer)}:{issuer}{subject}".encode("utf-8", "surrogatepass"))
+    return f"{_slugify(subject)}-{digest.hexdigest()[:HASH_CHARACTERS]}"
+
+
+def _slugify(subject: str) -> str:
+    plain = unicodedata.normalize("NFKD", subject).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:MAX_SLUG_CHARACTERS].strip("-") or "user"
+
 
 RUN = "perstack:run"
 """Call every expert, and follow and stop the jobs that come of it."""
@@ -42,7 +65,7 @@ def may_cancel_jobs(scopes: Scopes) -> bool:
     return _has_one_of(scopes, RUN, CANCEL_JOBS)
 
 
-def may_everything(scopes: Scopes) -> bool:
+def has_all_scopes(scopes: Scopes) -> bool:
     """Whether nothing is withheld."""
     return _has_one_of(scopes)
 
@@ -52,5 +75,5 @@ def is_scope(text: str) -> bool:
     return text in SCOPES or (text.startswith(RUN_PREFIX) and len(text) > len(RUN_PREFIX))
 
 
-def _has_one_of(scopes: Scopes, *wanted: str) -> bool:
-    return scopes is None or ADMIN in scopes or any(scope in scopes for scope in wanted)
+def _has_one_of(scopes: Scopes, *candidates: str) -> bool:
+    return scopes is None or ADMIN in scopes or any(scope in scopes for scope in candidates)

@@ -1,0 +1,162 @@
+"""`perstack check`: whether a definition file is accepted, and what its experts will have."""
+
+import json
+import os
+import re
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from perstack.cli.args import add_file_arguments
+from perstack.cli.expert_tools import (
+    EnvironmentVariable,
+    ExpertToolset,
+    SkillToolset,
+    declared_schema_kinds,
+    expert_toolsets,
+)
+from perstack.cli.model_resolution import ModelResolution, resolve_models
+from perstack.cli.render.check import check_report_lines
+from perstack.cli.terminal import EXIT_SUCCESS, EXIT_USAGE_ERROR, Terminal
+from perstack.definition.loader import (
+    LoadedDefinitions,
+    find_config,
+    load_definitions,
+    load_environment,
+)
+from perstack.errors import DefinitionError, PerstackError
+
+Json = dict[str, Any]
+_POSITION = re.compile(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+): (?P<message>.+)", re.DOTALL)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    add_file_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Check, and show what there is.
+
+    Raises:
+        PerstackError: The file, or one that it names, cannot be read, and text was asked for.
+    """
+    try:
+        path = find_config(options.config, Path.cwd())
+        loaded = load_definitions(path, strict=options.strict)
+        environment = load_environment(
+            loaded.definitions.env_path, path.parent, os.environ, must_exist=False
+        )
+    except DefinitionError as error:
+        return _report_rejection(error, options, terminal)
+    except PerstackError as error:
+        if not options.json:
+            raise
+        return _report_rejection_as_json([str(error)], [], terminal)
+    toolsets = expert_toolsets(loaded.definitions, environment)
+    resolution = resolve_models(loaded.definitions, environment)
+    warnings = (*map(str, loaded.warnings), *resolution.problems)
+    if options.json:
+        _print_json(terminal, _report_document(loaded, toolsets, resolution, warnings))
+        return EXIT_SUCCESS
+    for line in check_report_lines(loaded.path, toolsets, resolution):
+        terminal.write_line(line)
+    for warning in warnings:
+        terminal.info(f"warning: {warning}", "yellow")
+    return EXIT_SUCCESS
+
+
+def _report_rejection(error: DefinitionError, options: Namespace, terminal: Terminal) -> int:
+    problems = list(error.problems)
+    warnings = [] if options.strict else _strict_warnings(problems, options)
+    if options.json:
+        return _report_rejection_as_json(problems or [str(error)], warnings, terminal)
+    terminal.error(error)
+    for warning in warnings:
+        terminal.info(f"warning: {warning}", "yellow")
+    return EXIT_USAGE_ERROR
+
+
+def _strict_warnings(problems: list[str], options: Namespace) -> list[str]:
+    """What is merely odd in a file that is rejected for something else."""
+    try:
+        load_definitions(find_config(options.config, Path.cwd()), strict=True)
+    except DefinitionError as error:
+        return [problem for problem in error.problems if problem not in problems]
+    return []
+
+
+def _report_rejection_as_json(problems: list[str], warnings: list[str], terminal: Terminal) -> int:
+    document = {
+        "ok": False,
+        "problems": [_problem_document(problem) for problem in problems],
+        "warnings": [_problem_document(warning) for warning in warnings],
+    }
+    _print_json(terminal, document)
+    return EXIT_USAGE_ERROR
+
+
+def _print_json(terminal: Terminal, document: Json) -> None:
+    terminal.write_line(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def _problem_document(problem: str) -> Json:
+    """A problem with its place apart, for editors."""
+    match = _POSITION.fullmatch(problem)
+    if match is None:
+        return {"message": problem}
+    return {
+        "file": match["file"],
+        "line": int(match["line"]),
+        "column": int(match["column"]),
+        "message": match["message"],
+    }
+
+
+def _report_document(
+    loaded: LoadedDefinitions,
+    toolsets: tuple[ExpertToolset, ...],
+    resolution: ModelResolution,
+    warnings: tuple[str, ...],
+) -> Json:
+    return {
+        "ok": True,
+        "path": str(loaded.path),
+        "provider": {"name": resolution.provider, "key": _variable_document(resolution.key)},
+        "experts": [_expert_document(toolset, resolution) for toolset in toolsets],
+        "problems": [],
+        "warnings": [_problem_document(warning) for warning in warnings],
+    }
+
+
+def _expert_document(toolset: ExpertToolset, resolution: ModelResolution) -> Json:
+    key = toolset.expert.key
+    return {
+        "key": key,
+        "toolName": toolset.published_name,
+        "typed": list(declared_schema_kinds(toolset.expert)),
+        "model": resolution.models.get(key),
+        "skills": [_skill_document(skill) for skill in toolset.skills],
+        "verifications": [
+            {"name": each.name, "priority": each.priority} for each in toolset.expert.verifications
+        ],
+        "tests": len(toolset.expert.tests),
+        "delegates": [{"key": key, "toolName": name} for key, name in toolset.delegates.items()],
+    }
+
+
+def _skill_document(skill: SkillToolset) -> Json:
+    return {
+        "name": skill.name,
+        "tools": list(skill.tools),
+        "source": skill.source,
+        "pick": list(skill.pick),
+        "omit": list(skill.omit),
+        "requiredEnv": [_variable_document(variable) for variable in skill.variables],
+        "isInteractive": skill.is_interactive,
+    }
+
+
+def _variable_document(variable: EnvironmentVariable | None) -> Json | None:
+    return {"name": variable.name, "isSet": variable.is_set} if variable else None

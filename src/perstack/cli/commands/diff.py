@@ -1,0 +1,216 @@
+"""`perstack diff`: two jobs side by side, and where they part."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from perstack.analysis.diff import RunPair, StepPair, align, align_runs, first_divergence
+from perstack.analysis.transcript import RunTranscript, total_usage, transcripts
+from perstack.cli.args import add_workspace_argument
+from perstack.cli.job_log import load_events
+from perstack.cli.render.diff import StyledLine, difference_lines
+from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Terminal
+from perstack.core.events import RunEvent
+from perstack.core.history import JobHistory
+from perstack.errors import NotFoundError
+
+MAX_DIFFERENCES = 8
+"""Of one step, as people are shown them."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("one", metavar="A", help="a job, or one run of it as JOB/RUN")
+    parser.add_argument("other", metavar="B", help="the job or run to compare it with")
+    add_workspace_argument(parser, "the current folder, else that of the definition file")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="PATH",
+        help="definition file whose folder is looked in",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Compare.
+
+    Raises:
+        NotFoundError: There is no such job or run.
+        StoreError: The store cannot be read.
+    """
+    names: list[str] = [options.one, options.other]
+    (one_id, _, one_run), (other_id, _, other_run) = (name.partition("/") for name in names)
+    records = anyio.run(load_events, options, one_id, other_id)
+    one, other = (
+        _DiffSide(name, _select_runs(events, run_id))
+        for name, events, run_id in zip(names, records, (one_run, other_run), strict=True)
+    )
+    are_runs = bool(one_run and other_run)
+    pairs = align_runs(one.roots[0], other.roots[0]) if are_runs else align(one.roots, other.roots)
+    if options.json:
+        terminal.write_line(
+            json.dumps(_report_document(one, other, pairs), ensure_ascii=False, indent=2)
+        )
+    else:
+        for line, colour in _report_lines(one, other, pairs):
+            terminal.write_line(line, *([colour] if colour else ()))
+    return EXIT_SUCCESS if first_divergence(pairs) is None else EXIT_FAILURE
+
+
+def _select_runs(events: Sequence[RunEvent], run_id: str) -> list[RunTranscript]:
+    roots = transcripts(JobHistory(events).recorded_events)
+    if not run_id:
+        return roots
+    for root in roots:
+        for run in root.walk():
+            if run.run_id == run_id:
+                return [run.with_history()]
+    raise NotFoundError(
+        f"Run {run_id} not found in job {events[0].stamp.job_id}.",
+        hint="perstack log --job ID shows the runs of a job.",
+    )
+
+
+class _DiffSide:
+    """One of the two, with its figures."""
+
+    def __init__(self, name: str, roots: list[RunTranscript]) -> None:
+        self.name = name
+        self.roots = roots
+
+    @property
+    def runs(self) -> list[RunTranscript]:
+        """All of it."""
+        return [run for root in self.roots for run in root.walk()]
+
+    def to_document(self) -> dict[str, Any]:
+        """What it comes to."""
+        return {
+            "name": self.name,
+            "status": self.roots[-1].newest_checkpoint.status,
+            "text": self.roots[-1].newest_checkpoint.text,
+            "runs": len(self.runs),
+            **_run_statistics(self.runs),
+        }
+
+
+def _run_statistics(runs: Sequence[RunTranscript]) -> dict[str, Any]:
+    began = min(run.newest_checkpoint.started_at for run in runs)
+    ended = max(run.newest_checkpoint.updated_at for run in runs)
+    return {
+        "steps": sum(len(run.steps) for run in runs),
+        "usage": total_usage(runs).model_dump(mode="json", by_alias=True),
+        "durationMs": ended - began,
+    }
+
+
+def _report_lines(
+    one: _DiffSide, other: _DiffSide, pairs: Sequence[RunPair]
+) -> Iterator[StyledLine]:
+    divergence = first_divergence(pairs)
+    if divergence is None:
+        yield f"{one.name} and {other.name} are the same.", "green"
+    else:
+        run, step = divergence
+        yield (
+            f"{one.name} and {other.name} part at step {step.position} of {run.expert_key}.",
+            "red",
+        )
+        yield from _divergence_lines(step)
+    yield "", None
+    yield from ((row, None) for row in _table_lines(pairs))
+
+
+def _divergence_lines(step: StepPair) -> Iterator[StyledLine]:
+    if step.one is None or step.other is None:
+        yield f"  Only {'B' if step.one is None else 'A'} has it.", None
+    for difference in step.differences[:MAX_DIFFERENCES]:
+        yield from difference_lines(difference)
+    hidden_count = len(step.differences) - MAX_DIFFERENCES
+    if hidden_count > 0:
+        yield f"  … and {hidden_count} more; --json has all of them", "dim"
+
+
+def _table_lines(pairs: Sequence[RunPair]) -> Iterator[str]:
+    rows = [("run", "steps", "tokens", "seconds", "status", "")]
+    rows += [_table_row(pair) for pair in pairs]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _table_row(pair: RunPair) -> tuple[str, str, str, str, str, str]:
+    both = (pair.one, pair.other)
+    return (
+        "  " * pair.depth + pair.expert_key,
+        _join_distinct(str(len(run.steps)) if run else "-" for run in both),
+        _join_distinct(
+            f"{run.newest_checkpoint.usage.total_tokens:,}" if run else "-" for run in both
+        ),
+        _join_distinct(f"{_duration_ms(run) / 1000:.1f}" if run else "-" for run in both),
+        _join_distinct(run.newest_checkpoint.status if run else "-" for run in both),
+        f"differs from step {pair.differing_steps[0].position}"
+        if pair.differing_steps
+        else "the same",
+    )
+
+
+def _join_distinct(values: Iterable[str]) -> str:
+    """Both values, or the one that they are."""
+    return " / ".join(dict.fromkeys(values))
+
+
+def _duration_ms(run: RunTranscript) -> int:
+    return run.newest_checkpoint.updated_at - run.newest_checkpoint.started_at
+
+
+def _report_document(one: _DiffSide, other: _DiffSide, pairs: Sequence[RunPair]) -> dict[str, Any]:
+    divergence = first_divergence(pairs)
+    return {
+        "isSame": divergence is None,
+        "a": one.to_document(),
+        "b": other.to_document(),
+        "first": None
+        if divergence is None
+        else {"expertKey": divergence[0].expert_key, **_step_document(divergence[1])},
+        "runs": [
+            {
+                "expertKey": pair.expert_key,
+                "a": _run_document(pair.one),
+                "b": _run_document(pair.other),
+                "differences": [_step_document(step) for step in pair.differing_steps],
+            }
+            for pair in pairs
+        ],
+    }
+
+
+def _run_document(run: RunTranscript | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    parent = run.newest_checkpoint.delegated_by
+    return {
+        "runId": run.run_id,
+        "status": run.newest_checkpoint.status,
+        "delegatedBy": parent.run_id if parent else None,
+        **_run_statistics([run]),
+    }
+
+
+def _step_document(step: StepPair) -> dict[str, Any]:
+    return {
+        "step": step.position,
+        "stepNumbers": {
+            "a": step.one.number if step.one else None,
+            "b": step.other.number if step.other else None,
+        },
+        "values": [
+            {"path": each.path, "a": each.one, "b": each.other} for each in step.differences
+        ],
+    }

@@ -1,0 +1,133 @@
+"""`perstack export`: a job as one file for another machine, or jobs as a folder of JSON files."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from perstack.cli.args import add_store_arguments
+from perstack.cli.job_log import find_store, open_existing_store
+from perstack.cli.terminal import EXIT_SUCCESS, Terminal
+from perstack.core.checkpoint import Job
+from perstack.core.events import RunEvent
+from perstack.errors import ConfigError, NotFoundError
+from perstack.store.sqlite import SqliteStore
+from perstack.store.transfer.job_archive import SUFFIX, pack
+from perstack.store.transfer.upstream_export import export_job_folder, path_component
+
+PAGE_SIZE = 100
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("job", nargs="?", metavar="JOB", help="the job; by default the latest")
+    add_store_arguments(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"where the one file goes; by default JOB{SUFFIX} here",
+    )
+    parser.add_argument(
+        "--files",
+        type=Path,
+        metavar="DIR",
+        help="write a folder of JSON files instead: jobs, runs, checkpoints and events",
+    )
+    parser.add_argument("--all", action="store_true", help="with --files: every job of the store")
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Write what was asked for, and say where it is.
+
+    Raises:
+        ConfigError: The options contradict each other, or nothing can be written there.
+        NotFoundError: There is no such job.
+        StoreError: The store cannot be read.
+    """
+    _check_options(options)
+    storage = find_store(options.workspace, options.config, Path.cwd())
+    for path in anyio.run(partial(_export, storage, options)):
+        terminal.write_line(str(path))
+    return EXIT_SUCCESS
+
+
+def _check_options(options: Namespace) -> None:
+    if options.all and options.files is None:
+        raise ConfigError(
+            "--all writes a folder and needs --files.", hint="One file holds one job."
+        )
+    if options.all and options.job is not None:
+        raise ConfigError("--all and the id of a job contradict each other.", hint="Choose one.")
+    if options.files is not None and options.output is not None:
+        raise ConfigError("--files and --output contradict each other.", hint="Choose one.")
+
+
+async def _export(storage: Path, options: Namespace) -> list[Path]:
+    if options.files is not None:
+        return await export_files(storage, options.files, options.job, is_for_all_jobs=options.all)
+    async with open_existing_store(storage) as store:
+        job = await _job_or_latest(store, options.job)
+        output: Path = options.output or Path(f"{path_component(job.id)}{SUFFIX}")
+        _, events = await store.events(job.id)
+        await anyio.to_thread.run_sync(_write_archive, output, job, events)
+        return [output]
+
+
+async def export_files(
+    storage: Path, folder: Path, job_id: str | None, *, is_for_all_jobs: bool
+) -> list[Path]:
+    """Write a job, the latest one by default, or every job as files below `folder`.
+
+    Returns:
+        The folders of the jobs.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+        NotFoundError: There is no such job.
+        StoreError: The store cannot be read.
+    """
+    async with open_existing_store(storage) as store:
+        if is_for_all_jobs:
+            return [await _write_files(folder, store, job) async for job in _all_jobs(store)]
+        return [await _write_files(folder, store, await _job_or_latest(store, job_id))]
+
+
+async def _all_jobs(store: SqliteStore) -> AsyncIterator[Job]:
+    offset = 0
+    while jobs := await store.jobs(limit=PAGE_SIZE, offset=offset):
+        for job in jobs:
+            yield job
+        offset += len(jobs)
+
+
+async def _write_files(folder: Path, store: SqliteStore, job: Job) -> Path:
+    _, events = await store.events(job.id)
+    return await anyio.to_thread.run_sync(export_job_folder, folder, job, events)
+
+
+async def _job_or_latest(store: SqliteStore, job_id: str | None) -> Job:
+    if job_id is not None:
+        return await store.summary(job_id)
+    newest = await store.jobs(limit=1)
+    if not newest:
+        raise NotFoundError("No data found: the store has no job.")
+    return newest[0]
+
+
+def _write_archive(output: Path, job: Job, events: tuple[RunEvent, ...]) -> None:
+    partial_file = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        partial_file.write_bytes(pack(job, events))
+        partial_file.chmod(0o600)
+        partial_file.replace(output)
+    except OSError as error:
+        partial_file.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{output} cannot be written: {error.strerror}.", hint="Name another with --output."
+        ) from error

@@ -1,0 +1,131 @@
+"""`perstack fork`: a job taken up again at one of its steps, with another model or instruction."""
+
+import re
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from perstack.cli.args import add_file_arguments, add_model_arguments, add_workspace_argument
+from perstack.cli.commands.run import run_job
+from perstack.cli.job_log import load_events
+from perstack.cli.run_options import (
+    RunOptions,
+    parse_event_types,
+    repeated_options_from,
+    run_settings_from,
+)
+from perstack.cli.terminal import Terminal
+from perstack.core.events import ResumeFromStop, RunEvent, StartRun
+from perstack.core.history import JobHistory
+from perstack.definition.loader import load_definitions
+from perstack.errors import ConfigError, NotFoundError, UnknownExpertError
+from perstack.runtime.start_plan import Fork, JobRequest
+
+_JOB_AND_STEP = re.compile(r"([^@]+)(?:@(\d+))?")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument(
+        "place", metavar="JOB[@STEP]", help="the job, and the step after which the fork begins"
+    )
+    parser.add_argument("query", nargs="?", default="", metavar="QUERY", help="what to say first")
+    parser.add_argument(
+        "--instruction-from",
+        type=Path,
+        metavar="FILE",
+        help="another instruction: a text, or that of the expert in another .toml",
+    )
+    add_file_arguments(parser)
+    add_workspace_argument(parser, "the current folder")
+    add_model_arguments(parser)
+    parser.add_argument("--filter", metavar="TYPES", help="event types to print, comma-separated")
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Begin the fork and work on it until it stops.
+
+    Raises:
+        PerstackError: It could not be begun, or the store failed.
+    """
+    job_id, step = _parse_job_and_step(options.place)
+    (events,) = anyio.run(load_events, options, job_id)
+    expert_key = events[0].stamp.expert_key
+    event_types = parse_event_types(options.filter)
+    run_options = RunOptions(
+        settings=run_settings_from(options, event_types),
+        request=JobRequest(
+            query=options.query,
+            job_id=job_id,
+            checkpoint_id=None if step is None else checkpoint_at_end_of_step(events, step),
+            max_steps=options.max_steps,
+            fork=Fork(instruction=_read_instruction(options.instruction_from, expert_key)),
+        ),
+        event_types=event_types,
+        repeated_options=repeated_options_from(options),
+    )
+    return anyio.run(partial(run_job, run_options, terminal))
+
+
+def checkpoint_at_end_of_step(events: tuple[RunEvent, ...], step: int) -> str:
+    """The id of the checkpoint at the end of a step of the newest run that nobody delegated.
+
+    What that run took over from an earlier one counts as its own.
+
+    Raises:
+        NotFoundError: It has no such step.
+    """
+    history = JobHistory(events)
+    root_run_ids = {
+        after.run_id for _, after in history.recorded_events if after.delegated_by is None
+    }
+    root_events = [event for event in events if event.stamp.run_id in root_run_ids]
+    run_id, last = root_events[-1].stamp.run_id, root_events[-1].stamp.sequence
+    while True:
+        run_events = [
+            event
+            for event in root_events
+            if event.stamp.run_id == run_id and event.stamp.sequence <= last
+        ]
+        step_events = [event for event in run_events if event.stamp.step_number == step]
+        if step_events:
+            return step_events[-1].id
+        first = run_events[0]
+        base = first.continued_from if isinstance(first, StartRun | ResumeFromStop) else None
+        if base is None:
+            raise _step_not_found(root_events, step)
+        run_id, _, sequence = base.rpartition("-")
+        last = int(sequence)
+
+
+def _step_not_found(root_events: list[RunEvent], step: int) -> NotFoundError:
+    numbers = ", ".join(map(str, sorted({event.stamp.step_number for event in root_events})))
+    stamp = root_events[0].stamp
+    return NotFoundError(
+        f"Job {stamp.job_id} has no step {step} of {stamp.expert_key}.",
+        hint=f"Its steps are {numbers}; others belong to its delegates.",
+    )
+
+
+def _parse_job_and_step(text: str) -> tuple[str, int | None]:
+    match = _JOB_AND_STEP.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{text!r} is not a job with a step.", hint="Write JOB or JOB@STEP.")
+    return match[1], int(match[2]) if match[2] else None
+
+
+def _read_instruction(path: Path | None, expert_key: str) -> str | None:
+    if path is None:
+        return None
+    if path.suffix == ".toml":
+        expert = load_definitions(path).definitions.experts.get(expert_key)
+        if expert is None:
+            raise UnknownExpertError(f"{path} has no expert {expert_key!r}.")
+        return expert.instruction
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"--instruction-from: {path} cannot be read: {reason}.") from None

@@ -1,0 +1,101 @@
+"""`perstack mcp-config`: what to tell a client, exactly as it is right on this machine."""
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from perstack.cli.args import add_file_arguments
+from perstack.cli.install.clients import CLIENTS, ServerTarget, Snippet, to_pretty_json
+from perstack.cli.install.launch import local_server_for, remote_server_at
+from perstack.cli.install.registry import registry_entry
+from perstack.cli.terminal import EXIT_SUCCESS, Terminal
+from perstack.definition.loader import find_config, load_definitions
+from perstack.errors import ConfigError
+
+REGISTRY = "registry"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument(
+        "client",
+        nargs="?",
+        choices=[*CLIENTS, REGISTRY],
+        metavar="CLIENT",
+        help=f"{', '.join(CLIENTS)}, or {REGISTRY} for a server.json; without it, a list of them",
+    )
+    add_file_arguments(parser)
+    parser.add_argument(
+        "--name", default="perstack", metavar="NAME", help="name of the server in the client"
+    )
+    parser.add_argument("--link", action="store_true", help="only the link that installs it")
+    parser.add_argument(
+        "--url", metavar="URL", help="connect to a server that runs there instead of starting one"
+    )
+    parser.add_argument(
+        "--token-env", metavar="NAME", help="with --url: the variable that holds the bearer token"
+    )
+    parser.add_argument(
+        "--namespace",
+        metavar="NAME",
+        help=f"with {REGISTRY}: the namespace that is yours, such as io.github.OWNER",
+    )
+    parser.add_argument(
+        "--serve",
+        type=shlex.split,
+        default=[],
+        metavar="OPTIONS",
+        help='further options of perstack serve, in one word: --serve="--publish all"',
+    )
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Print what belongs into the client's file on stdout, and what to do with it on stderr.
+
+    Raises:
+        PerstackError: The definition file or a `.env` file cannot be read, or the client cannot be
+        told what was asked.
+    """
+    if options.client is None:
+        for name, client in CLIENTS.items():
+            terminal.write_line(f"{name:<16}{client.title}")
+        terminal.info("perstack mcp-config CLIENT prints what the client wants.", "dim")
+        return EXIT_SUCCESS
+    if options.client == REGISTRY:
+        terminal.write_line(to_pretty_json(registry_entry(options.namespace, options.url)))
+        return EXIT_SUCCESS
+    snippet = CLIENTS[options.client].to_snippet(options.name, _server_target(options))
+    if options.link:
+        terminal.write_line(_install_link(snippet, options.client))
+        return EXIT_SUCCESS
+    terminal.write_line(snippet.text)
+    for note in _notes(snippet):
+        terminal.info(note, "dim")
+    return EXIT_SUCCESS
+
+
+def _server_target(options: Namespace) -> ServerTarget:
+    if options.url is not None:
+        return remote_server_at(options.url, options.token_env)
+    if options.token_env is not None:
+        raise ConfigError("--token-env needs --url.", hint="A server that is started wants none.")
+    loaded = load_definitions(find_config(options.config, Path.cwd()), strict=options.strict)
+    return local_server_for(loaded, tuple(options.serve))
+
+
+def _install_link(snippet: Snippet, client: str) -> str:
+    if snippet.link is None:
+        raise ConfigError(
+            f"{CLIENTS[client].title} knows no links that install a server.",
+            hint=f"Leave out --link, and put what comes into {snippet.file}.",
+        )
+    return snippet.link
+
+
+def _notes(snippet: Snippet) -> list[str]:
+    notes = [f"Goes into {snippet.file}."]
+    if snippet.command is not None:
+        notes.append(f"Or: {snippet.command}")
+    if snippet.link is not None:
+        notes.append(f"Or open: {snippet.link}")
+    return [*notes, *snippet.notes]

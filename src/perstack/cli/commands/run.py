@@ -1,0 +1,117 @@
+"""`perstack run`: one task for one expert, its events on stdout, its outcome in the exit code."""
+
+import logging
+import os
+import signal
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import anyio
+from anyio.abc import TaskStatus
+
+from perstack.cli.event_stream import EventStreamWriter, summary_line
+from perstack.cli.run_options import RunOptions, add_run_arguments, run_options_from
+from perstack.cli.terminal import EXIT_CANCELLED, Terminal, exit_code_for_status
+from perstack.engine import Engine, open_engine
+from perstack.errors import NotFoundError, PerstackError
+from perstack.jobs import JobHandle, JobView
+from perstack.runtime.start_plan import JobRequest
+from perstack.settings import Overrides
+
+ImmediateExit = Callable[[int], object]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    add_run_arguments(parser)
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Carry the order out.
+
+    Raises:
+        PerstackError: It could not be begun, or the store failed.
+    """
+    run_options = run_options_from(options, terminal)
+    if run_options.is_verbose:
+        logging.basicConfig(
+            level=logging.INFO, stream=terminal.stderr, format="%(name)s: %(message)s"
+        )
+    return anyio.run(partial(run_job, run_options, terminal))
+
+
+async def run_job(
+    run_options: RunOptions, terminal: Terminal, overrides: Overrides | None = None
+) -> int:
+    """Do the job, or go on with it, until it stops.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        PerstackError: It could not be begun, or the store failed.
+    """
+    outcome: JobView | PerstackError
+    async with open_engine(run_options.settings, overrides) as engine:
+        for warning in engine.loaded.warnings:
+            terminal.info(f"perstack: {warning}", "yellow")
+        try:
+            outcome = await _run_until_stopped(engine, run_options, terminal)
+        except PerstackError as error:
+            outcome = error  # carried out of the engine's task group by hand, which would wrap it
+    if isinstance(outcome, PerstackError):
+        raise outcome
+    terminal.info(f"perstack: {summary_line(outcome, run_options.repeated_options)}")
+    failure = outcome.checkpoint.error
+    return exit_code_for_status(outcome.job.status, failure.name if failure else None)
+
+
+async def _run_until_stopped(
+    engine: Engine, run_options: RunOptions, terminal: Terminal
+) -> JobView:
+    request = await _resolve_request(engine, run_options)
+    with EventStreamWriter(terminal, run_options.event_types) as event_writer:
+        job = await engine.start(request, event_writer.on_event)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(stop_on_signals, job, terminal)
+            tasks.start_soon(
+                event_writer.write_until_closed,
+                lambda: job.cancel("nobody reads the events any more"),
+            )
+            await job.stopped.wait()
+            event_writer.close()
+            await event_writer.finished.wait()
+            tasks.cancel_scope.cancel()
+    return job.view()
+
+
+async def _resolve_request(engine: Engine, run_options: RunOptions) -> JobRequest:
+    if not run_options.is_for_newest:
+        return run_options.request
+    newest = await engine.jobs(limit=1)
+    if not newest:
+        raise NotFoundError(
+            f"No checkpoint found: the workspace {engine.workspace} has no job.",
+            hint="Start one without --continue, or give the --workspace of the job.",
+        )
+    return replace(run_options.request, job_id=newest[0].id)
+
+
+async def stop_on_signals(
+    job: JobHandle,
+    terminal: Terminal,
+    exit_at_once: ImmediateExit = os._exit,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Cancel the job on the first SIGINT or SIGTERM, leave at once on the second."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if job.scope.cancel_called:
+                exit_at_once(EXIT_CANCELLED)
+            name = signal.Signals(number).name
+            terminal.info(f"perstack: {name}: stopping; once more to leave at once", "yellow")
+            job.cancel(f"stopped by {name}")

@@ -1,0 +1,144 @@
+"""`perstack test`: the tests that experts declare, made one after the other."""
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+
+from perstack.cli.args import (
+    add_file_arguments,
+    add_model_arguments,
+    add_workspace_argument,
+    model_settings,
+)
+from perstack.cli.job_log import load_events
+from perstack.cli.render.tests import json_report, junit_report, print_result, print_totals
+from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Terminal
+from perstack.cli.test_runner import TestCase, TestEnvironment, TestResult, run_test
+from perstack.core.history import JobHistory
+from perstack.definition.loader import LoadedDefinitions, find_config, load_definitions
+from perstack.errors import ConfigError, StoreError, UnknownExpertError
+from perstack.llm.scripted.script_text import script_json
+from perstack.replay.script_export import export_script
+
+EXAMPLE = 'Add a table [[experts."NAME".tests]] with query = "…"; docs/testing.md has more.'
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument(
+        "experts", nargs="*", metavar="EXPERT", help="whose tests; by default everybody's"
+    )
+    add_file_arguments(parser)
+    add_workspace_argument(parser, "the current folder; each test gets a copy of it")
+    add_model_arguments(parser)
+    source_group = parser.add_mutually_exclusive_group()
+    source_group.add_argument("--script", type=Path, metavar="FILE", help="play this in every test")
+    source_group.add_argument(
+        "--replay", metavar="JOB", help="play what the experts said in this job in every test"
+    )
+    source_group.add_argument(
+        "--live", action="store_true", help="ask the model, also where a test has a script"
+    )
+    workspace_group = parser.add_mutually_exclusive_group()
+    workspace_group.add_argument(
+        "--in-place", action="store_true", help="work in the folder, not in copies"
+    )
+    workspace_group.add_argument(
+        "--keep", action="store_true", help="keep the copies, with the jobs in them"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a report for CI, too")
+
+
+def execute(options: Namespace, terminal: Terminal) -> int:
+    """Make the tests and tell what came of them.
+
+    Raises:
+        PerstackError: There are none, or they cannot be made at all.
+    """
+    loaded = load_definitions(find_config(options.config, Path.cwd()), strict=options.strict)
+    test_cases = _select_test_cases(loaded, options.experts)
+    environment = _test_environment(loaded, options)
+    with TemporaryDirectory(prefix="perstack-script-") as folder:
+        if options.replay is not None:
+            environment = replace(environment, script=_write_recorded_script(options, Path(folder)))
+        test_results = anyio.run(
+            _run_tests, test_cases, environment, None if options.json else terminal
+        )
+    if options.json:
+        terminal.write_line(json_report(test_results))
+    else:
+        print_totals(test_results, terminal)
+    if options.junit is not None:
+        _write_report(options.junit, junit_report(test_results))
+    return EXIT_SUCCESS if all(test_result.passed for test_result in test_results) else EXIT_FAILURE
+
+
+def _select_test_cases(loaded: LoadedDefinitions, keys: list[str]) -> list[TestCase]:
+    experts = loaded.definitions.experts
+    for key in keys:
+        if key not in experts:
+            known = ", ".join(experts) or "none"
+            raise UnknownExpertError(
+                f"Expert {key!r} is not defined.", hint=f"The experts are: {known}."
+            )
+    test_cases = [TestCase(key, test) for key in keys or experts for test in experts[key].tests]
+    if not test_cases:
+        whose = f"Of {', '.join(keys)}" if keys else f"In {loaded.path}"
+        raise ConfigError(f"{whose} there are no tests.", hint=EXAMPLE)
+    return test_cases
+
+
+def _test_environment(loaded: LoadedDefinitions, options: Namespace) -> TestEnvironment:
+    is_scripted = options.script is not None or options.replay is not None
+    if is_scripted and options.provider not in (None, "scripted"):
+        raise ConfigError(f"A script plays no model of {options.provider}.", hint="Give only one.")
+    workspace = (options.workspace or Path.cwd()).resolve()
+    if not workspace.is_dir():
+        raise ConfigError(f"The workspace {workspace} is not a folder.")
+    settings = replace(
+        model_settings(options),
+        config=loaded.path,
+        transport="cli",
+    )
+    return TestEnvironment(
+        loaded=loaded,
+        settings=settings,
+        workspace=workspace,
+        script=options.script,
+        is_live=options.live,
+        is_in_place=options.in_place,
+        keeps_copies=options.keep,
+    )
+
+
+def _write_recorded_script(options: Namespace, folder: Path) -> Path:
+    """What was said in a stored job, as a file that can be played."""
+    (events,) = anyio.run(load_events, options, options.replay)
+    path = folder / "script.json"
+    path.write_text(
+        script_json(export_script(JobHistory(events).recorded_events)), encoding="utf-8"
+    )
+    return path
+
+
+async def _run_tests(
+    test_cases: list[TestCase], environment: TestEnvironment, terminal: Terminal | None
+) -> list[TestResult]:
+    test_results: list[TestResult] = []
+    for test_case in test_cases:
+        test_result = await run_test(test_case, environment)
+        test_results.append(test_result)
+        if terminal is not None:
+            print_result(test_result, terminal)
+    return test_results
+
+
+def _write_report(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error

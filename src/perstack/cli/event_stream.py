@@ -1,0 +1,154 @@
+"""One line about how a job ended and how to go on with it."""
+
+import json
+import math
+import shlex
+from collections.abc import Callable
+from typing import Self
+
+import anyio
+from anyio import to_thread
+
+from perstack.cli.terminal import Terminal
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.elicitation import Question
+from perstack.core.messages import Usage
+from perstack.core.transient_events import PerstackEvent
+from perstack.core.verification import format_verification_results
+from perstack.core.wire import to_wire
+from perstack.jobs import JobView
+
+QueuedEvent = tuple[PerstackEvent, Checkpoint | None]
+
+
+class EventStreamWriter:
+    """Writes events as they come; a slow reader of stdout holds up the lines, but not the job.
+
+    Used in a `with` block around the job; what is heard after it is not written.
+
+    Args:
+        terminal: Where the lines go.
+        event_types: The types to write; all if `None`.
+    """
+
+    def __init__(self, terminal: Terminal, event_types: frozenset[str] | None) -> None:
+        self._terminal = terminal
+        self._event_types = event_types
+        # Without a limit: an event that is left out would be a hole in the stream.
+        self._send, self._receive = anyio.create_memory_object_stream[QueuedEvent](math.inf)
+        self.finished = anyio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._send.close()
+        self._receive.close()
+
+    def on_event(self, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
+        """Take an event in. Satisfies the runtime's `HttpListener`."""
+        is_receiving = self._send.statistics().open_receive_streams > 0
+        if is_receiving and (self._event_types is None or event.type in self._event_types):
+            self._send.send_nowait((event, checkpoint))
+
+    def close(self) -> None:
+        """No event will follow."""
+        self._send.close()
+
+    async def write_until_closed(self, on_reader_gone: Callable[[], None]) -> None:
+        """Write until `close` and all is written; then `written` is set.
+
+        Args:
+            on_reader_gone: Called once if the reader has gone away; later events go nowhere.
+        """
+        async for first in self._receive:
+            batch = [first]
+            while self._receive.statistics().current_buffer_used:
+                batch.append(self._receive.receive_nowait())
+            had_reader = self._terminal.has_reader
+            await to_thread.run_sync(self._write_batch, batch)
+            if had_reader and not self._terminal.has_reader:
+                on_reader_gone()
+        self.finished.set()
+
+    def _write_batch(self, batch: list[QueuedEvent]) -> None:
+        lines = [
+            json.dumps(to_wire(event, checkpoint), ensure_ascii=False, separators=(",", ":"))
+            for event, checkpoint in batch
+        ]
+        self._terminal.write("".join(f"{line}\n" for line in lines))
+
+
+_OUTCOME_LABELS = {
+    "completed": "completed",
+    "stoppedByInteractiveTool": "waiting for an answer",
+    "stoppedByMaxSteps": "stopped: all steps are used",
+    "stoppedByError": "failed",
+    "stoppedByCancellation": "cancelled",
+    "interrupted": "interrupted",
+    "running": "running",
+}
+
+
+def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
+    """How the job ended: status, steps, tokens, its id and the command that goes on with it.
+
+    Args:
+        view: The job.
+        repeated_options: Options that the command must repeat.
+    """
+    job = view.job
+    outcome = _OUTCOME_LABELS[job.status]
+    if job.status == "stoppedByError" and view.checkpoint.error is not None:
+        outcome += f" ({shorten(view.checkpoint.error.message, 200)})"
+    if view.questions:
+        outcome += f" ({'; '.join(_format_question(question) for question in view.questions)})"
+    if job.status == "completed" and view.verifications:
+        outcome += f", verified: {shorten(format_verification_results(view.verifications), 400)}"
+    steps = f"{job.total_steps} step" + ("" if job.total_steps == 1 else "s")
+    return (
+        f"{outcome}; {steps}, {format_usage(view.usage)}, job {job.id}; "
+        f"{_next_action(view)}: {continue_command(view, repeated_options)}"
+    )
+
+
+def format_usage(usage: Usage) -> str:
+    """Tokens in words."""
+    cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
+    return (
+        f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
+        f"{usage.output_tokens:,} out)"
+    )
+
+
+def continue_command(view: JobView, repeated_options: tuple[str, ...]) -> str:
+    """The command that goes on with the job, to be pasted into a shell."""
+    words = ["perstack", "run"]
+    status = view.job.status
+    if status == "completed":
+        words += [view.checkpoint.expert.key, "..."]
+    elif status == "stoppedByInteractiveTool":
+        words += [view.checkpoint.expert.key, "...", "-i"]
+    words += ["--continue-job", view.job.id, *repeated_options]
+    return shlex.join(words)
+
+
+def _next_action(view: JobView) -> str:
+    match view.job.status:
+        case "completed":
+            return "follow up"
+        case "stoppedByInteractiveTool":
+            return "answer"
+        case _:
+            return "resume"
+
+
+def shorten(text: str, length: int) -> str:
+    """The text as one line of at most `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def _format_question(question: Question) -> str:
+    name = question.tool_name
+    return f"{name}: {shorten(question.message.removeprefix(f'{name}: '), 200)}"

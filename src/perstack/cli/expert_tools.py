@@ -1,0 +1,156 @@
+"""Which tools experts will have, as far as the definitions say; nothing is started to find out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from perstack.core.tools import ToolDefinition
+from perstack.definition.model import (
+    Definitions,
+    Expert,
+    InteractiveSkill,
+    McpSseSkill,
+    McpStdioSkill,
+    Skill,
+)
+from perstack.runtime.tools import build_toolbox
+from perstack.skills.builtin.skill import select_definitions
+from perstack.skills.launch import is_built_in
+from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
+from perstack.tool_names import tool_name
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentVariable:
+    """An environment variable that something needs; its value is nobody's business here."""
+
+    name: str
+    is_set: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillToolset:
+    """What one skill brings.
+
+    Attributes:
+        name: The skill's name.
+        tools: The tools that are known already.
+        source: The command line or host that the other tools come from at run time, if any do.
+        pick: The only tools to be shown of those.
+        omit: Tools not to be shown of those.
+        variables: What must be set before the skill can be used.
+        is_interactive: Whether people answer its tools; they are asked by undelegated runs only.
+    """
+
+    name: str
+    tools: tuple[str, ...] = ()
+    source: str | None = None
+    pick: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
+    variables: tuple[EnvironmentVariable, ...] = ()
+    is_interactive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertToolset:
+    """What one expert offers and has.
+
+    Attributes:
+        expert: The expert.
+        published_name: Its name as a tool of the MCP server, `None` for a delegate.
+        skills: What its skills bring.
+        delegates: Expert keys with the tool names under which this expert calls them.
+    """
+
+    expert: Expert
+    published_name: str | None
+    skills: tuple[SkillToolset, ...]
+    delegates: dict[str, str]
+
+
+def declared_schema_kinds(expert: Expert) -> tuple[str, ...]:
+    """Whether an expert declares what it takes, what it answers, both or neither."""
+    declared = {"input": expert.tool.input_schema, "output": expert.tool.output_schema}
+    return tuple(kind for kind, schema in declared.items() if schema is not None)
+
+
+def expert_toolsets(
+    definitions: Definitions, environment: Mapping[str, str]
+) -> tuple[ExpertToolset, ...]:
+    """All experts, in file order."""
+    return tuple(
+        _expert_toolset(expert, definitions, environment) for expert in definitions.experts.values()
+    )
+
+
+def _expert_toolset(
+    expert: Expert, definitions: Definitions, environment: Mapping[str, str]
+) -> ExpertToolset:
+    # Put together by what puts them together for a run, so that the names are those of a run.
+    catalog = ToolCatalog()
+    for name, skill in expert.skills.items():
+        catalog.add(name, _static_tools(name, skill, definitions))
+    toolbox = build_toolbox(
+        expert, definitions, tuple(catalog.definitions), is_delegated=expert.is_delegate
+    )
+    own_tools = [tool for tool in toolbox.definitions if tool.kind != "delegate"]
+    return ExpertToolset(
+        expert=expert,
+        published_name=None if expert.is_delegate else tool_name(expert.key),
+        skills=tuple(
+            _skill_toolset(name, skill, definitions, own_tools, environment)
+            for name, skill in expert.skills.items()
+        ),
+        delegates={key: name for name, key in toolbox.delegates.items()},
+    )
+
+
+def _static_tools(
+    name: str, skill: Skill, definitions: Definitions
+) -> list[ToolDefinition] | tuple[ToolDefinition, ...]:
+    if isinstance(skill, InteractiveSkill):
+        return interactive_tools(name, skill)
+    return select_definitions(skill.pick, skill.omit) if _is_in_process(skill, definitions) else ()
+
+
+def _is_in_process(skill: Skill, definitions: Definitions) -> bool:
+    return (
+        isinstance(skill, McpStdioSkill)
+        and is_built_in(skill)
+        and definitions.perstack_base_skill_command is None
+    )
+
+
+def _skill_toolset(
+    name: str,
+    skill: Skill,
+    definitions: Definitions,
+    own_tools: list[ToolDefinition],
+    environment: Mapping[str, str],
+) -> SkillToolset:
+    tools = tuple(tool.name for tool in own_tools if tool.skill_name == name)
+    if isinstance(skill, InteractiveSkill):
+        return SkillToolset(name=name, tools=tools, is_interactive=True)
+    if _is_in_process(skill, definitions):
+        return SkillToolset(name=name, tools=tools)
+    return SkillToolset(
+        name=name,
+        source=_tool_source(skill, definitions),
+        pick=skill.pick,
+        omit=skill.omit,
+        variables=tuple(
+            EnvironmentVariable(variable, bool(environment.get(variable)))
+            for variable in skill.required_env
+        ),
+    )
+
+
+def _tool_source(skill: McpStdioSkill | McpSseSkill, definitions: Definitions) -> str:
+    if isinstance(skill, McpSseSkill):
+        # Only the host: the rest of a URL may carry a key.
+        return urlsplit(skill.endpoint).hostname or skill.endpoint
+    own_command = definitions.perstack_base_skill_command
+    if own_command is not None and is_built_in(skill):
+        return " ".join(own_command)
+    rest = (skill.package_name,) if skill.package_name is not None else skill.args
+    return " ".join((skill.command, *rest))

@@ -1,0 +1,276 @@
+"""What the store of a workspace knows about its jobs, read without definitions and without keys."""
+
+from argparse import Namespace
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from perstack.core.checkpoint import Checkpoint, Job
+from perstack.core.events import RunEvent
+from perstack.core.history import JobHistory
+from perstack.core.machine import IllegalTransitionError
+from perstack.definition.loader import find_config
+from perstack.errors import DefinitionError, NotFoundError, StoreError
+from perstack.jobs import JobView, build_view
+from perstack.runtime.ports import Clock, JobRecord
+from perstack.runtime.start_plan import query_of_run
+from perstack.store.sqlite import SqliteStore, open_sqlite_store, store_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One event of a job with the checkpoint that it led to."""
+
+    event: RunEvent
+    checkpoint: Checkpoint
+
+
+# asyncio makes the repr of what its main task returned, which for a long job takes half a minute.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JobLog:
+    """A job with all that happened, in the order in which it was written down."""
+
+    view: JobView
+    entries: tuple[LogEntry, ...]
+    storage: Path
+    is_latest: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSelector:
+    """Which job: by its own id, by that of a run or checkpoint of it, or else the latest."""
+
+    job_id: str | None = None
+    run_id: str | None = None
+    checkpoint_id: str | None = None
+
+    @property
+    def target_run_id(self) -> str | None:
+        """The run that is concerned, if it is only one."""
+        if self.checkpoint_id is None:
+            return self.run_id
+        return self.checkpoint_id.rpartition("-")[0]
+
+
+class JobLogReader:
+    """Reads a job bit by bit, as it grows.
+
+    Args:
+        store: Where it is.
+        storage: The file of the store.
+        job_id: The job.
+        is_latest: Whether it was taken because it is the latest.
+    """
+
+    def __init__(
+        self, store: SqliteStore, storage: Path, job_id: str, *, is_latest: bool = False
+    ) -> None:
+        self.job_id = job_id
+        self._store = store
+        self._storage = storage
+        self._is_latest = is_latest
+        self._position = 0
+        self._history = JobHistory()
+        self._job: Job | None = None
+
+    async def read_new(self) -> tuple[LogEntry, ...]:
+        """What has happened since the last time.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        # How the job stands comes first: once it has stopped, the events that follow are all.
+        self._job = await self._store.summary(self.job_id)
+        self._position, events = await self._store.events(self.job_id, self._position)
+        known_count = len(self._history.recorded_events)
+        try:
+            self._history.extend(events)
+        except IllegalTransitionError as error:
+            raise StoreError(
+                f"The events of job {self.job_id} do not fit together: {error}.",
+                hint="The store is damaged, or a newer version of perstack wrote it.",
+            ) from error
+        return tuple(
+            LogEntry(event=event, checkpoint=checkpoint)
+            for event, checkpoint in self._history.recorded_events[known_count:]
+        )
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether nobody drove the job any more when it was read."""
+        return self._job is not None and self._job.status != "running"
+
+    def snapshot(self) -> JobLog:
+        """All that was read."""
+        if self._job is None:
+            raise ValueError("a story is read before it is told")
+        steps = self._history.recorded_events
+        first = steps[0][0]
+        record = JobRecord(self._job, {first.stamp.run_id: (first,)})
+        return JobLog(
+            view=build_view(
+                self._history.newest_by_run,
+                query=query_of_run(record, first.stamp.run_id),
+                status=self._job.status,
+            ),
+            entries=tuple(LogEntry(event=event, checkpoint=after) for event, after in steps),
+            storage=self._storage,
+            is_latest=self._is_latest,
+        )
+
+
+def find_store(workspace: Path | None, config: Path | None, cwd: Path) -> Path:
+    """The store of a workspace.
+
+    Without a workspace: that of `cwd`, else that beside the definition file, which is `config` or
+    the nearest one upwards.
+
+    Raises:
+        NotFoundError: No job has run there.
+    """
+    folders = [workspace] if workspace is not None else [cwd, *_config_folder(config, cwd)]
+    for folder in folders:
+        path = store_path(folder.resolve())
+        if path.is_file():
+            return path
+    raise NotFoundError(
+        f"No data found: no job has run in {folders[0].resolve()}.",
+        hint="Give the folder that the experts worked in with --workspace.",
+    )
+
+
+def _config_folder(config: Path | None, cwd: Path) -> tuple[Path, ...]:
+    try:
+        return (find_config(config, cwd).parent,)
+    except DefinitionError:
+        return ()
+
+
+@asynccontextmanager
+async def open_existing_store(path: Path) -> AsyncGenerator[SqliteStore]:
+    """The store at `path`, which must exist.
+
+    Raises:
+        StoreError: It cannot be opened.
+    """
+    async with open_sqlite_store(path) as store:
+        yield store
+
+
+async def find_job_log(store: SqliteStore, storage: Path, selector: JobSelector) -> JobLogReader:
+    """The job that is meant, not yet read.
+
+    Raises:
+        NotFoundError: There is no such run or checkpoint, or no job at all.
+        StoreError: The store cannot be read.
+    """
+    if selector.job_id is not None:
+        return JobLogReader(store, storage, selector.job_id)
+    if selector.target_run_id is not None:
+        job_id = await store.job_of_run(selector.target_run_id)
+        if job_id is None:
+            where = "in any job of this workspace"
+            if selector.checkpoint_id is not None:
+                raise _checkpoint_not_found(selector.checkpoint_id, where)
+            raise _run_not_found(selector.target_run_id, where)
+        return JobLogReader(store, storage, job_id)
+    newest = await store.jobs(limit=1)
+    if not newest:
+        raise NotFoundError("No data found: the store has no job.")
+    return JobLogReader(store, storage, newest[0].id, is_latest=True)
+
+
+async def read_job_log(store: SqliteStore, storage: Path, selector: JobSelector) -> JobLog:
+    """A job with its events.
+
+    Raises:
+        NotFoundError: There is no such job, run or checkpoint, or no job at all.
+        StoreError: The store cannot be read.
+    """
+    reader = await find_job_log(store, storage, selector)
+    await reader.read_new()
+    job_log = reader.snapshot()
+    check_selector(job_log, selector)
+    return job_log
+
+
+def check_selector(job_log: JobLog, selector: JobSelector) -> None:
+    """Make sure that the run and the checkpoint that are meant are there.
+
+    Raises:
+        NotFoundError: They are not part of the job, or the checkpoint is not one of the run.
+    """
+    job = f"in job {job_log.view.job.id}"
+    run_id, checkpoint_id = selector.run_id, selector.checkpoint_id
+    if run_id is not None and run_id not in {run.run_id for run in job_log.view.runs}:
+        raise _run_not_found(run_id, job)
+    if checkpoint_id is None:
+        return
+    if checkpoint_id not in {entry.checkpoint.id for entry in job_log.entries}:
+        raise _checkpoint_not_found(checkpoint_id, job)
+    if run_id not in (None, selector.target_run_id):
+        raise _checkpoint_not_found(checkpoint_id, f"in run {run_id}")
+
+
+def _run_not_found(run_id: str, where: str) -> NotFoundError:
+    return NotFoundError(
+        f"Run {run_id} not found {where}.",
+        hint="perstack log --jobs lists the jobs, perstack log --job ID shows the runs of one.",
+    )
+
+
+def _checkpoint_not_found(checkpoint_id: str, where: str) -> NotFoundError:
+    return NotFoundError(
+        f"Checkpoint {checkpoint_id} not found {where}.",
+        hint="The id of each event of a run is one; perstack log --json shows them.",
+    )
+
+
+async def load_events(options: Namespace, *job_ids: str | None) -> list[tuple[RunEvent, ...]]:
+    """The events of each job, in the order of writing; of the latest job for `None`.
+
+    Args:
+        options: With `workspace` and `config`, which say where the store is.
+        job_ids: The jobs.
+
+    Raises:
+        NotFoundError: There is no such job, or none at all.
+        StoreError: The store cannot be read.
+    """
+    storage = find_store(options.workspace, options.config, Path.cwd())
+    events_by_job: list[tuple[RunEvent, ...]] = []
+    async with open_existing_store(storage) as store:
+        for job_id in job_ids:
+            newest = () if job_id else await store.jobs(limit=1)
+            resolved_id = job_id or (newest[0].id if newest else None)
+            if resolved_id is None:
+                raise NotFoundError("No data found: the store has no job.")
+            _, events = await store.events(resolved_id)
+            events_by_job.append(events)
+    return events_by_job
+
+
+POLL_SECONDS = 0.2
+"""Between two looks into the store."""
+
+
+async def follow_job(
+    reader: JobLogReader,
+    clock: Clock,
+    show: Callable[[tuple[LogEntry, ...]], bool],
+) -> None:
+    """Show events until the job has stopped and all is shown, or `show` wants no more.
+
+    Args:
+        reader: The job, not yet read.
+        clock: Waits between two looks.
+        show: Takes what is new; false if nothing more is to be shown.
+
+    Raises:
+        NotFoundError: There is no such job.
+        StoreError: The store cannot be read.
+    """
+    while show(await reader.read_new()) and not reader.has_stopped:
+        await clock.sleep(POLL_SECONDS)

@@ -1,0 +1,88 @@
+"""Who would generate for the experts, found out without asking anybody."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from perstack.cli.expert_tools import EnvironmentVariable
+from perstack.definition.model import Definitions
+from perstack.errors import ConfigError
+from perstack.llm.providers import PROVIDER_PROFILES
+from perstack.llm.selection import create_model_selector
+
+SCRIPTED_PROVIDER = "scripted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelResolution:
+    """Who generates, as the file alone has it.
+
+    Attributes:
+        provider: The provider of the file.
+        key: The variable that holds the provider's key, if it needs one.
+        models: The model of each expert, by key; an expert for which none can be found is absent.
+        problems: What would stop every job, or one of an expert.
+    """
+
+    provider: str
+    key: EnvironmentVariable | None
+    models: dict[str, str]
+    problems: tuple[str, ...]
+
+
+def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> ModelResolution:
+    """What the file and the environment come to.
+
+    Args:
+        definitions: The file.
+        environment: Of the process, with the values of the `.env` files.
+    """
+    provider = definitions.provider
+    name = provider.provider_name
+    if name == SCRIPTED_PROVIDER:
+        return _resolve_scripted(definitions, environment)
+    problems: list[str] = []
+    route = PROVIDER_PROFILES.get(name)
+    if route is None:
+        problems.append(
+            f"provider {name!r} is not supported yet; supported: {_supported_providers()}"
+        )
+    selection = create_model_selector(definitions, provider=provider)
+    models: dict[str, str] = {}
+    for key, expert in definitions.experts.items():
+        try:
+            models[key] = selection.choose(expert).model
+        except ConfigError as error:
+            problems.append(str(error))
+    variable = route.key_variable if route else None
+    return ModelResolution(
+        provider=name,
+        key=EnvironmentVariable(variable, bool(environment.get(variable))) if variable else None,
+        models=models,
+        problems=tuple(problems),
+    )
+
+
+def _supported_providers() -> str:
+    return ", ".join(sorted([*PROVIDER_PROFILES, SCRIPTED_PROVIDER]))
+
+
+def _resolve_scripted(definitions: Definitions, environment: Mapping[str, str]) -> ModelResolution:
+    # Loaded here because only those who play scripts should wait for it.
+    from perstack.llm.scripted.script import load_script, script_path  # noqa: PLC0415 - see above
+
+    problems: list[str] = []
+    try:
+        script = load_script(script_path(definitions, definitions.provider, environment))
+        problems += [
+            f"the script {script.name} has no reply for expert {key!r}"
+            for key in definitions.experts
+            if not script.replies(key)
+        ]
+    except ConfigError as error:
+        problems.append(str(error))
+    return ModelResolution(
+        provider=SCRIPTED_PROVIDER,
+        key=None,
+        models=dict.fromkeys(definitions.experts, SCRIPTED_PROVIDER),
+        problems=tuple(problems),
+    )

@@ -1,0 +1,131 @@
+"""What an event says to a person, in one line or a few."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from perstack.cli.event_stream import format_usage, shorten
+from perstack.cli.job_log import LogEntry
+from perstack.core import events as ev
+from perstack.core.messages import TextPart, ToolResult, Usage, UserMessage
+from perstack.core.verification import format_verification_results
+
+MAX_QUERY_CHARACTERS = 60
+MAX_RESULT_CHARACTERS = 40
+MAX_ANSWER_CHARACTERS = 80
+
+
+def event_lines(entry: LogEntry, *, is_verbose: bool = False) -> Iterator[str]:
+    """What happened, and what was said: a preview of it, or all of it.
+
+    The first line is the event itself.
+    """
+    stamp = entry.event.stamp
+    head = (
+        f"[Step {stamp.step_number}] {entry.event.type}  {format_time_of_day(stamp.timestamp)}"
+        f"  {stamp.expert_key}"
+    )
+    yield f"{head}  {entry.event.id}" if is_verbose else head
+    formatter = _FullFormatter() if is_verbose else _ShortFormatter()
+    for text in _detail_texts(entry, formatter):
+        yield from (f"  {line}" for line in text.splitlines())
+
+
+def format_time_of_day(at_ms: int) -> str:
+    """The time of day of a moment, local."""
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%H:%M:%S")
+
+
+class _ShortFormatter:
+    """Words that fit on a line."""
+
+    def text(self, text: str, length: int) -> str:
+        """A text."""
+        return shorten(text, length)
+
+    def call(self, skill: str, tool: str, args: dict[str, Any]) -> str:
+        """A call of a tool."""
+        del skill
+        arguments = ", ".join(f"{name}={value!r}" for name, value in args.items())
+        return f"{tool}({shorten(arguments, MAX_QUERY_CHARACTERS)})"
+
+    def usage(self, usage: Usage) -> Iterator[str]:
+        """What a generation took."""
+        del usage
+        yield from ()
+
+
+class _FullFormatter(_ShortFormatter):
+    """All there is."""
+
+    def text(self, text: str, length: int) -> str:
+        del length
+        return text
+
+    def call(self, skill: str, tool: str, args: dict[str, Any]) -> str:
+        return f"{skill} {tool} {json.dumps(args, ensure_ascii=False)}"
+
+    def usage(self, usage: Usage) -> Iterator[str]:
+        if usage.total_tokens:
+            yield format_usage(usage)
+
+
+def _detail_texts(entry: LogEntry, formatter: _ShortFormatter) -> Iterator[str]:  # noqa: C901, PLR0912 - one flat case per event reads best
+    match entry.event:
+        case ev.StartRun() as event:
+            yield from (
+                f"query: {formatter.text(text, MAX_QUERY_CHARACTERS)}"
+                for text in _user_texts(event)
+            )
+        case ev.CallTools() as event:
+            skills = {target.tool_call_id: target.skill_name for target in event.targets}
+            if event.new_message.text:
+                yield formatter.text(event.new_message.text, MAX_ANSWER_CHARACTERS)
+            for call in event.new_message.tool_calls:
+                yield formatter.call(skills.get(call.tool_call_id, "?"), call.tool_name, call.args)
+            yield from formatter.usage(event.usage)
+        case ev.RecordToolResult() | ev.AttemptCompletion() as event:
+            yield _result_text(event.tool_result, formatter)
+        case ev.StartVerification() as event:
+            if event.new_message is not None:
+                yield formatter.text(event.new_message.text, MAX_ANSWER_CHARACTERS)
+            yield from formatter.usage(event.usage)
+        case ev.RecordVerification() as event:
+            yield formatter.text(
+                format_verification_results((event.verification,)), MAX_ANSWER_CHARACTERS
+            )
+        case ev.ResolveToolResults():
+            yield from (_result_text(result, formatter) for result in entry.checkpoint.tool_results)
+        case ev.CallDelegate() as event:
+            for delegation in event.delegate_to:
+                query = formatter.text(delegation.query, MAX_QUERY_CHARACTERS)
+                yield f"⎇ {delegation.expert.key}: {query}"
+        case ev.CallInteractiveTool() as event:
+            for call in entry.checkpoint.tool_calls:
+                if call.id == event.tool_call_id:
+                    yield f"? {formatter.call(call.skill_name, call.tool_name, call.args)}"
+        case ev.Retry() as event:
+            yield f"✗ {formatter.text(event.reason, MAX_ANSWER_CHARACTERS)}"
+            yield from formatter.usage(event.usage)
+        case ev.StopRunByError() as event:
+            error = event.error
+            yield f"✗ {error.name}: {formatter.text(error.message, MAX_ANSWER_CHARACTERS)}"
+        case ev.StopRunByCancellation() as event:
+            yield f"✗ {formatter.text(event.reason, MAX_ANSWER_CHARACTERS)}"
+        case ev.CompleteRun() as event:
+            yield f"✓ {formatter.text(event.text, MAX_ANSWER_CHARACTERS)}"
+            yield from formatter.usage(event.usage)
+        case _:
+            return
+
+
+def _user_texts(event: ev.StartRun) -> Iterator[str]:
+    for message in event.input_messages:
+        if isinstance(message, UserMessage):
+            yield " ".join(part.text for part in message.contents if isinstance(part, TextPart))
+
+
+def _result_text(result: ToolResult, formatter: _ShortFormatter) -> str:
+    mark = "✗" if result.is_error else "✓"
+    return f"{mark} {result.tool_name}: {formatter.text(result.text, MAX_RESULT_CHARACTERS)}"

@@ -1,0 +1,230 @@
+"""What jobs add up to, as tables for people and as JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from perstack.analysis.statistics import GroupedStats, Stats, quantile
+from perstack.cli.render.log import format_timestamp
+from perstack.cli.terminal import Terminal
+
+Json = dict[str, Any]
+Name = TypeVar("Name", bound=str)
+
+UNFINISHED_STATUSES = ("running", "interrupted", "stoppedByInteractiveTool")
+"""Statuses of jobs that may still become a success."""
+
+GROUP_HEADINGS = (
+    *("jobs", "runs", "completed", "steps", "tokens", "cached", "retries", "errors"),
+    *("tool calls", "failed", "median", "p95"),
+)
+TOOL_HEADINGS = ("tool", "calls", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatsReport:
+    """The figures of a store.
+
+    Attributes:
+        storage: Its file.
+        since_ms: Only jobs that began then or later; all if `None`.
+        grouped_stats: The figures.
+        by: Which groups are asked for; all if `None`.
+    """
+
+    storage: Path
+    since_ms: int | None
+    grouped_stats: GroupedStats
+    by: str | None
+
+    def sorted_groups(self, by: str) -> list[tuple[str, Stats]]:
+        """Days in their order; what else there is by tokens, the most first."""
+        found = self.grouped_stats.groups[by].items()
+        if by == "day":
+            return sorted(found, key=lambda group: group[0])
+        return sorted(found, key=lambda group: (-group[1].usage.total_tokens, group[0]))
+
+
+def print_stats(report: StatsReport, terminal: Terminal, *, is_json: bool) -> None:
+    """Write the figures."""
+    if is_json:
+        terminal.write_line(json.dumps(_report_document(report), ensure_ascii=False))
+        return
+    terminal.write_line(f"Storage: {report.storage}")
+    if report.since_ms is not None:
+        terminal.write_line(f"Since: {format_timestamp(report.since_ms)}")
+    terminal.write_line()
+    for line in _total_lines(report.grouped_stats.total):
+        terminal.write_line(line)
+    table = _tool_table(report.grouped_stats.total) if report.by is None else _group_table(report)
+    if len(table) > 1:
+        terminal.write_line()
+        head, *rows = _aligned_rows(table)
+        terminal.write_line(head, "bold")
+        for row in rows:
+            terminal.write_line(row)
+
+
+def _total_lines(total: Stats) -> Iterator[str]:
+    usage = total.usage
+    yield f"jobs         {_format_counts(total.jobs, with_shares=True)}"
+    ended = _ended_jobs(total)
+    if ended:
+        completed = _format_percentage(total.jobs["completed"], ended)
+        yield f"succeeded    {completed} of {ended:,} that have ended"
+    yield f"runs         {_format_counts(total.runs)}"
+    yield f"steps        {total.steps:,}"
+    yield (
+        f"tokens       {usage.total_tokens:,} ({usage.input_tokens:,} in, of these "
+        f"{usage.cached_input_tokens:,} cached; {usage.output_tokens:,} out, of these "
+        f"{usage.reasoning_tokens:,} reasoning)"
+    )
+    yield f"retries      {_format_counts(total.retries)}"
+    yield f"errors       {_format_counts(total.errors)}"
+    durations = (
+        ("job", total.job_ms),
+        ("generation", total.generation_ms),
+        ("tool", total.tool_ms),
+    )
+    for name, values in durations:
+        if values:
+            median, p95 = _format_quantile(values, 0.5), _format_quantile(values, 0.95)
+            yield f"{name:<12} median {median}, p95 {p95}"
+
+
+def _tool_table(total: Stats) -> list[Sequence[str]]:
+    rows = [
+        (
+            f"{skill} {tool}",
+            f"{calls:,}",
+            _format_percentage(total.tool_failures[skill, tool], calls),
+        )
+        for (skill, tool), calls in total.tool_calls.most_common()
+    ]
+    return [TOOL_HEADINGS, *rows]
+
+
+def _group_table(report: StatsReport) -> list[Sequence[str]]:
+    by = report.by or "expert"
+    return [
+        (by, *GROUP_HEADINGS),
+        *((key, *_group_row(stats)) for key, stats in report.sorted_groups(by)),
+    ]
+
+
+def _group_row(stats: Stats) -> Sequence[str]:
+    usage, runs, calls = stats.usage, stats.runs.total(), stats.tool_calls.total()
+    return (
+        f"{stats.jobs.total():,}",
+        f"{runs:,}",
+        _format_percentage(stats.runs["completed"], runs),
+        f"{stats.steps:,}",
+        f"{usage.total_tokens:,}",
+        _format_percentage(usage.cached_input_tokens, usage.input_tokens),
+        f"{stats.retries.total():,}",
+        f"{stats.errors.total():,}",
+        f"{calls:,}",
+        _format_percentage(stats.tool_failures.total(), calls),
+        _format_quantile(stats.generation_ms, 0.5),
+        _format_quantile(stats.generation_ms, 0.95),
+    )
+
+
+def _aligned_rows(table: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for first, *rest in table:
+        cells = [
+            first.ljust(widths[0]),
+            *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)),
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _format_counts(counts: Counter[Name], *, with_shares: bool = False) -> str:
+    """A sum with its parts, the largest first."""
+    total = counts.total()
+    parts = [
+        f"{name} {count:,}" + (f" ({_format_percentage(count, total)})" if with_shares else "")
+        for name, count in counts.most_common()
+    ]
+    return f"{total:,}: {', '.join(parts)}" if parts else "0"
+
+
+def _format_percentage(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%" if whole else "-"
+
+
+def _format_quantile(values: Iterable[int], fraction: float) -> str:
+    value = quantile(values, fraction)
+    if value is None:
+        return "-"
+    return _format_duration(value)
+
+
+def _format_duration(milliseconds: int) -> str:
+    seconds, minutes = milliseconds // 1000, milliseconds // 60_000
+    if not seconds:
+        return f"{milliseconds} ms"
+    if not minutes:
+        return f"{milliseconds / 1000:.1f} s"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02} min" if hours else f"{minutes} min {seconds % 60:02} s"
+
+
+def _report_document(report: StatsReport) -> Json:
+    groups = report.grouped_stats.groups if report.by is None else [report.by]
+    return {
+        "storagePath": str(report.storage),
+        **({} if report.since_ms is None else {"since": report.since_ms}),
+        "total": _stats_document(report.grouped_stats.total),
+        "groups": {
+            by: [{"key": key, **_stats_document(stats)} for key, stats in report.sorted_groups(by)]
+            for by in groups
+        },
+    }
+
+
+def _stats_document(stats: Stats) -> Json:
+    ended = _ended_jobs(stats)
+    return {
+        "jobs": {
+            "total": stats.jobs.total(),
+            "byStatus": dict(stats.jobs),
+            "ended": ended,
+            "successRate": _rate(stats.jobs["completed"], ended),
+        },
+        "runs": {"total": stats.runs.total(), "byStatus": dict(stats.runs)},
+        "steps": stats.steps,
+        "usage": stats.usage.model_dump(mode="json", by_alias=True),
+        "retries": {"total": stats.retries.total(), "byName": dict(stats.retries)},
+        "errors": {"total": stats.errors.total(), "byName": dict(stats.errors)},
+        "tools": [
+            {
+                "skillName": skill,
+                "toolName": tool,
+                "calls": calls,
+                "failures": stats.tool_failures[skill, tool],
+                "failureRate": _rate(stats.tool_failures[skill, tool], calls),
+            }
+            for (skill, tool), calls in stats.tool_calls.most_common()
+        ],
+        "jobMs": _quantiles_document(stats.job_ms),
+        "generationMs": _quantiles_document(stats.generation_ms),
+        "toolMs": _quantiles_document(stats.tool_ms),
+    }
+
+
+def _quantiles_document(values: Sequence[int]) -> Json:
+    return {"count": len(values), "median": quantile(values, 0.5), "p95": quantile(values, 0.95)}
+
+
+def _ended_jobs(stats: Stats) -> int:
+    return sum(count for status, count in stats.jobs.items() if status not in UNFINISHED_STATUSES)
+
+
+def _rate(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None

@@ -1,0 +1,112 @@
+"""What came of tests: for people, for programs, and for those who run them in CI."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from perstack.cli.terminal import Terminal
+from perstack.cli.test_runner import TestResult
+
+_XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def print_result(test_result: TestResult, terminal: Terminal) -> None:
+    """One test, as soon as it is made."""
+    mark, colour = ("✓", "green") if test_result.passed else ("✗", "red")
+    statistics = f" ({_format_statistics(test_result)})" if test_result.outcome else ""
+    terminal.write_line(
+        f"{mark} {test_result.test_case.expert_key}: {test_result.test_case.name}{statistics}",
+        colour,
+    )
+    for result in test_result.outcome.verifications if test_result.outcome else ():
+        sign = "✓" if result.passed else "✗"
+        weight = "" if result.priority == "must" else " (should)"
+        terminal.write_line(f"    {sign} {result.name}{weight}")
+    for problem in test_result.problems:
+        terminal.write_line(f"    {problem}", "red")
+    if test_result.workspace is not None:
+        terminal.write_line(f"    kept in {test_result.workspace}")
+
+
+def print_totals(test_results: Sequence[TestResult], terminal: Terminal) -> None:
+    """How many passed."""
+    passed = sum(test_result.passed for test_result in test_results)
+    tests = "1 test" if len(test_results) == 1 else f"{len(test_results)} tests"
+    terminal.write_line(
+        f"{passed} of {tests} passed", "green" if passed == len(test_results) else "red"
+    )
+
+
+def json_report(test_results: Sequence[TestResult]) -> str:
+    """All of it as JSON."""
+    passed = sum(test_result.passed for test_result in test_results)
+    report = {
+        "ok": passed == len(test_results),
+        "passed": passed,
+        "failed": len(test_results) - passed,
+        "tests": [_result_document(verdict) for verdict in test_results],
+    }
+    return json.dumps(report, ensure_ascii=False, indent=2)
+
+
+def junit_report(test_results: Sequence[TestResult]) -> str:
+    """All of it in the XML that CI services read."""
+    failed = sum(not verdict.passed for verdict in test_results)
+    suite = ET.Element("testsuite", name="perstack", tests=str(len(test_results)))
+    suite.set("failures", str(failed))
+    for test_result in test_results:
+        seconds = test_result.outcome.seconds if test_result.outcome else 0.0
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=test_result.test_case.expert_key,
+            name=_xml_safe(test_result.test_case.name),
+            time=f"{seconds:.3f}",
+        )
+        if test_result.problems:
+            failure = ET.SubElement(case, "failure", message=_xml_safe(test_result.problems[0]))
+            failure.text = _xml_safe("\n".join(test_result.problems))
+    ET.indent(suite)
+    return f"{_XML_HEAD}\n{ET.tostring(suite, encoding='unicode')}\n"
+
+
+def _xml_safe(text: str) -> str:
+    return _NOT_IN_XML.sub("�", text)
+
+
+def _format_statistics(test_result: TestResult) -> str:
+    outcome = test_result.outcome
+    if outcome is None:
+        return ""
+    steps = "1 step" if outcome.steps == 1 else f"{outcome.steps} steps"
+    return f"{steps}, {outcome.tokens:,} tokens, {outcome.seconds:.1f} s"
+
+
+def _result_document(test_result: TestResult) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "expert": test_result.test_case.expert_key,
+        "name": test_result.test_case.name,
+        "query": test_result.test_case.test.query,
+        "passed": test_result.passed,
+        "problems": list(test_result.problems),
+    }
+    outcome = test_result.outcome
+    if outcome is not None:
+        entry |= {
+            "jobId": test_result.job_id,
+            "status": outcome.status,
+            "text": outcome.text,
+            "steps": outcome.steps,
+            "tokens": outcome.tokens,
+            "seconds": outcome.seconds,
+            "verifications": [
+                result.model_dump(mode="json", by_alias=True, exclude_none=True)
+                for result in outcome.verifications
+            ],
+        }
+    if test_result.workspace is not None:
+        entry["workspace"] = str(test_result.workspace)
+    return entry

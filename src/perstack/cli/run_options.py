@@ -1,0 +1,223 @@
+"""What `perstack run` was asked to do, read from its arguments and checked as a whole."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from perstack.cli.args import (
+    add_file_arguments,
+    add_model_arguments,
+    add_workspace_argument,
+    model_settings,
+)
+from perstack.cli.terminal import Terminal
+from perstack.core.wire import EVENT_TYPES, STREAMING_TYPES
+from perstack.errors import ConfigError
+from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
+from perstack.settings import Settings
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """A request and how it is to be carried out.
+
+    Attributes:
+        settings: For the engine.
+        request: For the engine; the job is filled in later if `is_for_newest`.
+        is_for_newest: Continue the newest job of the workspace.
+        event_types: The events to print; all if `None`.
+        is_verbose: Also say what goes on inside.
+        repeated_options: The options that a command which continues the job must repeat.
+    """
+
+    settings: Settings
+    request: JobRequest
+    is_for_newest: bool = False
+    event_types: frozenset[str] | None = None
+    is_verbose: bool = False
+    repeated_options: tuple[str, ...] = ()
+
+
+def add_run_arguments(parser: ArgumentParser) -> None:
+    """The arguments of `perstack run`."""
+    parser.add_argument("expert", nargs="?", metavar="EXPERT", help="key of the expert")
+    parser.add_argument(
+        "query", nargs="?", metavar="QUERY", help="the task; - or nothing reads stdin"
+    )
+    parser.add_argument(
+        "--input", metavar="JSON", help="the arguments that the expert declares; or @FILE"
+    )
+    add_file_arguments(parser)
+    add_workspace_argument(parser, "the current folder")
+    add_model_arguments(parser)
+    parser.add_argument("--job-id", metavar="ID", help="id for the new job")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--continue",
+        dest="is_for_newest",
+        action="store_true",
+        help="continue the newest job; without a query it goes on where it stopped",
+    )
+    which.add_argument("--continue-job", metavar="ID", help="continue this job")
+    parser.add_argument(
+        "--resume-from", metavar="ID", help="with --continue-job: branch from this checkpoint"
+    )
+    parser.add_argument(
+        "-i",
+        "--interactive-tool-call-result",
+        dest="is_answer",
+        action="store_true",
+        help="the query answers the open question: text, or JSON with toolCallId and text",
+    )
+    parser.add_argument("--verbose", action="store_true", help="say what goes on inside on stderr")
+    parser.add_argument("--filter", metavar="TYPES", help="event types to print, comma-separated")
+
+
+def run_options_from(options: Namespace, terminal: Terminal) -> RunOptions:
+    """The order that the arguments, and stdin where they say so, amount to.
+
+    Raises:
+        ConfigError: Arguments are missing or do not go together.
+    """
+    _check_combination(options)
+    event_types = parse_event_types(options.filter)
+    query = _read_query(options, terminal)
+    answer = _parse_answer(query) if options.is_answer else None
+    return RunOptions(
+        settings=run_settings_from(options, event_types),
+        request=JobRequest(
+            expert_key=options.expert,
+            query="" if answer else query,
+            job_id=options.continue_job,
+            new_job_id=options.job_id,
+            checkpoint_id=options.resume_from,
+            answer=answer,
+            inputs=_parse_inputs(options.input),
+            max_steps=options.max_steps,
+        ),
+        is_for_newest=options.is_for_newest,
+        event_types=event_types,
+        is_verbose=options.verbose,
+        repeated_options=repeated_options_from(options),
+    )
+
+
+def run_settings_from(options: Namespace, event_types: frozenset[str] | None) -> Settings:
+    """What the arguments say about the engine, for who wants to see events of these types."""
+    return replace(
+        model_settings(options),
+        config=options.config,
+        workspace=options.workspace,
+        is_strict=options.strict,
+        is_streaming=not event_types or bool(event_types & {*STREAMING_TYPES}),
+        transport="cli",
+    )
+
+
+def _check_combination(options: Namespace) -> None:
+    is_continuing = options.is_for_newest or options.continue_job is not None
+    if options.resume_from is not None and options.continue_job is None:
+        raise ConfigError("--resume-from requires --continue-job.")
+    if options.is_answer and not is_continuing:
+        raise ConfigError(
+            "--interactive-tool-call-result requires --continue or --continue-job.",
+            hint="It answers the question that a stopped job has asked.",
+        )
+    if options.is_answer and options.input is not None:
+        raise ConfigError("--input and --interactive-tool-call-result do not go together.")
+    if options.job_id is not None and is_continuing:
+        raise ConfigError(
+            "--job-id names a new job and does not go together with --continue or --continue-job."
+        )
+    if options.expert is None and not is_continuing:
+        raise ConfigError(
+            "Expert key is required.", hint='Write perstack run EXPERT "what it shall do".'
+        )
+
+
+def _read_query(options: Namespace, terminal: Terminal) -> str:
+    query: str | None = options.query
+    is_continuing = options.is_for_newest or options.continue_job is not None
+    is_needed = options.is_answer or not (is_continuing or options.input is not None)
+    # A job that merely goes on needs no query, and waiting for one would hang a script.
+    if query == STDIN or (query is None and is_needed and not terminal.stdin.isatty()):
+        query = terminal.stdin.read().strip()
+    if is_needed and not query:
+        raise ConfigError(
+            "Query is required.", hint="Give it after the expert key, or on stdin with -."
+        )
+    return query or ""
+
+
+def _parse_inputs(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigError(f"--input: {text[1:]} cannot be read: {reason}.") from None
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError(
+            "--input is no JSON object.",
+            hint="""Write --input '{"name": "value"}', or --input @FILE.""",
+        )
+    return cast("dict[str, Any]", value)
+
+
+def _parse_answer(text: str) -> InteractiveAnswer:
+    """The answer to a question: JSON that names the call, or else simply the text."""
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return InteractiveAnswer(text=text)
+    if not isinstance(value, dict):
+        return InteractiveAnswer(text=text)
+    fields = cast("dict[str, Any]", value)
+    call_id, answer = fields.get("toolCallId"), fields.get("text")
+    if isinstance(call_id, str) and isinstance(answer, str):
+        return InteractiveAnswer(text=answer, tool_call_id=call_id)
+    return InteractiveAnswer(text=text)
+
+
+def parse_event_types(text: str | None) -> frozenset[str] | None:
+    """The event types of `--filter`, `None` without it.
+
+    Raises:
+        ConfigError: There is no such type.
+    """
+    if text is None:
+        return None
+    event_types = frozenset(word.strip() for word in text.split(",") if word.strip())
+    unknown = sorted(event_types - {*EVENT_TYPES})
+    if unknown or not event_types:
+        near = get_close_matches(unknown[0], EVENT_TYPES, n=1) if unknown else []
+        raise ConfigError(
+            f"--filter: there is no event type {unknown[0]!r}."
+            if unknown
+            else "--filter names no event type.",
+            hint=f"Did you mean {near[0]}?" if near else "docs/events.md lists them.",
+        )
+    return event_types
+
+
+def repeated_options_from(options: Namespace) -> tuple[str, ...]:
+    """The options that a command which continues the job must repeat."""
+    given: list[tuple[str, str | Path | None]] = [
+        ("--config", options.config),
+        ("--workspace", options.workspace),
+        ("--provider", options.provider),
+        ("--model", options.model),
+    ]
+    given += [("--env-path", path) for path in options.env_path or ()]
+    return tuple(word for name, value in given if value is not None for word in (name, str(value)))

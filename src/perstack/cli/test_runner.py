@@ -1,0 +1,202 @@
+"""One test of an expert: a folder to work in, a job in it, and whether it came out as expected."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from perstack.analysis.expectations import Outcome, unmet
+from perstack.cli.event_stream import shorten
+from perstack.definition.loader import LoadedDefinitions
+from perstack.definition.model import Provider, ProviderSetting
+from perstack.definition.tests import ExpertTest
+from perstack.engine import open_engine
+from perstack.errors import ConfigError, PerstackError
+from perstack.jobs import JobView
+from perstack.runtime.start_plan import JobRequest
+from perstack.settings import Overrides, Settings
+
+NAME_CHARACTERS = 80
+STORE_FOLDER = "perstack"
+"""The jobs of a workspace are its own, and no part of what a test begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestCase:
+    """A test of an expert that is to be made."""
+
+    expert_key: str
+    test: ExpertTest
+
+    @property
+    def name(self) -> str:
+        """What people are shown."""
+        return shorten(self.test.name or self.test.query or str(self.test.inputs), NAME_CHARACTERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestEnvironment:
+    """How tests are made.
+
+    Attributes:
+        loaded: The definition file.
+        settings: For the engine, but for what a test decides.
+        workspace: The folder of which each test gets a copy.
+        script: Played in each test instead of its own.
+        is_live: The model is asked, whatever scripts there are.
+        is_in_place: Tests work in the folder itself.
+        keeps_copies: The copies stay, with the jobs in them.
+        overrides: Stand-ins, for our own tests.
+    """
+
+    loaded: LoadedDefinitions
+    settings: Settings
+    workspace: Path
+    script: Path | None = None
+    is_live: bool = False
+    is_in_place: bool = False
+    keeps_copies: bool = False
+    overrides: Overrides | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestResult:
+    """What came of a test; it passed if there is no problem.
+
+    Attributes:
+        test_case: The test.
+        problems: What was not as expected.
+        outcome: How the job ended; `None` if it could not begin.
+        job_id: Of the job.
+        workspace: The folder that was kept, with the job in it.
+    """
+
+    test_case: TestCase
+    problems: tuple[str, ...]
+    outcome: Outcome | None = None
+    job_id: str | None = None
+    workspace: Path | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all was as expected."""
+        return not self.problems
+
+
+async def run_test(test_case: TestCase, environment: TestEnvironment) -> TestResult:
+    """Make one test. What goes wrong is a verdict."""
+    try:
+        async with _test_workspace(test_case, environment) as workspace:
+            view = await _run_test_job(test_case, environment, workspace)
+            kept_workspace = (
+                workspace if environment.keeps_copies and not environment.is_in_place else None
+            )
+    except PerstackError as error:
+        return TestResult(test_case=test_case, problems=(str(error),))
+    if isinstance(view, PerstackError):
+        return TestResult(test_case=test_case, problems=(str(view),), workspace=kept_workspace)
+    outcome = Outcome(
+        status=view.job.status,
+        text=view.text,
+        steps=view.job.total_steps,
+        tokens=view.usage.total_tokens,
+        seconds=(view.job.updated_at - view.job.started_at) / 1000,
+        verifications=view.verifications,
+    )
+    return TestResult(
+        test_case=test_case,
+        problems=unmet(test_case.test.expect, outcome),
+        outcome=outcome,
+        job_id=view.job.id,
+        workspace=kept_workspace,
+    )
+
+
+async def _run_test_job(
+    test_case: TestCase, environment: TestEnvironment, workspace: Path
+) -> JobView | PerstackError:
+    test, keeps_store = test_case.test, environment.keeps_copies or environment.is_in_place
+    settings = replace(
+        environment.settings,
+        workspace=workspace,
+        max_job_seconds=test.expect.max_seconds,
+        is_in_memory=not keeps_store,
+    )
+    request = JobRequest(
+        expert_key=test_case.expert_key,
+        query=test.query,
+        inputs=test.inputs,
+        max_steps=test.expect.max_steps or environment.settings.max_steps,
+    )
+    async with open_engine(
+        settings, environment.overrides, _with_script(test_case, environment)
+    ) as engine:
+        try:
+            return await (await engine.start(request)).wait()
+        except PerstackError as error:
+            # Carried out of the engine's task group by hand, which would wrap it in a group.
+            return error
+    raise AssertionError("an engine is not left without a result")
+
+
+def _with_script(test_case: TestCase, environment: TestEnvironment) -> LoadedDefinitions:
+    """The definitions with the script of the test in the place of a model."""
+    own_script = (
+        environment.loaded.path.parent / test_case.test.script if test_case.test.script else None
+    )
+    script = environment.script or own_script
+    if script is None or environment.is_live:
+        return environment.loaded
+    setting = ProviderSetting(script=str(script.resolve()))
+    provider = Provider(provider_name="scripted", setting=setting)
+    definitions = environment.loaded.definitions.model_copy(update={"provider": provider})
+    return replace(environment.loaded, definitions=definitions)
+
+
+@asynccontextmanager
+async def _test_workspace(
+    test_case: TestCase, environment: TestEnvironment
+) -> AsyncGenerator[Path]:
+    own_workspace = test_case.test.workspace
+    source = (
+        environment.loaded.path.parent / own_workspace if own_workspace else environment.workspace
+    )
+    if environment.is_in_place:
+        yield source
+        return
+    copy = Path(tempfile.mkdtemp(prefix="perstack-test-"))
+    try:
+        await to_thread.run_sync(_copy_workspace, source, copy)
+        yield copy
+    finally:
+        if not environment.keeps_copies:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(partial(shutil.rmtree, copy, ignore_errors=True))
+
+
+def _copy_workspace(source: Path, copy: Path) -> None:
+    def ignored_names(folder: str, _names: list[str]) -> list[str]:
+        is_top = Path(folder) == source
+        return [STORE_FOLDER] * is_top + [copy.name] * (Path(folder) == copy.parent)
+
+    try:
+        shutil.copytree(source, copy, symlinks=True, ignore=ignored_names, dirs_exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {source} cannot be copied for a test: {_copy_error_reason(error)}.",
+            hint="Give the tests a smaller folder with workspace = or --workspace.",
+        ) from error
+
+
+def _copy_error_reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):
+        # One entry for each file that could not be copied: from where, to where, and why.
+        path, _, why = error.args[0][0]
+        return f"{path}: {why}"
+    return error.strerror or "the system gave no reason"

@@ -1,0 +1,344 @@
+"""From the bytes of a file to its TOML tables, with every kind of damage put into words."""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+from pydantic import ValidationError
+
+from perstack.definition.diagnostics import (
+    Diagnostic,
+    InvalidDefinitionError,
+    Issue,
+    to_diagnostics,
+)
+from perstack.definition.icons import load_icons
+from perstack.definition.model import Definitions, Expert
+from perstack.definition.normalize import NormalizedDocument, normalize
+from perstack.definition.pydantic_errors import issues_from_validation_error
+from perstack.definition.rules import lint_warnings, rule_errors
+from perstack.definition.toml_positions import KeyPositions
+from perstack.errors import ConfigError, DefinitionError
+from perstack.models import TomlTable, is_table
+
+
+def load_environment(
+    paths: Iterable[str], folder: Path, base: Mapping[str, str], *, must_exist: bool
+) -> dict[str, str]:
+    """Merge `.env` files into an environment without touching the process's own.
+
+    What is set and not empty in `base` stays; of the files, the first that sets a name wins.
+
+    Args:
+        paths: The files, relative to `folder`.
+        folder: Where they are.
+        base: The process's environment.
+        must_exist: Whether a missing file is an error.
+
+    Raises:
+        ConfigError: A file is missing although it was asked for, or cannot be read.
+    """
+    merged = {name: value for name, value in base.items() if value}
+    for relative_path in paths:
+        path = folder / relative_path
+        if not path.is_file():
+            if must_exist:
+                raise ConfigError(
+                    f"The environment file {relative_path!r} is not found.",
+                    hint="Check --env-path.",
+                )
+            continue
+        for name, value in _read_env_file(path).items():
+            merged.setdefault(name, value)
+    return merged
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {type(error).__name__}.") from error
+    from dotenv import dotenv_values  # noqa: PLC0415 - most commands read no .env file
+
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value}
+
+
+FILE_NAME = "perstack.toml"
+
+
+def find_config(explicit: Path | str | None, cwd: Path) -> Path:
+    """The definition file: `explicit`, or the nearest `perstack.toml` in `cwd` and above it.
+
+    Args:
+        explicit: A file, or a folder with a `perstack.toml`, relative to `cwd`.
+        cwd: Where to begin.
+
+    Raises:
+        DefinitionError: There is none, or `explicit` is a URL.
+    """
+    if explicit is not None:
+        return _explicit_config(explicit, cwd)
+    for folder in (cwd, *cwd.parents):
+        if _is_true_of_path(Path.is_file, folder / FILE_NAME):
+            return folder / FILE_NAME
+    raise DefinitionError(
+        "perstack.toml not found.", hint="Create one or specify its path with --config."
+    )
+
+
+def _explicit_config(explicit: Path | str, cwd: Path) -> Path:
+    if str(explicit).lower().startswith(("http:", "https:")):
+        raise DefinitionError(
+            "A definition file on the web is not read, since it decides which programs are started"
+            " here.",
+            hint="Download it, read it, and give its path with --config.",
+        )
+    path = cwd / explicit
+    if _is_true_of_path(Path.is_dir, path):
+        path /= FILE_NAME
+    if not _is_true_of_path(Path.exists, path):
+        raise DefinitionError(
+            f'Given config path "{explicit}" is not found.',
+            hint="Give the path of a perstack.toml with --config.",
+        )
+    # The folder's true name, but the file's own: what lies beside a link belongs to it.
+    return path.parent.resolve() / path.name
+
+
+def _is_true_of_path(predicate: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is something; what cannot be looked at, is not."""
+    try:
+        return predicate(path)
+    except OSError:
+        return False
+
+
+MAX_DEFINITION_BYTES = 8 * 1024 * 1024
+
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_DUPLICATE_MESSAGES = ("Cannot overwrite", "Cannot declare", "Duplicate inline", "Cannot redefine")
+_SYNTAX_MESSAGES: tuple[tuple[str, str, str | None], ...] = (
+    ("Unterminated string", "a string has no closing quotes", None),
+    ("Illegal character '\\n'", "a string has no closing quote on its line", 'use """ for several'),
+    ("Illegal character", "a character is not allowed here", "write it as an escape, such as \\t"),
+    ("Unclosed array", "a list has no closing ] or lacks a comma", None),
+    ("Unclosed inline table", "an inline table has no closing } or lacks a comma", None),
+    ("Expected ']", "a table header has no closing ]", 'write [experts."name"]'),
+    ("Invalid initial character", "a key cannot begin like this", "put the key in quotes"),
+    ("Expected '='", "a key has no = after it", "quote keys that contain other characters"),
+    ("Invalid value", "this is no TOML value", "put texts in quotes"),
+    ("Unescaped", "a backslash in a string starts no escape", "write \\\\ or use '…'"),
+    ("Invalid hex value", "a \\u escape lacks its hexadecimal digits", None),
+    ("Invalid statement", "this is neither a key nor a table header", None),
+    ("Expected newline", "something follows a value on its line", "begin a new line"),
+    ("Cannot mutate", "a list or inline table cannot be extended further down", None),
+)
+_DUPLICATE_HINT = "keep one of them"
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a definition file.
+
+    Raises:
+        DefinitionError: It is not there, is a folder, cannot be read or is far too large.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_DEFINITION_BYTES + 1)
+    except FileNotFoundError:
+        raise DefinitionError(
+            f'Given config path "{path}" is not found.',
+            hint="Create the file or give another path.",
+        ) from None
+    except IsADirectoryError:
+        raise DefinitionError(
+            f"{path} is a folder.", hint="Give the path of the perstack.toml in it."
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise DefinitionError(
+            f"{path} cannot be read: {reason}.", hint="Check the path and its permissions."
+        ) from error
+    if len(content) > MAX_DEFINITION_BYTES:
+        raise DefinitionError(
+            f"{path} has more than {MAX_DEFINITION_BYTES} bytes.",
+            hint="Is this really a perstack.toml?",
+        )
+    return content
+
+
+def decode_source(content: bytes, path: Path) -> str:
+    """The text of a definition file with plain line feeds and without a byte order mark.
+
+    Raises:
+        InvalidDefinitionError: The bytes are not UTF-8.
+    """
+    hint = "save the file as UTF-8"
+    if content.startswith(_UTF16_BOMS):
+        raise _invalid_source(path, 1, 1, "the file is UTF-16", hint)
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        # Positions count from behind the mark, where the decoder began.
+        body = bytes(error.object)[: error.start]
+        column = len(body.rpartition(b"\n")[2].decode("utf-8", errors="replace")) + 1
+        line = body.count(b"\n") + 1
+        raise _invalid_source(path, line, column, "the file is not UTF-8 text", hint) from None
+
+
+def parse_toml(source: str, path: Path) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises:
+        InvalidDefinitionError: The text is no TOML; the problem names the first place.
+    """
+    try:
+        return tomli.loads(source)
+    except tomli.TOMLDecodeError as error:
+        raise _syntax_error(error, source, path) from None
+    except RecursionError:
+        raise _invalid_source(path, 1, 1, "lists or tables are nested too deeply", None) from None
+    except ValueError:
+        reason = "the file has a number with far too many digits"
+        position = _locate_long_number(source)
+        raise _invalid_source(path, *position, reason, None) from None
+
+
+def _syntax_error(error: tomli.TOMLDecodeError, source: str, path: Path) -> InvalidDefinitionError:
+    if error.msg.startswith(_DUPLICATE_MESSAGES):
+        duplicate = KeyPositions(source).duplicate
+        if duplicate is not None:
+            key, first, second = duplicate
+            return InvalidDefinitionError(
+                path,
+                [
+                    Diagnostic(
+                        path=path,
+                        line=second.line,
+                        column=second.column,
+                        key_path=key,
+                        reason=f"stands twice, first in line {first.line}",
+                        suggestion=_DUPLICATE_HINT,
+                    )
+                ],
+            )
+    return _invalid_source(path, error.lineno, error.colno, *_describe_syntax_error(error.msg))
+
+
+def _describe_syntax_error(message: str) -> tuple[str, str | None]:
+    if message.startswith(_DUPLICATE_MESSAGES):
+        return "a key or table stands twice", _DUPLICATE_HINT
+    for start, reason, hint in _SYNTAX_MESSAGES:
+        if message.startswith(start):
+            return reason, hint
+    return message[:1].lower() + message[1:], None
+
+
+def _locate_long_number(source: str) -> tuple[int, int]:
+    match = re.search(r"[0-9_]{4000,}", source)
+    start = match.start() if match else 0
+    line_start = source.rfind("\n", 0, start) + 1
+    return source.count("\n", 0, start) + 1, start - line_start + 1
+
+
+def _invalid_source(
+    path: Path, line: int, column: int, reason: str, suggestion: str | None
+) -> InvalidDefinitionError:
+    diagnostic = Diagnostic(
+        path=path, line=line, column=column, key_path=(), reason=reason, suggestion=suggestion
+    )
+    return InvalidDefinitionError(path, [diagnostic])
+
+
+__all__ = ["FILE_NAME", "LoadedDefinitions", "find_config", "load_definitions"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDefinitions:
+    """A definition file as it was read.
+
+    Attributes:
+        path: The file.
+        definitions: What it says.
+        warnings: What is odd about it, but was accepted.
+        digest: SHA-256 of its bytes, in hexadecimal.
+    """
+
+    path: Path
+    definitions: Definitions
+    warnings: tuple[Diagnostic, ...]
+    digest: str
+
+
+def load_definitions(path: Path, *, strict: bool = False) -> LoadedDefinitions:
+    """Read and validate a definition file.
+
+    Args:
+        path: The file.
+        strict: Whether what is merely odd, such as an unknown key, is an error too.
+
+    Raises:
+        DefinitionError: The file cannot be read.
+        InvalidDefinitionError: The file cannot be accepted; it has every problem with its place.
+    """
+    content = read_bytes(path)
+    source = decode_source(content, path)
+    document = parse_toml(source, path)
+    normalized = normalize(document)
+    definitions, errors = _validate(document, normalized)
+    experts, icon_issues = load_icons(definitions.experts, path.parent)
+    lint_issues = [*normalized.issues, *lint_warnings(normalized.experts), *icon_issues]
+    if not document.get("experts"):
+        lint_issues.append(Issue((), "the file defines no expert", _EXPERT_EXAMPLE))
+    if strict:
+        errors, lint_issues = [*errors, *lint_issues], []
+    positions = KeyPositions(source if errors or lint_issues else "")
+    warnings = to_diagnostics(lint_issues, positions, path, normalized.moved_keys)
+    if errors:
+        raise InvalidDefinitionError(
+            path, to_diagnostics(errors, positions, path, normalized.moved_keys), warnings
+        )
+    return LoadedDefinitions(
+        path=path,
+        definitions=definitions.model_copy(update={"path": path, "experts": experts}),
+        warnings=warnings,
+        digest=hashlib.sha256(content).hexdigest(),
+    )
+
+
+_EXPERT_EXAMPLE = 'write a table [experts."my-expert"] with description = "…" and instruction = "…"'
+
+
+def _validate(
+    document: TomlTable, normalized: NormalizedDocument
+) -> tuple[Definitions, list[Issue]]:
+    """Validate part by part, so that a wrong part does not hide what is wrong with the others."""
+    errors: list[Issue] = []
+    definitions = Definitions()
+    try:
+        definitions = Definitions.model_validate(normalized.top, by_alias=True, by_name=False)
+    except ValidationError as error:
+        errors += issues_from_validation_error(error, normalized.top, document)
+    experts: dict[str, Expert] = {}
+    for key, table in normalized.experts.items():
+        path = ("experts", key)
+        if not is_table(table):
+            errors.append(Issue(path, "must be a table", f'write [experts."{key}"]'))
+            continue
+        expert_table = {**table, "key": key}
+        try:
+            experts[key] = Expert.model_validate(expert_table, by_alias=True, by_name=False)
+        except ValidationError as error:
+            errors += issues_from_validation_error(
+                error, expert_table, document["experts"][key], path
+            )
+    if not is_table(document.get("experts", {})):
+        errors.append(Issue(("experts",), "must hold tables", 'write [experts."name"]'))
+    errors += rule_errors(normalized.top, normalized.experts)
+    return definitions.model_copy(update={"experts": experts}), errors

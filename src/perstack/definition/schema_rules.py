@@ -1,0 +1,377 @@
+"""Checks that a table is a JSON Schema 2020-12 which every caller can be given.
+
+Written out, because a library for it takes longer to load than a server may take to start, and
+because a mistake shall be named at its key in the file. Stricter than the standard where leniency
+would hide a mistake: a word that is no keyword is refused, and references stay within the schema.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from perstack.definition.diagnostics import FieldError, did_you_mean
+from perstack.models import TomlTable, is_table
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MAX_SCHEMA_CHARACTERS = 20_480
+MAX_DEPTH = 32
+JSON_TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
+RESERVED_INPUTS = frozenset({"job_id", "checkpoint_id", "files", "wait_seconds"})
+"""Arguments that the tool of every expert has."""
+
+IN_PLACE_APPLICATORS = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+"""Keywords that say something about the very value that a schema is about."""
+
+_TOP_LEVEL_UNSUPPORTED = frozenset(
+    {
+        "$ref",
+        "enum",
+        "const",
+        "default",
+        "minProperties",
+        "maxProperties",
+        "propertyNames",
+        "patternProperties",
+        "unevaluatedProperties",
+    }
+)
+"""What cannot be said of arguments that others are added to."""
+
+_REFERENCE = re.compile(r"#(/\$defs/)?([A-Za-z0-9_.-]+)")
+_ANCHOR = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_PROPERTY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+SchemaPath = tuple[str | int, ...]
+KeywordCheck = Callable[[Any, SchemaPath], Iterator[FieldError]]
+
+
+def check_input_schema(schema: TomlTable) -> list[FieldError]:
+    """Why a table cannot be the schema of what an expert is told."""
+    errors = [*_schema_errors(schema), *_object_type_errors(schema)]
+    for keyword in schema:
+        if keyword in _TOP_LEVEL_UNSUPPORTED:
+            reason = "cannot stand at the top: the arguments of every expert are added there"
+            errors.append(FieldError(reason, at=(keyword,), suggestion="put it into a property"))
+    if schema.get("additionalProperties", False) is not False:
+        hint = "leave it out, and name every property"
+        errors.append(FieldError("must be false", at=("additionalProperties",), suggestion=hint))
+    properties = _table_or_empty(schema.get("properties"))
+    for name, property_schema in properties.items():
+        errors += [
+            FieldError(message, at=("properties", name))
+            for message in _property_name_errors(name, property_schema)
+        ]
+    required = schema.get("required")
+    if isinstance(required, list):
+        for index, name in enumerate(cast("list[object]", required)):
+            if isinstance(name, str) and name not in properties:
+                hint = did_you_mean(name, properties)
+                errors.append(FieldError("is no property", at=("required", index), suggestion=hint))
+    return errors
+
+
+def check_output_schema(schema: TomlTable) -> list[FieldError]:
+    """Why a table cannot be the schema of what an expert answers."""
+    return _schema_errors(schema)
+
+
+def is_json(value: object) -> bool:
+    """Whether a value of a TOML file could stand in a JSON file as it is."""
+    if isinstance(value, list):
+        return all(is_json(item) for item in cast("list[object]", value))
+    if is_table(value):
+        return all(is_json(item) for item in value.values())
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int)
+
+
+def _schema_errors(schema: TomlTable) -> list[FieldError]:
+    try:
+        if not is_json(schema):
+            return [FieldError("has a value that JSON does not have, such as a date")]
+        if len(json.dumps(schema, ensure_ascii=False)) > MAX_SCHEMA_CHARACTERS:
+            return [FieldError(f"has more than {MAX_SCHEMA_CHARACTERS} characters")]
+        return list(_check_schema(schema, ())) or list(_reference_errors(schema))
+    except RecursionError:
+        return [FieldError("is nested too deeply")]
+
+
+def _object_type_errors(schema: TomlTable) -> Iterator[FieldError]:
+    if schema.get("type") != "object":
+        hint = 'write type = "object" and describe each argument in properties'
+        yield FieldError("must be the schema of an object", at=("type",), suggestion=hint)
+
+
+def _property_name_errors(name: str, property_schema: object) -> Iterator[str]:
+    if name in RESERVED_INPUTS:
+        yield "is an argument that every expert has; choose another name"
+    elif name == "query" and _table_or_empty(property_schema).get("type") != "string":
+        yield "must be a string: it is also the text of a follow-up"
+    elif _PROPERTY_NAME.fullmatch(name) is None:
+        yield "must have 1 to 64 letters, digits, _, - and . only, which is what models accept"
+
+
+def _check_schema(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if isinstance(value, bool):
+        return
+    if not is_table(value):
+        yield FieldError("must be a schema: a table, or true or false", at=at)
+        return
+    if len(at) > 2 * MAX_DEPTH:
+        yield FieldError("is nested too deeply", at=at)
+        return
+    for keyword, operand in value.items():
+        keyword_path = (*at, keyword)
+        check = KEYWORDS.get(keyword)
+        if keyword in _UNSUPPORTED_KEYWORDS:
+            yield FieldError(
+                "is not supported", at=keyword_path, suggestion=_UNSUPPORTED_KEYWORDS[keyword]
+            )
+        elif check is not None:
+            yield from check(operand, keyword_path)
+        elif not keyword.startswith("x-"):
+            hint = did_you_mean(keyword, KEYWORDS)
+            yield FieldError(
+                "is no keyword of JSON Schema 2020-12", at=keyword_path, suggestion=hint
+            )
+    if "$schema" in value and at:
+        yield FieldError("belongs to the top of the schema", at=(*at, "$schema"))
+
+
+def _check_dialect(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, str) or value.rstrip("#") != DIALECT:
+        yield FieldError(f"must be {DIALECT}", at=at, suggestion="or leave it out")
+
+
+def _check_reference(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, str) or _REFERENCE.fullmatch(value) is None:
+        hint = "nothing is fetched, and the schema becomes a part of a larger one"
+        yield FieldError("must be of the form #/$defs/NAME", at=at, suggestion=hint)
+
+
+def _check_anchor(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if len(at) != len(("$defs", "NAME", "$anchor")) or at[0] != "$defs":
+        yield FieldError("belongs to a definition in $defs", at=at, suggestion="leave it out")
+    elif not isinstance(value, str) or _ANCHOR.fullmatch(value) is None:
+        yield FieldError("must be a name of letters, digits, _, - and .", at=at)
+
+
+def _check_type(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    types = cast("list[object]", value) if isinstance(value, list) else [value]
+    are_known = all(isinstance(kind, str) and kind in JSON_TYPES for kind in types)
+    if not types or not are_known or len(set(map(str, types))) < len(types):
+        hint = did_you_mean(value, JSON_TYPES) if isinstance(value, str) else None
+        yield FieldError(
+            f"must be one or several of {', '.join(JSON_TYPES)}", at=at, suggestion=hint
+        )
+
+
+def _check_schemas_by_name(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not is_table(value):
+        yield FieldError("must be a table of schemas", at=at)
+        return
+    for name, schema in value.items():
+        yield from _check_schema(schema, (*at, name))
+
+
+def _check_schemas_by_pattern(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    yield from _check_schemas_by_name(value, at)
+    for pattern in _table_or_empty(value):
+        yield from _check_pattern(pattern, (*at, pattern))
+
+
+def _check_schema_list(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, list) or not value:
+        yield FieldError("must be a list of schemas that is not empty", at=at)
+        return
+    for index, schema in enumerate(cast("list[object]", value)):
+        yield from _check_schema(schema, (*at, index))
+
+
+def _check_enum(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, list) or not value:
+        yield FieldError("must be a list that is not empty", at=at)
+
+
+def _check_names(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    names = cast("list[object]", value) if isinstance(value, list) else [None]
+    texts = [name for name in names if isinstance(name, str)]
+    if len(texts) < len(names) or len(set(texts)) < len(texts):
+        yield FieldError("must be a list of different names", at=at)
+
+
+def _check_names_by_name(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not is_table(value):
+        yield FieldError("must be a table of lists of names", at=at)
+        return
+    for name, names in value.items():
+        yield from _check_names(names, (*at, name))
+
+
+def _check_count(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        yield FieldError("must be a whole number that is 0 or more", at=at)
+
+
+def _check_number(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        yield FieldError("must be a number", at=at)
+
+
+def _check_multiple_of(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        yield FieldError("must be a number above 0", at=at)
+
+
+def _check_boolean(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, bool):
+        yield FieldError("must be true or false", at=at)
+
+
+def _check_string(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, str):
+        yield FieldError("must be a text", at=at)
+
+
+def _check_pattern(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    try:
+        re.compile(cast("str", value))
+    except (re.error, TypeError, OverflowError, RecursionError):
+        yield FieldError("is no regular expression", at=at)
+
+
+def _check_list(value: object, at: SchemaPath) -> Iterator[FieldError]:
+    if not isinstance(value, list):
+        yield FieldError("must be a list", at=at)
+
+
+def _accept_anything(_value: object, _at: SchemaPath) -> Iterator[FieldError]:
+    return iter(())
+
+
+KEYWORDS: dict[str, KeywordCheck] = {
+    "$schema": _check_dialect,
+    "$ref": _check_reference,
+    "$anchor": _check_anchor,
+    "type": _check_type,
+    "enum": _check_enum,
+    "const": _accept_anything,
+    "default": _accept_anything,
+    "examples": _check_list,
+    "patternProperties": _check_schemas_by_pattern,
+    "dependentRequired": _check_names_by_name,
+    "required": _check_names,
+    "multipleOf": _check_multiple_of,
+    "pattern": _check_pattern,
+    **dict.fromkeys(("$defs", "properties", "dependentSchemas"), _check_schemas_by_name),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _check_schema_list),
+    **dict.fromkeys(
+        ("items", "contains", "not", "if", "then", "else", "contentSchema"), _check_schema
+    ),
+    **dict.fromkeys(
+        (
+            "additionalProperties",
+            "propertyNames",
+            "unevaluatedItems",
+            "unevaluatedProperties",
+        ),
+        _check_schema,
+    ),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _check_count),
+    **dict.fromkeys(("minProperties", "maxProperties", "minContains", "maxContains"), _check_count),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _check_number),
+    **dict.fromkeys(("uniqueItems", "readOnly", "writeOnly", "deprecated"), _check_boolean),
+    **dict.fromkeys(
+        ("title", "description", "$comment", "format", "contentEncoding", "contentMediaType"),
+        _check_string,
+    ),
+}
+"""What each keyword of JSON Schema 2020-12 takes."""
+
+_UNSUPPORTED_KEYWORDS = {
+    "$id": "leave it out",
+    "$dynamicAnchor": "write #/$defs/NAME in $ref",
+    "$dynamicRef": "write $ref",
+    "$vocabulary": "leave it out",
+    "definitions": "write $defs",
+    "dependencies": "write dependentRequired or dependentSchemas",
+    "nullable": 'write type = ["string", "null"]',
+}
+
+
+def _reference_errors(schema: TomlTable) -> Iterator[FieldError]:
+    names = _table_or_empty(schema.get("$defs"))
+    for name in names:
+        if _PROPERTY_NAME.fullmatch(name) is None:
+            yield FieldError(
+                "must have 1 to 64 letters, digits, _, - and . only", at=("$defs", name)
+            )
+    targets, repeated = _reference_targets(names)
+    for name in repeated:
+        yield FieldError("stands twice", at=("$defs", name, "$anchor"))
+    for target, at in _iter_references(schema, ()):
+        if target not in targets:
+            hint = did_you_mean(target, targets)
+            yield FieldError("points to nothing in $defs", at=(*at, "$ref"), suggestion=hint)
+        elif at[:1] == ("$defs",) and _is_circular(str(at[1]), names, targets):
+            yield FieldError("leads back to itself without an end", at=(*at, "$ref"))
+
+
+def _reference_targets(names: TomlTable) -> tuple[dict[str, str], list[str]]:
+    """Which definition a reference means, and those whose anchor another one has already."""
+    targets = {f"#/$defs/{name}": name for name in names}
+    repeated: list[str] = []
+    for name, definition in names.items():
+        anchor = _table_or_empty(definition).get("$anchor")
+        if isinstance(anchor, str) and targets.setdefault(f"#{anchor}", name) != name:
+            repeated.append(name)
+    return targets, repeated
+
+
+def _iter_references(value: object, at: SchemaPath) -> Iterator[tuple[str, SchemaPath]]:
+    """Where a schema refers to a definition, in all its parts that are schemas themselves."""
+    if not is_table(value):
+        return
+    if isinstance(value.get("$ref"), str):
+        yield str(value["$ref"]), at
+    for keyword, operand in value.items():
+        check = KEYWORDS.get(keyword)
+        if check is _check_schema:
+            yield from _iter_references(operand, (*at, keyword))
+        elif check in (_check_schemas_by_name, _check_schemas_by_pattern):
+            for name, inner in _table_or_empty(operand).items():
+                yield from _iter_references(inner, (*at, keyword, name))
+        elif check is _check_schema_list:
+            for index, inner in enumerate(cast("list[object]", operand)):
+                yield from _iter_references(inner, (*at, keyword, index))
+
+
+def _is_circular(name: str, names: TomlTable, targets: dict[str, str]) -> bool:
+    """Whether a definition means itself by references alone, without a part in between."""
+    seen: set[str] = set()
+    pending = _in_place_references(names[name], targets)
+    while pending:
+        target = pending.pop()
+        if target == name:
+            return True
+        if target not in seen:
+            seen.add(target)
+            pending += _in_place_references(names[target], targets)
+    return False
+
+
+def _in_place_references(value: object, targets: dict[str, str]) -> list[str]:
+    """The definitions that apply to the very value that a schema applies to."""
+    return [
+        targets[target]
+        for target, at in _iter_references(value, ())
+        if target in targets
+        and all(isinstance(part, int) or part in IN_PLACE_APPLICATORS for part in at)
+    ]
+
+
+def _table_or_empty(value: object) -> TomlTable:
+    return value if is_table(value) else {}

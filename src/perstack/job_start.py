@@ -1,0 +1,331 @@
+"""From a request to a job at work: which run begins or goes on, with which messages and steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.messages import (
+    InstructionMessage,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+    text_result,
+)
+from perstack.core.typed_io import declared_arguments, render_query
+from perstack.definition.model import Expert
+from perstack.definition.references import MAX_QUERY_CHARACTERS
+from perstack.errors import ConfigError, JobStateError, UnknownExpertError
+from perstack.jobs import JobHandle
+from perstack.redaction import Redactor, environment_secrets
+from perstack.runtime.context import JobContext, JobStepCounter
+from perstack.runtime.elicitations import PendingElicitations
+from perstack.runtime.ports import Lease, Listener, Skills
+from perstack.runtime.prompt import WorkspaceInfo, instruction_message
+from perstack.runtime.run import RunStart
+from perstack.runtime.runner import resume_run, start_run
+from perstack.runtime.start_plan import (
+    AlreadyDone,
+    InteractiveAnswer,
+    JobRequest,
+    JobState,
+    ResumePlan,
+    StartPlan,
+    StartRunPlan,
+    plan_start,
+    query_of_run,
+)
+from perstack.settings import EngineContext
+
+
+def apply_inputs(context: EngineContext, request: JobRequest) -> JobRequest:
+    """The request with its typed arguments as a part of its query.
+
+    Raises:
+        UnknownExpertError: The expert is not defined.
+        ConfigError: It declares no arguments, or others; every one that is wrong is named.
+    """
+    if request.inputs is None:
+        return request
+    expert = find_expert(context, request.expert_key)
+    input_schema = expert.tool.input_schema
+    if input_schema is None:
+        raise ConfigError(
+            f"Expert {expert.key!r} takes no input but its query.",
+            hint="Say it in the query, or declare tool.inputSchema for the expert.",
+        )
+    query, problems = render_query(
+        input_schema, request.inputs, request.query, is_new=request.job_id is None
+    )
+    if problems:
+        names = ", ".join(declared_arguments(input_schema)) or "nothing"
+        raise ConfigError(
+            f"Bad input: {'; '.join(problems)}.",
+            hint=f"The input of {expert.key} has: {names}.",
+        )
+    return replace(request, query=query, inputs=None)
+
+
+def check_query(request: JobRequest) -> None:
+    """Refuse a query that no expert could work with.
+
+    Raises:
+        ConfigError: It is too long, or empty for a new job.
+    """
+    length = len(request.query)
+    if length > MAX_QUERY_CHARACTERS:
+        raise ConfigError(
+            f"The query has {length:,} characters; the limit is {MAX_QUERY_CHARACTERS:,}.",
+            hint="Put the material into a file of the workspace and name its path in the query.",
+        )
+    if request.job_id is None and not request.query.strip():
+        raise ConfigError("The query is empty.", hint="Say what the expert shall do.")
+
+
+def join_running(job: JobHandle, request: JobRequest) -> JobHandle:
+    """The running job, for a caller that wants its result or answers what it asks.
+
+    An answer to a question that is settled already changes nothing.
+
+    Raises:
+        JobStateError: The caller wants something else, or the answer does not fit the question.
+    """
+    if request.answer is not None:
+        job.questions.answer(request.answer)
+        return job
+    is_at_newest = request.checkpoint_id is None and request.fork is None
+    if is_at_newest and request.query.strip() in ("", job.query.strip()):
+        return job
+    if is_at_newest and job.questions.open_questions:
+        job.questions.answer(InteractiveAnswer(text=request.query))
+        return job
+    raise JobStateError(
+        f"Job {job.job_id} is still running and takes no new query.",
+        hint="Wait for its result or cancel it, then continue it.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobExecution:
+    """One stretch of work on a job, ready to be driven."""
+
+    engine_context: EngineContext
+    job_id: str
+    expert: Expert
+    query: str
+    start_plan: StartPlan
+    steps: JobStepCounter
+    files: tuple[str, ...]
+    known_checkpoints: Mapping[str, Checkpoint]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to drive."""
+        return isinstance(self.start_plan, AlreadyDone)
+
+    def create_handle(self, listener: Listener | None) -> JobHandle:
+        """The job as others see it while it is driven."""
+        job = JobHandle(
+            job_id=self.job_id,
+            expert_key=self.expert.key,
+            query=self.query,
+            checkpoints=dict(self.known_checkpoints),
+            listener=listener,
+            questions=PendingElicitations(
+                self.engine_context.overrides.new_id,
+                is_attended=self.engine_context.settings.is_attended,
+            ),
+        )
+        if self.known_checkpoints and not isinstance(self.start_plan, StartRunPlan):
+            job.began.set()
+        return job
+
+    async def drive(self, job: JobHandle, lease: Lease) -> None:
+        """Work on the job until it stops.
+
+        Raises:
+            PerstackError: It could not be begun, or the store failed.
+        """
+        try:
+            async with self.engine_context.open_skills(
+                self.engine_context.loaded.definitions
+            ) as skills:
+                await self._execute_plan(self._job_context(job, lease, skills))
+        finally:
+            self.engine_context.flush_telemetry()
+
+    async def _execute_plan(self, context: JobContext) -> None:
+        match self.start_plan:
+            case StartRunPlan(base=base) as beginning:
+                run_start = self._run_start(context, beginning)
+                first_step = context.steps.take() or context.steps.limit
+                run_id = context.new_id()
+                await start_run(
+                    context, self.expert, run_start, base, run_id=run_id, first_step=first_step
+                )
+            case AlreadyDone():
+                return
+            case ResumePlan(checkpoint=checkpoint, answer=answer):
+                await resume_run(context, self.expert, checkpoint, _answer_result(answer))
+
+    def _run_start(self, context: JobContext, start_plan: StartRunPlan) -> RunStart:
+        base, query, fork = start_plan.base, start_plan.query, start_plan.fork
+        if base is not None and fork is not None:
+            return RunStart(
+                messages=self._user_messages(query) if query.strip() else (),
+                continued_from=base.id,
+                is_fork=True,
+                instruction=self._fork_instruction(context, fork.instruction),
+            )
+        if base is not None and not query.strip():
+            return RunStart(continued_from=base.id, answer=_answer_result(start_plan.answer))
+        user_messages = self._user_messages(query)
+        if base is not None:
+            return RunStart(messages=user_messages, continued_from=base.id)
+        instruction = instruction_message(self.expert, context.workspace, context.clock.now_ms())
+        return RunStart(messages=(instruction, *user_messages))
+
+    def _user_messages(self, query: str) -> tuple[UserMessage, ...]:
+        texts = _query_texts(query, self.files)
+        return (UserMessage(contents=tuple(TextPart(text=text) for text in texts)),)
+
+    def _fork_instruction(self, context: JobContext, text: str | None) -> InstructionMessage | None:
+        if text is None:
+            return None
+        expert = self.expert.model_copy(update={"instruction": text})
+        return instruction_message(expert, context.workspace, context.clock.now_ms())
+
+    def _job_context(self, job: JobHandle, lease: Lease, skills: Skills) -> JobContext:
+        engine_context = self.engine_context
+        definitions = engine_context.loaded.definitions
+        retries = engine_context.settings.max_retries
+        return JobContext(
+            job_id=self.job_id,
+            definitions=definitions,
+            definition_hash=engine_context.loaded.digest,
+            model=engine_context.model,
+            skills=skills,
+            store=engine_context.store,
+            lease=lease,
+            telemetry=engine_context.telemetry,
+            clock=engine_context.overrides.clock,
+            new_id=engine_context.overrides.new_id,
+            jitter=engine_context.overrides.jitter,
+            stop_reason=lambda: job.stop_reason,
+            listener=job.publish,
+            redactor=Redactor(environment_secrets(engine_context.environment)),
+            steps=self.steps,
+            workspace=WorkspaceInfo(
+                engine_context.workspace,
+                is_sandbox=engine_context.environment.get("PERSTACK_SANDBOX") == "1",
+            ),
+            max_retries=definitions.max_retries if retries is None else retries,
+            wants_deltas=engine_context.settings.is_streaming,
+            known_checkpoints=dict(self.known_checkpoints),
+            questions=job.questions,
+        )
+
+
+def _answer_result(answer: tuple[ToolCall, str] | None) -> ToolResult | None:
+    return None if answer is None else text_result(*answer)
+
+
+def _query_texts(query: str, files: tuple[str, ...]) -> tuple[str, ...]:
+    if not files:
+        return (query,)
+    listing = "\n".join(f"- {path}" for path in files)
+    return (query, f"\n\nFiles of the workspace that the caller points to:\n{listing}")
+
+
+def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) -> JobExecution:
+    """A job that begins.
+
+    Raises:
+        UnknownExpertError: The expert is not defined.
+        ConfigError: No model can be determined for it.
+    """
+    expert = find_expert(context, request.expert_key)
+    context.model.choose(expert)
+    max_steps = _max_steps(context, request)
+    return JobExecution(
+        engine_context=context,
+        job_id=job_id,
+        expert=expert,
+        query=request.query,
+        start_plan=StartRunPlan(None, request.query),
+        steps=JobStepCounter(last=0, limit=max_steps),
+        files=request.files,
+        known_checkpoints={},
+    )
+
+
+def prepare_continuation(
+    context: EngineContext, request: JobRequest, state: JobState
+) -> JobExecution:
+    """A job that goes on.
+
+    Raises:
+        UnknownExpertError: Its expert is not defined any more.
+        NotFoundError: It has no such checkpoint.
+        JobStateError: The request does not fit the job's state.
+    """
+    root = state.root
+    if request.expert_key is not None and request.expert_key != root.expert.key:
+        raise JobStateError(
+            f"Job {root.job_id} belongs to {root.expert.key!r}, not to {request.expert_key!r}.",
+            hint=f"Continue it with {root.expert.key!r}; a query comes after the expert's key.",
+        )
+    expert = find_expert(context, root.expert.key)
+    start_plan = plan_start(state, request)
+    max_steps = _max_steps(context, request)
+    query = query_of_run(state.record, root.run_id)
+    return JobExecution(
+        engine_context=context,
+        job_id=root.job_id,
+        expert=expert,
+        query=start_plan.query if isinstance(start_plan, StartRunPlan) else query,
+        start_plan=start_plan,
+        steps=JobStepCounter(
+            last=state.last_step, limit=_step_limit(state, start_plan, request, max_steps)
+        ),
+        files=request.files,
+        known_checkpoints=state.checkpoints,
+    )
+
+
+def _step_limit(state: JobState, start_plan: StartPlan, request: JobRequest, max_steps: int) -> int:
+    """The last step number that the job may use.
+
+    A new query, a raised limit and a job that had used its steps get an allowance of their own;
+    else the old limit holds.
+    """
+    is_fresh = isinstance(start_plan, StartRunPlan) or request.max_steps is not None
+    if is_fresh or state.root.status == "stoppedByExceededMaxSteps":
+        return state.last_step + max_steps
+    return max(state.root.step_limit, state.last_step)
+
+
+def _max_steps(context: EngineContext, request: JobRequest) -> int:
+    for max_steps in (request.max_steps, context.settings.max_steps):
+        if max_steps is not None and max_steps < 1:
+            raise ConfigError(
+                f"max_steps is {max_steps}.", hint="A request needs at least one step."
+            )
+        if max_steps is not None:
+            return max_steps
+    return context.loaded.definitions.max_steps
+
+
+def find_expert(context: EngineContext, key: str | None) -> Expert:
+    """The expert with this key.
+
+    Raises:
+        UnknownExpertError: There is none.
+    """
+    experts = context.loaded.definitions.experts
+    if key is not None and key in experts:
+        return experts[key]
+    expert_keys = ", ".join(experts) or "none"
+    raise UnknownExpertError(
+        f"Expert {key!r} is not defined.", hint=f"The experts are: {expert_keys}."
+    )

@@ -1,0 +1,270 @@
+"""A conversation as the chat messages that litellm takes. Pure: equal input, equal bytes."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from typing import Any, assert_never
+
+from perstack.core.messages import (
+    ExpertMessage,
+    FileBinaryPart,
+    FileInlinePart,
+    FileUrlPart,
+    ImageBinaryPart,
+    ImageInlinePart,
+    ImageUrlPart,
+    InstructionMessage,
+    Message,
+    ResultPart,
+    TextPart,
+    ThinkingPart,
+    ToolMessage,
+    ToolResultPart,
+    UserMessage,
+    UserPart,
+)
+from perstack.core.tools import ToolDefinition
+from perstack.definition.model import ProviderName
+from perstack.tool_names import wire_name
+
+Block = dict[str, Any]
+
+# The others are told that a file is there, because their chat format has no place for one.
+_FILE_PROVIDERS = frozenset({"anthropic", "openai"})
+_IMAGE_URL_PROVIDERS = frozenset({"anthropic", "openai"})
+_FILE_URL_PROVIDERS = frozenset({"anthropic"})
+_TEXT_MIME_TYPES = frozenset({"application/json", "application/xml", "application/yaml"})
+
+
+def content_block(part: UserPart | ResultPart, provider: ProviderName) -> Block:
+    """One part as a content block."""
+    match part:
+        case TextPart():
+            return text_block(part.text)
+        case ImageUrlPart():
+            return _image_url_block(part, provider)
+        case ImageInlinePart():
+            return _image_block(_data_url(part.mime_type, part.encoded_data))
+        case ImageBinaryPart():
+            return _image_block(_data_url(part.mime_type, part.data))
+        case FileUrlPart():
+            return _file_url_block(part, provider)
+        case FileInlinePart():
+            return _file_block(part.mime_type, part.encoded_data, provider)
+        case FileBinaryPart():
+            return _file_block(part.mime_type, part.data, provider)
+
+
+def text_block(text: str) -> Block:
+    """A text block."""
+    return {"type": "text", "text": text}
+
+
+def _image_block(url: str) -> Block:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _image_url_block(part: ImageUrlPart, provider: ProviderName) -> Block:
+    if provider in _IMAGE_URL_PROVIDERS:
+        return _image_block(part.url)
+    # litellm would fetch it from this machine, past every check of addresses.
+    return text_block(f"[image of type {part.mime_type} at {part.url}]")
+
+
+def _data_url(mime_type: str, encoded: str) -> str:
+    return f"data:{mime_type};base64,{encoded}"
+
+
+def _file_url_block(part: FileUrlPart, provider: ProviderName) -> Block:
+    if provider in _FILE_URL_PROVIDERS:
+        return {"type": "file", "file": {"file_id": part.url, "format": part.mime_type}}
+    return text_block(f"[file of type {part.mime_type} at {part.url}]")
+
+
+def _file_block(mime_type: str, encoded: str, provider: ProviderName) -> Block:
+    if mime_type.startswith("text/") or mime_type in _TEXT_MIME_TYPES:
+        return text_block(_decode_text(encoded))
+    if provider not in _FILE_PROVIDERS:
+        return text_block(f"[a file of type {mime_type}, which {provider} models cannot be shown]")
+    name = f"file.{mime_type.rpartition('/')[2]}"
+    data = _data_url(mime_type, encoded)
+    return {"type": "file", "file": {"filename": name, "file_data": data, "format": mime_type}}
+
+
+def _decode_text(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode("utf-8", errors="replace")
+    except binascii.Error:
+        return "[a text file that cannot be decoded]"
+
+
+ChatMessage = dict[str, Any]
+
+REDACTED_THINKING = "redacted:"
+"""Marks a signature that holds thinking which the provider sent encrypted; its text is empty."""
+
+ERROR_PREFIX = "Error: "
+_CACHE_BREAKPOINT_TURNS = 2
+_CACHE_CONTROL = {"type": "ephemeral"}
+
+
+def chat_messages(messages: Sequence[Message], provider: ProviderName) -> list[ChatMessage]:
+    """The conversation in chat form; for Anthropic with its thinking and with cache breakpoints."""
+    chat: list[ChatMessage] = []
+    for message in messages:
+        match message:
+            # The kinds that a long history is made of come first: to pydantic each miss is costly.
+            case ExpertMessage():
+                chat.extend(_assistant_messages(message, provider))
+            case ToolMessage():
+                chat.extend(_tool_messages(message, provider))
+            case UserMessage():
+                chat.append({"role": "user", "content": _user_content(message, provider)})
+            case InstructionMessage():
+                chat.append(_system_message(message, provider))
+            case _:
+                assert_never(message)
+    if provider == "anthropic":
+        _add_cache_breakpoints(chat)
+    return chat
+
+
+def chat_tools(tools: Iterable[ToolDefinition]) -> list[dict[str, Any]]:
+    """The tools as function definitions."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": wire_name(tool.name),
+                "description": tool.description,
+                "parameters": tool.input_schema,
+            },
+        }
+        for tool in tools
+    ]
+
+
+def can_think(messages: Sequence[Message]) -> bool:
+    """Whether Anthropic accepts thinking for this history.
+
+    It refuses a history whose tool calls were made without any thinking, which is what a run has
+    that began with another model or with thinking switched off.
+    """
+    experts = [message for message in messages if isinstance(message, ExpertMessage)]
+    return not any(message.tool_calls for message in experts) or any(
+        _thinking_blocks(message) for message in experts
+    )
+
+
+def _system_message(message: InstructionMessage, provider: ProviderName) -> ChatMessage:
+    if provider != "anthropic":
+        text = "\n\n".join(part for part in (message.stable, message.volatile) if part)
+        return {"role": "system", "content": text}
+    blocks = [{**text_block(message.stable), "cache_control": _CACHE_CONTROL}]
+    if message.volatile:
+        blocks.append(text_block(message.volatile))
+    return {"role": "system", "content": blocks}
+
+
+def _user_content(message: UserMessage, provider: ProviderName) -> str | list[Block]:
+    blocks = [content_block(part, provider) for part in message.contents]
+    if all(block["type"] == "text" for block in blocks):
+        return "\n".join(block["text"] for block in blocks)
+    return blocks
+
+
+def _assistant_messages(message: ExpertMessage, provider: ProviderName) -> list[ChatMessage]:
+    text, calls = message.text, message.tool_calls
+    if not text and not calls:
+        return []  # Providers refuse a turn that says nothing.
+    chat: ChatMessage = {"role": "assistant", "content": text or None}
+    if provider == "anthropic" and (blocks := _thinking_blocks(message)):
+        chat["thinking_blocks"] = blocks
+    if calls:
+        chat["tool_calls"] = [
+            {
+                "id": call.tool_call_id,
+                "type": "function",
+                "function": {"name": wire_name(call.tool_name), "arguments": call.args_json},
+            }
+            for call in calls
+        ]
+    return [chat]
+
+
+def _thinking_blocks(message: ExpertMessage) -> list[Block]:
+    """What Anthropic wants back; it refuses thinking without a signature, which is not its own."""
+    return [
+        _thinking_block(part.thinking, part.signature)
+        for part in message.contents
+        if isinstance(part, ThinkingPart) and part.signature
+    ]
+
+
+def _thinking_block(thinking: str, signature: str) -> Block:
+    if signature.startswith(REDACTED_THINKING):
+        return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED_THINKING)}
+    return {"type": "thinking", "thinking": thinking, "signature": signature}
+
+
+def _tool_messages(message: ToolMessage, provider: ProviderName) -> list[ChatMessage]:
+    """The results, and after them the images and files that a result cannot hold."""
+    chat: list[ChatMessage] = []
+    deferred_blocks: list[Block] = []
+    for result in message.contents:
+        content, deferred = _result_content(result, provider)
+        chat.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": content})
+        deferred_blocks += deferred
+    if deferred_blocks:
+        chat.append({"role": "user", "content": deferred_blocks})
+    return chat
+
+
+def _result_content(
+    result: ToolResultPart, provider: ProviderName
+) -> tuple[str | list[Block], list[Block]]:
+    texts = [part.text for part in result.contents if isinstance(part, TextPart)]
+    media = [part for part in result.contents if not isinstance(part, TextPart)]
+    # Only Anthropic takes images and files inside a result.
+    inline_media, deferred_media = (media, []) if provider == "anthropic" else ([], media)
+    if deferred_media:
+        texts.append("[The content of this result follows after the results.]")
+    text = "\n".join(texts)
+    if result.is_error:
+        # Chat formats have no flag for it.
+        text = ERROR_PREFIX + text
+    deferred_blocks: list[Block] = []
+    if deferred_media:
+        deferred_blocks.append(text_block(f"Content of the result of {result.tool_name}:"))
+        deferred_blocks += [content_block(part, provider) for part in deferred_media]
+    if not inline_media:
+        return text, deferred_blocks
+    blocks = [text_block(text)] if text else []
+    return [*blocks, *(content_block(part, provider) for part in inline_media)], deferred_blocks
+
+
+def _add_cache_breakpoints(chat: list[ChatMessage]) -> None:
+    """Put breakpoints on the newest turns of the caller, so that the next call finds this prefix.
+
+    Two of them, because the turn before the newest is where the last call's breakpoint was. With
+    the one on the instruction, three of the four that are allowed.
+    """
+    remaining = _CACHE_BREAKPOINT_TURNS
+    is_in_user_turn = False
+    for message in reversed(chat):
+        is_user_message = message["role"] in {"user", "tool"}
+        if is_user_message and not is_in_user_turn and remaining > 0:
+            _add_cache_breakpoint(message)
+            remaining -= 1
+        is_in_user_turn = is_user_message
+
+
+def _add_cache_breakpoint(message: ChatMessage) -> None:
+    content = message["content"]
+    if message["role"] == "tool":
+        # litellm takes the mark of a result from the message.
+        message["cache_control"] = _CACHE_CONTROL
+        return
+    blocks = [text_block(content)] if isinstance(content, str) else list(content)
+    blocks[-1] = {**blocks[-1], "cache_control": _CACHE_CONTROL}
+    message["content"] = blocks

@@ -1,0 +1,46 @@
+"""TOML as the parser gives it: tables and arrays of any value, not yet validated."""
+
+from typing import Any, TypeGuard, cast
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class FrozenModel(BaseModel):
+    """A frozen value whose TOML and JSON names are the camelCase of its Python names."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        hide_input_in_errors=True,
+    )
+
+
+TomlTable = dict[str, Any]
+
+
+def is_table(value: object) -> TypeGuard[TomlTable]:
+    """Whether a value of a TOML file is a table."""
+    return isinstance(value, dict)
+
+
+def table_or_empty(value: object) -> TomlTable:
+    """A value if it is a table, else one without keys."""
+    return value if is_table(value) else {}
+
+
+def value_at(value: object, path: tuple[str | int, ...]) -> object:
+    """What stands at a path, or `None` if there is nothing."""
+    for part in path:
+        if is_table(value):
+            value = value.get(str(part))
+        elif isinstance(value, list) and isinstance(part, int):
+            items = cast("list[object]", value)
+            value = items[part] if part < len(items) else None
+        else:
+            return None
+    return value

@@ -1,0 +1,260 @@
+"""Stand-ins for everything outside a run: each gives what the record has, and does nothing."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+import anyio
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.messages import ToolCall, ToolResult
+from perstack.core.tools import ToolDefinition
+from perstack.core.verification import VerificationResult
+from perstack.definition.model import Expert, ModelChoice, Provider
+from perstack.definition.verification import Verification
+from perstack.errors import ConfigError, SkillError
+from perstack.replay.recorded_responses import recorded_response
+from perstack.replay.recording import CURRENT_RUN_ID, Recording
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest, SkillListener
+from perstack.runtime.telemetry_port import RunSpan
+
+NO_STEP_LEFT = "the job has used all its steps"
+
+
+class RecordedModel:
+    """Says what the model said. Satisfies the `Model` port."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+        run_id = CURRENT_RUN_ID.get()
+        event = self._recording.peek(run_id)
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            return await self._recording.wait_for_end()
+        reply = recorded_response(event)
+        if reply is None:
+            return await self._recording.diverge(run_id, "the model is asked")
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def context_window(self, choice: ModelChoice) -> int | None:
+        event = self._recording.next_of_type(CURRENT_RUN_ID.get(), ev.StartRun)
+        return event.context_window if event else None
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        run_id = CURRENT_RUN_ID.get()
+        before = self._recording.segment.before.get(run_id)
+        start = self._recording.next_of_type(run_id, ev.StartRun) or before
+        if start is None:
+            self._raise_recorded_start_error(run_id)
+            return _model_choice("scripted", "")
+        return _model_choice(start.provider, start.model)
+
+    async def warm_up(self) -> None:
+        return
+
+    async def aclose(self) -> None:
+        return
+
+    def _raise_recorded_start_error(self, run_id: str) -> None:
+        parent = self._recording.parent_of(run_id)
+        answer = self._recording.recorded_result(*parent) if parent else None
+        if answer is not None:
+            raise ConfigError(answer.text.partition(" failed: ")[2])
+
+
+def _model_choice(provider: str, model: str) -> ModelChoice:
+    # The name comes from a record that another version may have written.
+    return ModelChoice(provider=Provider.model_construct(provider_name=provider), model=model)
+
+
+class RecordedSkills:
+    """Returns what the tools returned. Satisfies the `Skills` port.
+
+    Args:
+        recording: The record.
+        tools: The tools that the record shows, by run.
+    """
+
+    def __init__(
+        self, recording: Recording, tools: Mapping[str, tuple[ToolDefinition, ...]]
+    ) -> None:
+        self._recording = recording
+        self._tools = tools
+
+    async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
+        run_id = CURRENT_RUN_ID.get()
+        event = self._recording.peek(run_id)
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            return await self._recording.wait_for_end()
+        if isinstance(event, ev.StopRunByError) and event.error.name == SkillError.__name__:
+            raise SkillError(event.error.message, skill="")
+        return self._tools.get(run_id, ())
+
+    async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
+        return await self._recording.wait_for_result(CURRENT_RUN_ID.get(), call.id)
+
+    async def verify(
+        self, expert: Expert, verification: Verification, answer: str
+    ) -> VerificationResult:
+        run_id = CURRENT_RUN_ID.get()
+        event = self._recording.peek(run_id)
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            return await self._recording.wait_for_end()
+        if not isinstance(event, ev.RecordVerification):
+            return await self._recording.diverge(run_id, f"the check {verification.name!r} is made")
+        return event.verification
+
+
+class RecordedClock:
+    """Stands still. Satisfies the `Clock` port."""
+
+    def __init__(self, recording: Recording, at_ms: int) -> None:
+        self._recording = recording
+        self._at_ms = at_ms
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return self._at_ms
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait no longer than the record needs."""
+        event = self._recording.peek(CURRENT_RUN_ID.get())
+        if event is None or isinstance(event, ev.StopRunByCancellation):
+            await self._recording.wait_for_end()
+        await anyio.lowlevel.checkpoint()
+
+
+class RecordedStepCounter:
+    """Hands out the numbers that each run got. Satisfies what a job needs of its steps.
+
+    Args:
+        recording: The record.
+        limit: The last number that may be used, where a run is not told of another.
+    """
+
+    def __init__(self, recording: Recording, limit: int) -> None:
+        self._recording = recording
+        self._limit = limit
+
+    @property
+    def limit(self) -> int:
+        """The highest number that may be used."""
+        for event in self._recording.remaining(CURRENT_RUN_ID.get("")):
+            if isinstance(event, ev.StartRun | ev.ResumeFromStop) and event.step_limit is not None:
+                return event.step_limit
+        return self._limit
+
+    def take(self) -> int | None:
+        """The number that the present run takes next, or `None` if it got none."""
+        run_id = CURRENT_RUN_ID.get()
+        for event in self._recording.remaining(run_id):
+            match event:
+                case ev.StartRun():
+                    return event.stamp.step_number
+                case ev.ContinueToNextStep():
+                    return event.next_step_number
+                case ev.StopRunByExceededMaxSteps():
+                    return None
+                case _:
+                    continue
+        parent = None if self._recording.has_run(run_id) else self._recording.parent_of(run_id)
+        answer = self._recording.recorded_result(*parent) if parent else None
+        return None if answer and answer.text.endswith(NO_STEP_LEFT) else self._limit
+
+
+class RecordedRunIds:
+    """Gives runs the ids that they had."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._used_ids: set[str] = set()
+
+    def __call__(self) -> str:
+        """The id of the delegate that the present run has called next."""
+        event = self._recording.next_of_type(CURRENT_RUN_ID.get(), ev.CallDelegate)
+        for delegation in event.delegate_to if event else ():
+            if delegation.run_id not in self._used_ids:
+                self._used_ids.add(delegation.run_id)
+                return delegation.run_id
+        return f"more{len(self._used_ids)}"
+
+
+class _NoGenerationSpan:
+    """Measures nothing."""
+
+    def finished(self, generation: Generation) -> None:
+        """It ended well."""
+
+    def failed(self, error_type: str) -> None:
+        """It ended badly."""
+
+
+class _NoToolCallSpan:
+    """Measures nothing."""
+
+    def finished(self, result: ToolResult) -> None:
+        """It was answered."""
+
+
+class _NoVerificationSpan:
+    """Measures nothing."""
+
+    def finished(self, result: VerificationResult) -> None:
+        """It was made."""
+
+
+class _CurrentRunSpan:
+    """Measures nothing, but says which run is at work. Satisfies the `RunSpan` port."""
+
+    trace_parent: str | None = None
+
+    def __init__(self, recording: Recording, run_id: str) -> None:
+        self._recording = recording
+        self._run_id = run_id
+
+    def observe(self, event: ev.RunEvent, checkpoint: Checkpoint) -> None:
+        """An event is durable."""
+
+    @contextmanager
+    def skill_connection(self, skill_name: str, skill_type: str) -> Generator[None]:
+        yield
+
+    @contextmanager
+    def generation(self, request: GenerationRequest, attempt: int) -> Generator[_NoGenerationSpan]:
+        yield _NoGenerationSpan()
+
+    @contextmanager
+    def tool_call(self, call: ToolCall, expert_key: str) -> Generator[_NoToolCallSpan]:
+        with set_current_run(self._recording.child_of(self._run_id, call.id) or self._run_id):
+            yield _NoToolCallSpan()
+
+    @contextmanager
+    def verification(self, verification: Verification) -> Generator[_NoVerificationSpan]:
+        yield _NoVerificationSpan()
+
+
+class CurrentRunTelemetry:
+    """Satisfies the `Telemetry` port."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    @contextmanager
+    def run(
+        self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
+    ) -> Generator[RunSpan]:
+        with set_current_run(checkpoint.run_id):
+            yield _CurrentRunSpan(self._recording, checkpoint.run_id)
+
+
+@contextmanager
+def set_current_run(run_id: str) -> Generator[None]:
+    """What happens inside happens for this run."""
+    token = CURRENT_RUN_ID.set(run_id)
+    try:
+        yield
+    finally:
+        CURRENT_RUN_ID.reset(token)

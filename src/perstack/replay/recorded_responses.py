@@ -1,0 +1,104 @@
+"""From what was recorded of a generation back to what the model did."""
+
+import re
+
+from perstack.core import events as ev
+from perstack.core.messages import ExpertMessage, Message, ThinkingPart, Usage
+from perstack.errors import ConfigError, ModelError, SkillError
+from perstack.runtime.ports import FinishReason, Generation
+from perstack.runtime.states import (
+    CONTENT_FILTER,
+    MAX_RETRIES_EXCEEDED,
+    OUTPUT_LIMIT_REACHED,
+    VERIFICATION_FAILED,
+)
+
+RecordedResponse = Generation | Exception
+RECORDED_PROVIDER = "recorded"
+_RETRIES_EXCEEDED = re.compile(r"Max retries \((\d+)\) exceeded: (.*)", re.DOTALL)
+
+
+def recorded_response(event: ev.RunEvent) -> RecordedResponse | None:
+    """What a generation gave or raised, if this event tells of one."""
+    match event:
+        case ev.CallTools():
+            return _generation(event.new_message, event.usage, "toolCalls")
+        case ev.CompleteRun() | ev.StartVerification():
+            message = event.new_message
+            return None if message is None else _generation(message, event.usage, "stop")
+        case ev.Retry(error=None):
+            return _unusable_generation(event.reason, event.new_messages, event.usage)
+        case ev.Retry(error=error, delay_seconds=delay) if error is not None:
+            return _model_error(error, retry_after_seconds=delay)
+        case ev.StopRunByError():
+            return _response_before_stop(event)
+        case _:
+            return None
+
+
+def _generation(message: ExpertMessage, usage: Usage, reason: FinishReason) -> Generation:
+    thinking = tuple(part for part in message.contents if isinstance(part, ThinkingPart))
+    return Generation(
+        text=message.text,
+        thinking=thinking,
+        tool_calls=message.tool_calls,
+        finish_reason=reason,
+        usage=usage,
+    )
+
+
+def _unusable_generation(
+    reason: str, new_messages: tuple[Message, ...], usage: Usage
+) -> Generation:
+    expert_message = next((each for each in new_messages if isinstance(each, ExpertMessage)), None)
+    finish_reason: FinishReason = "length" if reason == OUTPUT_LIMIT_REACHED else "stop"
+    return _generation(expert_message or ExpertMessage(contents=()), usage, finish_reason)
+
+
+def _model_error(error: ev.RunError, retry_after_seconds: float | None = None) -> ModelError:
+    return ModelError(
+        error.message,
+        name=error.name,
+        provider=RECORDED_PROVIDER,
+        status=error.status_code,
+        is_retryable=error.is_retryable,
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def _response_before_stop(event: ev.StopRunByError) -> RecordedResponse | None:
+    error = event.error
+    if error.name == VERIFICATION_FAILED:
+        return None
+    if error.name == CONTENT_FILTER:
+        return Generation(finish_reason="contentFilter", usage=event.usage)
+    if error.name == SkillError.__name__:
+        return SkillError(error.message, skill="")
+    if error.name == ConfigError.__name__:
+        return ConfigError(error.message)
+    if error.name == ev.INTERNAL_ERROR:
+        return unknown_exception(error)
+    match = _RETRIES_EXCEEDED.fullmatch(error.message)
+    if match is None:
+        return _model_error(error)
+    reason = match[2]
+    if error.name == MAX_RETRIES_EXCEEDED:
+        messages = (event.unusable_message,) if event.unusable_message else ()
+        return _unusable_generation(reason, messages, event.usage)
+    last_error = error.model_copy(update={"message": reason, "is_retryable": True})
+    return _model_error(last_error)
+
+
+def recorded_retry_limit(event: ev.RunEvent) -> int | None:
+    """How often a generation could be tried again, if this event tells."""
+    if not isinstance(event, ev.StopRunByError):
+        return None
+    match = _RETRIES_EXCEEDED.fullmatch(event.error.message)
+    return int(match[1]) if match else None
+
+
+def unknown_exception(error: ev.RunError) -> Exception:
+    """An exception of the type that the record names, which nobody foresaw."""
+    name = error.message.rpartition(" ")[2]
+    kind: type[Exception] = type(name, (Exception,), {})
+    return kind(error.message)

@@ -1,0 +1,81 @@
+"""What all runs of one job share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from perstack.core.checkpoint import Checkpoint
+from perstack.definition.model import Definitions
+from perstack.redaction import Redactor
+from perstack.runtime.elicitations import PendingElicitations, unattended
+from perstack.runtime.event_writer import EventLog
+from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills
+from perstack.runtime.prompt import WorkspaceInfo
+from perstack.runtime.telemetry_port import Telemetry
+
+
+class StepCounter(Protocol):
+    """What a run needs of the steps of its job."""
+
+    @property
+    def limit(self) -> int:
+        """The highest number that may be used."""
+        ...
+
+    def take(self) -> int | None:
+        """The next step number, or `None` when there is none left."""
+        ...
+
+
+@dataclass(slots=True)
+class JobStepCounter:
+    """The steps of a job.
+
+    Numbers are handed out once, over all its runs, so the limit also holds for parallel delegates.
+
+    Attributes:
+        last: The highest number in use.
+        limit: The highest number that may be used.
+    """
+
+    last: int
+    limit: int
+
+    def take(self) -> int | None:
+        """The next step number, or `None` when there is none left."""
+        if self.last >= self.limit:
+            return None
+        self.last += 1
+        return self.last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext:
+    """Everything that the runs of one activation of a job work with.
+
+    `known_checkpoints` holds the newest checkpoint of each run that the store already had when the
+    activation began; `listener` receives every event; `jitter` gives numbers from 0 to 1 to spread
+    retries; `redactor` removes secrets from results; `stop_reason` says why the job is being
+    cancelled; `questions` are those of skill servers.
+    """
+
+    job_id: str
+    definitions: Definitions
+    definition_hash: str | None
+    model: Model
+    skills: Skills
+    store: EventLog
+    lease: Lease
+    telemetry: Telemetry
+    clock: Clock
+    new_id: NewId
+    jitter: Callable[[], float]
+    stop_reason: Callable[[], str]
+    listener: Listener
+    redactor: Redactor
+    steps: StepCounter
+    workspace: WorkspaceInfo
+    max_retries: int
+    wants_deltas: bool = False
+    known_checkpoints: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    questions: PendingElicitations = field(default_factory=unattended)

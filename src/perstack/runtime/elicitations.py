@@ -1,0 +1,117 @@
+"""The questions that the skill servers of a job have put to the user and that are still open.
+
+They live in the process that drives the job: the server that asks waits in the middle of a call,
+and is gone with it. So nothing of them is stored.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from perstack.core.elicitation import (
+    ElicitationReply,
+    FormSchema,
+    Question,
+    describe_fields,
+    form_errors,
+    parse_reply,
+)
+from perstack.errors import JobStateError
+from perstack.runtime.ports import NewId
+from perstack.runtime.start_plan import InteractiveAnswer
+
+ELICITATION_TIMEOUT_SECONDS = 3600.0
+"""How long a server waits for the user before the question is closed."""
+
+
+@dataclass(eq=False, slots=True)
+class PendingQuestion:
+    """A question on its way to an answer."""
+
+    question: Question
+    is_attended: bool
+    reply: ElicitationReply = field(default_factory=lambda: ElicitationReply(action="cancel"))
+    closed: anyio.Event = field(default_factory=anyio.Event)
+
+    async def wait(self) -> ElicitationReply:
+        """What the user answers; a closed form if nobody does, or nobody is there to do it."""
+        if self.is_attended:
+            with anyio.move_on_after(ELICITATION_TIMEOUT_SECONDS):
+                await self.closed.wait()
+        return self.reply
+
+
+class PendingElicitations:
+    """The questions of one job.
+
+    Args:
+        new_id: Makes the ids of questions.
+        is_attended: Whether somebody answers. If not, each question is closed at once.
+    """
+
+    def __init__(self, new_id: NewId, *, is_attended: bool) -> None:
+        self._new_id = new_id
+        self._is_attended = is_attended
+        self._pending: dict[str, PendingQuestion] = {}
+
+    @property
+    def open_questions(self) -> tuple[Question, ...]:
+        """What waits for an answer, oldest first."""
+        return tuple(asked.question for asked in self._pending.values())
+
+    @contextmanager
+    def ask(self, skill_name: str, message: str, schema: FormSchema) -> Generator[PendingQuestion]:
+        """Open a question; leaving closes it, answered or not."""
+        question = Question(
+            id=f"ask-{self._new_id()}",
+            tool_name=skill_name,
+            message=message,
+            schema=schema,
+            origin="skill",
+        )
+        pending = PendingQuestion(question, self._is_attended)
+        self._pending[question.id] = pending
+        try:
+            yield pending
+        finally:
+            self._pending.pop(question.id, None)
+            pending.closed.set()
+
+    def answer(self, answer: InteractiveAnswer) -> bool:
+        """Settle a question. `False` if it is not open: answered before, or never asked.
+
+        Raises:
+            JobStateError: The answer does not fit the question, which stays open.
+        """
+        pending = self._find(answer.tool_call_id)
+        if pending is None:
+            return False
+        pending.reply = _to_elicitation_reply(answer, pending.question.schema)
+        del self._pending[pending.question.id]
+        pending.closed.set()
+        return True
+
+    def _find(self, question_id: str | None) -> PendingQuestion | None:
+        if question_id is None:
+            return next(iter(self._pending.values()), None)
+        return self._pending.get(question_id)
+
+
+def unattended() -> PendingElicitations:
+    """For a job without anybody who could answer."""
+    return PendingElicitations(lambda: "nobody", is_attended=False)
+
+
+def _to_elicitation_reply(answer: InteractiveAnswer, schema: FormSchema) -> ElicitationReply:
+    if answer.is_declined:
+        return ElicitationReply(action="decline")
+    content = parse_reply(answer.text, schema) if answer.content is None else answer.content
+    problems = form_errors(content, schema)
+    if problems:
+        raise JobStateError(
+            f"The answer does not fit the question: {'; '.join(problems)}.",
+            hint=f"Answer with a JSON object; its fields are: {describe_fields(schema)}.",
+        )
+    return ElicitationReply(action="accept", content=content)

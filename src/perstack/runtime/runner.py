@@ -1,0 +1,274 @@
+"""A run from its opening to its stop, delegates included."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from logging import getLogger
+
+import anyio
+from anyio.abc import ObjectSendStream
+
+from perstack import __version__
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint, State
+from perstack.core.machine import blank_checkpoint, branch_checkpoint
+from perstack.core.messages import TextPart, ToolCall, ToolResult, UserMessage, text_result
+from perstack.definition.model import Expert
+from perstack.errors import ConfigError, PerstackError, SkillError, UnknownExpertError
+from perstack.runtime.context import JobContext
+from perstack.runtime.loop import drive, record_cancellation
+from perstack.runtime.prompt import instruction_message
+from perstack.runtime.run import Run, RunStart
+from perstack.runtime.states import init
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateRun:
+    """A child run that is to be started, or taken up again if the store knows it."""
+
+    run_id: str
+    expert_key: str
+    query: str
+    delegated_by: ev.DelegatedBy
+
+
+ExecuteDelegate = Callable[[DelegateRun], Awaitable[Checkpoint | None]]
+
+
+async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
+    """Carry the unanswered delegate calls of a stopped run to their end, then resume the run.
+
+    A delegate that fails is an error result for the run and leaves the others alone.
+
+    Raises:
+        LeaseLostError: Another process drives the job.
+        StoreError: The store cannot be written.
+    """
+    try:
+        calls = {call.id: call for call in run.checkpoint.pending("delegate")}
+        send, receive = anyio.create_memory_object_stream[ToolResult](len(calls))
+        with send, receive:
+            async with anyio.create_task_group() as tasks:
+                for delegation in run.checkpoint.delegate_to:
+                    call = calls.get(delegation.tool_call_id)
+                    if call is not None:
+                        tasks.start_soon(_run_delegate, run, call, delegation, execute, send)
+                for _ in calls:
+                    result = await receive.receive()
+                    run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=result))
+                    await run.event_writer.flush()
+        run.advance(ev.ResumeFromStop(stamp=run.stamp()))
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            await record_cancellation(run)
+        raise
+
+
+async def _run_delegate(
+    run: Run,
+    call: ToolCall,
+    delegation: ev.Delegation,
+    execute: ExecuteDelegate,
+    send: ObjectSendStream[ToolResult],
+) -> None:
+    delegate = DelegateRun(
+        run_id=delegation.run_id,
+        expert_key=delegation.expert.key,
+        query=delegation.query,
+        delegated_by=ev.DelegatedBy(
+            expert=run.checkpoint.expert,
+            tool_call_id=call.id,
+            tool_name=call.tool_name,
+            checkpoint_id=run.checkpoint.id,
+            run_id=run.checkpoint.run_id,
+        ),
+    )
+    with run.span.tool_call(call, run.expert.key) as span:
+        try:
+            result = _delegate_result(call, delegation, await execute(delegate))
+        except (SkillError, ConfigError, UnknownExpertError) as error:
+            result = _delegation_failure(call, delegation, str(error))
+        span.finished(result)
+    await send.send(result)
+
+
+def _delegate_result(
+    call: ToolCall, delegation: ev.Delegation, checkpoint: Checkpoint | None
+) -> ToolResult:
+    if checkpoint is None or checkpoint.status == "stoppedByExceededMaxSteps":
+        return _delegation_failure(call, delegation, "the job has used all its steps")
+    if checkpoint.status == "completed":
+        return text_result(call, checkpoint.text)
+    if checkpoint.error is not None:
+        return _delegation_failure(call, delegation, checkpoint.error.message)
+    return _delegation_failure(call, delegation, f"it stopped with status {checkpoint.status}")
+
+
+def _delegation_failure(call: ToolCall, delegation: ev.Delegation, reason: str) -> ToolResult:
+    return text_result(
+        call, f"Delegation to {delegation.expert.key} failed: {reason}", is_error=True
+    )
+
+
+LOG = getLogger(__name__)
+
+
+async def start_run(
+    job: JobContext,
+    expert: Expert,
+    run_start: RunStart,
+    base: Checkpoint | None,
+    *,
+    run_id: str,
+    first_step: int,
+) -> Checkpoint:
+    """Start a new run, from nothing or on top of `base`, and work on it until it stops.
+
+    Raises:
+        ConfigError: No model can be determined for the expert.
+        LeaseLostError: Another process drives the job.
+        StoreError: The store cannot be written.
+    """
+    stamp = ev.Stamp(
+        job_id=job.job_id,
+        run_id=run_id,
+        expert_key=expert.key,
+        step_number=first_step,
+        sequence=1,
+        timestamp=job.clock.now_ms(),
+    )
+    expert_ref = ev.ExpertRef(key=expert.key, name=expert.name, version=expert.version)
+    checkpoint = (
+        blank_checkpoint(stamp, expert_ref) if base is None else branch_checkpoint(base, stamp)
+    )
+    trace = base.trace_parent if base else None
+    return await _activate(job, expert, run_start, checkpoint, resumed_from=trace)
+
+
+async def resume_run(
+    job: JobContext, expert: Expert, checkpoint: Checkpoint, answer: ToolResult | None = None
+) -> Checkpoint:
+    """Go on with a run where its newest checkpoint stands, and work on it until it stops.
+
+    `answer` is the user's answer to a question that the run waits for.
+
+    Raises:
+        ConfigError: No model can be determined for the expert.
+        LeaseLostError: Another process drives the job.
+        StoreError: The store cannot be written.
+    """
+    trace = checkpoint.trace_parent
+    run_start = RunStart(answer=answer)
+    return await _activate(job, expert, run_start, checkpoint, resumed_from=trace)
+
+
+async def _activate(
+    job: JobContext,
+    expert: Expert,
+    run_start: RunStart,
+    checkpoint: Checkpoint,
+    *,
+    resumed_from: str | None,
+) -> Checkpoint:
+    outcome: Checkpoint | PerstackError | None = None
+    with job.telemetry.run(checkpoint, expert, resumed_from) as span:
+        async with anyio.create_task_group() as tasks:
+            try:
+                run = Run(
+                    job=job,
+                    expert=expert,
+                    run_start=run_start,
+                    checkpoint=checkpoint,
+                    span=span,
+                    tasks=tasks,
+                )
+                run.publisher.initialized(_runtime_details(job, run))
+                outcome = await _drive_to_stop(run)
+            except PerstackError as error:
+                outcome = (
+                    error  # carried out of the task group by hand, which would wrap it in a group
+                )
+    if isinstance(outcome, Checkpoint):
+        return outcome
+    raise outcome if outcome is not None else RuntimeError("a run ended without a checkpoint")
+
+
+async def _drive_to_stop(run: Run) -> Checkpoint:
+    answer = run.run_start.answer
+    if answer is not None:
+        if run.checkpoint.state is State.INIT:  # nothing comes before the beginning of a branch
+            run.advance(await init(run, run.checkpoint))
+        run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=answer))
+    if _needs_resume(run.checkpoint):
+        run.advance(
+            ev.ResumeFromStop(
+                stamp=run.stamp(),
+                step_limit=run.job.steps.limit,
+                trace_parent=run.span.trace_parent,
+            )
+        )
+    try:
+        await drive(run)
+        while run.checkpoint.status == "stoppedByDelegate":
+            await await_delegates(run, lambda child: execute_delegate(run.job, child))
+            await drive(run)
+    except PerstackError:
+        raise
+    except Exception as error:  # without an event, the job would seem to run for ever
+        if run.checkpoint.sequence == 0:
+            raise
+        LOG.exception("Run %s of %s failed", run.checkpoint.run_id, run.expert.key)
+        name = type(error).__name__
+        failure = ev.RunError(name=ev.INTERNAL_ERROR, message=f"Internal error: {name}")
+        run.advance(ev.StopRunByError(stamp=run.stamp(), error=failure))
+        await run.event_writer.flush()
+    finally:
+        run.calls.close()
+    return run.checkpoint
+
+
+def _needs_resume(checkpoint: Checkpoint) -> bool:
+    return checkpoint.is_final and checkpoint.status not in ("completed", "stoppedByDelegate")
+
+
+async def execute_delegate(job: JobContext, delegate: DelegateRun) -> Checkpoint | None:
+    """Carry a delegated run to its stop, whether it is new, half done or done.
+
+    Returns `None` if the job has no step left for it.
+
+    Raises:
+        UnknownExpertError: The delegate is not defined.
+        ConfigError: No model can be determined for it.
+    """
+    expert = job.definitions.experts.get(delegate.expert_key)
+    if expert is None:
+        raise UnknownExpertError(f"Expert {delegate.expert_key!r} is not defined.")
+    checkpoint = job.known_checkpoints.get(delegate.run_id)
+    if checkpoint is not None:
+        return (
+            checkpoint
+            if checkpoint.status == "completed"
+            else await resume_run(job, expert, checkpoint)
+        )
+    first_step = job.steps.take()
+    if first_step is None:
+        return None
+    messages = (
+        instruction_message(expert, job.workspace, job.clock.now_ms()),
+        UserMessage(contents=(TextPart(text=delegate.query),)),
+    )
+    run_start = RunStart(messages=messages, delegated_by=delegate.delegated_by)
+    return await start_run(
+        job, expert, run_start, None, run_id=delegate.run_id, first_step=first_step
+    )
+
+
+def _runtime_details(job: JobContext, run: Run) -> dict[str, object]:
+    return {
+        "runtime_version": __version__,
+        "expert_name": run.expert.name,
+        "experts": tuple(job.definitions.experts),
+        "model": run.choice.model,
+        "max_steps": job.steps.limit,
+        "max_retries": job.max_retries,
+        "timeout": int(run.choice.timeout_seconds * 1000),
+    }

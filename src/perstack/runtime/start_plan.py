@@ -1,0 +1,232 @@
+"""What a request means for its job: begin, go on, answer, branch, or nothing more to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perstack.core import events as ev
+from perstack.core.checkpoint import Checkpoint
+from perstack.core.elicitation import format_content
+from perstack.core.history import checkpoint_at, newest_checkpoints, newest_root
+from perstack.core.messages import TextPart, ToolCall, UserMessage
+from perstack.errors import JobStateError, NotFoundError
+from perstack.runtime.ports import JobRecord
+
+DECLINED_ANSWER = "The user declined to answer. Go on without the answer, or end the task."
+"""What an expert is told instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InteractiveAnswer:
+    """The user's answer to a question of an expert.
+
+    Attributes:
+        text: What the user says.
+        tool_call_id: The id of the question; without it, the first open one.
+        content: The fields of a form, where the user was given one.
+        is_declined: The user does not want to answer; the expert is told so.
+    """
+
+    text: str = ""
+    tool_call_id: str | None = None
+    content: Mapping[str, Any] | None = None
+    is_declined: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """How a run differs from the one that it branches off, apart from its model.
+
+    Attributes:
+        instruction: What the expert is instructed from there on; by default what it was.
+    """
+
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a caller wants done.
+
+    Attributes:
+        expert_key: Which expert; may be left out when `job_id` is given.
+        query: The task, a follow-up, or the answer to the open question. Empty with `job_id`: just
+        go on.
+        job_id: Continue this job.
+        new_job_id: The id that a new job shall have.
+        checkpoint_id: With `job_id`: go on from this checkpoint; an older one makes a branch.
+        answer: The answer to an open question, where `query` alone does not say which.
+        inputs: The arguments that the expert declares; they become a part of the query.
+        files: Paths in the workspace that the caller points to.
+        max_steps: Steps that this request may use, over all its runs.
+        fork: Begin a run of its own at the checkpoint, or at the newest one, instead of going on.
+    """
+
+    expert_key: str | None = None
+    query: str = ""
+    job_id: str | None = None
+    new_job_id: str | None = None
+    checkpoint_id: str | None = None
+    answer: InteractiveAnswer | None = None
+    inputs: Mapping[str, Any] | None = None
+    files: tuple[str, ...] = ()
+    max_steps: int | None = None
+    fork: Fork | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartRunPlan:
+    """Start a new run on top of `base`, if there is one, with `query` as the next user message.
+
+    Without a query the run goes on where `base` stands, after `answer`, if there is one; as a
+    `fork` it starts anew from there.
+    """
+
+    base: Checkpoint | None
+    query: str
+    answer: tuple[ToolCall, str] | None = None
+    fork: Fork | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePlan:
+    """Go on with the run of `checkpoint`.
+
+    `answer`, a question and what the user says to it, is recorded first.
+    """
+
+    checkpoint: Checkpoint
+    answer: tuple[ToolCall, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyDone:
+    """There is nothing to do: the job stands at `checkpoint`."""
+
+    checkpoint: Checkpoint
+
+
+StartPlan = StartRunPlan | ResumePlan | AlreadyDone
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A stored job, rebuilt."""
+
+    record: JobRecord
+    checkpoints: Mapping[str, Checkpoint]
+    root: Checkpoint
+
+    @property
+    def last_step(self) -> int:
+        """The highest step number in use."""
+        return max(checkpoint.step_number for checkpoint in self.checkpoints.values())
+
+
+def rebuild_state(record: JobRecord) -> JobState:
+    """Fold the events of a stored job into the checkpoints that they led to.
+
+    Raises:
+        NotFoundError: The job has no run yet.
+    """
+    checkpoints = newest_checkpoints(record.runs)
+    root = newest_root(checkpoints)
+    if root is None:
+        raise NotFoundError(f"Job {record.job.id} has no run.")
+    return JobState(record, checkpoints, root)
+
+
+def plan_start(state: JobState, request: JobRequest) -> StartPlan:
+    """Decide what `request` asks of a job that no one is driving.
+
+    Raises:
+        NotFoundError: The job has no such checkpoint.
+        JobStateError: The checkpoint or the answer does not fit the job.
+    """
+    root = state.root
+    if request.fork is not None:
+        return _plan_fork(state, request, request.fork)
+    if request.checkpoint_id is not None and request.checkpoint_id != root.id:
+        return _plan_branch(_find_base(state, request.checkpoint_id), request)
+    if root.status == "stoppedByInteractiveTool":
+        answer = _match_answer(root, request)
+        return AlreadyDone(root) if answer is None else ResumePlan(root, answer)
+    if request.answer is not None:
+        raise JobStateError(f"Job {root.job_id} is not waiting for an answer.")
+    is_repeat = request.query.strip() in ("", query_of_run(state.record, root.run_id).strip())
+    if root.status == "completed":
+        return StartRunPlan(root, request.query) if request.query.strip() else AlreadyDone(root)
+    return ResumePlan(root) if is_repeat else StartRunPlan(root, request.query)
+
+
+def _find_base(state: JobState, checkpoint_id: str) -> Checkpoint:
+    base = checkpoint_at(state.record.runs, checkpoint_id)
+    if base is None:
+        raise NotFoundError(
+            f"Checkpoint {checkpoint_id} not found in job {state.root.job_id}.",
+            hint="The id of each event of a run is one; perstack log --json shows them.",
+        )
+    if base.delegated_by is not None:
+        raise JobStateError(
+            f"Checkpoint {checkpoint_id} belongs to a delegate.",
+            hint="Resume from a checkpoint of the run that the job began with.",
+        )
+    return base
+
+
+def _plan_fork(state: JobState, request: JobRequest, fork: Fork) -> StartRunPlan:
+    is_older = request.checkpoint_id not in (None, state.root.id)
+    base = _find_base(state, request.checkpoint_id or "") if is_older else state.root
+    if base.status == "completed" and not request.query.strip():
+        raise JobStateError(
+            f"Job {base.job_id} has its answer at checkpoint {base.id}: nothing is left to do.",
+            hint="Give a query, or an earlier step.",
+        )
+    return StartRunPlan(base, request.query, fork=fork)
+
+
+def _plan_branch(base: Checkpoint, request: JobRequest) -> StartRunPlan:
+    if base.status == "stoppedByInteractiveTool":
+        return StartRunPlan(base, "", _match_answer(base, request))
+    if request.answer is not None:
+        raise JobStateError(
+            f"Checkpoint {base.id} is not waiting for an answer.",
+            hint="The id of a stopRunByInteractiveTool event is that of one that is.",
+        )
+    return StartRunPlan(base, request.query)
+
+
+def _match_answer(checkpoint: Checkpoint, request: JobRequest) -> tuple[ToolCall, str] | None:
+    """The question that the request answers, and what it says to it."""
+    questions = checkpoint.pending("interactive")
+    answer = request.answer or (InteractiveAnswer(text=request.query) if request.query else None)
+    if answer is None:
+        return None
+    for call in questions:
+        if answer.tool_call_id in (None, call.id):
+            return call, _answer_text(answer)
+    raise JobStateError(
+        f"Job {checkpoint.job_id} has no open question {answer.tool_call_id!r}.",
+        hint=f"The first that is open has the toolCallId {questions[0].id!r}.",
+    )
+
+
+def _answer_text(answer: InteractiveAnswer) -> str:
+    if answer.is_declined:
+        return DECLINED_ANSWER
+    return answer.text if answer.content is None else format_content(answer.content)
+
+
+def query_of_run(record: JobRecord, run_id: str) -> str:
+    """The text with which the caller began a run; empty for a branch that went on without one."""
+    first = record.runs[run_id][0]
+    if not isinstance(first, ev.StartRun):
+        return ""
+    user_messages = [
+        message for message in first.input_messages if isinstance(message, UserMessage)
+    ]
+    return (
+        "".join(part.text for part in user_messages[-1].contents if isinstance(part, TextPart))
+        if user_messages
+        else ""
+    )

@@ -1,0 +1,45 @@
+"""How many tokens the jobs of a store have used since a moment."""
+
+from perstack.core.events import (
+    CallTools,
+    CompleteRun,
+    Retry,
+    RunEvent,
+    StartVerification,
+    StopRunByError,
+)
+from perstack.runtime.ports import Store
+
+PAGE_SIZE = 100
+
+
+async def tokens_since(store: Store, moment_ms: int) -> int:
+    """The tokens of all generations that ended at `moment_ms`, since the epoch, or later.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    tokens, offset = 0, 0
+    while True:
+        page = await store.jobs(limit=PAGE_SIZE, offset=offset)
+        for job in page:
+            if job.started_at >= moment_ms:
+                tokens += job.usage.total_tokens
+            elif job.updated_at >= moment_ms:
+                _, events = await store.events(job.id)
+                tokens += sum(
+                    _event_tokens(event) for event in events if _timestamp_ms(event) >= moment_ms
+                )
+        if len(page) < PAGE_SIZE:
+            return tokens
+        offset += PAGE_SIZE
+
+
+def _timestamp_ms(event: RunEvent) -> int:
+    return event.stamp.timestamp
+
+
+def _event_tokens(event: RunEvent) -> int:
+    if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
+        return event.usage.total_tokens
+    return 0

@@ -1,0 +1,145 @@
+"""From what was said to a gate that lets users in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.auth.provider import TokenVerifier
+from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
+from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter, ValidationError
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from perstack.errors import ConfigError
+from perstack.runtime.ports import Clock, SystemClock
+from perstack.server.auth.config import AuthOptions
+from perstack.server.auth.jwks import FileJwksSource, JwksSource, UrlJwksSource, require_secure_url
+from perstack.server.auth.jwt import ExpectedClaims, JwtVerifier
+from perstack.server.auth.scopes import SCOPES
+from perstack.server.auth.stream_expiry import StreamExpiryMiddleware
+from perstack.server.auth.token_file import TokenFileVerifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthResource:
+    """How this server presents itself to clients that get their tokens from an OAuth issuer.
+
+    Attributes:
+        issuer: Where they get them.
+        url: The address under which clients reach the server, which tokens are issued for.
+    """
+
+    issuer: AnyHttpUrl
+    url: AnyHttpUrl
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BearerAuth:
+    """Authentication of an HTTP server.
+
+    Attributes:
+        verifier: Knows the tokens.
+        required_scopes: A token must have them all to be let in.
+        resource: Where clients find their issuer; `None` for tokens that are handed out by hand.
+        clock: Says when a stream ends because the token that opened it expires.
+    """
+
+    verifier: TokenVerifier
+    required_scopes: tuple[str, ...] = ()
+    resource: OAuthResource | None = None
+    clock: Clock = field(default_factory=SystemClock)
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """For the whole application: finds out who calls, and lets everyone pass."""
+        url = None if self.resource is None else self.resource.url
+        backend = BearerAuthBackend(self.verifier, resource_server_url=url)
+        return [
+            Middleware(AuthenticationMiddleware, backend=backend),
+            Middleware(AuthContextMiddleware),
+        ]
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """The protected resource metadata of RFC 9728, open to everyone."""
+        if self.resource is None:
+            return []
+        return create_protected_resource_routes(
+            self.resource.url,
+            [self.resource.issuer],
+            scopes_supported=sorted({*SCOPES, *self.required_scopes}),
+            resource_name="Perstack",
+        )
+
+    def guard(self, app: ASGIApp) -> ASGIApp:
+        """An endpoint that answers whoever is not known with 401 or 403."""
+        metadata = None if self.resource is None else build_resource_metadata_url(self.resource.url)
+        streams = StreamExpiryMiddleware(app, self.clock)
+        return RequireAuthMiddleware(streams, list(self.required_scopes), metadata)
+
+
+# Clients compare the issuer letter by letter, so it must not get a slash that was not given.
+URL_ADAPTER = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
+
+
+def create_auth(options: AuthOptions, clock: Clock | None = None) -> BearerAuth | None:
+    """The gate; `None` if nobody is asked who they are. Keys at a URL are not fetched yet.
+
+    Raises:
+        ConfigError: Something is missing or cannot be used.
+    """
+    clock = clock or SystemClock()
+    match options.kind:
+        case "none":
+            return None
+        case "tokens":
+            return _create_token_file_auth(options, clock)
+        case "jwt":
+            return _create_jwt_auth(options, clock)
+
+
+def _create_token_file_auth(options: AuthOptions, clock: Clock) -> BearerAuth:
+    if options.tokens is None:
+        raise ConfigError(
+            "--auth tokens needs --tokens FILE.", hint="Make an entry with `perstack token`."
+        )
+    verifier = TokenFileVerifier(options.tokens, clock)
+    return BearerAuth(verifier=verifier, required_scopes=options.required_scopes)
+
+
+def _create_jwt_auth(options: AuthOptions, clock: Clock) -> BearerAuth:
+    issuer, resource, jwks = options.issuer, options.resource, options.jwks
+    if issuer is None or resource is None or jwks is None:
+        required = {"--issuer": issuer, "--resource": resource, "--jwks": jwks}
+        missing = ", ".join(flag for flag, value in required.items() if value is None)
+        raise ConfigError(f"--auth jwt needs {missing} too.", hint="See perstack serve --help.")
+    require_secure_url(issuer, "--issuer")
+    require_secure_url(resource, "--resource")
+    url = _parse_url(resource)
+    expected = ExpectedClaims(
+        issuer=issuer,
+        audiences=frozenset(options.audiences or (resource,)),
+        resource=str(url),
+    )
+    return BearerAuth(
+        verifier=JwtVerifier(_create_jwks_source(jwks, clock), expected, clock),
+        required_scopes=options.required_scopes,
+        resource=OAuthResource(issuer=_parse_url(issuer), url=url),
+    )
+
+
+def _create_jwks_source(location: str, clock: Clock) -> JwksSource:
+    is_url = urlsplit(location).scheme in ("http", "https")
+    return UrlJwksSource(location, clock) if is_url else FileJwksSource(Path(location))
+
+
+def _parse_url(text: str) -> AnyHttpUrl:
+    try:
+        return URL_ADAPTER.validate_python(text)
+    except ValidationError as error:
+        raise ConfigError(f"{text!r} is not a URL.", hint="Write it as https://….") from error

@@ -1,0 +1,239 @@
+"""Accepts the tokens of a file, for installations that are too small for an OAuth issuer.
+
+The file knows the tokens by their hashes only, so reading it lets nobody in.
+"""
+
+import hashlib
+import hmac
+import json
+import math
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from logging import getLogger
+from pathlib import Path
+from typing import Any, cast
+
+import tomli
+from mcp.server.auth.provider import AccessToken
+
+from perstack.errors import ConfigError
+from perstack.runtime.ports import Clock
+from perstack.server.auth import scopes
+from perstack.server.auth.reloading_file import ReloadingFile
+
+LOG = getLogger(__name__)
+
+ISSUER = "perstack:tokens"
+"""Stands where an OAuth issuer would, so that a principal of a file is never one of an issuer."""
+
+KEY_PREFIX = "pst_"
+"""By which people and programs that look for leaked secrets know a token."""
+
+ENTRY_KEYS = frozenset({"sha256", "principal", "scopes", "expires"})
+SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
+INVALID_DATE = 'expires must be a date, such as "2027-01-01", by UTC unless it says otherwise'
+MAX_PRINCIPAL = 128
+MAX_CHARACTERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """One token of the file, by its hash."""
+
+    digest: bytes
+    principal: str
+    scopes: frozenset[str]
+    expires_ms: int | None
+
+
+class TokenFileVerifier:
+    """Satisfies the SDK's `TokenVerifier` with the tokens of a file.
+
+    Args:
+        path: The file; it is read again when it changes.
+        clock: Says whether a token has expired.
+
+    Raises:
+        ConfigError: It cannot be read or accepted, or others may change it.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._file = _token_file(path)
+        self._file.open()
+        self._clock = clock
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """What is known of whoever sent this token; `None` if it is not accepted."""
+        entry = self._find(token) if len(token) <= MAX_CHARACTERS else None
+        if entry is None:
+            LOG.warning("perstack: a token was refused: it is not in the file.")
+            return None
+        if entry.expires_ms is not None and self._clock.now_ms() >= entry.expires_ms:
+            LOG.warning("perstack: a token of %s was refused: it has expired.", entry.principal)
+            return None
+        return AccessToken(
+            # Whatever carries this on, to a job or a skill, does not carry the token.
+            token="",
+            # The same for all tokens of a principal: with a new one they go on in their sessions.
+            client_id=entry.principal,
+            scopes=sorted(entry.scopes),
+            expires_at=None if entry.expires_ms is None else math.ceil(entry.expires_ms / 1000),
+            subject=entry.principal,
+            claims={"iss": ISSUER},
+        )
+
+    def _find(self, token: str) -> TokenEntry | None:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        matched = None
+        for entry in self._file.current() or ():
+            # To the end, so that the time says nothing about where or whether it was found.
+            if hmac.compare_digest(entry.digest, digest):
+                matched = entry
+        return matched
+
+
+def check_token_file(path: Path) -> None:
+    """Read a file of tokens once.
+
+    Raises:
+        ConfigError: It cannot be read or accepted, or others may change it.
+    """
+    _token_file(path).open()
+
+
+def _token_file(path: Path) -> ReloadingFile[tuple[TokenEntry, ...]]:
+    return ReloadingFile(path, parse_tokens, check_permissions)
+
+
+def generate_token() -> str:
+    """A token that nobody can guess."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def format_entry(token: str, principal: str, granted: tuple[str, ...], expires: str | None) -> str:
+    """What the file must say for a token to be accepted.
+
+    Raises:
+        ConfigError: The principal, a scope or the date is not one.
+    """
+    lines = [
+        "[[token]]",
+        f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"',
+        f"principal = {_toml_string(principal)}",
+        f"scopes = [{', '.join(_toml_string(scope) for scope in granted)}]",
+    ]
+    if expires is not None:
+        lines.append(f"expires = {_toml_string(expires)}")
+    text = "\n".join(lines) + "\n"
+    parse_tokens(text.encode())
+    return text
+
+
+def parse_tokens(content: bytes) -> tuple[TokenEntry, ...]:
+    """The tokens of a file.
+
+    Raises:
+        ConfigError: It says which entry is wrong.
+    """
+    try:
+        document = tomli.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"it is not TOML: {error}.") from error
+    tables = document.get("token", [])
+    if document.keys() - {"token"} or not _are_tables(tables):
+        raise ConfigError("it must hold [[token]] tables only.", hint="See `perstack token`.")
+    entries = tuple(
+        _parse_entry(table, number)
+        for number, table in enumerate(cast("list[Mapping[str, Any]]", tables), start=1)
+    )
+    if len({entry.digest for entry in entries}) < len(entries):
+        raise ConfigError("two entries have the same sha256.", hint="Give each its own token.")
+    return entries
+
+
+def _are_tables(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) for one in cast("list[object]", value)
+    )
+
+
+def check_permissions(file_stat: os.stat_result) -> None:
+    """Refuse a file through which others could let themselves in, or see who has access.
+
+    Raises:
+        ConfigError: Others may read or write it, or its group may write it.
+    """
+    if file_stat.st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+        raise ConfigError("others can read or change it.", hint="Run chmod 600 on it.")
+
+
+def _parse_entry(table: Mapping[str, Any], number: int) -> TokenEntry:
+    if unknown := table.keys() - ENTRY_KEYS:
+        raise _entry_error(number, f"{min(unknown)} is not known")
+    try:
+        return TokenEntry(
+            _parse_digest(table.get("sha256")),
+            _parse_principal(table.get("principal")),
+            _parse_scopes(table.get("scopes", [scopes.RUN])),
+            _parse_expiry(table.get("expires")),
+        )
+    except ValueError as error:
+        raise _entry_error(number, str(error)) from error
+
+
+def _entry_error(number: int, reason: str) -> ConfigError:
+    return ConfigError(f"token {number}: {reason}.", hint="See `perstack token`.")
+
+
+def _parse_digest(value: object) -> bytes:
+    if not isinstance(value, str) or not SHA256_HEX.fullmatch(value):
+        raise ValueError("sha256 must be 64 hexadecimal digits")
+    return bytes.fromhex(value)
+
+
+def _parse_principal(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value.strip()) <= MAX_PRINCIPAL:
+        raise ValueError(f"principal must be a name of at most {MAX_PRINCIPAL} characters")
+    return value
+
+
+def _parse_scopes(value: object) -> frozenset[str]:
+    granted = cast("list[object]", value) if isinstance(value, list) else [value]
+    for scope in granted:
+        if not isinstance(scope, str) or not scopes.is_scope(scope):
+            known = ", ".join((*scopes.SCOPES, scopes.RUN_PREFIX + "EXPERT"))
+            raise ValueError(f"scopes has {scope!r}, which is none of {known}")
+    return frozenset(cast("list[str]", granted))
+
+
+def _parse_expiry(value: object) -> int | None:
+    if value is None:
+        return None
+    moment = _parse_datetime(value)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def _parse_datetime(value: object) -> datetime:
+    match value:
+        case datetime():
+            return value
+        case date():
+            return datetime.combine(value, time())
+        case str():
+            try:
+                return datetime.fromisoformat(value)
+            except ValueError as error:
+                raise ValueError(INVALID_DATE) from error
+        case _:
+            raise ValueError(INVALID_DATE)
+
+
+def _toml_string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

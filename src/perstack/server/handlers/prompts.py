@@ -1,0 +1,218 @@
+"""The requests `prompts/list` and `prompts/get`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from logging import getLogger
+from typing import Any
+
+from mcp.server import Server
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import PromptsListChanged
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    EmbeddedResource,
+    GetPromptRequestParams,
+    GetPromptResult,
+    ListPromptsResult,
+    PaginatedRequestParams,
+    PromptMessage,
+    PromptReference,
+)
+
+from perstack.definition.model import Expert
+from perstack.errors import NotFoundError, PerstackError
+from perstack.models import table_or_empty
+from perstack.server.caller import Caller, RequestContext, caller_of
+from perstack.server.context import ServerContext
+from perstack.server.handlers.resources import reject_cursor, text_contents
+from perstack.server.prompts import build_prompts, expert_prompt, prompt_arguments, review_prompt
+from perstack.server.resources.uris import TEMPLATES, job_uri
+from perstack.server.tools.definitions import REVIEW_PROMPT, published_experts, visible_experts
+from perstack.server.tools.results import quote_name
+
+LOG = getLogger(__name__)
+MAX_VALUES = 100
+"""As many as one answer may have."""
+
+COMPLETABLE_TEMPLATES = {
+    shape.text for shape in TEMPLATES.values() if shape.path_variables or shape.query_params
+}
+
+
+def add_completions(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
+    """Have `server` complete the variables of templates and the arguments of prompts."""
+
+    async def complete(context: RequestContext, params: CompleteRequestParams) -> CompleteResult:
+        caller = caller_of(context)
+        expert = None
+        if isinstance(params.ref, PromptReference):
+            expert = _find_prompt_expert(server_context, caller, params.ref.name)
+        elif params.ref.uri not in COMPLETABLE_TEMPLATES:
+            raise MCPError(
+                code=INVALID_PARAMS, message=f"There is no template{quote_name(params.ref.uri)}."
+            )
+        context_arguments = (params.context and params.context.arguments) or {}
+        values = await _complete_values(server_context, caller, params, context_arguments, expert)
+        return CompleteResult(
+            completion=Completion(
+                values=list(values[:MAX_VALUES]),
+                total=len(values),
+                has_more=len(values) > MAX_VALUES,
+            )
+        )
+
+    server.add_request_handler("completion/complete", CompleteRequestParams, complete)
+
+
+def _find_prompt_expert(
+    server_context: ServerContext, caller: Caller, prompt: str
+) -> Expert | None:
+    """The expert of a prompt, or `None` for the one that is about any job."""
+    if prompt == REVIEW_PROMPT and caller.may_read_jobs:
+        return None
+    expert = visible_experts(server_context, caller).get(prompt)
+    if expert is None:
+        raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt{quote_name(prompt)}.")
+    return expert
+
+
+async def _complete_values(
+    server_context: ServerContext,
+    caller: Caller,
+    params: CompleteRequestParams,
+    context_arguments: Mapping[str, str],
+    expert: Expert | None,
+) -> Sequence[str]:
+    prefix = params.argument.value
+    is_prompt = isinstance(params.ref, PromptReference)
+    if params.argument.name == "name" and not is_prompt:
+        return _with_prefix(visible_experts(server_context, caller), prefix)
+    if expert is not None and params.argument.name != "job_id":
+        return _with_prefix(_enum_choices(expert, params.argument.name), prefix)
+    if not caller.may_read_jobs:
+        return []
+    try:
+        if params.argument.name == "job_id":
+            reader = (await server_context.tenants.services_for(caller)).resources
+            return await reader.job_ids(prefix, expert and expert.key)
+        if (
+            params.argument.name == "checkpoint_id"
+            and not is_prompt
+            and "job_id" in context_arguments
+        ):
+            reader = (await server_context.tenants.services_for(caller)).resources
+            return await reader.checkpoint_ids(context_arguments["job_id"], prefix)
+    except PerstackError as error:
+        LOG.warning("Ids cannot be completed: %s", error)
+    return []
+
+
+def _enum_choices(expert: Expert, argument: str) -> list[str]:
+    """The words that an argument is chosen from, if the expert declares it so."""
+    declared = table_or_empty(expert.tool.input_schema).get("properties")
+    choices: Sequence[object] = table_or_empty(table_or_empty(declared).get(argument)).get(
+        "enum", ()
+    )
+    return [choice for choice in choices if isinstance(choice, str)]
+
+
+def _with_prefix(words: Iterable[str], prefix: str) -> list[str]:
+    return [word for word in words if word.startswith(prefix)]
+
+
+def add_prompts(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
+    """Have `server` offer the experts of `server_context` as prompts."""
+
+    async def list_prompts(
+        context: RequestContext, params: PaginatedRequestParams
+    ) -> ListPromptsResult:
+        reject_cursor(params)
+        caller = caller_of(context)
+        visible_prompts = build_prompts(
+            visible_experts(server_context, caller), with_jobs=caller.may_read_jobs
+        )
+        return ListPromptsResult(prompts=visible_prompts)
+
+    async def get_prompt(
+        context: RequestContext, params: GetPromptRequestParams
+    ) -> GetPromptResult:
+        caller = caller_of(context)
+        arguments = params.arguments or {}
+        if params.name == REVIEW_PROMPT and caller.may_read_jobs:
+            _reject_unknown_arguments(arguments, {"job_id"})
+            with server_context.activity.track_call():
+                messages = await _review_messages(
+                    server_context, caller, _require_argument(arguments, "job_id")
+                )
+            return GetPromptResult(messages=messages)
+        expert = visible_experts(server_context, caller).get(params.name)
+        if expert is None:
+            raise MCPError(
+                code=INVALID_PARAMS, message=f"There is no prompt{quote_name(params.name)}."
+            )
+        allowed_arguments = prompt_arguments(expert)
+        _reject_unknown_arguments(arguments, {argument.name for argument in allowed_arguments})
+        # A job that is continued knows already what it was given.
+        if not arguments.get("job_id"):
+            for argument in allowed_arguments:
+                if argument.required:
+                    _require_argument(arguments, argument.name)
+        return GetPromptResult(
+            description=expert.description, messages=expert_prompt(params.name, arguments)
+        )
+
+    server_context.notifications.add_list_projection(
+        PromptsListChanged(),
+        lambda definitions: build_prompts(
+            published_experts(definitions, server_context.publish), with_jobs=True
+        ),
+    )
+    server.add_request_handler("prompts/list", PaginatedRequestParams, list_prompts)
+    server.add_request_handler("prompts/get", GetPromptRequestParams, get_prompt)
+
+
+async def _review_messages(
+    server_context: ServerContext, caller: Caller, job_id: str
+) -> list[PromptMessage]:
+    try:
+        reader = (await server_context.tenants.services_for(caller)).resources
+        job = await reader.read(job_uri("job", job_id))
+        events = await reader.outline(job_id)
+    except NotFoundError as error:
+        raise MCPError(
+            code=INVALID_PARAMS, message="job_id names no job.", data={"argument": "job_id"}
+        ) from error
+    except PerstackError as error:
+        raise MCPError(code=INTERNAL_ERROR, message=str(error)) from error
+    job_resource = EmbeddedResource(
+        type="resource", resource=text_contents(job_uri("job", job_id).text, job)
+    )
+    return [
+        # Many clients pass the first text on and nothing else, so all that is needed is in it.
+        review_prompt(job_id, job_uri("events", job_id).text, events),
+        PromptMessage(role="user", content=job_resource),
+    ]
+
+
+def _require_argument(arguments: Mapping[str, str], name: str) -> str:
+    value = arguments.get(name, "")
+    if not value.strip():
+        raise MCPError(
+            code=INVALID_PARAMS,
+            message=f"The argument {name} is missing.",
+            data={"argument": name},
+        )
+    return value
+
+
+def _reject_unknown_arguments(arguments: Mapping[str, str], allowed: set[str]) -> None:
+    for name in arguments:
+        if name not in allowed:
+            raise MCPError(
+                code=INVALID_PARAMS,
+                message=f"The prompt has no argument {name[:60]!r}.",
+                data={"argument": name[:60]},
+            )

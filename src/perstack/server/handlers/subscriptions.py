@@ -1,0 +1,247 @@
+"""The requests of clients that want to be told of changes, in both eras."""
+
+from functools import partial
+from logging import getLogger
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from mcp.server import Server
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import (
+    SUBSCRIPTION_ID_META_KEY,
+    ResourcesListChanged,
+    ServerEvent,
+    ToolsListChanged,
+    event_matches,
+    event_to_notification,
+)
+from mcp_types import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    EmptyResult,
+    NotificationParams,
+    SubscribeRequestParams,
+    SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    UnsubscribeRequestParams,
+)
+
+from perstack.errors import PerstackError
+from perstack.server.caller import Caller, RequestContext, caller_of
+from perstack.server.context import ServerContext
+from perstack.server.notifications.hub import (
+    DELIVERY_TASKS_KEY,
+    JOBS_URI,
+    MAX_URIS,
+    JobSnapshot,
+    SendEvent,
+    Subscriber,
+)
+from perstack.server.notifications.sdk_compat import ClientConnection, connection_of, send_event
+from perstack.server.resources.uris import MAX_URI_CHARACTERS, job_uri
+from perstack.server.tools.definitions import expert_tools, published_experts
+
+LOG = getLogger(__name__)
+MAX_POLLED_JOBS = 100
+"""Of the newest jobs; one that is older and goes on in another process is not noticed."""
+
+
+async def poll_remote_jobs(
+    server_context: ServerContext, caller: Caller, subscriber: Subscriber
+) -> None:
+    """Tell a client of the jobs of its principal that are not driven here, until cancelled."""
+    job_list = server_context.notifications.job_list_cache(caller.principal)
+    previous: JobSnapshot | None = None
+    while True:
+        await subscriber.follows_jobs.wait()
+        current = await job_list.get(partial(_fetch_newest_jobs, server_context, caller))
+        if current is not None and previous is not None:
+            for job_id, entry in current.items():
+                is_local = server_context.notifications.is_local_job(caller.principal, job_id)
+                if not is_local and previous.get(job_id) != entry:
+                    subscriber.notify_topic(job_uri("job", job_id).text)
+                    subscriber.notify_topic(JOBS_URI)
+            if not current.keys() <= previous.keys():
+                subscriber.notify(ResourcesListChanged())
+        previous = previous if current is None else current
+        await anyio.sleep(server_context.notifications.poll_seconds)
+
+
+async def _fetch_newest_jobs(server_context: ServerContext, caller: Caller) -> JobSnapshot | None:
+    try:
+        services = await server_context.tenants.services_for(caller)
+        return {
+            entry.job_id: entry for entry in await services.resources.newest_jobs(MAX_POLLED_JOBS)
+        }
+    except PerstackError as error:
+        LOG.debug("The jobs cannot be looked at: %s", error)
+        return None
+
+
+MAX_STREAMS = 128
+"""Of one principal at the same time."""
+
+SUBSCRIBER_STATE_KEY = "perstack.subscriber"
+
+
+def add_subscriptions(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
+    """Have `server` tell clients of the changes of `server_context`."""
+    server_context.notifications.add_list_projection(
+        ToolsListChanged(),
+        lambda definitions: expert_tools(
+            published_experts(definitions, server_context.publish),
+            definitions,
+            server_context.default_wait_seconds,
+            has_job_tools=server_context.has_job_tools,
+        ),
+    )
+    server.add_request_handler(
+        "subscriptions/listen", SubscriptionsListenRequestParams, partial(_listen, server_context)
+    )
+    server.add_notification_handler(
+        "notifications/initialized", NotificationParams, partial(_on_initialized, server_context)
+    )
+    server.add_request_handler(
+        "resources/subscribe", SubscribeRequestParams, partial(_subscribe, server_context)
+    )
+    server.add_request_handler(
+        "resources/unsubscribe", UnsubscribeRequestParams, partial(_unsubscribe, server_context)
+    )
+
+
+async def _listen(
+    server_context: ServerContext, context: RequestContext, params: SubscriptionsListenRequestParams
+) -> SubscriptionsListenResult:
+    """Answer with a stream of what the client asked for, until it leaves or the server ends."""
+    caller = caller_of(context)
+    request_id = context.request_id
+    if request_id is None:
+        raise MCPError(INVALID_REQUEST, "subscriptions/listen needs a request id.")
+    _check_stream_limit(server_context, caller)
+    honored = _honored(params.notifications)
+    subscriber = Subscriber(
+        lambda event: event_matches(honored, frozenset(), event),
+        can_see_jobs=caller.may_read_jobs,
+        interval=server_context.notifications.interval,
+    )
+    for uri in honored.resource_subscriptions or ():
+        _follow(subscriber, uri)
+    meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: request_id}
+
+    async def send(event: ServerEvent) -> None:
+        try:
+            await context.session.send_notification(
+                event_to_notification(event, meta), related_request_id=request_id
+            )
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            subscriber.close()  # the client has left
+
+    with server_context.notifications.subscription(caller.principal, subscriber):
+        await context.session.send_notification(
+            SubscriptionsAcknowledgedNotification(
+                params=SubscriptionsAcknowledgedNotificationParams(
+                    notifications=honored, _meta=meta
+                )
+            ),
+            related_request_id=request_id,
+        )
+        await _deliver_and_poll(server_context, caller, subscriber, send)
+    return SubscriptionsListenResult(_meta=meta)
+
+
+def _honored(requested: SubscriptionFilter) -> SubscriptionFilter:
+    return SubscriptionFilter(
+        tools_list_changed=requested.tools_list_changed or None,
+        prompts_list_changed=requested.prompts_list_changed or None,
+        resources_list_changed=requested.resources_list_changed or None,
+        resource_subscriptions=list(requested.resource_subscriptions or ()) or None,
+    )
+
+
+async def _on_initialized(
+    server_context: ServerContext, context: RequestContext, _params: NotificationParams
+) -> None:
+    """Tell a client of the handshake era of changes for as long as it is connected."""
+    _get_or_create_subscriber(server_context, context)
+
+
+async def _subscribe(
+    server_context: ServerContext, context: RequestContext, params: SubscribeRequestParams
+) -> EmptyResult:
+    _follow(_get_or_create_subscriber(server_context, context), params.uri)
+    return EmptyResult()
+
+
+async def _unsubscribe(
+    server_context: ServerContext, context: RequestContext, params: UnsubscribeRequestParams
+) -> EmptyResult:
+    _get_or_create_subscriber(server_context, context).unfollow(params.uri)
+    return EmptyResult()
+
+
+def _get_or_create_subscriber(server_context: ServerContext, context: RequestContext) -> Subscriber:
+    """The one of this connection, which begins with its first need and ends with it."""
+    connection = connection_of(context)
+    existing = connection.state.get(SUBSCRIBER_STATE_KEY)
+    if isinstance(existing, Subscriber):
+        return existing
+    caller = caller_of(context)
+    subscriber = Subscriber(
+        lambda _event: True,
+        can_see_jobs=caller.may_read_jobs,
+        interval=server_context.notifications.interval,
+    )
+    connection.state[SUBSCRIBER_STATE_KEY] = subscriber
+    # From now on, and not from when the task begins, so that nothing is missed.
+    server_context.notifications.subscribe(caller.principal, subscriber)
+    connection.exit_stack.callback(
+        server_context.notifications.unsubscribe, caller.principal, subscriber
+    )
+    connection.exit_stack.callback(subscriber.close)
+    deliveries: TaskGroup = context.lifespan_context[DELIVERY_TASKS_KEY]
+    deliveries.start_soon(_deliver_in_background, server_context, caller, subscriber, connection)
+    return subscriber
+
+
+async def _deliver_in_background(
+    server_context: ServerContext,
+    caller: Caller,
+    subscriber: Subscriber,
+    connection: ClientConnection,
+) -> None:
+    try:
+        await _deliver_and_poll(server_context, caller, subscriber, partial(send_event, connection))
+    except Exception:  # one client's trouble must not end the server's life, and so the others
+        LOG.exception("A client is told of changes no longer")
+    finally:
+        server_context.notifications.unsubscribe(caller.principal, subscriber)
+
+
+async def _deliver_and_poll(
+    server_context: ServerContext, caller: Caller, subscriber: Subscriber, send: SendEvent
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(poll_remote_jobs, server_context, caller, subscriber)
+        await subscriber.deliver(send)
+        tasks.cancel_scope.cancel()
+
+
+def _check_stream_limit(server_context: ServerContext, caller: Caller) -> None:
+    if server_context.notifications.count_streams(caller.principal) >= MAX_STREAMS:
+        raise MCPError(
+            INVALID_REQUEST, f"{MAX_STREAMS} streams are open already. Close one of them first."
+        )
+
+
+def _follow(subscriber: Subscriber, uri: str) -> None:
+    if subscriber.uri_count >= MAX_URIS:
+        raise MCPError(
+            INVALID_PARAMS, f"At most {MAX_URIS} resources can be followed. Leave one first."
+        )
+    if len(uri) > MAX_URI_CHARACTERS:
+        raise MCPError(INVALID_PARAMS, f"No address has more than {MAX_URI_CHARACTERS} characters.")
+    subscriber.follow(uri)

@@ -1,0 +1,158 @@
+"""One line for each request: who asked for what, and whether they got it.
+
+Never what was asked with, nor what was answered: no arguments, no results, no tokens.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+from mcp.server.context import CallNext, HandlerResult
+from mcp.shared.exceptions import MCPError
+
+from perstack.errors import ConfigError
+from perstack.runtime.ports import Clock, SystemClock
+from perstack.server.caller import Caller, RequestContext, caller_of
+
+LOG = logging.getLogger(__name__)
+AUDIT = logging.getLogger("perstack.audit")
+MAX_FIELD_CHARACTERS = 200
+UNAUDITED_METHODS = frozenset({"ping", "server/discover"})
+
+
+class AuditMiddleware:
+    """Middleware of a server that writes the lines.
+
+    Args:
+        clock: Dates them.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+
+    async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+        """Pass a request on and write its line."""
+        is_audited = ctx.request_id is not None and ctx.method not in UNAUDITED_METHODS
+        if not is_audited or not AUDIT.isEnabledFor(logging.INFO):
+            return await call_next(ctx)
+        received_at_ms, started_at = self._clock.now_ms(), anyio.current_time()
+        outcome, result = "cancelled", None
+        try:
+            result = await call_next(ctx)
+            outcome = "error" if _as_mapping(result).get("isError") else "ok"
+        except MCPError:
+            outcome = "refused"
+            raise
+        except Exception:
+            outcome = "error"
+            raise
+        finally:
+            seconds = anyio.current_time() - started_at
+            line = _audit_fields(ctx, caller_of(ctx), _as_mapping(result))
+            when = datetime.fromtimestamp(received_at_ms / 1000, UTC).isoformat(
+                timespec="milliseconds"
+            )
+            line = {"time": when, **line, "outcome": outcome, "ms": round(seconds * 1000)}
+            AUDIT.info("%s", json.dumps(line, ensure_ascii=False))
+        return result
+
+
+@contextmanager
+def configure_audit_log(path: Path | None) -> Generator[None]:
+    """Have the lines written to a file, or to stderr, within the context.
+
+    A file that is moved away, as for rotation, is made anew.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    handler = _make_handler(path)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    previous = AUDIT.level, AUDIT.propagate
+    AUDIT.addHandler(handler)
+    AUDIT.setLevel(logging.INFO)
+    AUDIT.propagate = False
+    try:
+        yield
+    finally:
+        AUDIT.removeHandler(handler)
+        AUDIT.setLevel(previous[0])
+        AUDIT.propagate = previous[1]
+        handler.close()
+
+
+def _make_handler(path: Path | None) -> logging.Handler:
+    if path is None:
+        return logging.StreamHandler(sys.stderr)
+    try:
+        return _AuditFileHandler(path)
+    except OSError as error:
+        raise ConfigError(
+            f"The audit file {path} cannot be written: {error.strerror}.",
+            hint="Name another with --audit.",
+        ) from error
+
+
+class _AuditFileHandler(WatchedFileHandler):
+    """A file of lines that only its owner can read, however often it is made anew.
+
+    While it cannot be written, requests are answered all the same, and the log says so once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._is_writable = True
+        super().__init__(path, encoding="utf-8")
+
+    def _open(self) -> TextIOWrapper:
+        file = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        was_writable, self._is_writable = self._is_writable, True
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+        if was_writable and not self._is_writable:
+            LOG.error("perstack: the audit file %s cannot be written.", self.baseFilename)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as inherited
+        """Note that a line was lost."""
+        self._is_writable = False
+
+
+def _audit_fields(
+    context: RequestContext, caller: Caller, result: Mapping[str, Any]
+) -> dict[str, str]:
+    params = _as_mapping(context.params)
+    job_id = (
+        _as_mapping(result.get("structuredContent")).get("job_id")
+        or _as_mapping(params.get("arguments")).get("job_id")
+        or result.get("taskId")
+    )
+    fields = {
+        "principal": caller.principal,
+        "client": caller.client_name,
+        "method": context.method,
+        "target": params.get("name") or params.get("uri") or params.get("taskId"),
+        "job_id": job_id,
+    }
+    return {
+        name: value[:MAX_FIELD_CHARACTERS]
+        for name, value in fields.items()
+        if isinstance(value, str)
+    }
+
+
+def _as_mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

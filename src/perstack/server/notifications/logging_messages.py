@@ -1,0 +1,54 @@
+"""The lines of a call's progress as log messages, for clients that read those.
+
+The newest protocol has given logging up, but says how it works until it is gone: nothing is sent
+unless the client has named a level, once in the handshake era and with each request since.
+"""
+
+from typing import Any, get_args
+
+from mcp.server import Server
+from mcp_types import (
+    LOG_LEVEL_META_KEY,
+    EmptyResult,
+    LoggingLevel,
+    LoggingMessageNotification,
+    LoggingMessageNotificationParams,
+    SetLevelRequestParams,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from perstack.server.caller import RequestContext
+from perstack.server.notifications.sdk_compat import connection_of
+
+MESSAGE_LEVEL: LoggingLevel = "info"
+LOGGER_NAME = "perstack"
+_LEVELS: tuple[LoggingLevel, ...] = get_args(LoggingLevel)
+_LEVEL_STATE_KEY = "perstack.log_level"
+
+
+def add_logging(server: Server[dict[str, Any]]) -> None:
+    """Have `server` take the level that a client of the handshake era wants."""
+
+    async def set_level(context: RequestContext, params: SetLevelRequestParams) -> EmptyResult:
+        connection_of(context).state[_LEVEL_STATE_KEY] = params.level
+        return EmptyResult()
+
+    server.add_request_handler("logging/setLevel", SetLevelRequestParams, set_level)
+
+
+async def send_log_message(context: RequestContext, line: str) -> None:
+    """Send a line to the client, if it wants any of this level."""
+    requested_level = _requested_level(context)
+    if requested_level is None or _LEVELS.index(MESSAGE_LEVEL) < _LEVELS.index(requested_level):
+        return
+    params = LoggingMessageNotificationParams(level=MESSAGE_LEVEL, logger=LOGGER_NAME, data=line)
+    notification = LoggingMessageNotification(params=params)
+    await context.session.send_notification(notification, context.request_id)
+
+
+def _requested_level(context: RequestContext) -> LoggingLevel | None:
+    if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        level: object = (context.meta or {}).get(LOG_LEVEL_META_KEY)
+    else:
+        level = connection_of(context).state.get(_LEVEL_STATE_KEY)
+    return level if level in _LEVELS else None

@@ -1,0 +1,290 @@
+"""Lists that are too long for one answer, page by page.
+
+A page is short enough for any client, and says where the next one is. Events are numbered within
+their job in the order of writing, which never changes; so a page that is full will always be the
+same.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from perstack.core.checkpoint import Checkpoint, Job
+from perstack.core.events import RunEvent
+from perstack.core.wire import checkpoint_to_wire, to_wire
+from perstack.jobs import JobView
+from perstack.server.resources.uris import ResourceUri, job_uri
+from perstack.server.summaries import (
+    MAX_PAGE_BYTES,
+    MIME_JSON_LINES,
+    Document,
+    JobEntry,
+    iso_timestamp,
+    replace_surrogates,
+    to_json_line,
+    to_pretty_json,
+    utf8_size,
+)
+from perstack.server.tools.results import PUBLIC_STATUS, public_status, text_mime_type
+
+MAX_VALUE_CHARACTERS = 600
+MAX_OUTLINE_CHARACTERS = 60_000
+OMITTED_FIELDS = frozenset({"checkpoint", "initialCheckpoint", "jobId", "id", "usage"})
+"""What other events or the job itself say already."""
+
+
+def outline_events(events: Sequence[tuple[RunEvent, Checkpoint]]) -> str:
+    """One event a line, long values cut; of a very long job the beginning and the end."""
+    lines = [_outline_line(to_wire(event, checkpoint)) for event, checkpoint in events]
+    budget = MAX_OUTLINE_CHARACTERS // 2
+    first = _count_fitting(lines, budget)
+    last = _count_fitting(lines[first:][::-1], budget)
+    omitted = len(lines) - first - last
+    if not omitted:
+        return "".join(lines)
+    note = f"[{omitted} events are left out here]\n"
+    return "".join([*lines[:first], note, *lines[len(lines) - last :]])
+
+
+def _count_fitting(lines: Sequence[str], budget: int) -> int:
+    for count, line in enumerate(lines):
+        budget -= len(line)
+        if budget < 0:
+            return count
+    return len(lines)
+
+
+def _outline_line(wire: Mapping[str, Any]) -> str:
+    return to_json_line(
+        {name: _shorten_value(part) for name, part in wire.items() if name not in OMITTED_FIELDS}
+    )
+
+
+def _shorten_value(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > MAX_VALUE_CHARACTERS:
+        return f"{value[:MAX_VALUE_CHARACTERS]}… ({len(value):,} characters)"
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value)
+        return {name: _shorten_value(part) for name, part in fields.items()}
+    if isinstance(value, list):
+        return [_shorten_value(part) for part in cast("list[Any]", value)]
+    return value
+
+
+JsonObject = dict[str, Any]
+
+MAX_TEXT_SHOWN = 2000
+
+
+def listing_entry(job: Job) -> JobEntry:
+    """A job for a listing."""
+    return JobEntry(
+        job_id=job.id,
+        expert=job.coordinator_expert_key,
+        status=PUBLIC_STATUS[job.status],
+        query=replace_surrogates(job.query),
+        updated_at=iso_timestamp(job.updated_at),
+    )
+
+
+def job_fields(job: Job) -> JsonObject:
+    """A job as one entry of a document."""
+    finished = {} if job.finished_at is None else {"finished_at": iso_timestamp(job.finished_at)}
+    return {
+        "job_id": job.id,
+        "expert": job.coordinator_expert_key,
+        "status": PUBLIC_STATUS[job.status],
+        "query": job.query,
+        "steps": job.total_steps,
+        "started_at": iso_timestamp(job.started_at),
+        "updated_at": iso_timestamp(job.updated_at),
+        **finished,
+        "uri": job_uri("job", job.id).text,
+    }
+
+
+def job_document(view: JobView) -> Document:
+    """How a job stands."""
+    job = view.job
+    text = view.text[:MAX_TEXT_SHOWN]
+    truncation = {"text_characters": len(view.text)} if len(view.text) > MAX_TEXT_SHOWN else {}
+    trace = {} if view.trace_id is None else {"trace_id": view.trace_id}
+    questions = [
+        {"tool_call_id": each.id, "tool_name": each.tool_name, "message": each.message}
+        for each in view.questions
+    ]
+    document = {
+        **job_fields(job),
+        "status": public_status(view),
+        "checkpoint_id": view.checkpoint.id,
+        "text": text,
+        **truncation,
+        **({"questions": questions} if questions else {}),
+        "usage": view.usage.model_dump(by_alias=False),
+        **trace,
+        "runs": _run_tree(view.runs),
+        "events": job_uri("events", job.id).text,
+        "checkpoints": job_uri("checkpoints", job.id).text,
+        "result": job_uri("result", job.id).text,
+    }
+    return Document(text=to_pretty_json(document))
+
+
+def result_document(view: JobView) -> Document:
+    """The whole answer; of a job without one, the error, the question or the text so far."""
+    messages = [question.message for question in view.questions]
+    text = "\n".join(part for part in (view.text, *messages) if part)
+    return Document(text=replace_surrogates(text), mime_type=text_mime_type(view))
+
+
+def _run_tree(runs: Sequence[Checkpoint]) -> list[JsonObject]:
+    """The runs that nobody delegated, each with those that it delegated to, however deep."""
+    branches: dict[str, list[JsonObject]] = {}
+    roots: list[JsonObject] = []
+    for run in runs:
+        node = _run_fields(run)
+        branches[run.run_id] = node["delegates"]
+        # A run is always younger than the one that delegated it.
+        parent = run.delegated_by and branches.get(run.delegated_by.run_id)
+        (roots if parent is None else parent).append(node)
+    return roots
+
+
+def _run_fields(run: Checkpoint) -> JsonObject:
+    return {
+        "run_id": run.run_id,
+        "expert": run.expert.key,
+        "status": run.status,
+        "step": run.step_number,
+        "checkpoint_id": run.id,
+        "usage": run.usage.model_dump(by_alias=False),
+        "delegates": list[JsonObject](),
+    }
+
+
+PageJson = dict[str, Any]
+RecordedEvents = Sequence[tuple[RunEvent, Checkpoint]]
+
+STAMP_FIELDS = ("type", "id", "timestamp", "jobId", "runId", "expertKey", "stepNumber")
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Some entries of a list, already written as text; `next_index` is the number after them."""
+
+    lines: tuple[str, ...]
+    next_index: int
+    is_full: bool
+
+
+def events_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Document:
+    """Events in the form of the event stream, one a line."""
+
+    def line(entry: tuple[RunEvent, Checkpoint]) -> str:
+        event, checkpoint = entry
+        return _event_line(to_wire(event, checkpoint), uri, checkpoint)
+
+    page = _fit_page(events, uri.query_params.get("after", 0), limit, line)
+    return Document(
+        text="".join(page.lines),
+        mime_type=MIME_JSON_LINES,
+        is_immutable=page.is_full,
+        next_uri=_next_page_uri(uri, "after", page),
+    )
+
+
+def checkpoints_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Document:
+    """Where a job could be continued, without the states themselves."""
+
+    def line(entry: tuple[RunEvent, Checkpoint]) -> str:
+        event, checkpoint = entry
+        path_params = {**uri.path_params, "checkpoint_id": checkpoint.id}
+        return to_json_line(
+            {
+                "checkpoint_id": checkpoint.id,
+                "run_id": checkpoint.run_id,
+                "expert": checkpoint.expert.key,
+                "event": event.type,
+                "status": checkpoint.status,
+                "step": checkpoint.step_number,
+                "can_be_continued": checkpoint.delegated_by is None,
+                "uri": ResourceUri("checkpoint", path_params).text,
+            }
+        )
+
+    page = _fit_page(events, uri.query_params.get("after", 0), limit, line)
+    next_uri = _next_page_uri(uri, "after", page)
+    next_link = {"next": next_uri} if next_uri else {}
+    entries = ",\n".join(f"  {each.strip()}" for each in page.lines)
+    head = to_pretty_json({"job_id": uri.path_params["job_id"], **next_link}).removesuffix("\n}")
+    return Document(
+        text=f'{head},\n  "checkpoints": [\n{entries}\n  ]\n}}',
+        is_immutable=page.is_full,
+        next_uri=next_uri,
+    )
+
+
+def checkpoint_page(checkpoint: Checkpoint, uri: ResourceUri) -> Document:
+    """The state of a run; of a long conversation, as many messages as a page has room for."""
+    wire = checkpoint_to_wire(checkpoint)
+    page = _fit_page(
+        wire["messages"], uri.query_params.get("after", 0), len(wire["messages"]), to_json_line
+    )
+    first = page.next_index - len(page.lines)
+    next_uri = _next_page_uri(uri, "after", page)
+    next_link = {"next": next_uri} if next_uri else {}
+    return Document(
+        text=to_pretty_json(
+            {**wire, "messages": wire["messages"][first : page.next_index], **next_link}
+        ),
+        is_immutable=True,
+        next_uri=next_uri,
+    )
+
+
+def jobs_page(jobs: Sequence[Job], offset: int, limit: int) -> Document:
+    """Jobs, newest first; `jobs` has one more than `limit` if there are more."""
+    page_jobs = jobs[:limit]
+    following_page = ResourceUri(
+        "jobs", query_params={"offset": offset + limit, "limit": limit}
+    ).text
+    next_uri = following_page if len(jobs) > limit else None
+    next_link = {"next": next_uri} if next_uri else {}
+    entries = [job_fields(job) for job in page_jobs]
+    return Document(text=to_pretty_json({"jobs": entries, **next_link}), next_uri=next_uri)
+
+
+def _fit_page(
+    entries: Sequence[Any], after: int, limit: int, line_of: Callable[[Any], str]
+) -> _Page:
+    """At least one entry, if there is any left, and no more than fit."""
+    lines: list[str] = []
+    remaining_bytes = MAX_PAGE_BYTES
+    for entry in entries[after : after + limit]:
+        line = line_of(entry)
+        remaining_bytes -= utf8_size(line)
+        if lines and remaining_bytes < 0:
+            break
+        lines.append(line)
+    next_index = min(after, len(entries)) + len(lines)
+    return _Page(tuple(lines), next_index, is_full=next_index < len(entries))
+
+
+def _next_page_uri(uri: ResourceUri, query_param: str, page: _Page) -> str | None:
+    if not page.is_full:
+        return None
+    return ResourceUri(
+        uri.kind, uri.path_params, {**uri.query_params, query_param: page.next_index}
+    ).text
+
+
+def _event_line(wire: Mapping[str, Any], uri: ResourceUri, checkpoint: Checkpoint) -> str:
+    """An event as a line; of one that is longer than a page, only what it is and where to look."""
+    line = to_json_line(wire)
+    if utf8_size(line) <= MAX_PAGE_BYTES:
+        return line
+    path_params = {**uri.path_params, "checkpoint_id": checkpoint.id}
+    omitted = {"bytes": utf8_size(line), "checkpoint": ResourceUri("checkpoint", path_params).text}
+    return to_json_line(
+        {**{key: wire[key] for key in STAMP_FIELDS if key in wire}, "omitted": omitted}
+    )

@@ -1,0 +1,247 @@
+"""The addresses of resources, from `perstack://definitions` to one checkpoint of one job.
+
+An id is looked up and never becomes a path, so that no address reaches anything but what it names.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from mcp_types import Annotations, Resource, ResourceTemplate
+
+from perstack.definition.model import Expert
+from perstack.errors import PerstackError
+from perstack.server.summaries import MIME_JSON, MIME_JSON_LINES, JobEntry
+
+SCHEME = "perstack://"
+MAX_URI_CHARACTERS = 2048
+MAX_QUERY_NUMBER = 10**9
+
+ResourceKind = Literal[
+    "definitions", "expert", "jobs", "job", "events", "checkpoints", "checkpoint", "result"
+]
+
+
+class InvalidResourceUriError(PerstackError):
+    """An address names a resource, but what follows its question mark makes no sense."""
+
+    code = "resource.address"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUri:
+    """Where a resource is.
+
+    Attributes:
+        kind: What it is.
+        path_params: The variable parts of its path, such as `job_id`.
+        query_params: What follows the question mark, such as `after`.
+    """
+
+    kind: ResourceKind
+    path_params: Mapping[str, str] = field(default_factory=dict[str, str])
+    query_params: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def text(self) -> str:
+        """As clients write it."""
+        path_params = {name: quote(value, safe="@") for name, value in self.path_params.items()}
+        path = "/".join(part.format(**path_params) for part in TEMPLATES[self.kind].segments)
+        query = f"?{urlencode(self.query_params)}" if self.query_params else ""
+        return f"{SCHEME}{path}{query}"
+
+
+@dataclass(frozen=True, slots=True)
+class UriTemplate:
+    """How the addresses of one kind are written.
+
+    Attributes:
+        segments: The parts of the path; a part in braces is a name.
+        query_params: What may follow the question mark.
+    """
+
+    segments: tuple[str, ...]
+    query_params: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As a URI template of RFC 6570."""
+        query = f"{{?{','.join(self.query_params)}}}" if self.query_params else ""
+        return f"{SCHEME}{'/'.join(self.segments)}{query}"
+
+    @property
+    def path_variables(self) -> tuple[str, ...]:
+        """The names in the path."""
+        return tuple(part[1:-1] for part in self.segments if part.startswith("{"))
+
+    def match(self, parts: tuple[str, ...]) -> dict[str, str] | None:
+        """The names in a path, or `None` if it has another shape."""
+        if len(parts) != len(self.segments):
+            return None
+        path_params: dict[str, str] = {}
+        for expected, part in zip(self.segments, parts, strict=True):
+            if expected.startswith("{"):
+                path_params[expected[1:-1]] = part
+            elif expected != part:
+                return None
+        return path_params
+
+
+TEMPLATES: dict[ResourceKind, UriTemplate] = {
+    "definitions": UriTemplate(("definitions",)),
+    "expert": UriTemplate(("experts", "{name}")),
+    "jobs": UriTemplate(("jobs",), ("offset", "limit")),
+    "job": UriTemplate(("jobs", "{job_id}")),
+    "events": UriTemplate(("jobs", "{job_id}", "events"), ("after", "limit")),
+    "checkpoints": UriTemplate(("jobs", "{job_id}", "checkpoints"), ("after", "limit")),
+    "checkpoint": UriTemplate(("jobs", "{job_id}", "checkpoints", "{checkpoint_id}"), ("after",)),
+    "result": UriTemplate(("jobs", "{job_id}", "result")),
+}
+
+
+def job_uri(kind: ResourceKind, job_id: str, **query_params: int) -> ResourceUri:
+    """The address of a job, or of what belongs to it."""
+    return ResourceUri(kind, {"job_id": job_id}, query_params)
+
+
+def parse_uri(uri: str) -> ResourceUri | None:
+    """The address that is written as `uri`, or `None` if there can be no such resource.
+
+    Raises:
+        BadAddressError: There can be, but a number in it is wrong or unknown.
+    """
+    if not uri.startswith(SCHEME) or len(uri) > MAX_URI_CHARACTERS or "#" in uri:
+        return None
+    path, _, query = uri.removeprefix(SCHEME).partition("?")
+    parts = tuple(unquote(part) for part in path.split("/"))
+    if not all(part and part.isprintable() for part in parts):
+        return None
+    for kind, template in TEMPLATES.items():
+        path_params = template.match(parts)
+        if path_params is not None:
+            return ResourceUri(kind, path_params, _parse_query(query, template))
+    return None
+
+
+def _parse_query(query: str, template: UriTemplate) -> dict[str, int]:
+    query_params: dict[str, int] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in template.query_params:
+            allowed = " and ".join(template.query_params) or "nothing"
+            raise InvalidResourceUriError(
+                f"{name[:40]!r} is not part of this address.",
+                hint=f"After the question mark it takes {allowed}.",
+            )
+        # Only what is an ordinary number: str.isdigit also holds for digits of other scripts.
+        is_number = value.isascii() and value.isdigit() and int(value[:12]) <= MAX_QUERY_NUMBER
+        if not is_number:
+            raise InvalidResourceUriError(f"{name} is not a number from 0 to {MAX_QUERY_NUMBER}.")
+        query_params[name] = int(value)
+    return query_params
+
+
+MAX_LISTED_JOBS = 20
+"""How many jobs a listing names; the others are reached by their address."""
+
+MAX_QUERY_IN_TITLE = 60
+
+
+def definition_resources(experts: Mapping[str, Expert]) -> list[Resource]:
+    """What there is without any job; `experts` by tool name."""
+    definitions = Resource(
+        name="definitions",
+        title="Definitions",
+        uri=ResourceUri("definitions").text,
+        description="The experts of this server and the settings they share.",
+        mime_type=MIME_JSON,
+    )
+    return [definitions, *(_expert_resource(name, expert) for name, expert in experts.items())]
+
+
+def job_resources(jobs: Sequence[JobEntry]) -> list[Resource]:
+    """The list of jobs, and those of `jobs`."""
+    job_list = Resource(
+        name="jobs",
+        title="Jobs",
+        uri=ResourceUri("jobs").text,
+        description="The jobs of the experts, newest first.",
+        mime_type=MIME_JSON,
+    )
+    return [job_list, *map(_job_resource, jobs)]
+
+
+def resource_templates(*, with_jobs: bool) -> list[ResourceTemplate]:
+    """How the addresses of all other resources are made."""
+    kinds = ("expert", *_JOB_KINDS) if with_jobs else ("expert",)
+    return [_resource_template(kind) for kind in kinds]
+
+
+def _expert_resource(name: str, expert: Expert) -> Resource:
+    return Resource(
+        name=f"expert {name}",
+        title=expert.key,
+        uri=ResourceUri("expert", {"name": name}).text,
+        description=expert.description or f"The expert {expert.key}.",
+        mime_type=MIME_JSON,
+    )
+
+
+def _job_resource(job: JobEntry) -> Resource:
+    query = " ".join(job.query.split())
+    short = query if len(query) <= MAX_QUERY_IN_TITLE else f"{query[: MAX_QUERY_IN_TITLE - 1]}…"
+    return Resource(
+        name=f"job {job.job_id}",
+        title=f"{job.expert}: {short}" if short else job.expert,
+        uri=job_uri("job", job.job_id).text,
+        description=f"A job of {job.expert}, {job.status}.",
+        mime_type=MIME_JSON,
+        annotations=Annotations(last_modified=job.updated_at),
+    )
+
+
+_JOB_KINDS: tuple[ResourceKind, ...] = (
+    "jobs",
+    "job",
+    "events",
+    "checkpoints",
+    "checkpoint",
+    "result",
+)
+_TEMPLATE_INFO: dict[ResourceKind, tuple[str, str, str | None]] = {
+    "expert": ("Expert", "What an expert is told, and what it may use.", MIME_JSON),
+    "jobs": (
+        "Jobs",
+        "Jobs, newest first: `offset` is how many to leave out, `limit` how many to return.",
+        MIME_JSON,
+    ),
+    "job": ("Job", "How a job stands, and the tree of its runs.", MIME_JSON),
+    "events": (
+        "Events of a job",
+        "Everything that happened, one event a line; `after` is how many lines to skip, to go on.",
+        MIME_JSON_LINES,
+    ),
+    "checkpoints": (
+        "Checkpoints of a job",
+        "The points from which a job can be continued; `after` and `limit` as for events.",
+        MIME_JSON,
+    ),
+    "checkpoint": (
+        "Checkpoint",
+        "The whole state of a run at one point; `after` is how many messages to leave out.",
+        MIME_JSON,
+    ),
+    "result": ("Result of a job", "The whole text of the answer, however long.", None),
+}
+"""Title, description and form, by kind."""
+
+
+def _resource_template(kind: ResourceKind) -> ResourceTemplate:
+    title, description, mime_type = _TEMPLATE_INFO[kind]
+    return ResourceTemplate(
+        name=kind,
+        title=title,
+        uri_template=TEMPLATES[kind].text,
+        description=description,
+        mime_type=mime_type,
+    )

@@ -1,0 +1,201 @@
+"""What a client is told while it waits: one short line for each thing that happens.
+
+Names only. Arguments and results of tools may hold secrets, and progress is shown and logged
+anywhere.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from perstack.core import events as ev
+from perstack.core import transient_events
+from perstack.core.transient_events import PerstackEvent
+from perstack.core.verification import (
+    VerificationResult,
+    format_verification_results,
+    truncate_middle,
+)
+from perstack.jobs import JobView
+
+MAX_PROGRESS_NAMES = 3
+MAX_PROGRESS_NAME_CHARACTERS = 60
+
+_EVENT_LABELS: dict[str, str] = {
+    "startRun": "started",
+    "resumeFromStop": "resumed",
+    "startGeneration": "thinking",
+    "completeRun": "completed",
+    "stopRunByInteractiveTool": "waiting for an answer",
+    "stopRunByDelegate": "waiting for delegates",
+    "stopRunByExceededMaxSteps": "out of steps",
+    "stopRunByCancellation": "cancelled",
+}
+
+
+def progress_message(event: PerstackEvent) -> str | None:
+    """The line for an event, such as `reviewer · step 3 · readTextFile`.
+
+    `None` if it is not worth one.
+    """
+    description = _describe_event(event)
+    if description is None:
+        return None
+    return f"{event.stamp.expert_key} · step {event.stamp.step_number} · {description}"
+
+
+def status_line(events: Sequence[PerstackEvent]) -> str:
+    """The line for a job whose newest events these are; empty if none is worth one."""
+    lines = (progress_message(event) for event in reversed(events))
+    return next((line for line in lines if line is not None), "")
+
+
+def _describe_event(event: PerstackEvent) -> str | None:
+    match event:
+        case ev.CallTools():
+            return _join_names([call.tool_name for call in event.new_message.tool_calls])
+        case ev.RecordToolResult():
+            outcome = "failed" if event.tool_result.is_error else "done"
+            return f"{_shorten_name(event.tool_result.tool_name)} {outcome}"
+        case ev.RecordVerification():
+            outcome = "passed" if event.verification.passed else "failed"
+            return f"{_shorten_name(event.verification.name)} {outcome}"
+        case ev.CallDelegate():
+            return f"delegating to {_join_names([each.expert.key for each in event.delegate_to])}"
+        case ev.Retry():
+            return f"trying again after {event.error.name}" if event.error else "trying again"
+        case ev.StopRunByError():
+            return f"stopped by {event.error.name}"
+        case transient_events.SkillStarting():
+            return f"starting {_shorten_name(event.skill_name)}"
+        case transient_events.SkillAsked():
+            return f"{_shorten_name(event.skill_name)} asks the user"
+        case transient_events.SkillConnected():
+            return f"{_shorten_name(event.skill_name)} is ready"
+        case _:
+            return _EVENT_LABELS.get(event.type)
+
+
+def _join_names(names: list[str]) -> str:
+    shown = ", ".join(_shorten_name(name) for name in names[:MAX_PROGRESS_NAMES])
+    more = len(names) - MAX_PROGRESS_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _shorten_name(name: str) -> str:
+    plain = name.encode("utf-8", "replace").decode("utf-8")
+    return (
+        plain
+        if len(plain) <= MAX_PROGRESS_NAME_CHARACTERS
+        else f"{plain[: MAX_PROGRESS_NAME_CHARACTERS - 1]}…"
+    )
+
+
+MIME_JSON = "application/json"
+MIME_JSON_LINES = "application/jsonl"
+MIME_MARKDOWN = "text/markdown"
+MIME_TEXT = "text/plain"
+
+MAX_PAGE_BYTES = 256 * 1024
+"""Of one page of a list; a single entry that is longer is a page of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """The content of a resource.
+
+    Attributes:
+        text: All of it, or one page.
+        mime_type: Its form.
+        is_immutable: Whether it will be the same whenever it is read again.
+        next_uri: Where the next page is, if this is one of several.
+    """
+
+    text: str
+    mime_type: str = MIME_JSON
+    is_immutable: bool = False
+    next_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEntry:
+    """A job in a listing.
+
+    Attributes:
+        job_id: Its id.
+        expert: The key of its expert.
+        status: As results name it.
+        query: The beginning of what it was asked.
+        updated_at: When it last changed, in ISO 8601.
+    """
+
+    job_id: str
+    expert: str
+    status: str
+    query: str
+    updated_at: str
+
+
+def to_pretty_json(value: Mapping[str, Any]) -> str:
+    """For a document that people read too."""
+    return replace_surrogates(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def to_json_line(value: Mapping[str, Any]) -> str:
+    """For a document of one object a line, and in the form of the event stream."""
+    return replace_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n"
+
+
+def iso_timestamp(milliseconds: int) -> str:
+    """A time in ISO 8601."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def utf8_size(text: str) -> int:
+    """In bytes, as it is sent."""
+    return len(text.encode())
+
+
+def replace_surrogates(text: str) -> str:
+    """The text without halves of surrogate pairs, which a model can produce and nobody can send."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+MAX_VERIFICATION_OUTPUT = 800
+MAX_VERIFICATION_PROBLEM = 400
+MAX_TOTAL_VERIFICATION_OUTPUT = 4_000
+"""Of all checks together."""
+
+
+def verification_summary(view: JobView) -> list[dict[str, Any]]:
+    """The checks of the last attempt to complete; empty if the expert has none."""
+    results = view.verifications
+    max_output = min(MAX_VERIFICATION_OUTPUT, MAX_TOTAL_VERIFICATION_OUTPUT // max(len(results), 1))
+    return [_verification_entry(result, max_output) for result in results]
+
+
+def verification_line(view: JobView) -> str:
+    """The same on one line; empty if there is none."""
+    summary = truncate_middle(
+        format_verification_results(view.verifications), MAX_VERIFICATION_OUTPUT
+    ).replace("\n", " ")
+    return replace_surrogates(f"verifications: {summary}") if summary else ""
+
+
+def _verification_entry(result: VerificationResult, max_output: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": replace_surrogates(result.name),
+        "priority": result.priority,
+        "passed": result.passed,
+    }
+    if result.exit_code is not None:
+        entry["exit_code"] = result.exit_code
+    if result.problem:
+        entry["problem"] = replace_surrogates(
+            truncate_middle(result.problem, MAX_VERIFICATION_PROBLEM)
+        )
+    if result.output.strip():
+        entry["output"] = replace_surrogates(truncate_middle(result.output.strip(), max_output))
+    return entry

@@ -1,0 +1,90 @@
+"""Many users of one server: where each of them has their files, and how many may be active."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from perstack.errors import ConfigError
+from perstack.settings import Settings
+
+TENANT_ENV_FILES = (".env",)
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantSettings:
+    """How a server treats principals that it knows by their tokens.
+
+    Attributes:
+        folder: Holds a folder for each principal; else `perstack/principals` in the workspace.
+        idle_seconds: How long the engine of a principal who does nothing stays open.
+        max_open: How many principals can be served at once.
+    """
+
+    folder: Path | None = None
+    idle_seconds: float = 600.0
+    max_open: int = 64
+
+
+def ensure_tenants_folder(
+    settings: Settings, tenant_settings: TenantSettings, config: Path
+) -> Path:
+    """Where the principals' folders are, made if it is not there.
+
+    Raises:
+        ConfigError: It cannot be made or written.
+    """
+    workspace = settings.workspace or config.parent
+    folder = tenant_settings.folder or workspace / "perstack" / "principals"
+    _make_folder(folder)
+    return folder.resolve()
+
+
+def settings_for_tenant(settings: Settings, folder: Path, principal: str) -> Settings:
+    """The settings of one principal's engine.
+
+    The experts of a principal work in `workspace` below the principal's own folder. Beside it, and
+    so out of their reach, whoever runs the server may put an `.env` for this principal; it wins
+    over the environment of the server.
+
+    Raises:
+        ConfigError: The folder cannot be made, or its `.env` cannot be read.
+    """
+    # Here, because a server for one user does without.
+    from perstack.definition.loader import load_environment  # noqa: PLC0415 - see above
+
+    home = folder / principal
+    workspace = home / WORKSPACE
+    for directory in (home, workspace):
+        _make_folder(directory)
+    shared: Mapping[str, str] = os.environ if settings.environment is None else settings.environment
+    own = load_environment(TENANT_ENV_FILES, home, {}, must_exist=False)
+    return replace(settings, workspace=workspace, environment={**shared, **own})
+
+
+def tenants_with_unfinished_jobs(folder: Path, since_ms: int) -> tuple[str, ...]:
+    """The principals who have jobs that have not stopped, whether anybody drives them or not."""
+    # Here and not above: a client that wants to know the tools shall not wait for it.
+    from perstack.store.sqlite import has_unfinished_jobs, store_path  # noqa: PLC0415 - see above
+
+    return tuple(
+        home.name
+        for home in sorted(folder.iterdir())
+        if has_unfinished_jobs(store_path(home / WORKSPACE), since_ms)
+    )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {folder} for users cannot be made: {error.strerror}.",
+            hint="See that the server may write there, or name another with --principals.",
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"The folder {folder} for users cannot be written.",
+            hint="Change its permissions, or name another with --principals.",
+        )

@@ -1,0 +1,211 @@
+"""Checks the arguments of a call against the schema that the client was shown.
+
+Models send `null`, an empty string or `45.0` where they mean "left out" or 45; that is taken as
+meant. Whatever else does not fit is named, all of it at once, so that the caller can repair it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from perstack.core.typed_io import (
+    declared_arguments,
+    describe_inputs,
+    input_errors,
+    normalize_inputs,
+    render_follow_up,
+)
+from perstack.definition.model import Expert
+from perstack.definition.references import MAX_QUERY_CHARACTERS
+from perstack.errors import PerstackError, is_quotable_name
+from perstack.server.tools import schemas
+from perstack.server.tools.schemas import Schema
+
+
+class InvalidArgumentsError(PerstackError):
+    """The arguments of a call do not fit its tool."""
+
+    code = "server.bad_arguments"
+
+
+def validate_arguments(arguments: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """The arguments that were given, each of the type that `schema` says.
+
+    Raises:
+        BadArguments: Names every argument that is missing, unknown or wrong.
+    """
+    parsed, problems = parse_arguments(arguments, schema)
+    raise_for_problems(problems, schema)
+    return parsed
+
+
+def raise_for_problems(problems: Sequence[str], schema: Schema) -> None:
+    """Tell the caller about all problems at once.
+
+    Raises:
+        BadArguments: There are any.
+    """
+    if problems:
+        raise InvalidArgumentsError(
+            f"Bad arguments: {'; '.join(problems)}.",
+            hint=f"The arguments are: {', '.join(schema['properties'])}.",
+        )
+
+
+def parse_arguments(
+    arguments: Mapping[str, Any], schema: Schema
+) -> tuple[dict[str, Any], list[str]]:
+    """The arguments as they are meant, and what is wrong with them."""
+    properties: dict[str, Schema] = schema["properties"]
+    required: list[str] = schema["required"]
+    parsed: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in arguments.items():
+        property_schema = properties.get(name)
+        if property_schema is None:
+            problems.append(
+                f"{name[:60]!r} is unknown" if is_quotable_name(name[:60]) else "one is unknown"
+            )
+        elif name in required or not _is_omitted(value, property_schema):
+            parsed[name] = _coerce_integer(value, property_schema)
+            problems += _value_problems(name, parsed[name], property_schema)
+    problems += [f"{name} is missing" for name in required if name not in parsed]
+    return parsed, problems
+
+
+def _is_omitted(value: object, schema: Schema) -> bool:
+    return value is None or (value == "" and schema.get("minLength", 0) > 0)
+
+
+def _coerce_integer(value: Any, schema: Schema) -> Any:
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole and schema["type"] == "integer" else value
+
+
+def _value_problems(name: str, value: object, schema: Schema) -> list[str]:
+    match schema["type"], value:
+        case "string", str():
+            return _string_problems(name, value, schema)
+        case "integer", int() if not isinstance(value, bool):
+            return _integer_problems(name, value, schema)
+        case "array", list():
+            return _array_problems(name, cast("list[object]", value), schema)
+        case kind, _:
+            article = "an" if kind in ("integer", "array") else "a"
+            return [f"{name} must be {article} {kind}"]
+
+
+def _string_problems(name: str, value: str, schema: Schema) -> list[str]:
+    allowed: list[str] | None = schema.get("enum")
+    if allowed is not None and value not in allowed:
+        return [f"{name} must be one of {', '.join(allowed)}"]
+    if len(value) < schema.get("minLength", 0):
+        return [f"{name} is empty"]
+    longest: int | None = schema.get("maxLength")
+    if longest is not None and len(value) > longest:
+        return [f"{name} has {len(value):,} characters, more than {longest:,}"]
+    return []
+
+
+def _integer_problems(name: str, value: int, schema: Schema) -> list[str]:
+    least: int = schema["minimum"]
+    most: int | None = schema.get("maximum")
+    if value >= least and (most is None or value <= most):
+        return []
+    bounds = f"from {least}" if most is None else f"from {least} to {most}"
+    return [f"{name} must be {bounds}"]
+
+
+def _array_problems(name: str, value: list[object], schema: Schema) -> list[str]:
+    most: int = schema["maxItems"]
+    if len(value) > most:
+        return [f"{name} has {len(value)} items, more than {most}"]
+    return [
+        problem
+        for position, item in enumerate(value)
+        for problem in _value_problems(f"{name}[{position}]", item, schema["items"])
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    """The arguments of a call, checked.
+
+    Attributes:
+        common: Those that every expert has, by name; `query` is always there.
+        inputs: Those that the expert declares; none at all for one that declares none.
+    """
+
+    common: Mapping[str, Any]
+    inputs: Mapping[str, Any] | None = None
+
+    @property
+    def needs_previous_query(self) -> bool:
+        """Whether it takes the job's earlier query to tell what is new."""
+        return bool("job_id" in self.common and self.inputs)
+
+    def query(self, previous_query: str = "") -> str:
+        """What the expert is told.
+
+        Args:
+            previous_query: The present query of the job that goes on.
+        """
+        query: str = self.common["query"]
+        if self.inputs is None:
+            return query
+        if "job_id" in self.common:
+            return render_follow_up(self.inputs, query, previous_query)
+        return describe_inputs(self.inputs, query)
+
+
+def parse_call_arguments(
+    expert: Expert, arguments: Mapping[str, Any], default_wait_seconds: float | None
+) -> CallArguments:
+    """The arguments of a call of an expert's tool.
+
+    Raises:
+        BadArguments: Names every argument that is missing, unknown or wrong.
+    """
+    declared_schema = expert.tool.input_schema
+    common_schema = schemas.expert_input(default_wait_seconds)
+    if declared_schema is not None:
+        return _parse_typed_arguments(
+            declared_schema,
+            arguments,
+            common_schema,
+            schemas.expert_input(default_wait_seconds, declared_schema),
+        )
+    # Who names a job and says nothing else, wants to wait for it or to have it go on.
+    defaults = {"query": ""} if arguments.get("job_id") else {}
+    common, problems = parse_arguments({**defaults, **arguments}, common_schema)
+    raise_for_problems(problems, common_schema)
+    return CallArguments(common)
+
+
+def _parse_typed_arguments(
+    declared_schema: Schema,
+    arguments: Mapping[str, Any],
+    common_schema: Schema,
+    full_schema: Schema,
+) -> CallArguments:
+    declared_properties = declared_arguments(declared_schema)
+    common_arguments = {
+        name: value for name, value in arguments.items() if name not in declared_properties
+    }
+    if common_arguments.get("query") is None:
+        common_arguments["query"] = ""
+    common, problems = parse_arguments(common_arguments, common_schema)
+    inputs = {name: value for name, value in arguments.items() if name in declared_properties}
+    is_new = "job_id" not in common
+    if is_new or inputs:
+        inputs = normalize_inputs(declared_schema, inputs)
+    query = common_arguments["query"] if isinstance(common_arguments["query"], str) else ""
+    # Before they are checked, which may take long for what is large.
+    length = len(describe_inputs(inputs, query))
+    if length > MAX_QUERY_CHARACTERS:
+        reason = f"they have {length:,} characters together, more than {MAX_QUERY_CHARACTERS:,}"
+        raise_for_problems([*problems, reason], full_schema)
+    raise_for_problems(
+        [*problems, *input_errors(declared_schema, inputs, query, is_new=is_new)], full_schema
+    )
+    return CallArguments(common, inputs)

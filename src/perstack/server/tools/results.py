@@ -1,0 +1,259 @@
+"""A job as the result of a call.
+
+Some clients show their model the text of a result only, others the structured content only; so the
+answer, the status and the job id stand in both.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    Annotations,
+    CallToolResult,
+    ContentBlock,
+    ResourceLink,
+    TextContent,
+)
+
+from perstack.core.checkpoint import Job, JobStatus
+from perstack.core.elicitation import Question, describe_fields
+from perstack.definition.references import strip_version
+from perstack.errors import PerstackError, is_quotable_name
+from perstack.jobs import JobView
+from perstack.server.caller import TASKS_EXTENSION, Caller
+from perstack.server.resources.uris import job_uri
+from perstack.server.summaries import (
+    MIME_JSON,
+    MIME_MARKDOWN,
+    MIME_TEXT,
+    iso_timestamp,
+    replace_surrogates,
+    utf8_size,
+    verification_line,
+    verification_summary,
+)
+from perstack.server.tools.definitions import JOB_TOOL
+from perstack.server.tools.truncation import (
+    DEFAULT_BUDGET,
+    MAX_ERROR_CHARACTERS,
+    OutputBudget,
+    truncate_text,
+)
+from perstack.tool_names import tool_name
+
+Result = TypeVar("Result")
+
+
+def strip_unsupported(caller: Caller, result: Result) -> Result:
+    """The result without what the caller's protocol does not know, or the caller cannot read."""
+    if not isinstance(result, CallToolResult) or (caller.has_links and caller.may_read_jobs):
+        return result
+    plain = [block for block in result.content if not isinstance(block, ResourceLink)]
+    return result.model_copy(update={"content": plain})
+
+
+def quote_name(name: str) -> str:
+    """A name that a caller gave, to be put into a message about it, if it can be a name."""
+    return f" {name!r}" if is_quotable_name(name) else ""
+
+
+def call_error_result(error: PerstackError) -> CallToolResult:
+    """Something that the caller can read and repair."""
+    text = replace_surrogates(str(error))[:MAX_ERROR_CHARACTERS]
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def tasks_unsupported(subject: str) -> MCPError:
+    """The refusal of something that only clients with tasks can have; `subject` begins the text."""
+    return MCPError(
+        code=MISSING_REQUIRED_CLIENT_CAPABILITY,
+        message=f"{subject} needs a client that declares {TASKS_EXTENSION}.",
+        data={"requiredCapabilities": {"extensions": {TASKS_EXTENSION: {}}}},
+    )
+
+
+MAX_QUERY_SHOWN = 200
+MAX_ARGUMENTS_SHOWN = 10_000
+MAX_DUPLICATED_SHARE = 0.2
+"""Of the room, for a text that the structured content has as a value too."""
+MIN_FIELDS_DESCRIBED = 2
+
+PUBLIC_STATUS: dict[JobStatus, str] = {
+    "completed": "completed",
+    "running": "running",
+    "stoppedByInteractiveTool": "needs_input",
+    "stoppedByMaxSteps": "max_steps",
+    "stoppedByError": "error",
+    "stoppedByCancellation": "cancelled",
+    "interrupted": "interrupted",
+}
+
+_RESUME_CALL = "call {tool} with this job_id and an empty query."
+NEXT_STEPS = {
+    "completed": "",
+    "running": "The job goes on. To wait for its result, {collect}.",
+    "needs_input": "Call {tool} again with this job_id and the answer as query.",
+    "max_steps": f"The steps are used up. To go on, {_RESUME_CALL}",
+    "error": f"To try again from there, {_RESUME_CALL}",
+    "cancelled": f"To go on, {_RESUME_CALL}",
+    "interrupted": f"The process that worked on it has ended. To go on, {_RESUME_CALL}",
+}
+"""What to do next, by status; `tool` is the tool of the job's expert."""
+_WAIT_CALL = f"call {JOB_TOOL} with this job_id"
+
+
+def job_result(
+    view: JobView,
+    *,
+    offset: int = 0,
+    has_job_tools: bool = True,
+    budget: OutputBudget = DEFAULT_BUDGET,
+) -> CallToolResult:
+    """How a job stands.
+
+    Args:
+        view: The job.
+        offset: Where to begin in its text, in characters.
+        has_job_tools: Whether the caller has the tools that look after jobs.
+        budget: How much text the caller's client takes.
+    """
+    status = public_status(view)
+    is_error = status == "error"
+    full_text = _full_text(view)
+    if is_error:
+        budget = replace(budget, characters=min(budget.characters, MAX_ERROR_CHARACTERS))
+    truncated = truncate_text(
+        full_text, view.job.id, budget=budget, offset=offset, has_job_tools=has_job_tools
+    )
+    expert_key = view.job.coordinator_expert_key
+    tool = tool_name(strip_version(expert_key))
+    resume_call = f"call {tool} with this job_id and an empty query"
+    collect = _WAIT_CALL if has_job_tools else resume_call
+    next_step = NEXT_STEPS[status].format(tool=tool, collect=collect) + _answer_format_hint(view)
+    structured: dict[str, Any] = {
+        "job_id": view.job.id,
+        "run_id": view.checkpoint.run_id,
+        "checkpoint_id": view.checkpoint.id,
+        "expert": expert_key,
+        "status": status,
+        "text": truncated.text,
+        "steps": view.job.total_steps,
+        "usage": view.usage.model_dump(by_alias=False),
+    }
+    is_completed = view.job.status == "completed"
+    if is_completed and view.checkpoint.is_typed and truncated.is_complete:
+        structured["output"] = view.output
+        if utf8_size(truncated.text) > budget.utf8_bytes * MAX_DUPLICATED_SHARE:
+            structured["text"] = "The answer is the output."
+    if next_step:
+        structured["next"] = next_step
+    if view.questions:
+        structured["question"] = _question_payload(view.questions[0])
+    if view.verifications:
+        structured["verifications"] = verification_summary(view)
+    if view.trace_id is not None:
+        structured["trace_id"] = view.trace_id
+    footer_lines = (f"status: {status} · job_id: {view.job.id}", verification_line(view), next_step)
+    footer = "\n".join(line for line in footer_lines if line).strip()
+    content: list[ContentBlock] = [_text_block(text) for text in (truncated.text, footer) if text]
+    if is_completed or not truncated.is_complete:
+        content.append(_result_link(view, full_text))
+    return CallToolResult(content=content, structured_content=structured, is_error=is_error)
+
+
+def public_status(view: JobView) -> str:
+    """The status of a job as callers read it."""
+    # A job is still running while a skill's server waits for the user in the middle of a call.
+    return "needs_input" if view.questions else PUBLIC_STATUS[view.job.status]
+
+
+def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
+    """A list of jobs."""
+    entries = [
+        {
+            "job_id": job.id,
+            "expert": job.coordinator_expert_key,
+            "status": PUBLIC_STATUS[job.status],
+            "query": replace_surrogates(job.query[:MAX_QUERY_SHOWN]),
+            "steps": job.total_steps,
+            "started_at": iso_timestamp(job.started_at),
+            "updated_at": iso_timestamp(job.updated_at),
+        }
+        for job in jobs
+    ]
+    lines = [
+        " · ".join(str(entry[key]) for key in ("job_id", "status", "expert", "query"))
+        for entry in entries
+    ]
+    return CallToolResult(
+        content=[_text_block("\n".join(lines) or "There are no such jobs.")],
+        structured_content={"jobs": entries},
+    )
+
+
+def error_result(error: PerstackError, job_id: str | None = None) -> CallToolResult:
+    """Something that the caller can read and repair."""
+    text = replace_surrogates(str(error))[:MAX_ERROR_CHARACTERS]
+    footer = f"status: error · job_id: {job_id}" if job_id is not None else ""
+    return CallToolResult(
+        content=[_text_block(part) for part in (text, footer) if part], is_error=True
+    )
+
+
+def text_mime_type(view: JobView) -> str:
+    """The form of the text of a job."""
+    if view.job.status != "completed":
+        return MIME_TEXT
+    return MIME_JSON if view.checkpoint.is_typed else MIME_MARKDOWN
+
+
+def _result_link(view: JobView, text: str) -> ResourceLink:
+    """Where the whole text of a job is; for people, as models have it in the result."""
+    return ResourceLink(
+        type="resource_link",
+        name=f"result {view.job.id}",
+        title="The whole result",
+        uri=job_uri("result", view.job.id).text,
+        mime_type=text_mime_type(view),
+        size=utf8_size(replace_surrogates(text)),
+        annotations=Annotations(audience=["user"], priority=0.2),
+    )
+
+
+def _text_block(text: str) -> TextContent:
+    return TextContent(type="text", text=text)
+
+
+def _full_text(view: JobView) -> str:
+    if not view.questions:
+        return view.text
+    messages = [question.message for question in view.questions]
+    return "\n".join([view.text, *messages] if view.text else messages)
+
+
+def _answer_format_hint(view: JobView) -> str:
+    """How to answer in text what is more than one field."""
+    schema = view.questions[0].schema if view.questions else None
+    if schema is None or len(schema["properties"]) < MIN_FIELDS_DESCRIBED:
+        return ""
+    fields = replace_surrogates(describe_fields(schema))
+    return f" The answer is a JSON object with the fields: {fields}."
+
+
+def _question_payload(question: Question) -> dict[str, Any]:
+    arguments = json.dumps(question.arguments, ensure_ascii=False)
+    fits = len(arguments) <= MAX_ARGUMENTS_SHOWN
+    schema = json.dumps(question.schema, ensure_ascii=False)
+    return {
+        "tool_call_id": question.id,
+        "tool_name": replace_surrogates(question.tool_name),
+        "message": replace_surrogates(question.message[:MAX_ARGUMENTS_SHOWN]),
+        "arguments": json.loads(replace_surrogates(arguments)) if fits else {},
+        "schema": json.loads(replace_surrogates(schema))
+        if len(schema) <= MAX_ARGUMENTS_SHOWN
+        else {},
+    }

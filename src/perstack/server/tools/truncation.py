@@ -1,0 +1,118 @@
+"""What of a long text fits into one result, and how the reader gets the rest.
+
+Clients cut what is longer, or put it where a model does not look. So a result has at most 40,000
+characters, fewer where letters need several tokens each, and fewer for clients that take less.
+"""
+
+from dataclasses import dataclass
+
+from perstack.server.resources.uris import job_uri
+from perstack.server.summaries import replace_surrogates, utf8_size
+from perstack.server.tools.definitions import JOB_TOOL
+
+MAX_ERROR_CHARACTERS = 10_000
+"""Of the text of a result that is an error, which some clients cut at 11,000."""
+
+TAIL_SHARE = 0.2
+"""How much of a first result is for the end of the text, where conclusions stand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputBudget:
+    """How much text one client takes in a result, beside what stands around it.
+
+    Attributes:
+        characters: So that a block stays below 40,000.
+        utf8_bytes: Limit in bytes. A letter of three bytes is about one token, so this stays below
+        25,000 tokens.
+    """
+
+    characters: int = 39_000
+    utf8_bytes: int = 45_000
+
+
+DEFAULT_BUDGET = OutputBudget()
+BUDGET_BY_CLIENT = {
+    # Cuts out the middle of what has more than 12,000 bytes, the line that tells it included.
+    "codex": OutputBudget(characters=9_500, utf8_bytes=9_500),
+}
+"""Clients that take less than others, by the beginning of the name that they give themselves."""
+
+
+def budget_for(client_name: str) -> OutputBudget:
+    """The room in the results for a client."""
+    client = client_name.casefold()
+    return next(
+        (budget for prefix, budget in BUDGET_BY_CLIENT.items() if client.startswith(prefix)),
+        DEFAULT_BUDGET,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncatedText:
+    """A part of a text, with a line on what is missing, if anything is.
+
+    Attributes:
+        text: The part.
+        is_complete: Whether it is the whole text.
+    """
+
+    text: str
+    is_complete: bool = True
+
+
+def truncate_text(
+    text: str, job_id: str, *, budget: OutputBudget, offset: int = 0, has_job_tools: bool = True
+) -> TruncatedText:
+    """As much of `text` from `offset` on as fits into a result.
+
+    The first result of a text that is too long has its beginning and its end; those that follow
+    have one piece after the other.
+
+    Args:
+        text: The text of a job.
+        job_id: The job.
+        budget: How much is taken.
+        offset: Where to begin, in characters.
+        has_job_tools: Whether the reader can call the tools that look after jobs.
+    """
+    full_text = replace_surrogates(text)
+    remaining = full_text[offset:]
+    if _head(remaining, budget) == remaining:
+        return TruncatedText(text=remaining, is_complete=offset == 0)
+    tail = "" if offset else _tail(full_text, budget)
+    piece = _head(remaining, budget, tail)
+    end = offset + len(piece)
+    missing = _omission_note(end, len(full_text) - len(tail), len(full_text), has_tail=bool(tail))
+    note = f"[{missing} {_continuation_hint(job_id, end, has_job_tools=has_job_tools)}]"
+    return TruncatedText(
+        text="\n".join(part for part in (piece, note, tail) if part), is_complete=False
+    )
+
+
+def _head(text: str, budget: OutputBudget, reserved: str = "") -> str:
+    """As much as there is room for, beside a text that has its place already."""
+    piece = text[: budget.characters - len(reserved)].encode()[
+        : budget.utf8_bytes - utf8_size(reserved)
+    ]
+    return piece.decode("utf-8", "ignore")
+
+
+def _tail(text: str, budget: OutputBudget) -> str:
+    last = text[-round(budget.characters * TAIL_SHARE) :].encode()[
+        -round(budget.utf8_bytes * TAIL_SHARE) :
+    ]
+    return last.decode("utf-8", "ignore")
+
+
+def _omission_note(first: int, last: int, total: int, *, has_tail: bool) -> str:
+    if has_tail:
+        return f"Characters {first:,} to {last:,} of {total:,} are left out here."
+    return f"{total - first:,} of {total:,} characters follow."
+
+
+def _continuation_hint(job_id: str, offset: int, *, has_job_tools: bool) -> str:
+    hint = f"The whole text is the resource {job_uri('result', job_id).text}"
+    if not has_job_tools:
+        return f"{hint}."
+    return f"{hint}; {JOB_TOOL} with this job_id and offset={offset} returns the next part."

@@ -1,0 +1,117 @@
+"""The HTTP requests that are being answered, so that a server can end them all, and politely."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import anyio
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+THREAD_JOIN_SECONDS = 0.1
+
+
+async def wait_for_signal() -> None:
+    """Return once the process is sent SIGTERM or SIGINT, which do nothing else meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        await anyio.sleep_forever()  # only the main thread can be told of signals
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            return
+
+
+def force_exit_if_blocked(code: int) -> None:
+    """End the process now if a thread would hold it up; else return.
+
+    A client that leaves soon after it came meets a server whose worker thread is importing the
+    library of the models. Nothing can interrupt that, and the interpreter would wait seconds for
+    it. To be called when everything is closed and only the exit code is left to give.
+    """
+    current = threading.current_thread()
+    for thread in threading.enumerate():
+        if thread is not current and not thread.daemon:
+            thread.join(THREAD_JOIN_SECONDS)
+            if thread.is_alive():
+                _flush_and_exit(code)
+
+
+def _flush_and_exit(code: int) -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+SHUTTING_DOWN_MESSAGE = "The server is shutting down.\n"
+
+
+class InFlightRequests:
+    """ASGI middleware that can end the requests it let through.
+
+    Some of them never end by themselves: streams of notifications stay open as long as the client.
+
+    Args:
+        app: The application to wrap.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._is_shutting_down = False
+        self._in_flight: set[anyio.CancelScope] = set()
+        self._idle = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = _Response(send)
+        if self._is_shutting_down:
+            await response.finish(scope, receive)
+            return
+        with anyio.CancelScope() as request_scope:
+            self._in_flight.add(request_scope)
+            try:
+                await self._app(scope, receive, response.send)
+            finally:
+                self._in_flight.discard(request_scope)
+                if self._is_shutting_down and not self._in_flight:
+                    self._idle.set()
+        if request_scope.cancelled_caught:
+            await response.finish(scope, receive)
+
+    def stop_accepting(self) -> None:
+        """Let no more requests in."""
+        self._is_shutting_down = True
+        if not self._in_flight:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """End every request that does not end by itself within `seconds`."""
+        self.stop_accepting()
+        with anyio.move_on_after(seconds):
+            await self._idle.wait()
+        for request_scope in self._in_flight:
+            request_scope.cancel()
+
+
+@dataclass(slots=True)
+class _Response:
+    _send: Send
+    _is_started: bool = field(default=False)
+    _is_complete: bool = field(default=False)
+
+    async def send(self, message: Message) -> None:
+        await self._send(message)
+        self._is_started = True
+        self._is_complete = message["type"] == "http.response.body" and not message.get("more_body")
+
+    async def finish(self, scope: Scope, receive: Receive) -> None:
+        if not self._is_started:
+            unavailable = PlainTextResponse(
+                SHUTTING_DOWN_MESSAGE, status_code=503, headers={"connection": "close"}
+            )
+            await unavailable(scope, receive, self.send)
+        elif not self._is_complete:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,314 @@
+"""`perstack serve` over stdin and stdout."""
+
+import json
+import logging
+import os
+import select
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+    jsonrpc_message_adapter,
+)
+
+from perstack.server.bootstrap import ServerOptions, ServerRuntime, create_runtime
+from perstack.server.notifications.hub import NotificationHub
+from perstack.server.transports.shutdown import wait_for_signal
+from perstack.settings import Settings
+from perstack.telemetry.propagation import attach_environment_context
+
+LOG = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+
+
+async def split_lines(
+    chunks: AsyncGenerator[bytes], max_line_bytes: int = MAX_LINE_BYTES
+) -> AsyncGenerator[bytes]:
+    """Non-blank lines without their ends; a line longer than `max_line_bytes` is cut there."""
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = b"".join((*pieces, end))
+            pieces, size = [], 0
+            if line.strip():
+                yield line
+        size += len(rest)
+        if size <= max_line_bytes:
+            pieces.append(rest)
+    line = b"".join(pieces)
+    if line.strip():
+        yield line
+
+
+def parse_message(line: bytes) -> JSONRPCMessage | None:
+    """The message of a line, `None` if it is not one.
+
+    Bytes that are no UTF-8 and escapes that are no character are replaced: whoever sent them waits
+    for an answer. So does who sent a request with an id that cannot be one, which the SDK would
+    take for a notification.
+    """
+    message = _parse_lenient(line)
+    return None if isinstance(message, JSONRPCNotification) and _has_id(line) else message
+
+
+def _has_id(line: bytes) -> bool:
+    document = _parse_json(line) if b'"id"' in line else None
+    return isinstance(document, dict) and "id" in document
+
+
+def _parse_lenient(line: bytes) -> JSONRPCMessage | None:
+    text = line.decode("utf-8", "replace")
+    try:
+        return jsonrpc_message_adapter.validate_json(text, by_name=False)
+    except ValueError:
+        pass
+    document = _parse_json(line)
+    if not isinstance(document, dict):
+        return None
+    try:
+        repaired = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        return jsonrpc_message_adapter.validate_json(repaired, by_name=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def invalid_line_error(line: bytes) -> JSONRPCError:
+    """The answer to a line that is no message, with the id of the request if it can be told."""
+    document = _parse_json(line)
+    if document is None:
+        return _jsonrpc_error(None, PARSE_ERROR, "This line is not JSON")
+    request_id: RequestId | None = None
+    if isinstance(document, dict):
+        fields = cast("dict[str, Any]", document)
+        raw_id = fields.get("id")
+        if "method" in fields and isinstance(raw_id, str | int) and not isinstance(raw_id, bool):
+            request_id = raw_id
+    return _jsonrpc_error(request_id, INVALID_REQUEST, "This line is not a JSON-RPC 2.0 message")
+
+
+def encode_message(message: JSONRPCMessage) -> bytes:
+    """The line for a message."""
+    try:
+        text = message.model_dump_json(by_alias=True, exclude_unset=True)
+    except ValueError:  # half of a surrogate pair, which JSON in UTF-8 cannot carry
+        LOG.exception("A message could not be written")
+        request_id = message.id if isinstance(message, JSONRPCResponse | JSONRPCError) else None
+        fallback = _jsonrpc_error(request_id, INTERNAL_ERROR, "The answer could not be written")
+        text = fallback.model_dump_json(by_alias=True, exclude_unset=True)
+    return f"{text}\n".encode()
+
+
+def _parse_json(line: bytes) -> object:
+    try:
+        return json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _jsonrpc_error(request_id: RequestId | None, code: int, message: str) -> JSONRPCError:
+    return JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=message))
+
+
+READ_BYTES = 65_536
+ATOMIC_WRITE_BYTES = select.PIPE_BUF
+DRAIN_SECONDS = 0.25
+
+Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
+Outgoing = MemoryObjectSendStream[SessionMessage]
+BeforeCall = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class StdioDescriptors:
+    """The descriptors over which the protocol runs."""
+
+    stdin: int
+    stdout: int
+
+
+@contextmanager
+def redirected_stdio() -> Generator[StdioDescriptors]:
+    """Keep stdin and stdout for the protocol.
+
+    Meanwhile whatever else reads stdin finds it empty, and whatever else writes to stdout, a print
+    in some library or a child process, lands on stderr.
+    """
+    descriptors = StdioDescriptors(stdin=os.dup(0), stdout=os.dup(1))
+    null_device = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_device, 0)
+    os.close(null_device)
+    os.dup2(2, 1)
+    try:
+        yield descriptors
+    finally:
+        with suppress(OSError, ValueError):
+            # What was printed meanwhile may still be in the buffer, and must not go out now.
+            sys.stdout.flush()
+        os.dup2(descriptors.stdin, 0)
+        os.dup2(descriptors.stdout, 1)
+        os.close(descriptors.stdin)
+        os.close(descriptors.stdout)
+
+
+@asynccontextmanager
+async def open_message_streams(
+    descriptors: StdioDescriptors, before_call: BeforeCall
+) -> AsyncGenerator[tuple[Incoming, Outgoing]]:
+    """The streams between which an MCP server runs. Reading ends when the client closes.
+
+    Args:
+        descriptors: Where the client is.
+        before_call: Awaited before the server learns of a `tools/call`.
+    """
+    to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+    stream = _StdioStream(descriptors, before_call)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stream.read, to_server, outgoing.clone())
+        tasks.start_soon(stream.write, from_server)
+        try:
+            yield incoming, outgoing
+        finally:
+            incoming.close()
+            outgoing.close()
+            tasks.cancel_scope.cancel()
+
+
+@dataclass(slots=True)
+class _StdioStream:
+    descriptors: StdioDescriptors
+    before_call: BeforeCall
+    is_client_reading: bool = True
+    pending_requests: int = 0
+    all_answered_event: anyio.Event = field(default_factory=anyio.Event)
+
+    async def read(
+        self, to_server: MemoryObjectSendStream[SessionMessage | Exception], answers: Outgoing
+    ) -> None:
+        with to_server, answers, suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for line in split_lines(_read_chunks(self.descriptors.stdin)):
+                message = parse_message(line)
+                if message is None:
+                    await answers.send(SessionMessage(invalid_line_error(line)))
+                    continue
+                if isinstance(message, JSONRPCRequest):
+                    self.pending_requests += 1
+                    if message.method == "tools/call":
+                        await self.before_call()
+                await to_server.send(SessionMessage(message))
+            await self._drain()
+
+    async def write(self, from_server: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        with from_server:
+            async for item in from_server:
+                message = item.message
+                if self.is_client_reading:
+                    await self._send(encode_message(message))
+                if isinstance(message, JSONRPCResponse | JSONRPCError):
+                    self.pending_requests -= 1
+                    if self.pending_requests <= 0:
+                        self.all_answered_event.set()
+
+    async def _drain(self) -> None:
+        # `printf '…' | perstack serve` closes its end before the answers are there.
+        if self.pending_requests > 0:
+            self.all_answered_event = anyio.Event()
+            with anyio.move_on_after(DRAIN_SECONDS):
+                await self.all_answered_event.wait()
+
+    async def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                if not _is_ready(self.descriptors.stdout, select.POLLOUT):
+                    await anyio.wait_writable(self.descriptors.stdout)
+                view = view[os.write(self.descriptors.stdout, view[:ATOMIC_WRITE_BYTES]) :]
+        except OSError as error:
+            # That the client is gone for good, stdin will tell.
+            LOG.debug("The client does not read any more: %s", error)
+            self.is_client_reading = False
+
+
+async def _read_chunks(descriptor: int) -> AsyncGenerator[bytes]:
+    while True:
+        if not _is_ready(descriptor, select.POLLIN):
+            await anyio.wait_readable(descriptor)
+        try:
+            data = os.read(descriptor, READ_BYTES)
+        except OSError as error:
+            LOG.debug("stdin cannot be read any more: %s", error)
+            return
+        if not data:
+            return
+        yield data
+        await anyio.lowlevel.checkpoint()
+
+
+def _is_ready(descriptor: int, interest: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, interest)
+    return bool(poller.poll(0))
+
+
+SHUTDOWN_SECONDS = 1.5
+
+
+async def serve_stdio(settings: Settings, server_options: ServerOptions) -> None:
+    """Serve one client until it closes stdin, or until SIGTERM or SIGINT.
+
+    While it serves, stdout belongs to the protocol: whatever else is printed goes to stderr. All
+    jobs that still run at the end are stopped and can be resumed.
+
+    Args:
+        settings: The face's decisions.
+        server_options: What is offered to the client.
+
+    Raises:
+        DefinitionError: The definition file cannot be found or accepted.
+    """
+    environment = os.environ if settings.environment is None else settings.environment
+    with redirected_stdio() as descriptors, attach_environment_context(environment):
+        await _serve(
+            descriptors, create_runtime(replace(settings, transport="stdio"), server_options)
+        )
+
+
+async def _serve(descriptors: StdioDescriptors, runtime: ServerRuntime) -> None:
+    server, tenants = runtime.server, runtime.tenants
+    async with anyio.create_task_group() as tasks:
+        serving = anyio.CancelScope()
+        tasks.start_soon(_cancel_on_signal, serving, runtime.notifications)
+        tasks.start_soon(tenants.run, runtime.activity)
+        tasks.start_soon(tenants.open_when_idle, runtime.activity)
+        tasks.start_soon(runtime.watch_definitions)
+        with serving:
+            async with open_message_streams(descriptors, tenants.open) as (incoming, outgoing):
+                await server.run(incoming, outgoing, server.create_initialization_options())
+        await tenants.close(SHUTDOWN_SECONDS)
+        tasks.cancel_scope.cancel()
+
+
+async def _cancel_on_signal(scope: anyio.CancelScope, hub: NotificationHub) -> None:
+    await wait_for_signal()
+    await hub.close()
+    scope.cancel()

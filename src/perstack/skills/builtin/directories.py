@@ -1,0 +1,164 @@
+"""`listDirectory`, `createDirectory` and `deleteDirectory`."""
+
+import errno
+import os
+import shutil
+import stat
+
+from perstack.models import FrozenModel
+from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
+from perstack.skills.builtin.read import iso_timestamp
+from perstack.skills.builtin.tool import (
+    JsonObject,
+    PathArguments,
+    PathText,
+    define_tool,
+    path_property,
+    path_schema,
+    read_tool,
+    write_tool,
+)
+from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry, is_reserved
+
+MAX_ITEMS = 1000
+
+
+class DeleteDirectoryArguments(FrozenModel):
+    """Arguments of `deleteDirectory`."""
+
+    path: PathText
+    recursive: bool = False
+
+
+def list_directory(workspace: Workspace, args: PathArguments) -> JsonObject:
+    """One level, in alphabetical order, without perstack's own folder."""
+    with os_errors_as_failures("Directory", args.path), workspace.directory(args.path) as directory:
+        listed = os.listdir(directory.dir_fd)  # noqa: PTH208 - pathlib cannot list an open handle
+        names = sorted(listed, key=lambda name: (name.casefold(), name))
+        visible = [name for name in names if not (directory.path == "." and is_reserved((name,)))]
+        items = [_describe_item(workspace, directory, name) for name in visible[:MAX_ITEMS]]
+    facts: JsonObject = {"path": directory.path, "items": [item for item in items if item]}
+    if len(visible) > MAX_ITEMS:
+        facts["note"] = (
+            f"Only the first {MAX_ITEMS} of {len(visible)} items are shown; "
+            "use exec with ls or find."
+        )
+    return facts
+
+
+def _describe_item(workspace: Workspace, directory: WorkspaceEntry, name: str) -> JsonObject | None:
+    path = name if directory.path == "." else f"{directory.path}/{name}"
+    try:
+        file_stat = os.stat(name, dir_fd=directory.dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        # Deleted since the names were read.
+        return None
+    is_folder = stat.S_ISDIR(file_stat.st_mode) or (
+        stat.S_ISLNK(file_stat.st_mode) and _links_to_directory(workspace, path)
+    )
+    return {
+        "name": name,
+        "path": path,
+        "type": "directory" if is_folder else "file",
+        "size": file_stat.st_size,
+        "modified": iso_timestamp(file_stat.st_mtime),
+    }
+
+
+def _links_to_directory(workspace: Workspace, path: str) -> bool:
+    """Whether a link leads to a folder inside; about places outside nothing is said."""
+    try:
+        with workspace.directory(path):
+            return True
+    except (ToolFailure, OSError):
+        return False
+
+
+def create_directory(workspace: Workspace, args: PathArguments) -> JsonObject:
+    """Make a directory and those on the way to it."""
+    if not workspace.parts(args.path):
+        raise _directory_exists(args.path)
+    with (
+        os_errors_as_failures("Directory", args.path),
+        workspace.entry(args.path, create_parents=True) as entry,
+    ):
+        try:
+            os.mkdir(entry.name, dir_fd=entry.dir_fd)
+        except FileExistsError:
+            raise _directory_exists(args.path) from None
+    return {"path": entry.path}
+
+
+def _directory_exists(path: str) -> ToolFailure:
+    return ToolFailure("AlreadyExists", f"Directory {path} already exists")
+
+
+def delete_directory(workspace: Workspace, args: DeleteDirectoryArguments) -> JsonObject:
+    """Delete a directory; with its content only if that was said."""
+    with os_errors_as_failures("Directory", args.path), workspace.entry(args.path) as entry:
+        file_stat = entry.stat()
+        if file_stat is not None and not stat.S_ISDIR(file_stat.st_mode):
+            raise ToolFailure(
+                "NotADirectory",
+                f"Path {args.path} is not a directory. Use delete file tool instead.",
+            )
+        if file_stat is not None and args.recursive:
+            shutil.rmtree(entry.name, dir_fd=entry.dir_fd)
+        else:
+            _delete_empty(entry, args.path)
+    return {"path": entry.path}
+
+
+def _delete_empty(entry: WorkspaceEntry, path: str) -> None:
+    try:
+        os.rmdir(entry.name, dir_fd=entry.dir_fd)
+    except OSError as error:
+        # Systems differ in which of the two they say.
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        raise ToolFailure(
+            "NotEmpty",
+            f"Directory {path} is not empty. Set recursive to true to delete it with its content.",
+        ) from None
+
+
+TOOLS = (
+    read_tool(
+        define_tool(
+            "listDirectory",
+            "List a directory of the workspace, one level, in alphabetical order.",
+            path_schema("The directory; . is the workspace itself"),
+            effect="reads",
+        ),
+        PathArguments,
+        list_directory,
+    ),
+    write_tool(
+        define_tool(
+            "createDirectory",
+            "Make a directory of the workspace and those that are missing on the way to it.",
+            path_schema("The directory, which must not exist"),
+        ),
+        PathArguments,
+        create_directory,
+    ),
+    write_tool(
+        define_tool(
+            "deleteDirectory",
+            "Delete a directory of the workspace.",
+            {
+                "properties": {
+                    "path": path_property("The directory"),
+                    "recursive": {
+                        "type": "boolean",
+                        "default": False,
+                        "description": "Delete what is in it, too. Else it must be empty.",
+                    },
+                },
+                "required": ["path"],
+            },
+        ),
+        DeleteDirectoryArguments,
+        delete_directory,
+    ),
+)

@@ -1,0 +1,117 @@
+"""`readImageFile` and `readPdfFile`: files that a model looks at rather than reads.
+
+The content goes into the result here, where the path was checked, and not later by the name of the
+tool: otherwise any server with a tool of that name could have any file of the machine read.
+"""
+
+import base64
+import os
+import re
+from pathlib import PurePosixPath
+
+from perstack.core.messages import FileInlinePart, ImageInlinePart
+from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
+from perstack.skills.builtin.tool import (
+    PathArguments,
+    ToolOutput,
+    define_tool,
+    json_part,
+    path_schema,
+    read_tool,
+)
+from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
+
+MEBIBYTE = 1024 * 1024
+MAX_IMAGE_MEBIBYTES = 15
+MAX_PDF_MEBIBYTES = 30
+PDF_MIME_TYPE = "application/pdf"
+SIGNATURES = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
+# Readers accept what mail programs and servers put in front of the header.
+PDF_HEADER_SEARCH_BYTES = 1024
+
+
+def read_image_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
+    """An image, in the result."""
+    with os_errors_as_failures("File", args.path), workspace.entry(args.path, follow=True) as entry:
+        if PurePosixPath(entry.name).suffix.lower() not in IMAGE_EXTENSIONS:
+            raise ToolFailure(
+                "Unsupported",
+                f"File {args.path} is not supported. Images are .png, .jpg, .jpeg, .gif and .webp.",
+            )
+        data = _read_limited(entry, "Image", MAX_IMAGE_MEBIBYTES)
+    # The content decides: a provider refuses an image that is not what its type says, and with it
+    # the whole request.
+    mime_types = [kind for kind, signature in SIGNATURES.items() if signature.match(data)]
+    if not mime_types:
+        raise ToolFailure(
+            "Unsupported", f"File {args.path} does not hold an image, whatever its name says."
+        )
+    facts = {"path": entry.path, "mimeType": mime_types[0], "size": len(data)}
+    return (
+        json_part(facts),
+        ImageInlinePart(encoded_data=_encode_base64(data), mime_type=mime_types[0]),
+    )
+
+
+def read_pdf_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
+    """A PDF, in the result."""
+    with os_errors_as_failures("File", args.path), workspace.entry(args.path, follow=True) as entry:
+        if PurePosixPath(entry.name).suffix.lower() != ".pdf":
+            raise ToolFailure("Unsupported", f"File {args.path} is not a PDF file.")
+        data = _read_limited(entry, "PDF", MAX_PDF_MEBIBYTES)
+    if b"%PDF-" not in data[:PDF_HEADER_SEARCH_BYTES]:
+        raise ToolFailure(
+            "Unsupported", f"File {args.path} does not hold a PDF, whatever its name says."
+        )
+    facts = {"path": entry.path, "mimeType": PDF_MIME_TYPE, "size": len(data)}
+    return (
+        json_part(facts),
+        FileInlinePart(encoded_data=_encode_base64(data), mime_type=PDF_MIME_TYPE),
+    )
+
+
+def _read_limited(entry: WorkspaceEntry, kind: str, max_mebibytes: int) -> bytes:
+    with entry.open(os.O_RDONLY) as handle, os.fdopen(handle, "rb", closefd=False) as file:
+        size = os.fstat(handle).st_size
+        if size > max_mebibytes * MEBIBYTE:
+            raise ToolFailure(
+                "TooLarge",
+                f"{kind} file too large ({size / MEBIBYTE:.1f}MB). "
+                f"Maximum supported size is {max_mebibytes}MB.",
+            )
+        return file.read(max_mebibytes * MEBIBYTE)
+
+
+def _encode_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+TOOLS = (
+    read_tool(
+        define_tool(
+            "readImageFile",
+            "Look at an image of the workspace: PNG, JPEG, GIF or WebP, "
+            f"at most {MAX_IMAGE_MEBIBYTES} MB.",
+            path_schema("The image"),
+            effect="reads",
+        ),
+        PathArguments,
+        read_image_file,
+    ),
+    read_tool(
+        define_tool(
+            "readPdfFile",
+            f"Look at a PDF of the workspace, at most {MAX_PDF_MEBIBYTES} MB.",
+            path_schema("The PDF"),
+            effect="reads",
+        ),
+        PathArguments,
+        read_pdf_file,
+    ),
+)

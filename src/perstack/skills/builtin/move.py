@@ -1,0 +1,148 @@
+"""`moveFile` and `deleteFile`."""
+
+import errno
+import os
+import stat
+
+from perstack.models import FrozenModel
+from perstack.skills.builtin.failures import (
+    ToolFailure,
+    failure_from_os_error,
+    os_errors_as_failures,
+)
+from perstack.skills.builtin.tool import (
+    JsonObject,
+    PathArguments,
+    PathText,
+    define_tool,
+    path_property,
+    path_schema,
+    write_tool,
+)
+from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
+
+# File systems without hard links say one of these.
+HARD_LINK_UNSUPPORTED_ERRORS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+class MoveFileArguments(FrozenModel):
+    """Arguments of `moveFile`."""
+
+    source: PathText
+    destination: PathText
+
+
+def move_file(workspace: Workspace, args: MoveFileArguments) -> JsonObject:
+    """Move or rename a file or directory; never onto something that is there."""
+    with os_errors_as_failures("File", args.source), workspace.entry(args.source) as source:
+        file_stat = source.stat()
+        if file_stat is None:
+            raise ToolFailure("NotFound", f"File {args.source} does not exist.")
+        if not stat.S_ISLNK(file_stat.st_mode) and not os.access(
+            source.name, os.W_OK, dir_fd=source.dir_fd
+        ):
+            raise ToolFailure("AccessDenied", f"File {args.source} is not writable")
+        with (
+            os_errors_as_failures("Destination", args.destination),
+            workspace.entry(args.destination, create_parents=True) as destination,
+        ):
+            if destination.stat() is not None:
+                raise _destination_exists(args.destination)
+            _move(source, destination, args, is_file=stat.S_ISREG(file_stat.st_mode))
+    return {"source": source.path, "destination": destination.path}
+
+
+def _move(
+    source: WorkspaceEntry, destination: WorkspaceEntry, args: MoveFileArguments, *, is_file: bool
+) -> None:
+    if is_file and _try_hard_link(source, destination, args):
+        try:
+            os.unlink(source.name, dir_fd=source.dir_fd)
+        except OSError:
+            os.unlink(destination.name, dir_fd=destination.dir_fd)
+            raise
+        return
+    try:
+        os.rename(
+            source.name,
+            destination.name,
+            src_dir_fd=source.dir_fd,
+            dst_dir_fd=destination.dir_fd,
+        )
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise ToolFailure(
+                "InvalidArguments", f"{args.source} cannot be moved into itself."
+            ) from None
+        raise failure_from_os_error(error, "File", args.source) from None
+
+
+def _try_hard_link(
+    source: WorkspaceEntry, destination: WorkspaceEntry, args: MoveFileArguments
+) -> bool:
+    """Give the file its second name. Unlike a rename that never replaces what came meanwhile.
+
+    Returns:
+        Whether the file system could; not all have hard links.
+    """
+    try:
+        os.link(
+            source.name,
+            destination.name,
+            src_dir_fd=source.dir_fd,
+            dst_dir_fd=destination.dir_fd,
+            follow_symlinks=False,
+        )
+    except FileExistsError:
+        raise _destination_exists(args.destination) from None
+    except OSError as error:
+        if error.errno not in HARD_LINK_UNSUPPORTED_ERRORS:
+            raise
+        return False
+    return True
+
+
+def _destination_exists(path: str) -> ToolFailure:
+    return ToolFailure("AlreadyExists", f"Destination {path} already exists.")
+
+
+def delete_file(workspace: Workspace, args: PathArguments) -> JsonObject:
+    """Delete a file; of a link, the link itself."""
+    with os_errors_as_failures("File", args.path), workspace.entry(args.path) as entry:
+        file_stat = entry.stat()
+        if file_stat is not None and stat.S_ISDIR(file_stat.st_mode):
+            raise ToolFailure(
+                "IsADirectory",
+                f"Path {args.path} is a directory. Use delete directory tool instead.",
+            )
+        os.unlink(entry.name, dir_fd=entry.dir_fd)
+    return {"path": entry.path}
+
+
+TOOLS = (
+    write_tool(
+        define_tool(
+            "moveFile",
+            "Move or rename a file or directory of the workspace. The destination must not exist; "
+            "folders that are missing on the way to it are made.",
+            {
+                "properties": {
+                    "source": path_property("What to move"),
+                    "destination": path_property("Where it goes, with its new name"),
+                },
+                "required": ["source", "destination"],
+            },
+        ),
+        MoveFileArguments,
+        move_file,
+    ),
+    write_tool(
+        define_tool(
+            "deleteFile",
+            "Delete a file of the workspace. For directories there is deleteDirectory.",
+            path_schema("The file"),
+        ),
+        PathArguments,
+        delete_file,
+    ),
+)

@@ -1,0 +1,143 @@
+"""The base skill: the tools that every expert has, in this process."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from perstack.core.messages import ResultPart, ToolCall, ToolResult
+from perstack.core.tools import ToolDefinition, describe_validation_error
+from perstack.core.verification import VerificationResult, build_verification_result
+from perstack.definition.verification import Verification
+from perstack.skills.builtin import control, directories, execute, health, media, move, read, write
+from perstack.skills.builtin.defaults import DEFAULT_TOOL_NAMES
+from perstack.skills.builtin.failures import ToolFailure, failure_from_os_error
+from perstack.skills.builtin.tool import BuiltInTool, GroupGuard, ToolContext, json_part
+from perstack.skills.builtin.verify import run_verification
+from perstack.skills.builtin.workspace import Workspace
+
+TOOLS_BY_NAME: dict[str, BuiltInTool] = {
+    tool.definition.name: tool
+    for family in (execute, read, media, write, move, directories, health)
+    for tool in family.TOOLS
+}
+DEFINITIONS_BY_NAME: dict[str, ToolDefinition] = {
+    definition.name: definition
+    for definition in (*control.DEFINITIONS, *(tool.definition for tool in TOOLS_BY_NAME.values()))
+}
+
+
+def select_definitions(
+    pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()
+) -> tuple[ToolDefinition, ...]:
+    """The tools that an expert is shown: those it picks, else the usual ones.
+
+    Args:
+        pick: Names out of all tools; unknown ones are ignored.
+        omit: Names that are left out in any case.
+    """
+    names = [name for name in pick or DEFAULT_TOOL_NAMES if name not in omit]
+    return tuple(tool for name, tool in DEFINITIONS_BY_NAME.items() if name in names)
+
+
+class BuiltInSkill:
+    """The built-in tools for one job.
+
+    Args:
+        workspace: The folder that the tools may touch.
+        environment: What commands inherit from, filtered; its `HOME` is what `~` stands for.
+        group_guard: Told of each process group that is started, if someone watches over them.
+        monotonic: Seconds on a clock that only goes forward.
+
+    Raises:
+        OSError: The workspace does not exist.
+    """
+
+    def __init__(
+        self,
+        workspace: Path,
+        environment: Mapping[str, str],
+        *,
+        group_guard: GroupGuard | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._context = ToolContext(
+            workspace=Workspace(workspace, environment.get("HOME")),
+            environment=environment,
+            group_guard=group_guard,
+            monotonic=monotonic,
+            started_at=monotonic(),
+        )
+
+    def definitions(
+        self, pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()
+    ) -> tuple[ToolDefinition, ...]:
+        """See `shown`."""
+        return select_definitions(pick, omit)
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        """Answer a call. Whatever goes wrong is a result; only cancellation is raised."""
+        try:
+            return _tool_result(call, await self._execute(call))
+        except ValidationError as error:
+            return _error_result(
+                call, ToolFailure("InvalidArguments", describe_validation_error(error))
+            )
+        except ToolFailure as failure:
+            return _error_result(call, failure)
+        except OSError as error:
+            return _error_result(call, failure_from_os_error(error, "Tool", call.tool_name))
+        except Exception as error:  # noqa: BLE001 - the contract: a broken tool must not end the run
+            reason = f"{call.tool_name} failed unexpectedly ({type(error).__name__})."
+            return _error_result(call, ToolFailure("IOError", reason))
+
+    async def verify(self, verification: Verification, answer: str) -> VerificationResult:
+        """Make a check. Whatever goes wrong is a result; only cancellation is raised."""
+        try:
+            return await run_verification(self._context, verification, answer)
+        except ToolFailure as failure:
+            return build_verification_result(verification, failure.message.rstrip("."))
+        except OSError as error:
+            return build_verification_result(
+                verification, failure_from_os_error(error, "Check", verification.name).message
+            )
+        except Exception as error:  # noqa: BLE001 - the contract: a broken check must not end the run
+            return build_verification_result(
+                verification, f"the check failed unexpectedly ({type(error).__name__})"
+            )
+
+    async def _execute(self, call: ToolCall) -> tuple[ResultPart, ...]:
+        if call.args_error is not None:
+            raise ToolFailure("InvalidArguments", call.args_error)
+        tool = TOOLS_BY_NAME.get(call.tool_name)
+        if tool is None:
+            raise _unknown_tool(call.tool_name)
+        output = await tool.handler(self._context, call.args)
+        return (json_part(output),) if isinstance(output, dict) else output
+
+
+def _unknown_tool(name: str) -> ToolFailure:
+    if name in DEFINITIONS_BY_NAME:
+        return ToolFailure("UnknownTool", f"{name} is answered by the run, not by the base skill.")
+    return ToolFailure(
+        "UnknownTool", f"There is no tool {name!r}. Tools: {', '.join(DEFINITIONS_BY_NAME)}."
+    )
+
+
+def _tool_result(
+    call: ToolCall, parts: tuple[ResultPart, ...], *, is_error: bool = False
+) -> ToolResult:
+    return ToolResult(
+        id=call.id,
+        skill_name=call.skill_name,
+        tool_name=call.tool_name,
+        result=parts,
+        is_error=is_error,
+    )
+
+
+def _error_result(call: ToolCall, failure: ToolFailure) -> ToolResult:
+    facts: dict[str, Any] = {"error": failure.error, "message": failure.message, **failure.details}
+    return _tool_result(call, (json_part(facts),), is_error=True)

@@ -1,0 +1,184 @@
+"""`writeTextFile`, `appendTextFile` and `editTextFile`."""
+
+import os
+import re
+import secrets
+from contextlib import suppress
+
+from pydantic import Field
+
+from perstack.models import FrozenModel
+from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
+from perstack.skills.builtin.read import read_text
+from perstack.skills.builtin.tool import (
+    FileText,
+    JsonObject,
+    PathText,
+    define_tool,
+    path_property,
+    write_tool,
+)
+from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
+
+NEW_FILE_MODE = 0o644
+
+
+def replace_file(entry: WorkspaceEntry, data: bytes) -> None:
+    """Give a file this content; make it if it is not there. Its mode is kept.
+
+    Raises:
+        ToolFailure: Something else than a writable regular file is there.
+        OSError: The folder cannot be written, or the disk is full; the file is as it was.
+    """
+    mode = _writable_file_mode(entry)
+    # In the same folder, because only within one file system does a rename replace at once.
+    temporary = f".{entry.name[:60]}.{secrets.token_hex(6)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, NEW_FILE_MODE, dir_fd=entry.dir_fd)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if mode is not None:
+                os.fchmod(handle, mode)
+        os.rename(temporary, entry.name, src_dir_fd=entry.dir_fd, dst_dir_fd=entry.dir_fd)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=entry.dir_fd)
+        raise
+
+
+def _writable_file_mode(entry: WorkspaceEntry) -> int | None:
+    """The mode of the file; `None` if there is none yet. A rename alone would not ask for leave."""
+    try:
+        with entry.open(os.O_WRONLY) as handle:
+            return os.fstat(handle).st_mode & 0o7777
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise ToolFailure("AccessDenied", f"File {entry.path} is not writable") from None
+
+
+class WriteTextFileArguments(FrozenModel):
+    """Arguments of `writeTextFile` and `appendTextFile`."""
+
+    path: PathText
+    text: FileText
+
+
+class EditTextFileArguments(FrozenModel):
+    """Arguments of `editTextFile`."""
+
+    path: PathText
+    old_text: FileText = Field(min_length=1)
+    new_text: FileText
+
+
+def write_text_file(workspace: Workspace, args: WriteTextFileArguments) -> JsonObject:
+    """Write a file, making the folders on the way."""
+    with (
+        os_errors_as_failures("File", args.path),
+        workspace.entry(args.path, create_parents=True) as entry,
+    ):
+        replace_file(entry, args.text.encode())
+    return {"path": entry.path, "text": args.text}
+
+
+def append_text_file(workspace: Workspace, args: WriteTextFileArguments) -> JsonObject:
+    """Add to the end of a file; exactly the text, no newline in between."""
+    with (
+        os_errors_as_failures("File", args.path),
+        workspace.entry(args.path) as entry,
+        entry.open(os.O_WRONLY | os.O_APPEND) as handle,
+        os.fdopen(handle, "ab", closefd=False) as file,
+    ):
+        file.write(args.text.encode())
+    return {"path": entry.path, "text": args.text}
+
+
+def edit_text_file(workspace: Workspace, args: EditTextFileArguments) -> JsonObject:
+    """Replace the first occurrence of a text, and nothing else.
+
+    What a line ends with does not count when the text is sought, because a model sees and writes
+    plain newlines; the lines that are put in end like those of the file.
+    """
+    with os_errors_as_failures("File", args.path), workspace.entry(args.path) as entry:
+        text = read_text(entry)
+        pattern = r"\r?\n".join(
+            re.escape(line) for line in _normalize_newlines(args.old_text).split("\n")
+        )
+        match = re.search(pattern, text)
+        if match is None:
+            raise ToolFailure(
+                "NoMatch",
+                f"Could not find exact match for oldText in file {args.path}. Read the file again; "
+                "oldText must agree with it in every character, indentation included.",
+            )
+        newline = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
+        replacement = _normalize_newlines(args.new_text).replace("\n", newline)
+        replace_file(entry, f"{text[: match.start()]}{replacement}{text[match.end() :]}".encode())
+    return {"path": entry.path, "newText": args.new_text, "oldText": args.old_text}
+
+
+def _normalize_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+TOOLS = (
+    write_tool(
+        define_tool(
+            "writeTextFile",
+            "Write a UTF-8 text file of the workspace. Replaces what is there; folders that are "
+            "missing on the way are made. Use editTextFile to change a part of a file.",
+            {
+                "properties": {
+                    "path": path_property("The file"),
+                    "text": {"type": "string", "description": "The whole content."},
+                },
+                "required": ["path", "text"],
+            },
+            effect="repeatable",
+        ),
+        WriteTextFileArguments,
+        write_text_file,
+    ),
+    write_tool(
+        define_tool(
+            "appendTextFile",
+            "Add text to the end of an existing text file of the workspace. Exactly the text is "
+            "added: begin it with a newline if it has to stand on a line of its own.",
+            {
+                "properties": {
+                    "path": path_property("The file, which must exist"),
+                    "text": {"type": "string", "description": "What to add."},
+                },
+                "required": ["path", "text"],
+            },
+        ),
+        WriteTextFileArguments,
+        append_text_file,
+    ),
+    write_tool(
+        define_tool(
+            "editTextFile",
+            "Replace the first exact occurrence of a text in a text file of the workspace. Give "
+            "enough of the surrounding lines in oldText to hit the right place.",
+            {
+                "properties": {
+                    "path": path_property("The file, which must exist"),
+                    "oldText": {
+                        "type": "string",
+                        "minLength": 1,
+                        "description": "What to replace, exactly as it stands in the file.",
+                    },
+                    "newText": {
+                        "type": "string",
+                        "description": "What to put in its place; empty to delete.",
+                    },
+                },
+                "required": ["path", "oldText", "newText"],
+            },
+        ),
+        EditTextFileArguments,
+        edit_text_file,
+    ),
+)

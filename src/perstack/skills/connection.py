@@ -1,0 +1,405 @@
+"""One connection to one skill server, from the first attempt to its end.
+
+Its context managers belong to one task, which opens and closes them. Calls are made from the tasks
+of the runs that make them: each carries its own trace context and is cancelled with its run.
+"""
+
+import contextlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import anyio
+from mcp.client import Client
+from mcp.client.session import ClientRequestContext
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
+from mcp.types import (
+    CONNECTION_CLOSED,
+    URL_ELICITATION_REQUIRED,
+    CallToolRequest,
+    CallToolRequestParams,
+    CallToolResult,
+    ElicitRequest,
+    ElicitRequestParams,
+    ElicitResult,
+    Implementation,
+    InputRequiredResult,
+    InputResponses,
+    PaginatedRequestParams,
+    Tool,
+)
+from pydantic import TypeAdapter, ValidationError
+
+from perstack.errors import SkillError
+from perstack.runtime.ports import SkillListener
+from perstack.skills.elicitation import ask_user
+from perstack.skills.launch import SkillTimeouts
+from perstack.skills.transport import SkillTransport
+
+
+class PausableTimeout:
+    """Limits the calls of one connection.
+
+    Args:
+        seconds: For each call.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._remaining: dict[anyio.CancelScope, float] = {}
+        self._pause_count = 0
+
+    @contextmanager
+    def limit(self) -> Generator[None]:
+        """Entered around a call.
+
+        Raises:
+            TimeoutError: It took longer than any call may.
+        """
+        with anyio.fail_after(self._seconds) as scope:
+            self._remaining[scope] = self._seconds
+            if self._pause_count:
+                scope.deadline = float("inf")
+            try:
+                yield
+            finally:
+                del self._remaining[scope]
+
+    @contextmanager
+    def pause(self) -> Generator[None]:
+        """Entered around a question. Which call it belongs to is not known, so all of them wait."""
+        self._pause_count += 1
+        if self._pause_count == 1:
+            for scope in self._remaining:
+                self._remaining[scope] = scope.deadline - anyio.current_time()
+                scope.deadline = float("inf")
+        try:
+            yield
+        finally:
+            self._pause_count -= 1
+            if self._pause_count == 0:
+                for scope, seconds in self._remaining.items():
+                    scope.deadline = anyio.current_time() + seconds
+
+
+MAX_PAGES = 100
+MAX_INPUT_REQUESTS = 10
+EMPTY_INPUT_RETRY_SECONDS = 0.25
+IDEMPOTENCY_KEY = "perstack/idempotencyKey"
+SESSION_TERMINATED_MESSAGE = "Session terminated"
+
+TOOL_RESULT_ADAPTER: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
+    CallToolResult | InputRequiredResult
+)
+
+
+class ConnectionLostError(Exception):
+    """The server ended, or can no longer be reached, before it answered."""
+
+
+class UnsupportedResponseError(Exception):
+    """The server answered something that nothing can be done with."""
+
+
+class ServerConnection:
+    """A connection that is being opened, is open, or has failed or ended.
+
+    Args:
+        name: Name of the skill.
+        transport: The first way to try.
+        listener: Is told what happens; replaced by the listener of the run that asked last.
+        timeouts: How long things may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transport: SkillTransport,
+        listener: SkillListener,
+        timeouts: SkillTimeouts,
+    ) -> None:
+        self.name = name
+        self.listener = listener
+        self.ready = anyio.Event()
+        self.closed = anyio.Event()
+        self.tools: tuple[Tool, ...] = ()
+        self.failure: SkillError | None = None
+        self.is_disconnected = False
+        self._transport = transport
+        self._client: Client | None = None
+        self._stop_requested = anyio.Event()
+        self._is_closing = False
+        self._timeouts = timeouts
+        self._call_timeout = PausableTimeout(timeouts.call_seconds)
+        # Its own limits hold instead: a cancelled job must still end its servers in order.
+        self._scope = anyio.CancelScope(shield=True)
+
+    async def run(self) -> None:
+        """Open the connection, keep it until `close` or its end, and close it. Never raises.
+
+        The task that runs this is the connection's owner.
+        """
+        started_at = anyio.current_time()
+        self._scope.deadline = started_at + self._timeouts.start_seconds
+        try:
+            with self._scope, contextlib.ExitStack() as connecting:
+                connecting.enter_context(
+                    self.listener.connecting(self.name, self._transport.skill_type)
+                )
+                try:
+                    await self._open_with_fallback(connecting)
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    if self.ready.is_set() or not self._scope.cancel_called:
+                        raise
+                    # As an exception of its own, so that what measures the attempt sees it fail.
+                    raise self._skill_error(self._cancel_reason()) from cancelled
+                except Exception as error:
+                    raise self._to_skill_error(error) from error
+        except Exception as error:  # noqa: BLE001 -- whatever a server does, the job's other skills go on
+            if not self.ready.is_set():
+                self.failure = self._to_skill_error(error)
+        finally:
+            self._finish()
+
+    def close(self) -> None:
+        """Ask the owner to end the connection; it does so within a bounded time."""
+        self._is_closing = True
+        self._stop_requested.set()
+        if self.ready.is_set():
+            self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
+        else:
+            self._scope.cancel()
+
+    async def call(
+        self, tool_name: str, args: dict[str, Any], idempotency_key: str
+    ) -> CallToolResult:
+        """Call a tool and wait for its answer; cancellation is passed on to the server.
+
+        Raises:
+            ConnectionGoneError: The server ended before it answered; whether it acted is unknown.
+            TimeoutError: The answer took longer than any call may.
+            MCPError: The server refused the call.
+            UnusableAnswerError: The server asks for what cannot be had here.
+            ValueError: The answer is not one that the protocol knows.
+        """
+        params = CallToolRequestParams(
+            name=tool_name, arguments=args, _meta={IDEMPOTENCY_KEY: idempotency_key}
+        )
+        for _ in range(MAX_INPUT_REQUESTS):
+            try:
+                result = await self._send(params)
+            except MCPError as error:
+                await self._elicit_urls(error)
+                continue
+            if not isinstance(result, InputRequiredResult):
+                return result
+            responses = await self._answer_input_requests(result)
+            params = params.model_copy(
+                update={"input_responses": responses, "request_state": result.request_state}
+            )
+        raise UnsupportedResponseError(f"it asks for input more than {MAX_INPUT_REQUESTS} times")
+
+    async def _send(self, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
+        client = self._client
+        if client is None or self.is_disconnected:
+            raise ConnectionLostError
+        request = CallToolRequest(params=params)
+        try:
+            with self._call_timeout.limit():
+                # Not `call_tool`: it discards a result that strays from the tool's output schema.
+                return await client.session.send_request(request, TOOL_RESULT_ADAPTER)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+            self._mark_disconnected()
+            raise ConnectionLostError from error
+        except MCPError as error:
+            if error.code == CONNECTION_CLOSED or error.message == SESSION_TERMINATED_MESSAGE:
+                self._mark_disconnected()
+                raise ConnectionLostError from error
+            raise
+
+    async def _answer_input_requests(
+        self, input_required: InputRequiredResult
+    ) -> InputResponses | None:
+        """What the user answers to all that a server asks in the place of a result."""
+        input_requests = input_required.input_requests
+        if not input_requests:
+            await anyio.sleep(EMPTY_INPUT_RETRY_SECONDS)
+            return None
+        responses: InputResponses = {}
+
+        async def respond_to(key: str, params: ElicitRequestParams) -> None:
+            responses[key] = await self._elicit(params)
+
+        forms = {
+            key: each for key, each in input_requests.items() if isinstance(each, ElicitRequest)
+        }
+        if len(forms) < len(input_requests):
+            raise UnsupportedResponseError("it asks for more than a user can answer")
+        async with anyio.create_task_group() as tasks:
+            for key, form in forms.items():
+                tasks.start_soon(respond_to, key, form.params)
+        return responses
+
+    async def _elicit_urls(self, error: MCPError) -> None:
+        """Have the user open what a server of the older protocol wants opened before the call.
+
+        Raises:
+            MCPError: It wants something else, or the user does not open it.
+        """
+        if error.code != URL_ELICITATION_REQUIRED:
+            raise error
+        elicitations = UrlElicitationRequiredError.from_error(error.error).elicitations
+        for elicitation in elicitations:
+            if (await self._elicit(elicitation)).action != "accept":
+                raise error
+
+    async def _on_elicitation(
+        self, context: ClientRequestContext, params: ElicitRequestParams
+    ) -> ElicitResult:
+        """A server of the older protocol asks while its call is open."""
+        with self._call_timeout.pause():
+            return await self._elicit(params)
+
+    async def _elicit(self, params: ElicitRequestParams) -> ElicitResult:
+        return await ask_user(
+            self.listener, self.name, params, self._transport.redactor.redact_diagnostics
+        )
+
+    def redact_result(self, text: str) -> str:
+        """A result's text without the secrets that the server was given."""
+        return self._transport.redactor.redact_result(text)
+
+    def describe_error(self, error: BaseException) -> str:
+        """What went wrong, in words that can be shown."""
+        if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
+            return "it ended before it was ready"
+        if isinstance(error, ValidationError):
+            problem = error.errors(include_url=False, include_input=False)[0]
+            location = ".".join(str(part) for part in problem["loc"])
+            return f"it answers what the protocol does not allow: {location}: {problem['msg']}"
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return self._transport.redactor.redact_diagnostics(text.rstrip("."))
+
+    def on_starting(self, command: str, args: tuple[str, ...]) -> None:
+        self.listener.starting(self.name, command, args)
+
+    def on_stderr(self, line: str) -> None:
+        self.listener.stderr(self.name, line)
+
+    def on_exit(self) -> None:
+        self._mark_disconnected()
+
+    async def _open_with_fallback(self, connecting: contextlib.ExitStack) -> None:
+        while True:
+            try:
+                await self._open(connecting)
+            except Exception:
+                fallback = None if self.ready.is_set() else self._transport.fallback()
+                if fallback is None:
+                    raise
+                self._transport = fallback
+                self._stop_requested = anyio.Event()
+                self.is_disconnected = False
+            else:
+                return
+
+    async def _open(self, connecting: contextlib.ExitStack) -> None:
+        started_at = anyio.current_time()
+        client = Client(
+            self._transport.open(self),
+            mode=self._transport.protocol_mode,
+            cache=None,
+            elicitation_callback=self._on_elicitation,
+            client_info=Implementation(name=f"{self.name}-mcp-client", version="1.0.0"),
+        )
+        async with client:
+            initialized_at = anyio.current_time()
+            self.tools = await list_tools(client)
+            listed_at = anyio.current_time()
+            self._client = client
+            self._scope.deadline = float("inf")
+            connecting.close()
+            spawn = self._transport.spawn_seconds
+            seconds = {
+                "spawn": spawn,
+                "handshake": initialized_at - started_at - spawn,
+                "toolDiscovery": listed_at - initialized_at,
+                "connect": initialized_at - started_at,
+                "total": listed_at - started_at,
+            }
+            self.listener.connected(
+                self.name,
+                _server_info(client),
+                {phase: round(value * 1000, 3) for phase, value in seconds.items()},
+            )
+            self.ready.set()
+            await self._stop_requested.wait()
+            self.is_disconnected = True
+            self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
+
+    def _to_skill_error(self, error: Exception) -> SkillError:
+        cause = _unwrap_group(error)
+        return (
+            cause
+            if isinstance(cause, SkillError)
+            else self._skill_error(self.describe_error(cause))
+        )
+
+    def _finish(self) -> None:
+        was_open = self.ready.is_set()
+        self.is_disconnected = True
+        self._client = None
+        if was_open:
+            self.listener.disconnected(self.name)
+        elif self.failure is None:
+            self.failure = self._skill_error("it ended before it was ready")
+        self.ready.set()
+        self.closed.set()
+
+    def _mark_disconnected(self) -> None:
+        self.is_disconnected = True
+        self._stop_requested.set()
+
+    def _cancel_reason(self) -> str:
+        if self._is_closing:
+            return "the job ended"
+        return f"it was not ready within {self._timeouts.start_seconds:g} seconds"
+
+    def _skill_error(self, problem: str) -> SkillError:
+        return SkillError(
+            f"Skill {self.name!r} cannot be used: {problem}. {self._transport.failure_details()}",
+            skill=self.name,
+            hint="Try the command or endpoint by hand, and compare it with the definition.",
+        )
+
+
+def _unwrap_group(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+async def list_tools(client: Client) -> tuple[Tool, ...]:
+    """All tools of a server, page by page; none if it does not offer any.
+
+    Raises:
+        MCPError: The server refused the question.
+        ValueError: It has more pages than any real server.
+    """
+    if client.server_capabilities.tools is None:
+        return ()
+    tools: list[Tool] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        params = None if cursor is None else PaginatedRequestParams(cursor=cursor)
+        page = await client.session.list_tools(params=params)
+        tools += page.tools
+        cursor = page.next_cursor
+        if cursor is None:
+            return tuple(tools)
+    raise ValueError(f"its list of tools has more than {MAX_PAGES} pages")
+
+
+def _server_info(client: Client) -> dict[str, Any] | None:
+    info = client.server_info
+    return None if info is None else {"name": info.name, "version": info.version}

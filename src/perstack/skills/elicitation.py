@@ -1,0 +1,115 @@
+"""Questions that a skill's server puts to the user in the middle of a call.
+
+What a server says is shown to a person, and to whoever answers for them, as what it is: the words
+of that skill. Keys and passwords are never asked for in a form, and no page is opened here.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from mcp.types import ElicitRequestFormParams, ElicitRequestURLParams, ElicitResult
+
+from perstack.core.elicitation import ElicitationReply, FormSchema
+from perstack.definition.form_schema import (
+    form_schema_errors,
+    secret_fields,
+    without_unknown_keywords,
+)
+from perstack.runtime.ports import SkillListener
+
+MAX_MESSAGE_CHARACTERS = 4_000
+MAX_URL_CHARACTERS = 2_048
+DECLINE_REASON_KEY = "perstack/reason"
+DONE_FIELD = "done"
+_URL_CONFIRMATION_SCHEMA: FormSchema = {
+    "type": "object",
+    "properties": {
+        DONE_FIELD: {"type": "boolean", "title": "I have opened the page and done what it asks for"}
+    },
+    "required": [DONE_FIELD],
+}
+
+Redact = Callable[[str], str]
+
+
+async def ask_user(
+    listener: SkillListener,
+    skill_name: str,
+    params: ElicitRequestFormParams | ElicitRequestURLParams,
+    redact: Redact,
+) -> ElicitResult:
+    """Put a server's question to the user; what cannot be shown is declined with the reason.
+
+    Args:
+        listener: Of the run that makes the call.
+        skill_name: Whose server asks.
+        params: What it asks.
+        redact: Takes out what only the server was given.
+    """
+    if isinstance(params, ElicitRequestURLParams):
+        return await _elicit_url(listener, skill_name, params, redact)
+    schema = without_unknown_keywords(params.requested_schema)
+    problem = next(form_schema_errors(schema), None)
+    secrets = () if problem else secret_fields(schema)
+    if secrets:
+        problem = f"asks for a secret (field {secrets[0]!r}), which no form may do"
+    if problem is not None:
+        return _decline(listener, skill_name, f"its form {problem}")
+    message = _attribute(skill_name, params.message, redact)
+    return _to_elicit_result(
+        await listener.elicit(skill_name, message, _redact_values(schema, redact))
+    )
+
+
+async def _elicit_url(
+    listener: SkillListener, skill_name: str, params: ElicitRequestURLParams, redact: Redact
+) -> ElicitResult:
+    if not _is_web_url(params.url):
+        return _decline(listener, skill_name, "the page it wants opened has no address to open")
+    message = _attribute(skill_name, params.message, redact)
+    reply = await listener.elicit(
+        skill_name, f"{message}\nPage to open: {params.url}", _URL_CONFIRMATION_SCHEMA
+    )
+    if reply.action != "accept":
+        return _to_elicit_result(reply)
+    return ElicitResult(action="accept" if reply.content.get(DONE_FIELD) else "decline")
+
+
+def _to_elicit_result(reply: ElicitationReply) -> ElicitResult:
+    if reply.action == "accept":
+        return ElicitResult(action="accept", content=dict(reply.content))
+    return ElicitResult(action=reply.action)
+
+
+def _decline(listener: SkillListener, skill_name: str, reason: str) -> ElicitResult:
+    listener.stderr(skill_name, f"(its question was declined: {reason})")
+    return ElicitResult(action="decline", _meta={DECLINE_REASON_KEY: reason})
+
+
+def _attribute(skill_name: str, message: str, redact: Redact) -> str:
+    printable = "".join(letter for letter in message if letter.isprintable() or letter in "\n\t")
+    return f"{skill_name} asks: {redact(printable)[:MAX_MESSAGE_CHARACTERS]}"
+
+
+def _redact_values(value: Any, redact: Redact) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [_redact_values(each, redact) for each in cast("list[Any]", value)]
+        case dict():
+            fields = cast("dict[str, Any]", value)
+            return {key: _redact_values(each, redact) for key, each in fields.items()}
+        case _:
+            return value
+
+
+def _is_web_url(url: str) -> bool:
+    if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"https", "http"} and bool(parts.hostname)

@@ -1,0 +1,86 @@
+"""The tools of one expert: uniquely named, and traceable to the server's tool that each is."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from perstack.core.tools import ToolDefinition
+from perstack.definition.model import InteractiveSkill, InteractiveTool
+from perstack.errors import SkillError
+
+MAX_NAME_CHARACTERS = 64
+HASH_CHARACTERS = 6
+
+
+@dataclass(slots=True)
+class ToolCatalog:
+    """What an expert's model is shown, and what each name stands for."""
+
+    definitions: list[ToolDefinition] = field(default_factory=list[ToolDefinition])
+    original_names: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+
+    def add(self, skill_name: str, tools: Iterable[ToolDefinition]) -> None:
+        """Add a skill's tools. A name that is taken or unacceptable is changed, always alike."""
+        taken = {definition.name for definition in self.definitions}
+        for tool in tools:
+            name = unique_name(skill_name, tool.name, taken)
+            taken.add(name)
+            self.definitions.append(replace(tool, skill_name=skill_name, name=name))
+            self.original_names[skill_name, name] = tool.name
+
+
+def unique_name(skill_name: str, tool_name: str, taken: set[str]) -> str:
+    """The name that the model is shown: the tool's own, else behind the skill's, else hashed."""
+    prefixed = f"{skill_name}_{tool_name}"
+    for name in (sanitize_name(tool_name), sanitize_name(prefixed)):
+        if name not in taken:
+            return name
+    digest = hashlib.sha256(f"{skill_name}\0{tool_name}".encode()).hexdigest()
+    cut = sanitize_name(prefixed)[: MAX_NAME_CHARACTERS - HASH_CHARACTERS - 1]
+    return f"{cut}_{digest[:HASH_CHARACTERS]}"
+
+
+def sanitize_name(name: str) -> str:
+    """A name that every provider takes: ASCII letters, digits, `_` and `-`, at most 64."""
+    sanitized = re.sub(r"[^a-zA-Z0-9_-]", "_", name)
+    if len(sanitized) <= MAX_NAME_CHARACTERS:
+        return sanitized
+    digest = hashlib.sha256(name.encode()).hexdigest()[:HASH_CHARACTERS]
+    return f"{sanitized[: MAX_NAME_CHARACTERS - HASH_CHARACTERS - 1]}_{digest}"
+
+
+def interactive_tools(skill_name: str, skill: InteractiveSkill) -> list[ToolDefinition]:
+    """The tools that a person or an application answers.
+
+    Raises:
+        SkillError: A schema is not the JSON of a schema.
+    """
+    return [_interactive_tool(skill_name, name, tool) for name, tool in skill.tools.items()]
+
+
+def _interactive_tool(skill_name: str, name: str, tool: InteractiveTool) -> ToolDefinition:
+    try:
+        schema = json.loads(tool.input_json_schema)
+    except json.JSONDecodeError as error:
+        problem = f"is not JSON: {error}"
+    else:
+        if isinstance(schema, dict):
+            return ToolDefinition(
+                skill_name=skill_name,
+                name=name,
+                description=tool.description or "",
+                input_schema={"type": "object", **cast("dict[str, Any]", schema)},
+                kind="interactive",
+                answer_schema=None
+                if tool.answer_json_schema is None
+                else json.loads(tool.answer_json_schema),
+            )
+        problem = "is not a JSON object"
+    raise SkillError(
+        f"Skill {skill_name!r}: `inputJsonSchema` of tool {name!r} {problem}.",
+        skill=skill_name,
+        hint="Give a JSON Schema of type object as a string.",
+    )

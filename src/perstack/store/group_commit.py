@@ -1,0 +1,141 @@
+"""One thread that writes: what many jobs hand over at the same time becomes durable at once."""
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from anyio.lowlevel import current_token
+
+from perstack.errors import PerstackError, StoreError
+from perstack.store.connection import begin_immediate, store_error
+
+MAX_TASKS_PER_COMMIT = 512
+
+T = TypeVar("T")
+
+
+class WriteTask(Generic[T]):
+    """Something to be done in a transaction, and what came of it once `done` is set."""
+
+    def __init__(self, apply: Callable[[sqlite3.Connection], T]) -> None:
+        self.apply = apply
+        self.done = anyio.Event()
+        self.error: Exception | None = None
+        self.result: T | None = None
+
+    def get_result(self) -> T:
+        """What `apply` returned.
+
+        Raises:
+            Exception: What kept it from being durable.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.result)
+
+
+class GroupCommitter:
+    """Owns the connection for writing. To be made on the event loop that submits to it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._loop_token = current_token()
+        self._queue: queue.SimpleQueue[WriteTask[Any] | None] = queue.SimpleQueue()
+        self._is_closed = False
+        # A daemon, so that a process whose loop died before `close` can still end.
+        self._thread = threading.Thread(target=self._run, name="perstack-store", daemon=True)
+        self._thread.start()
+
+    async def submit(self, apply: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `apply` in a transaction of the writing thread; on return its effect is durable.
+
+        What is handed over is finished, also if the caller is cancelled meanwhile. An exception out
+        of `apply` undoes its own effect only.
+
+        Raises:
+            StoreError: The transaction failed; nothing was written.
+        """
+        if self._is_closed:
+            raise StoreError(f"{self._path} is closed already.")
+        task = WriteTask(apply)
+        self._queue.put(task)
+        with anyio.CancelScope(shield=True):
+            await task.done.wait()
+        return task.get_result()
+
+    async def close(self) -> None:
+        """Finish what was handed over, then end the thread."""
+        self._is_closed = True
+        self._queue.put(None)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._thread.join)
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._commit(batch)
+            try:
+                anyio.from_thread.run_sync(_set_done, batch, token=self._loop_token)
+            except anyio.RunFinishedError:
+                return  # whoever waited is gone with the loop
+
+    def _next_batch(self) -> list[WriteTask[Any]]:
+        batch: list[WriteTask[Any]] = []
+        task = self._queue.get()
+        while task is not None:
+            batch.append(task)
+            if len(batch) == MAX_TASKS_PER_COMMIT:
+                return batch
+            try:
+                task = self._queue.get_nowait()
+            except queue.Empty:
+                return batch
+        if batch:
+            self._queue.put(None)  # the end comes after this batch
+        return batch
+
+    def _commit(self, batch: list[WriteTask[Any]]) -> None:
+        try:
+            begin_immediate(self._connection)
+            for task in batch:
+                self._run_in_savepoint(task)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._rollback()
+            for task in batch:
+                task.error = store_error(error, self._path)
+
+    def _run_in_savepoint(self, task: WriteTask[Any]) -> None:
+        self._connection.execute("SAVEPOINT work")
+        try:
+            task.result = task.apply(self._connection)
+        except sqlite3.IntegrityError as error:
+            task.error = store_error(error, self._path)
+        except sqlite3.Error:
+            raise
+        except PerstackError as error:
+            task.error = error
+        except Exception as error:  # noqa: BLE001 - a bug belongs to its caller, not to the others in the batch
+            task.error = error
+        if task.error is not None:
+            self._connection.execute("ROLLBACK TO work")
+        self._connection.execute("RELEASE work")
+
+    def _rollback(self) -> None:
+        try:
+            # SQLite has rolled back by itself after the worst errors.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            pass  # the failure that led here is the one to report
+
+
+def _set_done(batch: list[WriteTask[Any]]) -> None:
+    for task in batch:
+        task.done.set()

@@ -1,0 +1,165 @@
+"""The `Telemetry` port on the OpenTelemetry API: a span for each activation of a run."""
+
+import re
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, TraceFlags, Tracer
+
+from perstack import __version__
+from perstack.core.checkpoint import Checkpoint
+from perstack.definition.model import Expert, McpSseSkill, ToolFilter
+from perstack.redaction import Redactor
+from perstack.runtime.telemetry_port import RunSpan
+from perstack.telemetry import semconv
+from perstack.telemetry.content import ContentCapture
+from perstack.telemetry.run_span_recorder import RunSpanRecorder
+
+TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+class OtelTelemetry:
+    """Makes spans of runs; satisfies the `Telemetry` port.
+
+    Args:
+        tracer: Where spans come from; the API's own does nothing until somebody sets a provider.
+        redactor: Knows the secrets; learns those of each expert that runs.
+        capture: Writes content; None leaves it out.
+        environment: Where the values that `requiredEnv` names are found.
+        fallback_parent: Parent of runs that nobody's span surrounds.
+        keeps_baggage: Whether baggage goes to skill servers.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        *,
+        redactor: Redactor | None = None,
+        capture: ContentCapture | None = None,
+        environment: Mapping[str, str] | None = None,
+        fallback_parent: Context | None = None,
+        keeps_baggage: bool = False,
+    ) -> None:
+        self._tracer = tracer
+        self._redactor = redactor or Redactor()
+        self._capture = capture
+        self._environment = environment or {}
+        self._fallback_parent = fallback_parent
+        self._keeps_baggage = keeps_baggage
+
+    def run(
+        self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
+    ) -> AbstractContextManager[RunSpan]:
+        return self._run(checkpoint, expert, resumed_from)
+
+    @contextmanager
+    def _run(
+        self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
+    ) -> Generator[RunSpan]:
+        previous = None if resumed_from is None else parse_trace_parent(resumed_from)
+        span = self._tracer.start_span(
+            f"invoke_agent {expert.key}",
+            context=self._parent_context(),
+            attributes=_start_attributes(checkpoint, expert),
+            links=None
+            if previous is None
+            else [Link(previous, {semconv.LINK_TYPE: "resumed_from"})],
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+        if span.is_recording():
+            self._redactor.add(expert_secrets(expert, self._environment))
+            if resumed_from is not None:
+                span.set_attributes(_resume_attributes(checkpoint, previous))
+        token = context.attach(trace.set_span_in_context(span))
+        recorder = RunSpanRecorder(
+            self._tracer,
+            span,
+            checkpoint,
+            redactor=self._redactor,
+            capture=self._capture,
+            keeps_baggage=self._keeps_baggage,
+        )
+        try:
+            yield recorder
+        except BaseException as error:
+            recorder.fail(error)
+            raise
+        finally:
+            recorder.close()
+            context.detach(token)
+            span.end()
+
+    def _parent_context(self) -> Context | None:
+        if self._fallback_parent is None or trace.get_current_span().get_span_context().is_valid:
+            return None
+        return self._fallback_parent
+
+
+def get_perstack_tracer(provider: trace.TracerProvider | None = None) -> Tracer:
+    """The tracer of this package: from `provider`, else from the one the process sets."""
+    return trace.get_tracer(
+        semconv.SCOPE,
+        __version__,
+        tracer_provider=provider,
+        schema_url=semconv.SCHEMA_URL,
+    )
+
+
+def parse_trace_parent(text: str) -> SpanContext | None:
+    """The span that a W3C `traceparent` names, or None if it names none."""
+    matched = TRACE_PARENT.match(text)
+    if matched is None:
+        return None
+    trace_id, span_id, flags = (int(group, 16) for group in matched.groups())
+    parsed = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return parsed if parsed.is_valid else None
+
+
+def expert_secrets(expert: Expert, environment: Mapping[str, str]) -> list[str]:
+    """The secrets of an expert's skills: `requiredEnv` values and the headers of remote ones."""
+    skills = expert.skills.values()
+    names = {
+        name for skill in skills if isinstance(skill, ToolFilter) for name in skill.required_env
+    }
+    headers = [
+        value
+        for skill in skills
+        if isinstance(skill, McpSseSkill)
+        for value in skill.headers.values()
+    ]
+    return [*(environment[name] for name in names if name in environment), *headers]
+
+
+def _start_attributes(checkpoint: Checkpoint, expert: Expert) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        semconv.OPERATION_NAME: "invoke_agent",
+        semconv.AGENT_NAME: expert.key,
+        semconv.CONVERSATION_ID: checkpoint.job_id,
+        semconv.JOB_ID: checkpoint.job_id,
+        semconv.RUN_ID: checkpoint.run_id,
+    }
+    if checkpoint.model:
+        attributes[semconv.PROVIDER_NAME] = semconv.provider_name(checkpoint.provider)
+        attributes[semconv.REQUEST_MODEL] = checkpoint.model
+    if checkpoint.delegated_by is not None:
+        attributes[semconv.RUN_PARENT_ID] = checkpoint.delegated_by.run_id
+    if expert.description is not None:
+        attributes[semconv.AGENT_DESCRIPTION] = expert.description
+    return attributes
+
+
+def _resume_attributes(checkpoint: Checkpoint, previous: SpanContext | None) -> dict[str, Any]:
+    """Links as attributes, for back ends that show no links. A branch names what it grew from."""
+    is_branch = checkpoint.sequence == 0 and checkpoint.parent_id is not None
+    source = checkpoint.parent_id if is_branch and checkpoint.parent_id else checkpoint.id
+    attributes = {
+        semconv.RESUMED_FROM_CHECKPOINT_ID: source,
+        semconv.RESUMED_FROM_RUN_ID: source.rpartition("-")[0],
+    }
+    if previous is not None:
+        attributes[semconv.RESUMED_FROM_TRACE_ID] = f"{previous.trace_id:032x}"
+    return attributes

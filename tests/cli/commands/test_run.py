@@ -1,0 +1,256 @@
+"""`perstack run`: events on stdout, the outcome in the exit code and in one line on stderr."""
+
+import io
+import re
+
+import pytest
+
+from tests.cli.harness import Stage, calls, done, process, says
+
+
+def job_of(stderr: str) -> str:
+    """The id of the job as the summary has it."""
+    found = re.search(r"job (\w+)", stderr)
+    assert found is not None
+    return found[1]
+
+
+def test_a_task_is_done_with_one_event_a_line(here: Stage) -> None:
+    here.plays(a=[done("42")])
+    out = here.runs("a", "the answer?")
+    assert out.code == 0
+    assert out.types[0] == "initializeRuntime"
+    assert out.events[-1]["text"] == "42"
+    assert out.events[-1]["checkpoint"]["status"] == "completed"
+
+
+def test_the_summary_is_one_line_that_says_how_to_go_on(here: Stage) -> None:
+    here.plays(a=[done("42")])
+    out = here.runs("a", "the answer?")
+    (line,) = out.stderr.splitlines()
+    job = out.events[-1]["jobId"]
+    assert line.startswith("perstack: completed; 1 step, ")
+    assert f"job {job}; follow up: perstack run a ... --continue-job {job} --config" in line
+
+
+def test_pieces_of_a_reply_are_streamed(here: Stage) -> None:
+    here.plays(a=[says("a rather long answer in pieces")])
+    out = here.runs("a", "q")
+    pieces = [event["delta"] for event in out.events if event["type"] == "streamRunResult"]
+    assert len(pieces) > 1
+    assert "".join(pieces) == "a rather long answer in pieces"
+
+
+def test_a_filter_prints_only_its_types_and_takes_replies_whole(here: Stage) -> None:
+    here.plays(a=[says("a rather long answer in pieces")])
+    assert here.runs("a", "q", "--filter", "startRun, completeRun").types == [
+        "startRun",
+        "completeRun",
+    ]
+
+
+def test_a_filter_may_name_streaming_types(here: Stage) -> None:
+    here.plays(a=[says("short")])
+    assert here.runs("a", "q", "--filter", "streamRunResult").types == ["streamRunResult"]
+
+
+def test_a_mistyped_event_type_is_an_error_with_a_suggestion(here: Stage) -> None:
+    out = here.runs("a", "q", "--filter", "completedRun")
+    assert (out.code, out.stdout) == (2, "")
+    assert "there is no event type 'completedRun'" in out.stderr
+    assert "Did you mean completeRun?" in out.stderr
+
+
+def test_a_failed_run_has_exit_code_1(here: Stage) -> None:
+    here.plays(a=[{"error": {"message": "refused", "status": 401}}])
+    out = here.runs("a", "q")
+    assert out.code == 1
+    assert out.types[-1] == "stopRunByError"
+    assert "perstack: failed (refused" in out.stderr
+    assert "resume: perstack run --continue-job" in out.stderr
+
+
+def test_a_run_without_steps_left_has_exit_code_4_and_can_go_on(here: Stage) -> None:
+    here.plays(a=[calls("todo", newTodos=["one"]), done("later"), done("later")])
+    out = here.runs("a", "q", "--max-steps", "1")
+    assert (out.code, out.types[-1]) == (4, "stopRunByExceededMaxSteps")
+    again = here.runs("--continue")
+    assert again.types[-1] in ("completeRun", "continueToNextStep", "stopRunByError")
+    assert "--max-steps" not in again.stderr
+
+
+def test_a_question_has_exit_code_3_and_is_answered_in_text(here: Stage) -> None:
+    here.plays(a=[calls("askUser", text="Which colour?"), done("{{lastToolResult}} it is")])
+    out = here.runs("a", "q")
+    assert (out.code, out.types[-1]) == (3, "stopRunByInteractiveTool")
+    assert "perstack: waiting for an answer (askUser: Which colour?)" in out.stderr
+    job = job_of(out.stderr)
+    assert f"answer: perstack run a ... -i --continue-job {job}" in out.stderr
+    answered = here.runs("a", "blue", "-i", "--continue-job", job)
+    assert (answered.code, answered.events[-1]["text"]) == (0, "blue it is")
+
+
+def test_an_answer_may_name_the_call_that_it_is_for(here: Stage) -> None:
+    here.plays(a=[calls("askUser", text="Which?"), done("{{lastToolResult}} it is")])
+    out = here.runs("a", "q")
+    (call,) = out.events[-1]["checkpoint"]["pendingToolCalls"]
+    wrong = '{"toolCallId": "other", "text": "red"}'
+    refused = here.runs("a", wrong, "-i", "--continue")
+    assert refused.code == 2
+    assert "no open question 'other'" in refused.stderr
+    right = f'{{"toolCallId": "{call["id"]}", "text": "red"}}'
+    assert here.runs("a", right, "-i", "--continue").events[-1]["text"] == "red it is"
+
+
+def test_a_completed_job_takes_a_follow_up(here: Stage) -> None:
+    here.plays(a=[says("first"), says("second to {{query}}")])
+    job = here.runs("a", "q").events[-1]["jobId"]
+    out = here.runs("a", "and now?", "--continue-job", job)
+    assert out.events[-1]["text"] == "second to and now?"
+    assert out.events[-1]["jobId"] == job
+
+
+def test_a_completed_job_without_a_follow_up_stays_as_it_is(here: Stage) -> None:
+    here.plays(a=[says("first")])
+    here.runs("a", "q")
+    out = here.runs("--continue")
+    assert (out.code, out.stdout) == (0, "")
+    assert "perstack: completed" in out.stderr
+
+
+def test_a_job_branches_from_a_checkpoint(here: Stage) -> None:
+    here.plays(a=[calls("todo", newTodos=["one"]), says("first"), says("never")])
+    events = here.runs("a", "q").events
+    after_tool = next(event for event in events if event["type"] == "continueToNextStep")
+    out = here.runs("--continue-job", after_tool["jobId"], "--resume-from", after_tool["id"])
+    assert (out.code, out.events[-1]["text"]) == (0, "first")
+    assert out.events[-1]["checkpoint"]["parentCheckpointId"] == after_tool["id"]
+
+
+def test_a_new_job_gets_the_id_it_is_given(here: Stage) -> None:
+    here.plays(a=[says("first")])
+    assert here.runs("a", "q", "--job-id", "mine").events[-1]["jobId"] == "mine"
+    again = here.runs("a", "q", "--job-id", "mine")
+    assert again.code == 2
+    assert "Job mine exists already" in again.stderr
+
+
+@pytest.mark.parametrize("words", [("a", "-"), ("a",)])
+def test_the_query_may_come_from_stdin(here: Stage, words: tuple[str, ...]) -> None:
+    here.plays(a=[says("you said {{query}}")])
+    here.stdin = io.StringIO("hello\n")
+    assert here.runs(*words).events[-1]["text"] == "you said hello"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "Expert key is required."),
+        (("a",), "Query is required."),
+        (("a", ""), "Query is required."),
+        (("b", "q"), "Expert 'b' is not defined."),
+        (("a", "q", "--resume-from", "x"), "--resume-from requires --continue-job."),
+        (("a", "q", "--continue", "--job-id", "x"), "--job-id names a new job"),
+        (("a", "q", "-i"), "--interactive-tool-call-result requires --continue"),
+        (("--continue",), "No checkpoint found"),
+        (("--continue-job", "nowhere"), "nowhere"),
+        (("a", "q", "--env-path", "nowhere.env"), "nowhere.env"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_exit_code_2(
+    here: Stage, words: tuple[str, ...], complaint: str
+) -> None:
+    here.plays(a=[])
+    out = here.runs(*words)
+    assert (out.code, out.stdout) == (2, "")
+    assert complaint in out.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--max-steps", "many"),
+        ("--max-steps", "0"),
+        ("--max-retries", "-1"),
+        ("--timeout", "1.5"),
+        ("--reasoning-budget", "huge"),
+        ("--continue", "--continue-job", "x"),
+        ("--nonsense",),
+    ],
+)
+def test_unreadable_options_are_errors(
+    here: Stage, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here.runs("a", "q", *words).code == 2
+    assert ": error: " in capsys.readouterr().err
+
+
+def test_a_missing_key_is_a_matter_of_configuration(here: Stage) -> None:
+    out = here.runs("a", "q", "--provider", "anthropic", "--model", "claude-sonnet-4-5")
+    assert out.code == 2
+    assert "ANTHROPIC_API_KEY" in out.stderr
+
+
+def test_the_command_works_as_a_process(here: Stage) -> None:
+    here.plays(a=[says("hello")])
+    out = process("run", "a", "q", "--filter", "completeRun", cwd=here.folder)
+    assert (out.code, out.types) == (0, ["completeRun"])
+
+
+TYPED = """
+[experts."a".tool.inputSchema]
+type = "object"
+required = ["path"]
+[experts."a".tool.inputSchema.properties]
+path = { type = "string" }
+pages = { type = "integer", default = 3 }
+
+[experts."a".tool.outputSchema]
+type = "object"
+required = ["total"]
+"""
+
+
+def declare(here: Stage) -> None:
+    with (here.folder / "perstack.toml").open("a", encoding="utf-8") as file:
+        file.write(TYPED)
+
+
+def test_typed_input_becomes_the_query_and_the_answer_is_a_value(here: Stage) -> None:
+    declare(here)
+    here.plays(a=[calls("attemptCompletion", result={"total": 1, "said": "{{query}}"})])
+    out = here.runs("a", "--input", '{"path": "ä.pdf"}', "--filter", "completeRun")
+    (event,) = out.events
+    assert event["output"]["total"] == 1
+    assert event["output"]["said"] == 'Input: {"path": "ä.pdf", "pages": 3}'
+
+
+def test_typed_input_may_stand_in_a_file_and_beside_a_query(here: Stage) -> None:
+    declare(here)
+    (here.folder / "input.json").write_text('{"path": "a.pdf", "pages": 1}', encoding="utf-8")
+    here.plays(a=[calls("attemptCompletion", result={"total": "{{query}}"})])
+    out = here.runs("a", "Be brief.", "--input", f"@{here.folder / 'input.json'}")
+    told = 'Be brief.\n\nInput: {"path": "a.pdf", "pages": 1}'
+    assert out.events[-1]["output"] == {"total": told}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("a", "--input", "{"), "no JSON object.\n  Write --input '{"),
+        (("a", "--input", "[]"), "--input is no JSON object."),
+        (("a", "--input", "@no.json"), "--input: no.json cannot be read: No such file"),
+        (("a", "--input", '{"pages": "x"}'), "path is missing; pages must be an integer."),
+        (("a", "--input", "{}"), "path is missing.\n  The input of a has: path, pages."),
+        (("@a/x", "--input", "{}"), "Expert '@a/x' takes no input but its query."),
+        (("a", "q", "-i", "--continue", "--input", "{}"), "do not go together"),
+    ],
+)
+def test_input_that_does_not_fit_is_an_error(
+    here: Stage, words: tuple[str, ...], reason: str
+) -> None:
+    declare(here)
+    here.plays(a=[])
+    out = here.runs(*words)
+    assert (out.code, out.stdout) == (2, "")
+    assert reason in out.stderr

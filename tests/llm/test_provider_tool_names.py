@@ -1,0 +1,25 @@
+"""Tool names as providers accept them."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perstack.tool_names import original_names, wire_name
+
+
+@given(st.text(min_size=1, max_size=255))
+def test_every_name_becomes_one_that_providers_accept(name: str) -> None:
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", wire_name(name))
+
+
+@given(st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True))
+def test_a_name_that_fits_is_left_alone(name: str) -> None:
+    assert wire_name(name) == name
+
+
+@given(st.sets(st.text(min_size=1, max_size=80), min_size=1, max_size=20))
+def test_names_come_back_as_they_were(names: set[str]) -> None:
+    back = original_names(names)
+
+    assert {back.get(wire_name(name), wire_name(name)) for name in names} == names
