@@ -38,13 +38,24 @@ PLACES = (
 request, when it has arrived, and after its answer; before a tool call, when it has arrived, when it
 has had its effect, and after its result."""
 
+COMMITS = ("entering", "committing", "writing", "written")
+"""How often a job passes these depends on timing: events of two delegates that are ready at the
+same moment share a commit. On a busy machine the last of the counted points may not occur."""
+
+ATTEMPTS = 3
+"""How often a point that did not occur is tried again."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """One job, where it was killed, and what became of it."""
+    """One job, the point at which it was killed, and the result.
+
+    `has_occurred` is false if the job completed without passing the point.
+    """
 
     point: Point
     findings: Findings
+    has_occurred: bool = True
 
 
 def counted(stage: Jobs) -> Counter[str]:
@@ -60,24 +71,43 @@ def counted(stage: Jobs) -> Counter[str]:
 
 
 def killed(stage: Jobs, point: Point, number: int) -> Outcome:
-    """Kill a job at a point, go on with it in another process, and look at what is there."""
+    """Kill a job at a point and continue it elsewhere; again if the point did not occur."""
+    outcome = _killed_once(stage, point, number)
+    for _ in range(ATTEMPTS - 1):
+        if outcome.has_occurred or outcome.findings.faults:
+            break
+        outcome = _killed_once(stage, point, number)
+    return outcome
+
+
+def _killed_once(stage: Jobs, point: Point, number: int) -> Outcome:
     order = replace(stage.order(), point=point, signal=number)
     stage.endpoint.orders[order.key] = order
-    place = Path(order.folder) / "order.json"
+    order_file = Path(order.folder) / "order.json"
     if point.place in ("acting", "acted"):
-        told = {"place": point.place, "number": point.number, "signal": number}
-        place.write_text(json.dumps(told), encoding="utf-8")
+        fields = {"place": point.place, "number": point.number, "signal": number}
+        order_file.write_text(json.dumps(fields), encoding="utf-8")
     code = stage.run(order)
-    place.unlink(missing_ok=True)
+    order_file.unlink(missing_ok=True)
     del stage.endpoint.orders[order.key]
+    has_occurred = not _has_passed_fewer(Path(order.folder), point)
     again = stage.run(replace(order, point=None))
     wrong: list[str] = []
-    if code != (-signal.SIGKILL if number == signal.SIGKILL else 0):
+    if code != (-signal.SIGKILL if number == signal.SIGKILL and has_occurred else 0):
         wrong.append(f"the process ended with {code}")
     if again != 0:
-        wrong.append(f"the process that went on ended with {again}")
+        wrong.append(f"the process that continued the job ended with {again}")
     found = stage.findings(order)
-    return Outcome(point, replace(found, faults=(*wrong, *found.faults)))
+    return Outcome(point, replace(found, faults=(*wrong, *found.faults)), has_occurred)
+
+
+def _has_passed_fewer(folder: Path, point: Point) -> bool:
+    """Whether the process ended by itself and its job has fewer commits than the point asks for."""
+    counts = folder / "counts.json"
+    if point.place not in COMMITS or not counts.exists():
+        return False
+    passed: dict[str, int] = json.loads(counts.read_text(encoding="utf-8"))
+    return passed.get(point.place, 0) < point.number
 
 
 def sampled(points: Sequence[Point], wanted: int) -> list[Point]:
@@ -100,6 +130,8 @@ def report(title: str, outcomes: Sequence[Outcome]) -> bool:
             f"  {place:<11} {len(found):4} points, {right:4} right, {repeated:3} requests repeated,"
             f" {doubts:3} calls reported in doubt"
         )
+    if missed := sum(not outcome.has_occurred for outcome in outcomes):
+        say(f"  {missed} points did not occur: events of two delegates shared a commit")
     repeats = Counter(outcome.findings.repeated for outcome in outcomes)
     for times, jobs_so in sorted(repeats.items()):
         say(f"  {jobs_so:4} kills repeated {times} requests{' of two delegates' * (times > 1)}")
@@ -109,7 +141,7 @@ def report(title: str, outcomes: Sequence[Outcome]) -> bool:
     return not any(outcome.findings.faults for outcome in outcomes)
 
 
-def survey(stage: Jobs, options: argparse.Namespace) -> tuple[bool, str]:
+def kill_everywhere(stage: Jobs, options: argparse.Namespace) -> tuple[bool, str]:
     """Kill at all points, or at a sample of them."""
     counts = counted(stage)
     points = [
@@ -127,10 +159,12 @@ def survey(stage: Jobs, options: argparse.Namespace) -> tuple[bool, str]:
             outcomes = list(pool.map(strike, chosen))
         name = signal.Signals(number).name
         holds &= report(name, outcomes)
-        right = sum(not outcome.findings.faults for outcome in outcomes)
-        seen.append(f"{right} of {len(chosen)} jobs ended right after {name}")
-    is_whole = options.sample is None and options.place is None
-    return holds and (not is_whole or len(points) >= FEWEST_POINTS), ", ".join(seen)
+        occurred = [outcome for outcome in outcomes if outcome.has_occurred]
+        right = sum(not outcome.findings.faults for outcome in occurred)
+        seen.append(f"{right} of {len(occurred)} jobs ended right after {name}")
+        if number == signal.SIGKILL and options.sample is None and options.place is None:
+            holds &= len(occurred) >= FEWEST_POINTS
+    return holds, ", ".join(seen)
 
 
 def main() -> None:
@@ -141,7 +175,7 @@ def main() -> None:
     options = parser.parse_args(sys.argv[1:])
     began = time.monotonic()
     with jobs() as stage:
-        holds, seen = survey(stage, options)
+        holds, seen = kill_everywhere(stage, options)
     took = time.monotonic() - began
     conclude("kill-matrix", holds=holds, seen=f"{seen}, in {took:.0f} s")
 
