@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from perstack.runtime.ports import (
     Lease,
     Orphan,
     SkillListener,
+    SystemClock,
 )
 from perstack.runtime.prompt import WorkspaceInfo
 
@@ -223,21 +225,57 @@ class FakeStore:
         return [event.type for event in self.runs()[run_id]]
 
 
-class FakeClock:
-    """Time that passes only when someone sleeps."""
+class ManualClock:
+    """Time that does not pass by itself.
 
-    def __init__(self) -> None:
-        self.now = 1_700_000_000_000
+    Args:
+        now: Milliseconds since the epoch.
+        is_automatic: Each reading is one millisecond after the last and a sleep ends at once, later
+            by its length; else time moves with `advance` alone and a sleep waits for it.
+
+    Attributes:
+        slept: The lengths of all sleeps, in seconds.
+    """
+
+    def __init__(self, now: int = 1_700_000_000_000, *, is_automatic: bool = True) -> None:
+        self.now = now
         self.slept: list[float] = []
+        self._is_automatic = is_automatic
+        self._moved = anyio.Event()
 
     def now_ms(self) -> int:
-        self.now += 1
+        self.now += self._is_automatic
         return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move on, and wake those whose sleep is over."""
+        self.now += int(seconds * 1000)
+        self._moved.set()
+        self._moved = anyio.Event()
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.now += int(seconds * 1000)
-        await anyio.lowlevel.checkpoint()
+        if self._is_automatic:
+            self.now += int(seconds * 1000)
+            await anyio.lowlevel.checkpoint()
+            return
+        until = self.now + seconds * 1000
+        while self.now < until:
+            await self._moved.wait()
+
+
+class HurriedClock(SystemClock):
+    """The time of the machine, but no sleep takes longer than a millisecond.
+
+    Args:
+        kept_seconds: From this length on, a sleep takes as long as it says.
+    """
+
+    def __init__(self, kept_seconds: float = inf) -> None:
+        self._kept_seconds = kept_seconds
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds if seconds >= self._kept_seconds else min(seconds, 0.001))
 
 
 class NoGenerationSpan:
@@ -341,7 +379,7 @@ def job_context(
     heard: list[PerstackEvent] | None = None,
     known: dict[str, Checkpoint] | None = None,
     steps: JobStepCounter | None = None,
-    clock: FakeClock | None = None,
+    clock: ManualClock | None = None,
 ) -> JobContext:
     """A job of fakes."""
     store = store or FakeStore()
@@ -354,7 +392,7 @@ def job_context(
         store=store,
         lease=Lease("job1", "fake", store.fence),
         telemetry=NoTelemetry(),
-        clock=clock or FakeClock(),
+        clock=clock or ManualClock(),
         new_id=counting_ids(),
         redactor=Redactor(["sk-canary-123"]),
         jitter=lambda: 1.0,

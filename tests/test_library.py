@@ -146,7 +146,7 @@ async def test_leaving_a_stream_early_stops_the_job_resumable(config: Path) -> N
     model = FakeModel({"a": [calls(call("echo", "c1")), done("late")]})
     held = parts(model, store, held_back())
     events = stream("a", "q", config=config, workspace=config.parent, overrides=held)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with aclosing(events):
             async for event in events:
                 if event.type == "startToolCalls":
@@ -174,7 +174,7 @@ async def test_a_reader_that_is_cancelled_waits_until_the_job_is_at_rest(config:
 async def test_a_stream_that_is_only_dropped_stops_its_job_too(config: Path) -> None:
     store = MemoryStore()
     held = parts(FakeModel({"a": [calls(call("echo", "c1"))]}), store, held_back())
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async for event in stream("a", "q", config=config, workspace=config.parent, overrides=held):
             if event.type == "startToolCalls":
                 break

@@ -76,7 +76,7 @@ async def test_a_job_that_runs_keeps_its_definitions_and_has_the_new_ones_when_i
     async with engine_on(tmp_path, model, skills) as engine:
         old = engine.loaded
         job = await engine.start(JobRequest(expert_key="a", query="q"))
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while not skills.called:
                 await anyio.lowlevel.checkpoint()
         new = written(tmp_path, NEW)

@@ -229,7 +229,7 @@ def test_a_call_that_cannot_be_done_is_an_error_that_the_model_can_read(
         while 3 not in answers("".join(lines)):
             lines.append(process.stdout.readline().decode())
         process.stdin.close()
-        code = process.wait(20)
+        code = process.wait(30)
     found = answers("".join(lines))
     told = json.dumps(found[2])
     assert found[2].get("error") or found[2]["result"]["isError"]

@@ -9,5 +9,5 @@ import pytest
 @pytest.fixture
 async def http() -> AsyncGenerator[httpx.AsyncClient]:
     """A plain client that goes straight to the loopback."""
-    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         yield client

@@ -26,7 +26,7 @@ def test_the_program_prints_its_port_serves_logs_and_stops(tmp_path: Path) -> No
             response = httpx.post(url, json=body, headers=headers, trust_env=False)
         finally:
             process.terminate()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=30) == 0
     assert response.json()["candidates"][0]["content"]["parts"] == [{"text": "FAKE-TEXT"}]
     text = log.read_text(encoding="utf-8")
     entry = json.loads(text)

@@ -125,7 +125,7 @@ async def test_a_client_that_leaves_a_hanging_call_is_noticed(http: httpx.AsyncC
 
     async with model_server([Hang(), Reply("next")]) as server:
         url = server.base_url + PATHS["openai_chat"]
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             async with anyio.create_task_group() as group:
                 group.start_soon(post, url)
                 await server.wait_for_requests(1)
@@ -140,7 +140,7 @@ async def test_a_server_stops_while_a_call_hangs(http: httpx.AsyncClient) -> Non
         with pytest.raises(httpx.HTTPError):
             await http.post(url, json=body_of("ollama"))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as group, model_server([Hang()]) as server:
             group.start_soon(ask, server.base_url + PATHS["ollama"])
             await server.wait_for_requests(1)
@@ -150,7 +150,7 @@ async def test_a_held_stream_shows_its_beginning_first(http: httpx.AsyncClient) 
     gate = Gate()
     async with model_server([Held(gate, Reply("hello"), after_chunks=2)]) as server:
         url = server.base_url + PATHS["ollama"]
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             async with http.stream("POST", url, json=body_of("ollama")) as response:
                 lines: AsyncIterator[str] = response.aiter_lines()
                 first = [json.loads(await anext(lines)) for _ in range(2)]

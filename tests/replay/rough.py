@@ -19,11 +19,11 @@ from perstack.definition.verification import Verification
 from perstack.engine import Engine, open_engine
 from perstack.errors import ModelError, PerstackError
 from perstack.jobs import JobHandle
-from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Lease, SystemClock
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Lease
 from perstack.runtime.start_plan import Fork, JobRequest
 from perstack.settings import Overrides, Settings
 from perstack.store.memory import MemoryStore
-from tests.fakes import FakeModel, FakeSkills, NoTelemetry, Reply, call, calls, says
+from tests.fakes import FakeModel, FakeSkills, HurriedClock, NoTelemetry, Reply, call, calls, says
 
 TOML = """
 [experts."a"]
@@ -156,13 +156,6 @@ class SlowSkills(FakeSkills):
         )
 
 
-class HurriedClock(SystemClock):
-    """Does not wait for what is retried."""
-
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds if seconds >= LONG_SECONDS else 0)
-
-
 class Process:
     """The store as one process has it, which may die: it writes nothing more then."""
 
@@ -203,7 +196,7 @@ async def rough_job(seed: int, folder: Path) -> RoughJob:
                     continue
                 process.job = await engine.start(request, process.hear)
                 job_id = process.job.job_id
-                with anyio.fail_after(20):
+                with anyio.fail_after(30):
                     await process.job.stopped.wait()
             except PerstackError:  # what was drawn cannot be done in this state of the job
                 continue
@@ -231,7 +224,7 @@ async def _process(
         store=store,
         open_skills=open_skills,
         telemetry=NoTelemetry(),
-        clock=HurriedClock(),
+        clock=HurriedClock(LONG_SECONDS),
     )
     settings = Settings(
         config=config,

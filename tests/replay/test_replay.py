@@ -75,7 +75,7 @@ async def test_whatever_happened_to_a_job_it_comes_again_as_it_was(
     seed: int, tmp_path: Path
 ) -> None:
     job = await rough_job(seed, tmp_path)
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         found = await replay(job.events, job.definitions)
     assert found.divergence is None
     assert found.matched == len(job.events)

@@ -8,10 +8,10 @@ from perstack.core.transient_events import PerstackEvent
 from perstack.errors import ModelError, SkillError
 from perstack.runtime.ports import Generation
 from tests.fakes import (
-    FakeClock,
     FakeModel,
     FakeSkills,
     FakeStore,
+    ManualClock,
     call,
     calls,
     done,
@@ -82,7 +82,7 @@ async def test_tool_calls_of_one_message_run_side_by_side_and_are_answered_in_ca
     gate = anyio.Event()
     skills = FakeSkills(gate=gate)
     model = FakeModel({"a": [calls(call("echo", "c1", n=1), call("echo", "c2", n=2)), done("x")]})
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
 
             async def open_gate_when_both_wait() -> None:
@@ -153,7 +153,7 @@ async def test_completion_beside_a_successful_call_is_accepted_and_both_are_answ
 async def test_a_provider_failure_is_retried_after_the_time_that_the_provider_asked_for() -> None:
     model = FakeModel({"a": [overloaded(retry_after=7), overloaded(), says("ok")]})
     store = FakeStore()
-    clock = FakeClock()
+    clock = ManualClock()
     end = await work(job_context(ONE, model, store=store, clock=clock))
     assert (end.text, end.step_number, clock.slept) == ("ok", 1, [7.0, 2.0])
     assert store.types("run1").count("retry") == 2

@@ -116,7 +116,7 @@ def played(script: list[Reply]) -> tuple[FakeStore, Checkpoint]:
             max_steps=LIMIT,
             max_retries=2,
         )
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             end = await work(job)
         return store, end
 
@@ -197,7 +197,7 @@ def test_a_job_cut_off_after_any_event_goes_on_to_a_final_status(
             known=known,
             steps=JobStepCounter(last=last, limit=last + LIMIT),
         )
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             return (
                 known["run1"]
                 if known["run1"].status == "completed"

@@ -209,6 +209,6 @@ def facts(result: CallToolResult) -> dict[str, Any]:
 
 async def until_called(skills: FakeSkills) -> None:
     """Wait until the expert has called a tool."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while not skills.called:
             await anyio.lowlevel.checkpoint()

@@ -31,7 +31,7 @@ class Told:
         self._heard.set()
 
     async def until(self, *events: ServerEvent) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while not set(events) <= set(self.events):
                 self._heard = anyio.Event()
                 await self._heard.wait()

@@ -46,7 +46,7 @@ async def edit(one: ServerRuntime, script: str) -> None:
 
 
 async def test_an_edit_puts_right_what_kept_the_engine_from_opening(tmp_path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with served(tmp_path, "missing.toml") as one:
             await one.tenants.open()
             assert not one.tenants.is_open
@@ -56,7 +56,7 @@ async def test_an_edit_puts_right_what_kept_the_engine_from_opening(tmp_path: Pa
 
 
 async def test_an_edit_that_the_engine_cannot_use_leaves_it_open_as_it_was(tmp_path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with served(tmp_path, "script.toml") as one:
             await one.tenants.open()
             before = one.definitions_watcher.loaded
@@ -68,7 +68,7 @@ async def test_an_edit_that_the_engine_cannot_use_leaves_it_open_as_it_was(tmp_p
 
 
 async def test_an_edit_before_the_first_call_opens_nothing(tmp_path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with served(tmp_path, "missing.toml") as one:
             await edit(one, "script.toml")
             assert not one.tenants.ready.is_set()

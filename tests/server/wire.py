@@ -15,7 +15,7 @@ from typing import Any, Self
 
 Message = dict[str, Any]
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 """How long a test waits for a line before it gives up; a loaded machine is slow."""
 
 PROGRAM = """

@@ -4,17 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from perstack.runtime.ports import Store
-
-
-@dataclass
-class ManualClock:
-    now: int = 1_000_000
-
-    def now_ms(self) -> int:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += int(seconds * 1000)
+from tests.fakes import ManualClock
 
 
 @dataclass

@@ -9,12 +9,13 @@ import pytest
 from perstack.runtime.ports import Store
 from perstack.store.memory import MemoryStore
 from perstack.store.sqlite import open_sqlite_store
-from tests.store.backend import Backend, ManualClock
+from tests.fakes import ManualClock
+from tests.store.backend import Backend
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Backend, None]:
-    clock = ManualClock()
+    clock = ManualClock(1_000_000, is_automatic=False)
     dead: set[str] = set()
 
     def is_alive(owner: str) -> bool:

@@ -12,7 +12,7 @@ from perstack.core.messages import ImageInlinePart, UserMessage
 from perstack.errors import LeaseLostError, NotFoundError
 from perstack.store.event_codec import MAX_INLINE_CHARACTERS
 from perstack.store.sqlite import SqliteStore, open_sqlite_store, store_path
-from tests.store.backend import ManualClock
+from tests.fakes import ManualClock
 from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return ManualClock(1_000_000, is_automatic=False)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ async def test_jobs_are_removed_while_another_process_goes_on_writing(
             for _ in range(30):
                 await theirs.append(run.step(found=shared), lease)
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(write_on)
             for job in old:

@@ -11,7 +11,7 @@ import pytest
 from perstack.store.connection import open_connections
 from perstack.store.leases import LeasePolicy
 from perstack.store.statements_read import job_of_run, jobs, summary
-from tests.store.backend import ManualClock
+from tests.fakes import ManualClock
 
 MANY = 20_000
 FILL = """
@@ -26,7 +26,7 @@ RUNS = """
 INSERT INTO runs (id, job, expert_key, is_root) SELECT root_run_id, ref, 'a', 1 FROM jobs
 """
 LEASES = "INSERT INTO leases (job_id, lease_until, fence) SELECT id, 0, 1 FROM jobs"
-OWNERSHIP = LeasePolicy("us", ManualClock(), lambda _: True)
+OWNERSHIP = LeasePolicy("us", ManualClock(1_000_000, is_automatic=False), lambda _: True)
 
 
 @contextmanager

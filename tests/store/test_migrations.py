@@ -18,7 +18,7 @@ from perstack.errors import StoreError
 from perstack.store.connection import open_connections
 from perstack.store.migrations import SCHEMA_VERSION
 from perstack.store.sqlite import open_sqlite_store, store_path
-from tests.store.backend import ManualClock
+from tests.fakes import ManualClock
 from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_a_store_of_any_version_is_read_and_continued(version: int, tmp_pa
     path = golden(version, tmp_path)
     assert version_of(path) == version
     told: dict[str, Any] = json.loads((GOLDEN / f"v{version}.json").read_text(encoding="utf-8"))
-    clock = ManualClock()
+    clock = ManualClock(1_000_000, is_automatic=False)
 
     async with open_sqlite_store(path, clock=clock, is_alive=lambda _: True) as store:
         _, events = await store.events("job")
@@ -89,7 +89,7 @@ def test_many_may_migrate_a_store_at_once(tmp_path: Path) -> None:
     start = threading.Barrier(8)
 
     def migrate() -> str:
-        start.wait(10)
+        start.wait(30)
         for connection in open_connections(path):
             connection.close()
         return "opened"

@@ -15,7 +15,7 @@ import anyio
 from perstack.core.messages import ImageInlinePart, TextPart, UserMessage
 from perstack.store.migrations import SCHEMA_VERSION
 from perstack.store.sqlite import open_sqlite_store
-from tests.store.backend import ManualClock
+from tests.fakes import ManualClock
 from tests.store.sample_job import RunStory
 
 FOLDER = Path(__file__).parent / "golden"
@@ -24,7 +24,9 @@ FOLDER = Path(__file__).parent / "golden"
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "perstack" / "store.db"
-        async with open_sqlite_store(path, owner="gone", clock=ManualClock()) as store:
+        async with open_sqlite_store(
+            path, owner="gone", clock=ManualClock(1_000_000, is_automatic=False)
+        ) as store:
             parent = RunStory()
             child = parent.delegate("child")
             picture = base64.b64encode(bytes(range(256)) * 64).decode()

@@ -162,7 +162,7 @@ async def received(
                 return
 
     endpoint = f"http://127.0.0.1:{port}"
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with (
             OtelTapHttpProtobufReceiver(settings) as receiver,
             anyio.create_task_group() as tasks,

@@ -58,7 +58,7 @@ async def followed(reader: JobLogReader, clock: Writer, most: int = 100) -> list
         seen.extend(entry.event.stamp.sequence for entry in entries)
         return len(seen) < most
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         await follow_job(reader, clock, show)
     return seen
 
@@ -163,14 +163,14 @@ def end_both(
     for process in (impatient, patient):
         read_until(process, "startGeneration")
     impatient.send_signal(signal.SIGINT)
-    _, said = impatient.communicate(timeout=20)
+    _, said = impatient.communicate(timeout=30)
     assert (impatient.returncode, said.strip()) == (0, "")
     assert patient.poll() is None
     running.send_signal(signal.SIGTERM)
-    rest, said = patient.communicate(timeout=20)
+    rest, said = patient.communicate(timeout=30)
     assert (patient.returncode, said) == (0, "")
     assert '"type":"stopRunByCancellation"' in rest
-    running.communicate(timeout=20)
+    running.communicate(timeout=30)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from perstack.cli.main import main
 from perstack.cli.terminal import Terminal
 from perstack.server.auth.token_file import TokenFileVerifier, parse_tokens
-from tests.fakes import FakeClock
+from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def test_it_adds_the_entry_to_a_file_that_others_cannot_read(tmp_path: Pat
     path = tmp_path / "tokens.toml"
     tokens = [done("--principal", name, "--tokens", str(path))[1].strip() for name in ("a", "b")]
     assert path.stat().st_mode & 0o777 == 0o600
-    known = TokenFileVerifier(path, FakeClock())
+    known = TokenFileVerifier(path, ManualClock())
     found = [await known.verify_token(token) for token in tokens]
     assert [one and one.subject for one in found] == ["a", "b"]
 

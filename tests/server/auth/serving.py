@@ -90,7 +90,7 @@ class Place:
     ) -> AsyncGenerator[Client]:
         """A client with the token of a user."""
         headers = {"authorization": f"Bearer {token_of(name)}"}
-        async with httpx2.AsyncClient(headers=headers, timeout=10) as http:
+        async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
             transport = (
                 sse_client(f"{self.origin}/sse", headers=headers)
                 if is_sse
@@ -104,7 +104,7 @@ class Place:
     async def http(self, name: str | None = None) -> AsyncGenerator[httpx2.AsyncClient]:
         """A client that keeps to no protocol."""
         headers = {} if name is None else {"authorization": f"Bearer {token_of(name)}"}
-        async with httpx2.AsyncClient(base_url=self.origin, headers=headers, timeout=10) as http:
+        async with httpx2.AsyncClient(base_url=self.origin, headers=headers, timeout=30) as http:
             yield http
 
 
@@ -137,7 +137,7 @@ async def serving(
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serve)
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             await listening.wait()
         yield Place(folder, urls[0].removesuffix("/mcp"))
         end.set()

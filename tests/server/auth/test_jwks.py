@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from perstack.errors import ConfigError
 from perstack.server.auth.jwks import FileJwksSource, UrlJwksSource, fetch_document, parse_keys
-from tests.fakes import FakeClock
+from tests.fakes import ManualClock
 from tests.server.auth.signing import key_set, private_key, public_jwk
 
 pytestmark = pytest.mark.anyio
@@ -144,14 +144,14 @@ def test_a_file_of_keys_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_keys_come_by_a_way_on_which_nobody_can_change_them(url: str) -> None:
     with pytest.raises(ConfigError, match="is not an https:// address"):
-        UrlJwksSource(url, FakeClock())
+        UrlJwksSource(url, ManualClock())
 
 
 @pytest.mark.parametrize(
     "url", ["https://issuer.example/jwks", "http://[::1]:80/", "http://localhost/"]
 )
 def test_or_from_this_machine(url: str) -> None:
-    assert UrlJwksSource(url, FakeClock())
+    assert UrlJwksSource(url, ManualClock())
 
 
 async def test_a_set_that_cannot_be_had_is_a_readable_error() -> None:

@@ -20,7 +20,7 @@ from perstack.server.auth.jwks import (
     UrlJwksSource,
 )
 from perstack.server.auth.jwt import LEEWAY_SECONDS, MAX_CHARACTERS, ExpectedClaims, JwtVerifier
-from tests.fakes import FakeClock
+from tests.fakes import ManualClock
 from tests.server.auth.signing import ISSUER, RESOURCE, Issuer, key_set, private_key, public_jwk
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ class Published:
 class Place:
     """A verifier and everything around it."""
 
-    clock: FakeClock
+    clock: ManualClock
     published: Published
     verifier: JwtVerifier
 
@@ -63,7 +63,7 @@ class Place:
 
 
 def place(*keys: dict[str, Any], expected: ExpectedClaims = EXPECTED) -> Place:
-    clock, published = FakeClock(), Published(key_set(*(keys or (public_jwk("ES256"),))))
+    clock, published = ManualClock(), Published(key_set(*(keys or (public_jwk("ES256"),))))
     source = UrlJwksSource(f"{ISSUER}/jwks", clock, published)
     return Place(clock, published, JwtVerifier(source, expected, clock))
 

@@ -13,7 +13,7 @@ from perstack.server.auth.token_file import (
     generate_token,
     parse_tokens,
 )
-from tests.fakes import FakeClock
+from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_a_token_of_the_file_tells_who_it_speaks_for_and_is_not_kept(path: Path) -> None:
-    tokens = TokenFileVerifier(path, FakeClock())
+    tokens = TokenFileVerifier(path, ManualClock())
     alice, bob = await tokens.verify_token(ALICE), await tokens.verify_token(BOB)
     assert alice is not None
     assert bob is not None
@@ -52,12 +52,12 @@ async def test_a_token_of_the_file_tells_who_it_speaks_for_and_is_not_kept(path:
     "token", ["", "pst_", ALICE + " ", ALICE.upper(), "x" * 100_000, "\udcff", "ä"]
 )
 async def test_any_other_is_refused(path: Path, token: str) -> None:
-    assert await TokenFileVerifier(path, FakeClock()).verify_token(token) is None
+    assert await TokenFileVerifier(path, ManualClock()).verify_token(token) is None
 
 
 async def test_the_hash_of_a_token_lets_nobody_in(path: Path) -> None:
     digest = hashlib.sha256(ALICE.encode()).hexdigest()
-    assert await TokenFileVerifier(path, FakeClock()).verify_token(digest) is None
+    assert await TokenFileVerifier(path, ManualClock()).verify_token(digest) is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ async def test_the_hash_of_a_token_lets_nobody_in(path: Path) -> None:
     ],
 )
 async def test_a_token_may_expire(path: Path, expires: str, *, left: bool) -> None:
-    clock = FakeClock()
+    clock = ManualClock()
     assert (
         dt.datetime.fromtimestamp(clock.now / 1000, dt.UTC)
         .isoformat()
@@ -88,7 +88,7 @@ async def test_a_token_may_expire(path: Path, expires: str, *, left: bool) -> No
 
 
 async def test_an_edit_counts_at_once(path: Path) -> None:
-    tokens = TokenFileVerifier(path, FakeClock())
+    tokens = TokenFileVerifier(path, ManualClock())
     path.write_text(entry(BOB, "bob"), encoding="utf-8")
     assert await tokens.verify_token(ALICE) is None
     assert await tokens.verify_token(BOB) is not None
@@ -97,7 +97,7 @@ async def test_an_edit_counts_at_once(path: Path) -> None:
 async def test_while_the_file_is_broken_or_gone_nobody_is_let_in(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokens, content = TokenFileVerifier(path, FakeClock()), path.read_text(encoding="utf-8")
+    tokens, content = TokenFileVerifier(path, ManualClock()), path.read_text(encoding="utf-8")
     for content_then in ("[[token", None):
         if content_then is None:
             path.unlink()
@@ -118,11 +118,11 @@ async def test_while_the_file_is_broken_or_gone_nobody_is_let_in(
 async def test_a_file_that_others_can_read_or_change_is_refused(path: Path, mode: int) -> None:
     path.chmod(mode)
     with pytest.raises(ConfigError, match=r"tokens\.toml: others can read.*chmod 600"):
-        TokenFileVerifier(path, FakeClock())
+        TokenFileVerifier(path, ManualClock())
 
 
 async def test_permissions_count_at_once_when_they_change(path: Path) -> None:
-    tokens = TokenFileVerifier(path, FakeClock())
+    tokens = TokenFileVerifier(path, ManualClock())
     path.chmod(0o644)
     assert await tokens.verify_token(ALICE) is None
     path.chmod(0o600)
@@ -131,7 +131,7 @@ async def test_permissions_count_at_once_when_they_change(path: Path) -> None:
 
 async def test_a_group_may_read_it_as_containers_need(path: Path) -> None:
     path.chmod(0o440)
-    assert await TokenFileVerifier(path, FakeClock()).verify_token(ALICE) is not None
+    assert await TokenFileVerifier(path, ManualClock()).verify_token(ALICE) is not None
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class TaskClient:
 
     async def until(self, task_id: str, *statuses: str) -> dict[str, Any]:
         """How a task stands once it has one of these statuses, or is final."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while True:
                 answer = await self.get(task_id)
                 if answer["status"] in (*statuses, *FINAL):

@@ -7,7 +7,7 @@ import pytest
 
 from perstack.errors import JobStateError
 from perstack.server.tenants.limits import DAY_MS, AdmissionController, JobLimits
-from tests.fakes import FakeClock
+from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -27,12 +27,12 @@ class FakeEngine:
 
 
 async def test_without_limits_everything_is_let_in() -> None:
-    admission = AdmissionController(JobLimits(), FakeClock())
+    admission = AdmissionController(JobLimits(), ManualClock())
     await admission.admit(FakeEngine(tuple(str(number) for number in range(1000)), 10**9))
 
 
 async def test_a_principal_with_too_many_jobs_is_told_which_they_are() -> None:
-    admission = AdmissionController(JobLimits(max_jobs=2), FakeClock())
+    admission = AdmissionController(JobLimits(max_jobs=2), ManualClock())
     await admission.admit(FakeEngine(("one",)))
     with pytest.raises(JobStateError, match=r"2 jobs are running .*: one, two\. Wait for one"):
         await admission.admit(FakeEngine(("one", "two")))
@@ -40,13 +40,13 @@ async def test_a_principal_with_too_many_jobs_is_told_which_they_are() -> None:
 
 
 async def test_of_very_many_jobs_some_are_named() -> None:
-    admission = AdmissionController(JobLimits(max_jobs=9), FakeClock())
+    admission = AdmissionController(JobLimits(max_jobs=9), ManualClock())
     with pytest.raises(JobStateError, match=r"9 jobs are .*: 0, 1, 2, 3, 4, …"):
         await admission.admit(FakeEngine(tuple("012345678")))
 
 
 async def test_all_principals_together_have_a_limit_that_names_nobodys_jobs() -> None:
-    admission = AdmissionController(JobLimits(max_total_jobs=3), FakeClock())
+    admission = AdmissionController(JobLimits(max_total_jobs=3), ManualClock())
     alice, bob = FakeEngine(), FakeEngine()
     await admission.admit(alice)
     alice.live_job_ids = ("a1", "a2", "a3")
@@ -58,7 +58,7 @@ async def test_all_principals_together_have_a_limit_that_names_nobodys_jobs() ->
 
 
 async def test_the_tokens_of_a_day_are_counted_back_from_now() -> None:
-    clock = FakeClock()
+    clock = ManualClock()
     admission = AdmissionController(JobLimits(max_tokens_per_day=1000), clock)
     engine = FakeEngine(tokens=999)
     await admission.admit(engine)

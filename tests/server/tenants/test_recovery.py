@@ -25,7 +25,7 @@ from perstack.server.tenants.registry import TenantRegistry
 from perstack.settings import Settings
 from perstack.store.leases import current_owner
 from perstack.store.sqlite import open_sqlite_store, store_path
-from tests.fakes import FakeClock
+from tests.fakes import ManualClock
 from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +90,7 @@ def orphans(*names: str) -> tuple[Orphan, ...]:
 async def test_so_many_jobs_are_taken_up_at_once_the_newest_first() -> None:
     engine = FakeEngine([orphans("e", "d", "c", "b", "a"), ()])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(max_concurrent=2), FakeClock())
+        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(max_concurrent=2), ManualClock())
         await anyio.wait_all_tasks_blocked()
         assert list(engine.taken) == ["e", "d"]
         engine.stop()
@@ -103,7 +103,7 @@ async def test_so_many_jobs_are_taken_up_at_once_the_newest_first() -> None:
 
 
 async def test_it_looks_again_when_the_leases_of_before_have_run_out() -> None:
-    engine, clock = FakeEngine([orphans("a"), orphans("b", "a")]), FakeClock()
+    engine, clock = FakeEngine([orphans("a"), orphans("b", "a")]), ManualClock()
     began = clock.now
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(recover_orphans, engine, RecoveryPolicy(max_age_seconds=60), clock)
@@ -119,7 +119,7 @@ async def test_a_job_that_dies_with_its_process_again_and_again_is_left_alone(
 ) -> None:
     engine = FakeEngine([(Orphan("poison", takeovers=3), Orphan("b", takeovers=2)), ()])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(), FakeClock())
+        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(), ManualClock())
         await anyio.wait_all_tasks_blocked()
         engine.stop()
     assert list(engine.taken) == ["b"]
@@ -132,7 +132,7 @@ async def test_trouble_with_one_job_or_with_the_store_is_said_and_ends_nothing(
     caplog.set_level(logging.INFO)
     engine = FakeEngine([orphans("a", "b")], refused=frozenset({"a"}))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(), FakeClock())
+        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(), ManualClock())
         await anyio.wait_all_tasks_blocked()
         engine.stop()
     assert list(engine.taken) == ["b"]
@@ -165,14 +165,14 @@ async def served(folder: Path, terms: TenantPolicy) -> AsyncGenerator[TenantRegi
     reception = TenantRegistry(engines, terms.tenant_settings)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reception.run, ServerActivity())
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await reception.open()
             yield reception
         await reception.close(5)
 
 
 async def until_completed(workspace: Path) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while [job.status for job in await jobs_in(workspace)] != ["completed"]:
             await anyio.lowlevel.checkpoint()
 

@@ -88,7 +88,7 @@ async def test_an_engine_that_cannot_be_opened_says_why_to_every_caller(
 
 
 async def test_a_server_that_nobody_called_closes_at_once(tmp_path: Path, mode: Mode) -> None:
-    with anyio.fail_after(2):
+    with anyio.fail_after(30):
         async with received(tmp_path, mode):
             pass
 
@@ -102,7 +102,7 @@ async def test_an_idle_server_opens_its_engine_after_the_tools_were_listed(
     ):
         tasks.start_soon(reception.open_when_idle, activity)
         await client.list_tools()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await reception.ready.wait()
         assert reception.is_open
 

@@ -61,7 +61,7 @@ async def test_a_silent_job_gives_signs_of_life(tmp_path: Path, mode: Mode) -> N
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(lambda: here.call("reviewer", query="look"))
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while not any(line.endswith(" s)") for _, line in here.progress):
                 await anyio.lowlevel.checkpoint()
         assert skills.gate is not None

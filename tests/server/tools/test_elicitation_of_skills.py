@@ -60,7 +60,7 @@ def told(model: FakeModel) -> str:
 
 async def until_asked(here: Stage, count: int = 1) -> JobHandle:
     """The only job, once its skills have asked."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while True:
             for job in await here.engine.jobs():
                 live = here.engine.running(job.id)
@@ -155,7 +155,7 @@ async def test_a_form_is_taken_away_when_its_question_is_answered_elsewhere(
             live = await until_asked(here)
             answer = InteractiveAnswer(content={"sure": False})
             await here.engine.start(JobRequest(job_id=live.job_id, answer=answer))
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await user.withdrawn.wait()
     assert facts(results[0])["status"] == "completed"
     assert '{"sure": false}' in told(model)
@@ -177,7 +177,7 @@ async def test_a_client_that_goes_away_while_it_is_asked_stops_its_job(tmp_path:
             await user.seen.wait()
             live = await until_asked(here)
             gone.cancel()
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 await live.stopped.wait()
             present = live.view()
             assert present.job.status == "stoppedByCancellation"
@@ -212,7 +212,7 @@ async def answered(engine: Engine, *answers: InteractiveAnswer) -> list[Any]:
         JobRequest(expert_key="reviewer", query="clean"),
         lambda event, _checkpoint: heard.append(event),
     )
-    with anyio.fail_after(20), job.watch() as events:
+    with anyio.fail_after(30), job.watch() as events:
         while answers and not job.open_questions:
             await events.receive()
         for answer in answers:

@@ -86,7 +86,7 @@ async def test_the_name_that_a_client_gives_itself_decides(tmp_path: Path, mode:
     model = FakeModel({"reviewer": [calls(call("echo", "c1")), done("late")]})
     windows = WaitPolicy(default_seconds=60, by_client={"mcp": 0})
     async with stage(tmp_path, mode, model, skills=skills, windows=windows) as here:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             result = await here.call("reviewer", query="look")
     assert facts(result)["status"] == "running"
 

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 @pytest.fixture
 async def http(server: HttpServer) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client that keeps to no protocol."""
-    async with httpx2.AsyncClient(base_url=server.origin, timeout=15) as client:
+    async with httpx2.AsyncClient(base_url=server.origin, timeout=30) as client:
         yield client
 
 

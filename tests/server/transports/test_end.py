@@ -58,7 +58,7 @@ async def test_streams_that_are_open_do_not_hold_up_the_end(tmp_path: Path) -> N
     ended: list[str] = []
     ends: list[tuple[int, float]] = []
     with http_server(tmp_path) as server, anyio.fail_after(PATIENCE_SECONDS):
-        async with httpx2.AsyncClient(base_url=server.origin, timeout=10) as http:
+        async with httpx2.AsyncClient(base_url=server.origin, timeout=30) as http:
             session = await opened_session(http)
 
             async def listen(path: str, *, task_status: TaskStatus[None]) -> None:

@@ -38,7 +38,7 @@ async def test_a_call_belongs_to_the_trace_that_a_header_names(
 ) -> None:
     params = calling("echo", query="x")
     with anyio.fail_after(PATIENCE_SECONDS):
-        async with httpx2.AsyncClient(base_url=server.origin, timeout=10) as http:
+        async with httpx2.AsyncClient(base_url=server.origin, timeout=30) as http:
             if mode == "legacy":
                 headers = await opened_session(http)
             else:

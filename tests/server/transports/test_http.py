@@ -54,14 +54,14 @@ async def serving(folder: Path, options: HttpOptions = LOCAL) -> AsyncGenerator[
         listening.set()
 
     settings = Settings(config=config, environment={})
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
                 partial(serve_http, settings, ServerOptions(), options, told, until=end.wait)
             )
             await listening.wait()
             origin = urls[0].removesuffix("/mcp")
-            async with httpx2.AsyncClient(base_url=origin, timeout=10) as http:
+            async with httpx2.AsyncClient(base_url=origin, timeout=30) as http:
                 yield Place(origin, http)
             end.set()
 
@@ -81,7 +81,7 @@ async def test_anyone_may_ask_whether_it_is_alive(place: Place, method: str) -> 
 
 
 async def test_it_is_ready_once_the_engine_is_open(place: Place) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while (answer := await place.http.get("/ready")).status_code != 200:
             assert (answer.status_code, answer.text) == (503, "opening\n")
     assert answer.text == "ready\n"

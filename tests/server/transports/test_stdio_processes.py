@@ -56,7 +56,7 @@ def test_a_job_whose_server_was_killed_is_interrupted_and_can_be_resumed(tmp_pat
     with WireServer(tmp_path) as server:
         started(server)
         server.process.kill()
-        server.process.wait(10)
+        server.process.wait(30)
     (tmp_path / "go").touch()
     job_id, status = newest_job(tmp_path)
     assert status == "interrupted"
@@ -80,7 +80,7 @@ def test_a_task_of_a_server_that_was_killed_goes_on_at_another(tmp_path: Path) -
         task = one.ask("tools/call", call)["result"]["taskId"]
         assert status(other, task)["status"] == "working"
         one.process.kill()
-        one.process.wait(10)
+        one.process.wait(30)
         (tmp_path / "go").touch()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (answer := status(other, task))["status"] == "working":

@@ -21,7 +21,7 @@ TAKING: Message = {
 
 @pytest.fixture
 async def http(server: HttpServer) -> AsyncGenerator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=server.origin, timeout=10) as client:
+    async with httpx2.AsyncClient(base_url=server.origin, timeout=30) as client:
         yield client
 
 
@@ -38,7 +38,7 @@ async def ask(
     if name is not None:
         headers["mcp-name"] = name
     body = request(method, {**params, "_meta": meta})
-    with anyio.fail_after(15):
+    with anyio.fail_after(30):
         answer = await http.post("/mcp", json=body, headers=headers)
     return answer.status_code, answer.json()
 
@@ -50,7 +50,7 @@ async def test_a_call_becomes_a_task_that_another_connection_collects(
     _, created = await ask(http, "tools/call", call, name="echo")
     task: str = created["result"]["taskId"]
     answer: Message = {}
-    with anyio.fail_after(15):
+    with anyio.fail_after(30):
         while answer.get("status", "working") == "working":
             _, got = await ask(http, "tasks/get", {"taskId": task}, name=task)
             answer = got["result"]

@@ -181,7 +181,7 @@ async def test_a_named_pipe_is_refused_and_not_waited_for(
 ) -> None:
     os.mkfifo(workspace / "pipe")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         reading = await refused(skill, "readTextFile", path="pipe")
         writing = await refused(skill, "writeTextFile", path="pipe", text="a")
 

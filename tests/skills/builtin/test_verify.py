@@ -18,7 +18,7 @@ SCHEMA = {"type": "object", "properties": {"total": {"type": "number"}}, "requir
 
 async def checked(folder: Path, answer: str = "", **keys: Any) -> VerificationResult:
     verification = Verification.model_validate({"name": "it", **keys})
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         return await BuiltInSkill(folder, ENVIRONMENT).verify(verification, answer)
 
 

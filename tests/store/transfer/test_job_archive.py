@@ -16,7 +16,7 @@ from perstack.store.event_codec import MAX_INLINE_CHARACTERS, decode_line, encod
 from perstack.store.memory import MemoryStore
 from perstack.store.transfer.import_job import import_events
 from perstack.store.transfer.job_archive import pack, unpack
-from tests.store.backend import ManualClock
+from tests.fakes import ManualClock
 from tests.store.records import records
 from tests.store.sample_job import RunStory, status_of, write
 
@@ -53,7 +53,7 @@ async def imported(store: Store, path: Path) -> str:
 
 @pytest.fixture
 def elsewhere() -> MemoryStore:
-    return MemoryStore(owner="elsewhere", clock=ManualClock())
+    return MemoryStore(owner="elsewhere", clock=ManualClock(1_000_000, is_automatic=False))
 
 
 async def test_a_job_comes_out_of_its_file_as_it_went_in(
