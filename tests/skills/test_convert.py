@@ -7,7 +7,7 @@ import pytest
 from mcp.types import CallToolResult
 
 from perstack.core.messages import FileInlinePart, ImageInlinePart, ResultPart, TextPart
-from perstack.redaction import SkillRedactor
+from perstack.redaction import Redactor, secret_variables
 from perstack.skills.convert import to_tool_result
 from tests.skills.harness import call
 
@@ -92,16 +92,17 @@ def test_an_error_stays_an_error() -> None:
 
 
 def test_diagnostics_lose_every_value_and_results_those_named_like_secrets() -> None:
-    redactor = SkillRedactor(
-        {"API_TOKEN": "abcd-1234", "DATA_FOLDER": "/srv/data", "PIN_KEY": "123"}
-    )
+    variables = {"API_TOKEN": "abcd-1234", "DATA_FOLDER": "/srv/data", "PIN_KEY": "123"}
     text = "token abcd-1234 in /srv/data, 123"
 
-    assert redactor.redact_diagnostics(text) == "token [API_TOKEN] in [DATA_FOLDER], 123"
-    assert redactor.redact_result(text) == "token [API_TOKEN] in /srv/data, 123"
+    assert (
+        Redactor.of_variables(variables).redact(text) == "token [API_TOKEN] in [DATA_FOLDER], 123"
+    )
+    in_results = Redactor.of_variables(secret_variables(variables))
+    assert in_results.redact(text) == "token [API_TOKEN] in /srv/data, 123"
 
 
 def test_each_line_of_a_key_is_taken_out() -> None:
-    redactor = SkillRedactor({"PRIVATE_KEY": "-----BEGIN-----\nMIIB1234\n-----END-----"})
+    redactor = Redactor.of_variables({"PRIVATE_KEY": "-----BEGIN-----\nMIIB1234\n-----END-----"})
 
-    assert redactor.redact_result('"MIIB1234"') == '"[PRIVATE_KEY]"'
+    assert redactor.redact('"MIIB1234"') == '"[PRIVATE_KEY]"'

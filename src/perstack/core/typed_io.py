@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from perstack.json_schema import validation_errors
 from perstack.models import TomlTable, is_table, table_or_empty
+from perstack.text import replace_surrogates
 
 QUERY = "query"
 INPUT_HEADING = "Input:"
@@ -121,7 +122,7 @@ def describe_inputs(inputs: Mapping[str, Any], query: str = "") -> str:
     line = f"{INPUT_HEADING} {json.dumps(ordered, ensure_ascii=False)}"
     if len(line) > MAX_LINE_CHARACTERS:
         line = f"{INPUT_HEADING}\n{json.dumps(ordered, ensure_ascii=False, indent=2)}"
-    text = line.encode("utf-8", "replace").decode("utf-8")
+    text = replace_surrogates(line)
     return f"{query}\n\n{text}" if query.strip() else text
 
 
@@ -192,6 +193,4 @@ def _strip_code_fence(text: str) -> str:
 
 def to_compact_json(value: object) -> str:
     """A value as JSON without spaces."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # Half of a surrogate pair, which a model can produce, cannot be stored or sent.
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return replace_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))

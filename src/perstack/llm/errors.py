@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 from perstack.errors import ModelError
-from perstack.redaction import MIN_SECRET_LENGTH
+from perstack.redaction import Redactor
 
 MAX_MESSAGE_CHARACTERS = 500
 
@@ -219,9 +219,7 @@ def _find_message(value: Any) -> str | None:
 
 def sanitize_message(message: str, secrets: Iterable[str]) -> str:
     """The message without secrets and of bearable length."""
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET_LENGTH:
-            message = message.replace(secret, "***")
+    message = Redactor(secrets, "***").redact(message)
     message = _URL_CREDENTIALS.sub(r"\1***@", message)
     message = _BEARER.sub(r"\1 ***", message)
     message = _NAMED_SECRET.sub(r"\1***", message)

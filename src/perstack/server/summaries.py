@@ -19,6 +19,7 @@ from perstack.core.verification import (
     truncate_middle,
 )
 from perstack.jobs import JobView
+from perstack.text import replace_surrogates
 
 MAX_PROGRESS_NAMES = 3
 MAX_PROGRESS_NAME_CHARACTERS = 60
@@ -85,7 +86,7 @@ def _join_names(names: list[str]) -> str:
 
 
 def _shorten_name(name: str) -> str:
-    plain = name.encode("utf-8", "replace").decode("utf-8")
+    plain = replace_surrogates(name)
     return (
         plain
         if len(plain) <= MAX_PROGRESS_NAME_CHARACTERS
@@ -156,11 +157,6 @@ def iso_timestamp(milliseconds: int) -> str:
 def utf8_size(text: str) -> int:
     """In bytes, as it is sent."""
     return len(text.encode())
-
-
-def replace_surrogates(text: str) -> str:
-    """The text without halves of surrogate pairs, which a model can produce and nobody can send."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 MAX_VERIFICATION_OUTPUT = 800

@@ -261,13 +261,11 @@ class ServerConnection:
             return await self._elicit(params)
 
     async def _elicit(self, params: ElicitRequestParams) -> ElicitResult:
-        return await ask_user(
-            self.listener, self.name, params, self._transport.redactor.redact_diagnostics
-        )
+        return await ask_user(self.listener, self.name, params, self._transport.redactor.redact)
 
     def redact_result(self, text: str) -> str:
         """A result's text without the secrets that the server was given."""
-        return self._transport.redactor.redact_result(text)
+        return self._transport.result_redactor.redact(text)
 
     def describe_error(self, error: BaseException) -> str:
         """What went wrong, in words that can be shown."""
@@ -278,7 +276,7 @@ class ServerConnection:
             location = ".".join(str(part) for part in problem["loc"])
             return f"it answers what the protocol does not allow: {location}: {problem['msg']}"
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return self._transport.redactor.redact_diagnostics(text.rstrip("."))
+        return self._transport.redactor.redact(text.rstrip("."))
 
     def on_starting(self, command: str, args: tuple[str, ...]) -> None:
         self.listener.starting(self.name, command, args)

@@ -12,7 +12,7 @@ from mcp.client.streamable_http import streamable_http_client
 from perstack.definition.model import McpSseSkill
 from perstack.definition.references import VARIABLE_REFERENCE
 from perstack.errors import SkillError
-from perstack.redaction import SkillRedactor
+from perstack.redaction import Redactor, secret_variables
 from perstack.skills.address_policy import build_address_policy
 from perstack.skills.launch import required_values
 from perstack.skills.transport import ProtocolMode, TransportListener
@@ -39,7 +39,8 @@ class HttpEndpoint:
         values = required_values(name, skill.required_env, environment)
         self.url = skill.endpoint
         self.address_policy = build_address_policy(name, skill)
-        self.redactor = SkillRedactor(values)
+        self.redactor = Redactor.of_variables(values)
+        self.result_redactor = Redactor.of_variables(secret_variables(values))
         self.error_status: int | None = None
         self.connection_error: str | None = None
         self._headers = {
@@ -59,9 +60,7 @@ class HttpEndpoint:
     def failure_details(self) -> str:
         """How the server refused, for an error message."""
         if self.connection_error is not None:
-            return (
-                f"Endpoint: {self.url}: {self.redactor.redact_diagnostics(self.connection_error)}."
-            )
+            return f"Endpoint: {self.url}: {self.redactor.redact(self.connection_error)}."
         if self.error_status is not None:
             return f"Endpoint: {self.url}: it answered with HTTP status {self.error_status}."
         return f"Endpoint: {self.url}."
@@ -129,6 +128,7 @@ class StreamableHttpTransport:
     def __init__(self, endpoint: HttpEndpoint) -> None:
         self.endpoint = endpoint
         self.redactor = endpoint.redactor
+        self.result_redactor = endpoint.result_redactor
 
     def fallback(self) -> "SseTransport | None":
         """The older transport, for a server that refused the first message as one of those does."""
@@ -166,6 +166,7 @@ class SseTransport:
     def __init__(self, endpoint: HttpEndpoint) -> None:
         self.endpoint = endpoint
         self.redactor = endpoint.redactor
+        self.result_redactor = endpoint.result_redactor
 
     def fallback(self) -> None:
         """There is no older one."""

@@ -19,7 +19,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
 from perstack.errors import SkillError
-from perstack.redaction import SkillRedactor
+from perstack.redaction import Redactor, secret_variables
 from perstack.skills.launch import INSTALL_HINTS, ServerCommand
 from perstack.skills.subprocesses import ProcessGuard
 from perstack.skills.transport import ProtocolMode, TransportListener
@@ -69,7 +69,9 @@ class StdioTransport:
         protocol_mode: ProtocolMode = "auto",
     ) -> None:
         self.protocol_mode: ProtocolMode = protocol_mode
-        self.redactor = SkillRedactor(server_command.required_variables)
+        variables = server_command.required_variables
+        self.redactor = Redactor.of_variables(variables)
+        self.result_redactor = Redactor.of_variables(secret_variables(variables))
         self.spawn_seconds = 0.0
         self.exit_code: int | None = None
         self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
@@ -130,7 +132,7 @@ class StdioTransport:
         exit_note = f" (exit code {self.exit_code})" if self._has_exited else ""
         lines = "\n".join(f"  {line}" for line in self.stderr_tail)
         output = f" Its last output was:\n{lines}\n" if lines else " It wrote nothing to stderr."
-        command_line = self.redactor.redact_diagnostics(self._server_command.command_line)
+        command_line = self.redactor.redact(self._server_command.command_line)
         return f"Command: {command_line}{exit_note}.{output}"
 
     async def _spawn(self) -> Process:
@@ -154,7 +156,7 @@ class StdioTransport:
             ) from error
 
     def _report_stderr(self, listener: TransportListener, line: str) -> None:
-        line = self.redactor.redact_diagnostics(line)[:MAX_STDERR_LINE_CHARACTERS]
+        line = self.redactor.redact(line)[:MAX_STDERR_LINE_CHARACTERS]
         self.stderr_tail.append(line)
         self._stderr_line_count += 1
         if self._stderr_line_count <= MAX_STDERR_LINES:

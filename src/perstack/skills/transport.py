@@ -4,7 +4,7 @@ from typing import Literal, Protocol
 
 from mcp.client import Transport
 
-from perstack.redaction import SkillRedactor
+from perstack.redaction import Redactor
 
 ProtocolMode = Literal["auto", "legacy"]
 """How the protocol version is agreed: newest first, or by the handshake of older servers."""
@@ -40,8 +40,13 @@ class SkillTransport(Protocol):
         ...
 
     @property
-    def redactor(self) -> SkillRedactor:
-        """Knows what the server was given and must not be shown."""
+    def redactor(self) -> Redactor:
+        """Redacts the value of every variable the server was given: for errors and stderr."""
+        ...
+
+    @property
+    def result_redactor(self) -> Redactor:
+        """Redacts variables with secret names only: results must be able to name a folder."""
         ...
 
     @property

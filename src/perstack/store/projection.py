@@ -19,6 +19,7 @@ from perstack.core.events import (
 )
 from perstack.core.messages import TextPart, Usage, UserMessage
 from perstack.errors import StoreError
+from perstack.text import replace_surrogates
 
 QUERY_LENGTH = 200
 
@@ -126,8 +127,7 @@ def _query_preview(event: StartRun) -> str:
         if isinstance(message, UserMessage):
             for part in message.contents:
                 if isinstance(part, TextPart):
-                    # A preview is for people; half a surrogate pair is not text that can be stored.
-                    return part.text[:QUERY_LENGTH].encode("utf-8", "replace").decode("utf-8")
+                    return replace_surrogates(part.text[:QUERY_LENGTH])
     return ""
 
 

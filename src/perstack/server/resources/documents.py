@@ -20,12 +20,12 @@ from perstack.server.summaries import (
     Document,
     JobEntry,
     iso_timestamp,
-    replace_surrogates,
     to_json_line,
     to_pretty_json,
     utf8_size,
 )
 from perstack.server.tools.results import PUBLIC_STATUS, public_status, text_mime_type
+from perstack.text import replace_surrogates
 
 MAX_VALUE_CHARACTERS = 600
 MAX_OUTLINE_CHARACTERS = 60_000

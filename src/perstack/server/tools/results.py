@@ -31,7 +31,6 @@ from perstack.server.summaries import (
     MIME_MARKDOWN,
     MIME_TEXT,
     iso_timestamp,
-    replace_surrogates,
     utf8_size,
     verification_line,
     verification_summary,
@@ -43,6 +42,7 @@ from perstack.server.tools.truncation import (
     OutputBudget,
     truncate_text,
 )
+from perstack.text import replace_surrogates
 from perstack.tool_names import tool_name
 
 Result = TypeVar("Result")

@@ -7,8 +7,9 @@ characters, fewer where letters need several tokens each, and fewer for clients 
 from dataclasses import dataclass
 
 from perstack.server.resources.uris import job_uri
-from perstack.server.summaries import replace_surrogates, utf8_size
+from perstack.server.summaries import utf8_size
 from perstack.server.tools.definitions import JOB_TOOL
+from perstack.text import replace_surrogates
 
 MAX_ERROR_CHARACTERS = 10_000
 """Of the text of a result that is an error, which some clients cut at 11,000."""

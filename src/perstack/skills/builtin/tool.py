@@ -15,6 +15,7 @@ from perstack.core.tools import ToolDefinition
 from perstack.definition.references import BASE_SKILL
 from perstack.models import FrozenModel
 from perstack.skills.builtin.workspace import Workspace
+from perstack.text import replace_surrogates
 
 Schema = dict[str, Any]
 JsonObject = dict[str, Any]
@@ -123,9 +124,8 @@ def write_tool(
 
 def json_part(value: JsonObject) -> TextPart:
     """Facts in the form in which every built-in tool answers: one JSON object."""
-    text = json.dumps(value, ensure_ascii=False)
     # A file name on the disk need not be Unicode, but a message must be.
-    return TextPart(text=text.encode("utf-8", "replace").decode("utf-8"))
+    return TextPart(text=replace_surrogates(json.dumps(value, ensure_ascii=False)))
 
 
 def _check_unicode(text: str) -> str:
