@@ -155,19 +155,17 @@ class WireServer:
                 return message
             self._aside.append(message)
 
-    def close(self) -> tuple[int, float]:
-        """Close its stdin; the exit code and the seconds that the end took are returned."""
-        began = time.monotonic()
+    def close(self) -> int:
+        """Close its stdin; returns the exit code."""
         stdin = self.process.stdin
         assert stdin is not None
         stdin.close()
-        return self.process.wait(PATIENCE_SECONDS), time.monotonic() - began
+        return self.process.wait(PATIENCE_SECONDS)
 
-    def interrupt(self, signal_number: signal.Signals) -> tuple[int, float]:
-        """Send it a signal; the exit code and the seconds that the end took are returned."""
-        began = time.monotonic()
+    def interrupt(self, signal_number: signal.Signals) -> int:
+        """Send it a signal; returns the exit code."""
         self.process.send_signal(signal_number)
-        return self.process.wait(PATIENCE_SECONDS), time.monotonic() - began
+        return self.process.wait(PATIENCE_SECONDS)
 
     def _send(self, message: Message) -> None:
         self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")

@@ -127,7 +127,7 @@ def is_alive(pid: int) -> bool:
     return state not in {"Z", "X"}
 
 
-async def until(is_true: Callable[[], bool], seconds: float = 10) -> None:
+async def until(is_true: Callable[[], bool], seconds: float = 40) -> None:
     """Wait for something that another process does."""
     with anyio.fail_after(seconds):
         while not is_true():  # noqa: ASYNC110 -- the other process knows no event of ours

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any
 
 import anyio
 import pytest
+from opentelemetry import trace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
 
@@ -239,20 +240,14 @@ async def test_a_caller_in_the_environment_is_the_parent(refused_port: int, tmp_
     assert {span.trace_id.hex() for span in spans} == {trace_id}
 
 
-async def test_telemetry_that_is_off_costs_microseconds() -> None:
+async def test_telemetry_that_is_off_records_nothing() -> None:
     handle = configure_telemetry({"PERSTACK_OTEL": "off"}, transport="library")
     run = Driver(handle.telemetry, a_checkpoint())
-    call_count = 2000
 
     with run.active():
         run.start()
         run.ask_for(("read", "mcp"))
         call = run.checkpoint.tool_calls[0]
-        began = perf_counter()
-        for _ in range(call_count):
-            with run.span.tool_call(call, "planner"):
-                pass
-        each = (perf_counter() - began) / call_count
+        with run.span.tool_call(call, "planner"):
+            assert not trace.get_current_span().is_recording()
         assert run.span.trace_parent is None
-
-    assert each < 0.000_2

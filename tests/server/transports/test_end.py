@@ -17,7 +17,6 @@ from tests.server.transports.serving import Transport, connected, http_server, p
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-END_SECONDS = 2.5
 OVER_HTTP: tuple[Transport, ...] = ("http", "sse")
 
 
@@ -26,7 +25,7 @@ async def test_callers_are_told_that_their_jobs_were_stopped_and_another_server_
 ) -> None:
     prepare(tmp_path)
     gate, told = gate_in(tmp_path), list[dict[str, object]]()
-    ends: list[tuple[int, float]] = []
+    codes: list[int] = []
     with http_server(tmp_path) as server:
 
         async def wait(transport: Transport, noted: Noted) -> None:
@@ -41,9 +40,8 @@ async def test_callers_are_told_that_their_jobs_were_stopped_and_another_server_
                     noted = Noted()
                     tasks.start_soon(wait, transport, noted)
                     await noted.at_work.wait()
-                ends.append(await anyio.to_thread.run_sync(server.end))
-    assert [code for code, _ in ends] == [0]
-    assert all(seconds < END_SECONDS for _, seconds in ends)
+                codes.append(await anyio.to_thread.run_sync(server.end))
+    assert codes == [0]
     assert "Traceback" not in "".join(server.lines)
     assert [result["status"] for result in told] == ["cancelled", "cancelled"]
     gate.touch()
@@ -56,7 +54,7 @@ async def test_callers_are_told_that_their_jobs_were_stopped_and_another_server_
 async def test_streams_that_are_open_do_not_hold_up_the_end(tmp_path: Path) -> None:
     prepare(tmp_path)
     ended: list[str] = []
-    ends: list[tuple[int, float]] = []
+    codes: list[int] = []
     with http_server(tmp_path) as server, anyio.fail_after(PATIENCE_SECONDS):
         async with httpx2.AsyncClient(base_url=server.origin, timeout=30) as http:
             session = await opened_session(http)
@@ -72,9 +70,8 @@ async def test_streams_that_are_open_do_not_hold_up_the_end(tmp_path: Path) -> N
             async with anyio.create_task_group() as tasks:
                 await tasks.start(listen, "/mcp")
                 await tasks.start(listen, "/sse")
-                ends.append(await anyio.to_thread.run_sync(server.end, signal.SIGINT))
-    assert [code for code, _ in ends] == [0]
-    assert all(seconds < END_SECONDS for _, seconds in ends)
+                codes.append(await anyio.to_thread.run_sync(server.end, signal.SIGINT))
+    assert codes == [0]
     assert sorted(ended) == ["/mcp", "/sse"]
     assert "Traceback" not in "".join(server.lines)
 

@@ -122,7 +122,7 @@ async def test_who_listens_is_told_that_the_server_ends(tmp_path: Path) -> None:
     prepare(tmp_path)
     with http_server(tmp_path) as server:
         async with listening("http", "auto", tmp_path, server.origin) as listener:
-            code, _ = await anyio.to_thread.run_sync(server.end)
+            code = await anyio.to_thread.run_sync(server.end)
             with anyio.move_on_after(5):
                 await listener.ended.wait()
     assert code == 0

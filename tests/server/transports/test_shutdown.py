@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -20,22 +19,20 @@ sys.exit(4)
 @pytest.mark.parametrize(
     ("seconds", "daemon", "code", "output"),
     [
-        (30, False, 3, "said\n"),
+        (600, False, 3, "said\n"),
         (0, False, 4, "said\nreturned\n"),
-        (30, True, 4, "said\nreturned\n"),
+        (600, True, 4, "said\nreturned\n"),
     ],
 )
 def test_a_busy_thread_does_not_hold_the_end_of_the_process_up(
     seconds: int, daemon: bool, code: int, output: str
 ) -> None:
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(seconds=seconds, daemon=daemon)],
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (code, output)
-    assert time.monotonic() - began < 15

@@ -31,7 +31,6 @@ args = { command = "sh", args = ["-c", "echo $$ > began; COMMAND"], cwd = "." }
 [[experts.sleeper]]
 text = "Awake."
 """
-END_SECONDS = 2.0
 
 
 def prepare(folder: Path, command: str) -> None:
@@ -81,26 +80,24 @@ def test_an_idle_server_ends_when_its_client_closes(tmp_path: Path) -> None:
     prepare(tmp_path, "true")
     with WireServer(tmp_path) as server:
         server.handshake()
-        code, seconds = server.close()
+        code = server.close()
     assert code == 0
-    assert seconds < END_SECONDS
 
 
 def test_a_client_that_closes_at_once_gets_a_clean_end(tmp_path: Path) -> None:
     prepare(tmp_path, "true")
     with WireServer(tmp_path) as server:
-        code, _ = server.close()
+        code = server.close()
     assert code == 0
     assert "Traceback" not in server.stderr
 
 
 def test_a_client_that_leaves_stops_its_jobs_and_they_can_be_resumed(tmp_path: Path) -> None:
-    prepare(tmp_path, "sleep 60")
+    prepare(tmp_path, "sleep 600")
     with WireServer(tmp_path) as server:
         started(server)
-        code, seconds = server.close()
+        code = server.close()
     assert code == 0
-    assert seconds < END_SECONDS
     assert "Traceback" not in server.stderr
     assert not is_alive(tmp_path)
     job_id, status = newest_job(tmp_path)
@@ -112,12 +109,11 @@ def test_a_client_that_leaves_stops_its_jobs_and_they_can_be_resumed(tmp_path: P
 def test_a_signal_stops_the_jobs_and_they_can_be_resumed(
     tmp_path: Path, signal_number: signal.Signals
 ) -> None:
-    prepare(tmp_path, "sleep 60")
+    prepare(tmp_path, "sleep 600")
     with WireServer(tmp_path) as server:
         started(server)
-        code, seconds = server.interrupt(signal_number)
+        code = server.interrupt(signal_number)
     assert code in (0, 128 + signal_number)
-    assert seconds < END_SECONDS
     assert "Traceback" not in server.stderr
     assert not is_alive(tmp_path)
     job_id, status = newest_job(tmp_path)
@@ -130,14 +126,13 @@ def test_a_signal_ends_an_idle_server(tmp_path: Path, signal_number: signal.Sign
     prepare(tmp_path, "true")
     with WireServer(tmp_path) as server:
         server.handshake()
-        code, seconds = server.interrupt(signal_number)
+        code = server.interrupt(signal_number)
     assert code in (0, 128 + signal_number)
-    assert seconds < END_SECONDS
     assert "Traceback" not in server.stderr
 
 
 def test_a_cancelled_call_stops_its_job_and_the_server_goes_on(tmp_path: Path) -> None:
-    prepare(tmp_path, "sleep 60")
+    prepare(tmp_path, "sleep 600")
     with WireServer(tmp_path) as server:
         request = started(server)
         server.notify("notifications/cancelled", {"requestId": request, "reason": "enough"})
@@ -188,6 +183,5 @@ def test_a_client_that_stops_reading_does_not_keep_the_server_alive(tmp_path: Pa
         for _ in range(20):
             server.request("tools/list")
         server.process.send_signal(signal.SIGCONT)
-        code, seconds = server.close()
+        code = server.close()
     assert code == 0
-    assert seconds < END_SECONDS

@@ -1,4 +1,4 @@
-"""A file that is read again when it has changed."""
+"""A file that is parsed again when it has changed."""
 
 import os
 from collections.abc import Callable
@@ -6,25 +6,25 @@ from logging import getLogger
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from perstack.definition.file_watch import FileStamp
 from perstack.errors import ConfigError
 
 LOG = getLogger(__name__)
 MAX_BYTES = 1024 * 1024
 
 Content = TypeVar("Content")
-FileStamp = tuple[int, ...]
 
 
 class ReloadingFile(Generic[Content]):
-    """What a file says, as it stands now.
+    """The parsed content of a file as it is now.
 
-    Whoever edits the file may want to lock someone out. So while it is missing or cannot be
-    accepted it says nothing, rather than what it said before; the log tells why.
+    An edit may revoke access. So while the file is missing or invalid there is no content, rather
+    than the previous one; the log says why.
 
     Args:
         path: The file.
-        parse: Makes something of its bytes, or raises a `ConfigError`.
-        check: Looks at the file's permissions first, and may raise a `ConfigError`.
+        parse: Parses its bytes, or raises a `ConfigError`.
+        check: Checks its permissions first, and may raise a `ConfigError`.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class ReloadingFile(Generic[Content]):
         self._last_error = ""
 
     def open(self) -> None:
-        """Read it for the first time.
+        """Read the file for the first time.
 
         Raises:
-            ConfigError: It cannot be read or accepted.
+            ConfigError: It cannot be read or is invalid.
         """
         self._stamp = self._read_stamp()
         self._content = self._read()
 
     def current(self) -> Content | None:
-        """What it says; `None` while it says nothing that can be used."""
+        """The content; `None` while the file is missing or invalid."""
         try:
             stamp = self._read_stamp()
             if stamp != self._stamp:
@@ -68,7 +68,7 @@ class ReloadingFile(Generic[Content]):
 
     def _read_stamp(self) -> FileStamp:
         try:
-            return _stamp_of(self.path.stat())
+            return FileStamp.of(self.path.stat())
         except OSError as error:
             self._stamp = None
             raise self._unreadable_error(error) from error
@@ -93,14 +93,3 @@ def _check_size(content: bytes) -> bytes:
     if len(content) > MAX_BYTES:
         raise ConfigError("it is larger than 1 MiB.")
     return content
-
-
-def _stamp_of(file_stat: os.stat_result) -> FileStamp:
-    # Rights and owner are repaired without an edit; the clock of the file system may be coarse.
-    return (
-        file_stat.st_mtime_ns,
-        file_stat.st_ctime_ns,
-        file_stat.st_size,
-        file_stat.st_ino,
-        file_stat.st_mode,
-    )

@@ -1,15 +1,14 @@
-"""A connection whose calls go on when it breaks.
+"""Let calls in flight finish after a disconnect. A lost connection is not a cancellation.
 
-Who loses a connection has not cancelled anything: that has a message of its own. The SDK cancels
-what is still at work when it reads the end of a connection; so here it reads that end only when the
-calls have been answered, although nobody hears the answers. The jobs are in the store by then.
+The SDK cancels whatever is in flight when it reads the end of a connection. So it gets to read that
+end only when the calls have been answered, although no client receives the answers.
 """
 
 from contextvars import Context
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     CONNECTION_CLOSED,
@@ -28,52 +27,31 @@ _SEND_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class MessageReceiveStream(Protocol):
-    """What a transport reads from a client, each message with the context of its sender."""
+    """The incoming stream of an SDK transport, which keeps the context of each sender."""
 
     @property
-    def last_context(self) -> Context | None:
-        """The context of the newest message."""
-        ...
-
-    async def receive(self) -> MessageOrError:
-        """The next message.
-
-        Raises:
-            anyio.EndOfStream: The connection has ended.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Read no more."""
-        ...
+    def last_context(self) -> Context | None: ...
+    async def receive(self) -> MessageOrError: ...
+    async def aclose(self) -> None: ...
 
 
 class MessageSendStream(Protocol):
-    """What a transport sends to a client."""
+    """The outgoing stream of an SDK transport."""
 
-    async def send(self, item: SessionMessage, /) -> None:
-        """Send a message.
-
-        Raises:
-            anyio.BrokenResourceError: The connection has ended.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Send no more."""
-        ...
+    async def send(self, item: SessionMessage, /) -> None: ...
+    async def aclose(self) -> None: ...
 
 
 def drain_on_disconnect(
     incoming: MessageReceiveStream, outgoing: MessageSendStream
 ) -> tuple["DrainingReceiveStream", "DrainingSendStream"]:
-    """The two directions of a connection, for a server that shall finish what it was asked."""
+    """Both directions of a connection, for a server that finishes calls after a disconnect."""
     pending = PendingRequests()
     return DrainingReceiveStream(incoming, pending), DrainingSendStream(outgoing, pending)
 
 
 class PendingRequests:
-    """The answers that the two sides of a connection owe each other."""
+    """The requests of both sides that have no answer yet."""
 
     def __init__(self) -> None:
         self._tool_calls: set[RequestId] = set()
@@ -81,20 +59,19 @@ class PendingRequests:
         self._changed = anyio.Event()
 
     def on_received(self, item: MessageOrError) -> None:
-        """The client sent something."""
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCRequest) and message.method == "tools/call":
             self._tool_calls.add(message.id)
         elif isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
             self._server_requests.discard(message.id)
         elif isinstance(message, JSONRPCNotification) and message.params is not None:
-            # The one notification that names a request cancels it: it will have no answer.
+            # The only notification with a request id is a cancellation: no answer will follow.
             cancelled: object = message.params.get("requestId")
-            if isinstance(cancelled, str | int):  # a client can write anything there
+            if isinstance(cancelled, str | int):  # clients can send anything here
                 self._tool_calls.discard(cancelled)
 
     def on_sent(self, item: SessionMessage) -> None:
-        """The server sent something, whether anybody heard it or not."""
+        """A message left the server, whether or not a client received it."""
         message = item.message
         if isinstance(message, JSONRPCRequest):
             self._server_requests.add(message.id)
@@ -103,7 +80,7 @@ class PendingRequests:
         self._changed.set()
 
     async def next_closed_error(self) -> SessionMessage | None:
-        """An answer to a question that will have no other, `None` once all calls are answered."""
+        """An error for a server request that cannot be answered; `None` once no call is pending."""
         while self._tool_calls:
             if self._server_requests:
                 closed = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
@@ -114,8 +91,8 @@ class PendingRequests:
         return None
 
 
-class DrainingReceiveStream:
-    """The messages of a client; they end when the connection has and all calls are answered."""
+class DrainingReceiveStream(ObjectReceiveStream[MessageOrError]):
+    """Messages of a client; ends when the connection has ended and no call is pending."""
 
     def __init__(self, inner: MessageReceiveStream, pending: PendingRequests) -> None:
         self._inner = inner
@@ -123,15 +100,10 @@ class DrainingReceiveStream:
 
     @property
     def last_context(self) -> Context | None:
-        """The context of the newest message's sender."""
+        """The context of the sender of the newest message, which the SDK reads."""
         return self._inner.last_context
 
     async def receive(self) -> MessageOrError:
-        """The next message.
-
-        Raises:
-            anyio.EndOfStream: There is none and no call to be answered.
-        """
         try:
             item = await self._inner.receive()
         except _RECEIVE_CLOSED:
@@ -143,43 +115,17 @@ class DrainingReceiveStream:
         return item
 
     async def aclose(self) -> None:
-        """Read no more."""
         await self._inner.aclose()
 
-    def __aiter__(self) -> Self:
-        return self
 
-    async def __anext__(self) -> MessageOrError:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-
-class DrainingSendStream:
-    """What the server says; after the end of the connection nobody hears it."""
+class DrainingSendStream(ObjectSendStream[SessionMessage]):
+    """Messages to a client; after the connection has ended, all but requests are dropped."""
 
     def __init__(self, inner: MessageSendStream, pending: PendingRequests) -> None:
         self._inner = inner
         self._pending = pending
 
-    async def send(self, item: SessionMessage, /) -> None:
-        """Send a message.
-
-        Raises:
-            anyio.BrokenResourceError: It is a question, and the connection has ended.
-        """
+    async def send(self, item: SessionMessage) -> None:
         try:
             await self._inner.send(item)
         except _SEND_BROKEN:
@@ -188,16 +134,4 @@ class DrainingSendStream:
         self._pending.on_sent(item)
 
     async def aclose(self) -> None:
-        """Send no more."""
         await self._inner.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()

@@ -1,4 +1,4 @@
-"""`perstack serve --http`: any number of clients, until the process is told to end."""
+"""`perstack serve --http`: serves clients until SIGTERM or SIGINT."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -8,9 +8,10 @@ from socket import socket
 import anyio
 
 from perstack.errors import ConfigError
+from perstack.server.auth.provider import BearerAuth
 from perstack.server.bootstrap import ServerOptions, ServerRuntime, create_runtime
 from perstack.server.tenants.registry import TenantRegistry
-from perstack.server.transports.asgi import MCP_PATH, Auth, HttpAccess, HttpApp, Readiness
+from perstack.server.transports.asgi import MCP_PATH, HttpAccess, HttpApp, Readiness
 from perstack.server.transports.shutdown import wait_for_signal
 from perstack.server.transports.sockets import (
     HostPort,
@@ -25,27 +26,27 @@ from perstack.settings import Settings
 SHUTDOWN_SECONDS = 1.5
 DRAIN_SECONDS = 0.25
 FORCED_SHUTDOWN_SECONDS = 3
-"""After which what did not end is cut off; not to be reached."""
+"""The web server drops connections after this; requests have been cancelled long before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """How a server is reached.
+    """Options of the HTTP server.
 
     Attributes:
-        address: Where it listens.
-        has_sse: Whether older clients find the HTTP+SSE transport at `/sse`.
-        allowed_hosts: Values of `Host` that are let in beside the address itself.
-        allowed_origins: Values of `Origin` that are let in beside the address itself.
-        auth: Lets in who may come in; `None` lets in everyone.
-        allows_unauthenticated: Whether it may be without a gate where other machines reach it.
+        address: The address to listen on.
+        has_sse: Whether the HTTP+SSE transport of 2024-11-05 is served at `/sse`.
+        allowed_hosts: Accepted values of `Host` besides the address itself.
+        allowed_origins: Accepted values of `Origin` besides the address itself.
+        auth: Authenticates requests; `None` accepts all of them.
+        allows_unauthenticated: Whether a non-loopback address may be served without `auth`.
     """
 
     address: HostPort
     has_sse: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
-    auth: Auth | None = None
+    auth: BearerAuth | None = None
     allows_unauthenticated: bool = False
 
 
@@ -56,17 +57,17 @@ async def serve_http(
     on_listening: Callable[[str], None],
     until: Callable[[], Awaitable[None]] = wait_for_signal,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. All jobs that still run then are stopped, resumable.
+    """Serve until `until` returns; jobs that still run are then stopped, resumable.
 
     Args:
-        settings: The face's decisions.
-        server_options: What is offered to clients.
-        http_options: How the server is reached.
-        on_listening: Told the URL once clients can connect.
-        until: Returns when it is time to end.
+        settings: Settings of the engines.
+        server_options: Options of the MCP server.
+        http_options: Options of the HTTP server.
+        on_listening: Called with the URL once clients can connect.
+        until: Returns when the server shall stop.
 
     Raises:
-        ConfigError: The address cannot be used, or would be open to strangers.
+        ConfigError: The address cannot be used, or is not loopback and has no authentication.
         DefinitionError: The definition file cannot be found or accepted.
     """
     runtime = create_runtime(replace(settings, transport="http"), server_options)
@@ -113,14 +114,14 @@ async def _serve(
         tasks.start_soon(runtime.watch_definitions)
         async with app.lifespan(), anyio.create_task_group() as listeners:
             listeners.start_soon(listener.serve, [listening_socket])
-            # Whoever reads the URL may send a signal at once; by now somebody waits for it.
+            # A reader of the URL may send a signal at once, so the handler is installed first.
             await anyio.lowlevel.checkpoint()
             on_listening()
             tasks.start_soon(tenants.open)
             await shutdown_requested.wait()
             listener.should_exit = True
             app.requests.stop_accepting()
-            # Callers are told that their jobs were stopped, and how to go on with them.
+            # Open calls return that their jobs were stopped and how to continue them.
             await tenants.close(SHUTDOWN_SECONDS)
             await runtime.notifications.close()
             await app.requests.drain(DRAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""The HTTP requests that are being answered, so that a server can end them all, and politely."""
+"""How a server process ends: signals, HTTP requests in flight, and threads that block the exit."""
 
 import logging
 import os
@@ -13,23 +13,23 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 THREAD_JOIN_SECONDS = 0.1
+SHUTTING_DOWN_MESSAGE = "The server is shutting down.\n"
 
 
 async def wait_for_signal() -> None:
-    """Return once the process is sent SIGTERM or SIGINT, which do nothing else meanwhile."""
+    """Return on SIGTERM or SIGINT, which have no other effect meanwhile."""
     if threading.current_thread() is not threading.main_thread():
-        await anyio.sleep_forever()  # only the main thread can be told of signals
+        await anyio.sleep_forever()  # only the main thread receives signals
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             return
 
 
 def force_exit_if_blocked(code: int) -> None:
-    """End the process now if a thread would hold it up; else return.
+    """Exit now if a non-daemon thread would block the interpreter's exit; else return.
 
-    A client that leaves soon after it came meets a server whose worker thread is importing the
-    library of the models. Nothing can interrupt that, and the interpreter would wait seconds for
-    it. To be called when everything is closed and only the exit code is left to give.
+    A worker thread that imports the model library cannot be interrupted, and the interpreter would
+    wait seconds for it. Call this when everything is closed and only the exit code is left.
     """
     current = threading.current_thread()
     for thread in threading.enumerate():
@@ -47,16 +47,10 @@ def _flush_and_exit(code: int) -> None:
     os._exit(code)
 
 
-SHUTTING_DOWN_MESSAGE = "The server is shutting down.\n"
-
-
 class InFlightRequests:
-    """ASGI middleware that can end the requests it let through.
+    """ASGI middleware that can end requests in flight.
 
-    Some of them never end by themselves: streams of notifications stay open as long as the client.
-
-    Args:
-        app: The application to wrap.
+    Streams of notifications never end by themselves.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -82,13 +76,12 @@ class InFlightRequests:
             await response.finish(scope, receive)
 
     def stop_accepting(self) -> None:
-        """Let no more requests in."""
         self._is_shutting_down = True
         if not self._in_flight:
             self._idle.set()
 
     async def drain(self, seconds: float) -> None:
-        """End every request that does not end by itself within `seconds`."""
+        """Wait `seconds` for requests in flight, then cancel the rest."""
         self.stop_accepting()
         with anyio.move_on_after(seconds):
             await self._idle.wait()

@@ -1,4 +1,4 @@
-"""Where an HTTP server listens, and the loop that reads requests there."""
+"""Listening sockets, the web server on them, and checks of `Host` and `Origin`."""
 
 import errno
 import socket
@@ -18,12 +18,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from perstack.errors import ConfigError
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than proxies keep a connection that they may use again, so that none closes under them."""
+"""Longer than proxies keep idle connections, so that the server never closes one in use."""
+HTTP_PORT = 80
+REJECTION_MESSAGES = {
+    421: "This server does not answer for that host; --allowed-host lets it in.\n",
+    403: "This server does not answer pages of that origin; --allowed-origin lets it in.\n",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """A host, by name or by number, and a port; port 0 is any that is free."""
+    """A host name or IP address and a port; port 0 is any free one."""
 
     host: str
     port: int
@@ -33,10 +38,10 @@ class HostPort:
 
 
 def resolve(address: HostPort) -> HostPort:
-    """The address as the machine knows it.
+    """The address with the host as an IP address.
 
     Raises:
-        ConfigError: No such host is known.
+        ConfigError: The host cannot be resolved.
     """
     try:
         addresses = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -47,10 +52,10 @@ def resolve(address: HostPort) -> HostPort:
 
 @contextmanager
 def bind(address: HostPort) -> Generator[tuple[socket.socket, HostPort]]:
-    """A socket that accepts connections at an address in numbers, and the address with its port.
+    """A listening socket at a resolved address, and the address with its actual port.
 
     Raises:
-        ConfigError: The address is taken, forbidden, or none of this machine's.
+        ConfigError: The address is in use, forbidden, or not one of this machine.
     """
     is_v6 = ":" in address.host
     try:
@@ -66,12 +71,12 @@ def bind(address: HostPort) -> Generator[tuple[socket.socket, HostPort]]:
 
 
 def is_loopback(address: HostPort) -> bool:
-    """Whether only programs of this machine reach the address, given in numbers."""
+    """Whether a resolved address is reachable from this machine only."""
     return ip_address(address.host.partition("%")[0]).is_loopback
 
 
 class HttpListener(uvicorn.Server):
-    """Reads requests until `should_exit`; signals are the business of who started it."""
+    """Uvicorn until `should_exit`, without signal handlers."""
 
     def __init__(self, app: ASGIApp, *, shutdown_seconds: int) -> None:
         super().__init__(
@@ -90,7 +95,6 @@ class HttpListener(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave the signals alone."""
         yield
 
 
@@ -105,26 +109,19 @@ def _as_config_error(address: HostPort, error: OSError) -> ConfigError:
     return ConfigError(f"{address} cannot be listened on: {error.strerror}.", hint=hint)
 
 
-HTTP_PORT = 80
-REJECTION_MESSAGES = {
-    421: "This server does not answer for that host; --allowed-host lets it in.\n",
-    403: "This server does not answer pages of that origin; --allowed-origin lets it in.\n",
-}
-
-
 def build_security_settings(
     address: HostPort, hosts: tuple[str, ...], origins: tuple[str, ...]
 ) -> TransportSecuritySettings:
-    """Which values of `Host` and `Origin` are let in.
+    """The accepted values of `Host` and `Origin`.
 
     Args:
-        address: Where the server listens.
-        hosts: More hosts; one without a port is let in with any.
-        origins: More origins.
+        address: The address that the server listens on.
+        hosts: Further hosts; one without a port is accepted with any port.
+        origins: Further origins.
     """
     names = (address.host, "localhost", "127.0.0.1", "::1")
     own_hosts = [str(HostPort(name, address.port)) for name in dict.fromkeys(names)]
-    if address.port == HTTP_PORT:  # which clients leave out
+    if address.port == HTTP_PORT:  # clients leave the default port out
         own_hosts += [name.removesuffix(f":{HTTP_PORT}") for name in own_hosts]
     return TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
@@ -134,7 +131,7 @@ def build_security_settings(
 
 
 def cors_middleware(origins: tuple[str, ...]) -> list[Middleware]:
-    """What tells browsers that pages of these origins may ask and read the answers."""
+    """CORS middleware for these origins; none without origins."""
     if not origins:
         return []
     cors = Middleware(
@@ -148,12 +145,7 @@ def cors_middleware(origins: tuple[str, ...]) -> list[Middleware]:
 
 
 class HostValidationMiddleware:
-    """ASGI middleware that refuses requests for other hosts and from other origins.
-
-    Args:
-        app: The application to wrap.
-        security: What is let in.
-    """
+    """ASGI middleware that rejects other hosts (421) and other origins (403)."""
 
     def __init__(self, app: ASGIApp, security: TransportSecuritySettings) -> None:
         self._app = app

@@ -35,8 +35,15 @@ from perstack.settings import Settings
 from perstack.telemetry.propagation import attach_environment_context
 
 LOG = logging.getLogger(__name__)
-
 MAX_LINE_BYTES = 16 * 1024 * 1024
+READ_BYTES = 65_536
+ATOMIC_WRITE_BYTES = select.PIPE_BUF
+DRAIN_SECONDS = 0.25
+SHUTDOWN_SECONDS = 1.5
+
+Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
+Outgoing = MemoryObjectSendStream[SessionMessage]
+BeforeCall = Callable[[], Awaitable[None]]
 
 
 async def split_lines(
@@ -61,11 +68,10 @@ async def split_lines(
 
 
 def parse_message(line: bytes) -> JSONRPCMessage | None:
-    """The message of a line, `None` if it is not one.
+    """The message of a line; `None` if it is invalid.
 
-    Bytes that are no UTF-8 and escapes that are no character are replaced: whoever sent them waits
-    for an answer. So does who sent a request with an id that cannot be one, which the SDK would
-    take for a notification.
+    Invalid UTF-8 and lone surrogates are replaced, because the sender waits for an answer. A
+    request with an invalid id is invalid: the SDK would take it for a notification.
     """
     message = _parse_lenient(line)
     return None if isinstance(message, JSONRPCNotification) and _has_id(line) else message
@@ -93,7 +99,7 @@ def _parse_lenient(line: bytes) -> JSONRPCMessage | None:
 
 
 def invalid_line_error(line: bytes) -> JSONRPCError:
-    """The answer to a line that is no message, with the id of the request if it can be told."""
+    """The error response to an invalid line, with the id of the request if it has one."""
     document = _parse_json(line)
     if document is None:
         return _jsonrpc_error(None, PARSE_ERROR, "This line is not JSON")
@@ -107,10 +113,9 @@ def invalid_line_error(line: bytes) -> JSONRPCError:
 
 
 def encode_message(message: JSONRPCMessage) -> bytes:
-    """The line for a message."""
     try:
         text = message.model_dump_json(by_alias=True, exclude_unset=True)
-    except ValueError:  # half of a surrogate pair, which JSON in UTF-8 cannot carry
+    except ValueError:  # a lone surrogate, which UTF-8 cannot encode
         LOG.exception("A message could not be written")
         request_id = message.id if isinstance(message, JSONRPCResponse | JSONRPCError) else None
         fallback = _jsonrpc_error(request_id, INTERNAL_ERROR, "The answer could not be written")
@@ -129,18 +134,9 @@ def _jsonrpc_error(request_id: RequestId | None, code: int, message: str) -> JSO
     return JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=message))
 
 
-READ_BYTES = 65_536
-ATOMIC_WRITE_BYTES = select.PIPE_BUF
-DRAIN_SECONDS = 0.25
-
-Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
-Outgoing = MemoryObjectSendStream[SessionMessage]
-BeforeCall = Callable[[], Awaitable[None]]
-
-
 @dataclass(frozen=True, slots=True)
 class StdioDescriptors:
-    """The descriptors over which the protocol runs."""
+    """The file descriptors of the protocol."""
 
     stdin: int
     stdout: int
@@ -148,10 +144,10 @@ class StdioDescriptors:
 
 @contextmanager
 def redirected_stdio() -> Generator[StdioDescriptors]:
-    """Keep stdin and stdout for the protocol.
+    """Reserve stdin and stdout for the protocol.
 
-    Meanwhile whatever else reads stdin finds it empty, and whatever else writes to stdout, a print
-    in some library or a child process, lands on stderr.
+    Meanwhile any other reader finds stdin empty, and what libraries and child processes print goes
+    to stderr.
     """
     descriptors = StdioDescriptors(stdin=os.dup(0), stdout=os.dup(1))
     null_device = os.open(os.devnull, os.O_RDONLY)
@@ -162,7 +158,7 @@ def redirected_stdio() -> Generator[StdioDescriptors]:
         yield descriptors
     finally:
         with suppress(OSError, ValueError):
-            # What was printed meanwhile may still be in the buffer, and must not go out now.
+            # Buffered prints still belong on stderr.
             sys.stdout.flush()
         os.dup2(descriptors.stdin, 0)
         os.dup2(descriptors.stdout, 1)
@@ -174,11 +170,11 @@ def redirected_stdio() -> Generator[StdioDescriptors]:
 async def open_message_streams(
     descriptors: StdioDescriptors, before_call: BeforeCall
 ) -> AsyncGenerator[tuple[Incoming, Outgoing]]:
-    """The streams between which an MCP server runs. Reading ends when the client closes.
+    """The streams of an MCP server; reading ends when the client closes stdin.
 
     Args:
-        descriptors: Where the client is.
-        before_call: Awaited before the server learns of a `tools/call`.
+        descriptors: The client's ends.
+        before_call: Awaited before the server receives a `tools/call`.
     """
     to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
@@ -230,7 +226,7 @@ class _StdioStream:
                         self.all_answered_event.set()
 
     async def _drain(self) -> None:
-        # `printf '…' | perstack serve` closes its end before the answers are there.
+        # `printf '…' | perstack serve` closes stdin before the answers are written.
         if self.pending_requests > 0:
             self.all_answered_event = anyio.Event()
             with anyio.move_on_after(DRAIN_SECONDS):
@@ -244,7 +240,7 @@ class _StdioStream:
                     await anyio.wait_writable(self.descriptors.stdout)
                 view = view[os.write(self.descriptors.stdout, view[:ATOMIC_WRITE_BYTES]) :]
         except OSError as error:
-            # That the client is gone for good, stdin will tell.
+            # The end of stdin decides whether the client has gone.
             LOG.debug("The client does not read any more: %s", error)
             self.is_client_reading = False
 
@@ -270,18 +266,14 @@ def _is_ready(descriptor: int, interest: int) -> bool:
     return bool(poller.poll(0))
 
 
-SHUTDOWN_SECONDS = 1.5
-
-
 async def serve_stdio(settings: Settings, server_options: ServerOptions) -> None:
     """Serve one client until it closes stdin, or until SIGTERM or SIGINT.
 
-    While it serves, stdout belongs to the protocol: whatever else is printed goes to stderr. All
-    jobs that still run at the end are stopped and can be resumed.
+    Jobs that still run at the end are stopped, resumable.
 
     Args:
-        settings: The face's decisions.
-        server_options: What is offered to the client.
+        settings: Settings of the engines.
+        server_options: Options of the MCP server.
 
     Raises:
         DefinitionError: The definition file cannot be found or accepted.
