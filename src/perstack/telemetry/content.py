@@ -1,6 +1,6 @@
-"""What was said, as JSON for span attributes: only if the operator wants it, bounded, no secrets.
+"""Content of conversations as JSON in span attributes: opt-in, bounded and redacted.
 
-Binary data is never part of it.
+Binary data is never included.
 """
 
 import json
@@ -17,7 +17,7 @@ from perstack.telemetry import semconv
 
 DEFAULT_CONTENT_LIMIT = 16_384
 MIN_MESSAGE_CHARACTERS = 128
-"""Characters to reckon with for a message whose text is cut to almost nothing."""
+"""Size of the JSON of a message whose text is truncated to almost nothing."""
 
 UserPart = msg.UserPart | msg.ResultPart
 Part = dict[str, Any]
@@ -25,7 +25,7 @@ Part = dict[str, Any]
 
 @dataclass(slots=True)
 class _TextSlot:
-    """A place in a document whose text may be shortened; `length` is that of the original."""
+    """A text of a document that may be truncated; `length` is that of the original."""
 
     part: Part
     key: str
@@ -34,7 +34,7 @@ class _TextSlot:
     is_json: bool
 
     def fill(self, cap: int) -> bool:
-        """Put the text in, at most `cap` characters of it; says whether it was cut."""
+        """Insert at most `cap` characters of the text; returns whether it was truncated."""
         if self.length <= cap and len(self.text) <= cap:
             self.part[self.key] = _parse_or_keep(self.text) if self.is_json else self.text
             return False
@@ -45,19 +45,19 @@ class _TextSlot:
 
 @dataclass(slots=True)
 class _Document:
-    """JSON with slots. `items` is what an attribute holds, or its only item where `is_single`."""
+    """A JSON list with texts that may be truncated."""
 
     items: list[Part] = field(default_factory=list[Part])
     slots: list[_TextSlot] = field(default_factory=list[_TextSlot])
     is_truncated: bool = False
 
     def render(self, limit: int) -> str:
-        """The document in at most `limit` characters, the longest texts shortened first."""
+        """The document in at most `limit` characters; the longest texts are truncated first."""
         is_long = sum(len(slot.text) for slot in self.slots) > limit
         text_limit = self._fitting_text_limit(limit) if is_long else limit
         text = self._render_with(text_limit)
         while len(text) > limit and text_limit > 0:
-            # Escaping makes text longer than it counts, so the level is lowered until it fits.
+            # Escaping lengthens text, so the limit is lowered until the document fits.
             text_limit = text_limit * limit // len(text) * 9 // 10
             text = self._render_with(text_limit)
         return text if len(text) <= limit else "[]"
@@ -68,7 +68,7 @@ class _Document:
         return _dumps(self.items)
 
     def _fitting_text_limit(self, limit: int) -> int:
-        """How long a text may be so that all fit: like water, the short ones are covered whole."""
+        """Largest limit for each text at which all of them fit (water-filling)."""
         lengths = sorted(len(slot.text) for slot in self.slots)
         remaining = limit - len(self._render_with(0))
         for index, length in enumerate(lengths):
@@ -83,8 +83,8 @@ class ContentCapture:
     """Writes content to spans.
 
     Args:
-        limit: Characters that one attribute may have.
-        redactor: Knows the secrets.
+        limit: Characters of one attribute.
+        redactor: Removes secrets.
     """
 
     def __init__(self, limit: int, redactor: Redactor) -> None:
@@ -92,7 +92,7 @@ class ContentCapture:
         self._redactor = redactor
 
     def record_conversation(self, span: Span, messages: Sequence[msg.Message]) -> None:
-        """What the model is asked: the system prompt, and as much of the talk's end as fits."""
+        """The system prompt, and as many of the newest messages as fit."""
         turns = [item for item in messages if not isinstance(item, msg.InstructionMessage)]
         newest = turns[-max(self._limit // MIN_MESSAGE_CHARACTERS, 1) :]
         document = _Document(is_truncated=len(newest) < len(turns))
@@ -111,7 +111,6 @@ class ContentCapture:
             self._write_document(span, semconv.SYSTEM_INSTRUCTIONS, system)
 
     def record_generation(self, span: Span, generation: Generation) -> None:
-        """What the model said."""
         document = _Document()
         parts: list[Part] = [
             self._text_part(document, part.thinking, "reasoning") for part in generation.thinking
@@ -124,14 +123,12 @@ class ContentCapture:
         self._write_document(span, semconv.OUTPUT_MESSAGES, document)
 
     def record_answer(self, span: Span, text: str) -> None:
-        """What a run answers in the end."""
         document = _Document()
         part = self._text_part(document, text)
         document.items.append({"role": "assistant", "parts": [part], "finish_reason": "stop"})
         self._write_document(span, semconv.OUTPUT_MESSAGES, document)
 
     def record_arguments(self, span: Span, call: msg.ToolCall) -> None:
-        """What a tool is called with."""
         document = _Document()
         holder: Part = {}
         self._add_slot(document, holder, "value", _dumps(call.args), is_json=True)
@@ -141,7 +138,6 @@ class ContentCapture:
         )
 
     def record_result(self, span: Span, result: msg.ToolResult) -> None:
-        """What a tool answered."""
         document = _Document()
         document.items = [self._user_part(document, part) for part in result.result]
         self._write_document(span, semconv.TOOL_CALL_RESULT, document)
@@ -232,7 +228,7 @@ def _parse_or_keep(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:
-        # A secret that was a bare number has left something that is no JSON.
+        # Redacting a number leaves invalid JSON.
         return text
 
 

@@ -1,4 +1,4 @@
-"""What users hear of telemetry that does not work: little, on stderr, without secrets."""
+"""Diagnostics of telemetry on stderr: rate-limited and without secrets."""
 
 import logging
 import re
@@ -12,16 +12,12 @@ URL_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*@|\?[^\s)'\"]*")
 
 
 def strip_credentials(text: str) -> str:
-    """`text` without the user names, passwords and queries of the URLs in it."""
+    """`text` without user names, passwords and queries of URLs."""
     return URL_CREDENTIALS.sub("", text)
 
 
 class DiagnosticsHandler(logging.Handler):
-    """Writes what the SDK logs to stderr, at most one line in `SECONDS_BETWEEN_LINES`.
-
-    Args:
-        redactor: Knows the secrets.
-    """
+    """Writes the SDK's log to stderr, at most one line in `SECONDS_BETWEEN_LINES`."""
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__(logging.WARNING)
@@ -36,17 +32,16 @@ class DiagnosticsHandler(logging.Handler):
         self.write_line(record.getMessage())
 
     def write_line(self, message: str) -> None:
-        """Write one line."""
         line = " ".join(strip_credentials(self._redactor.redact(message)).split())
         try:
             sys.stderr.write(f"perstack: telemetry: {line[:MAX_LINE_CHARACTERS]}\n")
         except (OSError, ValueError):
-            # Nobody reads stderr any more, and that is no reason to fail.
+            # A closed stderr is no reason to fail.
             self.is_muted = True
 
 
 def route_sdk_logging(handler: DiagnosticsHandler, *, is_embedded: bool) -> None:
-    """Route the SDK's log through `handler`; as a guest only if the host has no logging itself."""
+    """Route the SDK's log to `handler`; embedded, only if the host has configured no logging."""
     logger = logging.getLogger("opentelemetry")
     for former in [item for item in logger.handlers if isinstance(item, DiagnosticsHandler)]:
         logger.removeHandler(former)

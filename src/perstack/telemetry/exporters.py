@@ -1,4 +1,4 @@
-"""Brings spans to back ends in the background, counts what arrives, ends in bounded time."""
+"""Exports spans in the background, counts deliveries, and shuts down in bounded time."""
 
 import threading
 from collections.abc import Sequence
@@ -10,11 +10,7 @@ from perstack.telemetry.settings import TelemetrySettings
 
 
 class CountingExporter(SpanExporter):
-    """Counts the spans that arrive, because what the SDK returns from a flush does not say it.
-
-    Args:
-        exporter: Sends them.
-    """
+    """Counts delivered spans, because the result of the SDK's flush does not say it."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -34,8 +30,8 @@ class ExporterQueue:
     """One back end with its own queue and worker thread.
 
     Args:
-        name: The back end as users are told of it, free of secrets.
-        exporter: Sends to it.
+        name: The back end in diagnostics, without secrets.
+        exporter: Sends spans to it.
         settings: Sizes and delays of the queue.
     """
 
@@ -54,32 +50,31 @@ class ExporterQueue:
 
     @property
     def undelivered(self) -> int:
-        """Spans that have ended and have not arrived."""
+        """Number of ended spans that are not delivered."""
         return self._ended - self._exporter.delivered
 
     def enqueue(self, span: ReadableSpan) -> None:
-        """Queue a span that has ended."""
         if span.context is not None and span.context.trace_flags.sampled:
             self._ended += 1
             self._batch_processor.on_end(span)
 
     def flush(self) -> None:
-        """Send what is queued; blocks."""
+        """Export the queue; blocks."""
         self._batch_processor.force_flush()
 
     def begin_shutdown(self) -> None:
-        """Send the rest in the background and take nothing more."""
+        """Export the rest in the background and accept no more spans."""
         self._shutdown_thread.start()
 
     def finish_shutdown(self, seconds: float) -> None:
-        """Wait for the rest at most so long; threads that are left over die with the process."""
+        """Wait at most `seconds`; daemon threads that are left end with the process."""
         self._shutdown_thread.join(max(seconds, 0.0))
         if self._shutdown_thread.is_alive():
             threading.Thread(target=self._exporter.shutdown, daemon=True).start()
 
 
 class RelayProcessor(SpanProcessor):
-    """Hands ended spans to the outlets of the moment: a provider outlives its engines."""
+    """Passes ended spans to the current queues: a provider outlives its engines."""
 
     def __init__(self) -> None:
         self.queues: tuple[ExporterQueue, ...] = ()

@@ -1,4 +1,4 @@
-"""The `Telemetry` port on the OpenTelemetry API: a span for each activation of a run."""
+"""The `Telemetry` port on the OpenTelemetry API: one span for each activation of a run."""
 
 import re
 from collections.abc import Generator, Mapping
@@ -22,15 +22,15 @@ TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{
 
 
 class OtelTelemetry:
-    """Makes spans of runs; satisfies the `Telemetry` port.
+    """Satisfies the `Telemetry` port.
 
     Args:
-        tracer: Where spans come from; the API's own does nothing until somebody sets a provider.
-        redactor: Knows the secrets; learns those of each expert that runs.
-        capture: Writes content; None leaves it out.
-        environment: Where the values that `requiredEnv` names are found.
-        fallback_parent: Parent of runs that nobody's span surrounds.
-        keeps_baggage: Whether baggage goes to skill servers.
+        tracer: Creates spans; the API's default does nothing until a provider is set.
+        redactor: Removes secrets; those of each expert that runs are added.
+        capture: Records content; `None` records none.
+        environment: The values of `requiredEnv`.
+        fallback_parent: Parent of runs without a current span.
+        keeps_baggage: Whether baggage is sent to skill servers.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class OtelTelemetry:
 
 
 def get_perstack_tracer(provider: trace.TracerProvider | None = None) -> Tracer:
-    """The tracer of this package: from `provider`, else from the one the process sets."""
+    """The tracer of this package, from `provider` or from the global one."""
     return trace.get_tracer(
         semconv.SCOPE,
         __version__,
@@ -110,7 +110,7 @@ def get_perstack_tracer(provider: trace.TracerProvider | None = None) -> Tracer:
 
 
 def parse_trace_parent(text: str) -> SpanContext | None:
-    """The span that a W3C `traceparent` names, or None if it names none."""
+    """The span context of a W3C `traceparent`; `None` if it is invalid."""
     matched = TRACE_PARENT.match(text)
     if matched is None:
         return None
@@ -120,7 +120,7 @@ def parse_trace_parent(text: str) -> SpanContext | None:
 
 
 def expert_secrets(expert: Expert, environment: Mapping[str, str]) -> list[str]:
-    """The secrets of an expert's skills: `requiredEnv` values and the headers of remote ones."""
+    """Values of `requiredEnv` and headers of remote skills."""
     skills = expert.skills.values()
     names = {
         name for skill in skills if isinstance(skill, ToolFilter) for name in skill.required_env
@@ -153,7 +153,7 @@ def _start_attributes(checkpoint: Checkpoint, expert: Expert) -> dict[str, Any]:
 
 
 def _resume_attributes(checkpoint: Checkpoint, previous: SpanContext | None) -> dict[str, Any]:
-    """Links as attributes, for back ends that show no links. A branch names what it grew from."""
+    # The link as attributes too, for back ends that show no links; a branch names its origin.
     is_branch = checkpoint.sequence == 0 and checkpoint.parent_id is not None
     source = checkpoint.parent_id if is_branch and checkpoint.parent_id else checkpoint.id
     attributes = {

@@ -1,4 +1,4 @@
-"""Trace context from outside and to skills: HTTP headers, environment variables, baggage."""
+"""Trace context of callers and for skills: HTTP headers, environment variables, baggage."""
 
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -20,13 +20,10 @@ _HTTP_CALLER = context.create_key("perstack-http-caller")
 
 
 class TraceContextMiddleware:
-    """ASGI middleware: requests continue the trace that their `traceparent` header names.
+    """ASGI middleware: requests continue the trace of their `traceparent` header.
 
-    The MCP SDK reads the context of a message's `_meta` only; where there is one it still wins,
-    because it is the closer parent.
-
-    Args:
-        app: The application to wrap.
+    The MCP SDK reads the context in a message's `_meta` only; that one takes precedence, because
+    it is the closer parent.
     """
 
     def __init__(self, app: AsgiApp) -> None:
@@ -49,12 +46,12 @@ class TraceContextMiddleware:
 
 
 def annotate_call(*, job_id: str, transport: str, session_id: str | None = None) -> None:
-    """Adds to the current span, the SDK's for an MCP call, what only the server knows.
+    """Add attributes to the current span, which is the SDK's span of an MCP call.
 
     Args:
-        job_id: The job that answers the call.
+        job_id: The job of the call.
         transport: `pipe` for stdio, `tcp` for HTTP.
-        session_id: Id of the MCP session, if there is one.
+        session_id: The id of the MCP session, if any.
     """
     span = trace.get_current_span()
     if not span.is_recording():
@@ -73,7 +70,7 @@ def annotate_call(*, job_id: str, transport: str, session_id: str | None = None)
 
 
 def parent_from_environment(environment: Mapping[str, str]) -> Context | None:
-    """The context of whoever started this process, if `TRACEPARENT` names a span of theirs."""
+    """The parent context in `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`, if it is valid."""
     carrier = {
         name.lower(): environment[name] for name in TRACE_CONTEXT_VARIABLES if name in environment
     }
@@ -85,10 +82,9 @@ def parent_from_environment(environment: Mapping[str, str]) -> Context | None:
 
 @contextmanager
 def attach_environment_context(environment: Mapping[str, str]) -> Generator[None]:
-    """Spans begun inside without another parent belong to the trace that started this process.
+    """Use the environment's context as the parent of spans that have no other.
 
-    For processes that serve one caller (stdio, command line); not for an HTTP server, whose
-    requests have callers of their own.
+    For processes with one caller (stdio, command line); requests of an HTTP server have their own.
     """
     parent = parent_from_environment(environment)
     if parent is None or trace.get_current_span().get_span_context().is_valid:
@@ -102,5 +98,5 @@ def attach_environment_context(environment: Mapping[str, str]) -> Generator[None
 
 
 def without_baggage(current: Context | None = None) -> Context:
-    """A context whose baggage is not sent to skill servers, who may be third parties."""
+    """The context without baggage, because skill servers may be third parties."""
     return baggage.clear(current)

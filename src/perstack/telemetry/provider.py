@@ -1,4 +1,4 @@
-"""The SDK's provider as this product sets it up; imported only when telemetry is on."""
+"""The SDK's tracer provider; imported only when telemetry is enabled."""
 
 import sys
 import threading
@@ -16,16 +16,17 @@ from perstack import __version__
 from perstack.telemetry import semconv
 from perstack.telemetry.diagnostics import DiagnosticsHandler
 from perstack.telemetry.exporters import ExporterQueue, RelayProcessor
+from perstack.telemetry.otlp import create_grpc_exporter, create_http_exporter
 from perstack.telemetry.sampler import MCP_SCOPE, FilteringTracer, head_sampler
 from perstack.telemetry.settings import McpSpans, OtlpSettings, TelemetrySettings
 
 
 class PerstackTracerProvider(TracerProvider):
-    """A provider that serves all engines of a process, one after the other or at once.
+    """One provider for all engines of a process.
 
     Args:
-        settings: Those of the first engine; they stay for the process.
-        transport: How the process is spoken to, for the resource.
+        settings: Settings of the first engine; they hold for the process.
+        transport: A resource attribute: `cli`, `stdio`, `http` or `library`.
     """
 
     def __init__(self, settings: TelemetrySettings, transport: str) -> None:
@@ -37,7 +38,7 @@ class PerstackTracerProvider(TracerProvider):
         super().__init__(
             sampler=head_sampler(settings),
             resource=Resource.create(attributes),
-            # The SDK's own shutdown at exit blocks for as long as a dead collector likes.
+            # The SDK's shutdown at exit blocks for as long as a dead collector does.
             shutdown_on_exit=False,
         )
         self._mcp_spans: McpSpans = settings.mcp_spans
@@ -59,13 +60,13 @@ class PerstackTracerProvider(TracerProvider):
         return FilteringTracer(tracer, self._mcp_spans) if is_mcp_sdk else tracer
 
     def acquire(self, settings: TelemetrySettings) -> None:
-        """Another engine uses the provider; the first opens the outlets."""
+        """Count an engine; the first one opens the exporters."""
         if self._engine_count == 0:
             self._relay.queues = create_exporter_queues(settings)
         self._engine_count += 1
 
     def release(self) -> tuple[ExporterQueue, ...]:
-        """An engine is done; the last one gets the outlets, to close them."""
+        """Discount an engine; the last one gets the exporters, to close them."""
         self._engine_count -= 1
         if self._engine_count > 0:
             return ()
@@ -74,7 +75,7 @@ class PerstackTracerProvider(TracerProvider):
 
 
 def acquire_provider(settings: TelemetrySettings, transport: str) -> PerstackTracerProvider:
-    """The provider of this process, set up if it is not yet."""
+    """The provider of this process, created if necessary."""
     current = trace.get_tracer_provider()
     if not isinstance(current, PerstackTracerProvider):
         current = PerstackTracerProvider(settings, transport)
@@ -84,7 +85,6 @@ def acquire_provider(settings: TelemetrySettings, transport: str) -> PerstackTra
 
 
 def create_exporter_queues(settings: TelemetrySettings) -> tuple[ExporterQueue, ...]:
-    """One outlet for each exporter that the settings name."""
     return tuple(
         ExporterQueue(
             _exporter_label(exporter, settings.otlp),
@@ -96,11 +96,11 @@ def create_exporter_queues(settings: TelemetrySettings) -> tuple[ExporterQueue, 
 
 
 class SdkPipeline:
-    """Satisfies the `Pipeline` port on the SDK's provider.
+    """The export of one engine's spans.
 
     Args:
-        provider: Already joined.
-        diagnostics: Tells the user.
+        provider: Acquired for this engine.
+        diagnostics: Reports undelivered spans.
     """
 
     def __init__(self, provider: PerstackTracerProvider, diagnostics: DiagnosticsHandler) -> None:
@@ -111,6 +111,7 @@ class SdkPipeline:
         self._is_stopped = False
 
     def flush_soon(self) -> None:
+        """Export the queue in the background. Returns at once."""
         if self._is_stopped:
             return
         self._flush_requested.set()
@@ -118,6 +119,7 @@ class SdkPipeline:
             self._flush_thread.start()
 
     def stop(self, seconds: float) -> None:
+        """Export the rest within `seconds` and shut down."""
         if self._is_stopped:
             return
         self._is_stopped = True
@@ -132,7 +134,7 @@ class SdkPipeline:
             if queue.undelivered > 0:
                 spans = "1 span" if queue.undelivered == 1 else f"{queue.undelivered} spans"
                 self._diagnostics.write_line(f"{spans} could not be delivered to {queue.name}")
-        # Threads that are given up must not write while the interpreter ends.
+        # Abandoned threads must not write while the interpreter exits.
         self._diagnostics.is_muted = bool(queues)
 
     def _flush_on_demand(self) -> None:
@@ -146,7 +148,6 @@ class SdkPipeline:
 def open_pipeline(
     settings: TelemetrySettings, transport: str, diagnostics: DiagnosticsHandler
 ) -> SdkPipeline:
-    """The pipeline of an engine, on the provider of this process."""
     return SdkPipeline(acquire_provider(settings, transport), diagnostics)
 
 
@@ -162,10 +163,4 @@ def _create_exporter(exporter: str, otlp: OtlpSettings) -> SpanExporter:
     if exporter == "console":
         # Stdout belongs to the protocol.
         return ConsoleSpanExporter(out=sys.stderr)
-    if otlp.protocol == "grpc":
-        from perstack.telemetry.otlp_grpc import create_grpc_exporter  # noqa: PLC0415 - grpcio takes 20 MiB
-
-        return create_grpc_exporter(otlp)
-    from perstack.telemetry.otlp_http import create_http_exporter  # noqa: PLC0415 - only this protocol needs requests
-
-    return create_http_exporter(otlp)
+    return create_grpc_exporter(otlp) if otlp.protocol == "grpc" else create_http_exporter(otlp)

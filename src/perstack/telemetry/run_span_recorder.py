@@ -1,4 +1,4 @@
-"""One activation of a run while it lasts: its steps, and the spans of what happens in them."""
+"""The spans of one activation of a run: steps, generations, tool calls, verifications."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -24,18 +24,21 @@ from perstack.telemetry import semconv
 from perstack.telemetry.content import ContentCapture
 from perstack.telemetry.propagation import without_baggage
 
+STATES_BETWEEN_STEPS = frozenset({State.INIT, State.STOPPED, State.FINISHING_STEP})
+INTERRUPTED = "interrupted"
+MAX_NAME_CHARACTERS = 128
+MAX_REASON_CHARACTERS = 256
+
 
 def mark_failed(span: Span, error_type: str) -> None:
-    """Sets the status to error and says which kind."""
     span.set_attribute(semconv.ERROR_TYPE, error_type)
     span.set_status(StatusCode.ERROR)
 
 
 def error_type_of(error: BaseException) -> str:
-    """The kind of an exception."""
     if isinstance(error, ModelError):
         return error.name
-    # A cancellation has no common base class over the event loops, only a name.
+    # Cancellation has no base class common to the event loops, only a name.
     if not isinstance(error, Exception) and type(error).__name__.startswith("Cancel"):
         return semconv.CANCELLED
     return type(error).__qualname__
@@ -43,7 +46,6 @@ def error_type_of(error: BaseException) -> str:
 
 @contextmanager
 def mark_failed_on_error(span: Span) -> Generator[None]:
-    """Marks `span` by the exception that passes through, if one does."""
     try:
         yield
     except BaseException as error:
@@ -51,22 +53,16 @@ def mark_failed_on_error(span: Span) -> Generator[None]:
         raise
 
 
-STATES_BETWEEN_STEPS = frozenset({State.INIT, State.STOPPED, State.FINISHING_STEP})
-INTERRUPTED = "interrupted"
-MAX_NAME_CHARACTERS = 128
-MAX_REASON_CHARACTERS = 256
-
-
 class RunSpanRecorder:
-    """Follows a run's events; satisfies the `RunSpan` port. The caller ends `span` after `close`.
+    """Satisfies the `RunSpan` port. The caller ends `span` after `close`.
 
     Args:
-        tracer: Where spans come from.
-        span: The run's own span, current already.
-        checkpoint: Where the run stands; in the middle of a step after a crash.
-        redactor: Knows the secrets.
-        capture: Writes content; None leaves it out.
-        keeps_baggage: Whether baggage goes to skill servers.
+        tracer: Creates the spans below `span`.
+        span: The span of the run, which is the current one.
+        checkpoint: The run's checkpoint; in the middle of a step after a crash.
+        redactor: Removes secrets from attributes.
+        capture: Records content; `None` records none.
+        keeps_baggage: Whether baggage is sent to skill servers.
     """
 
     def __init__(
@@ -127,7 +123,7 @@ class RunSpanRecorder:
 
     @contextmanager
     def skill_connection(self, skill_name: str, skill_type: str) -> Generator[None]:
-        # Skills belong to the run, although they are connected during its first step.
+        # The run is the parent, although skills are connected during its first step.
         is_in_call = trace.get_current_span() not in (self._step, self._span)
         parent = None if is_in_call else trace.set_span_in_context(self._span)
         attributes = {
@@ -162,7 +158,7 @@ class RunSpanRecorder:
 
     @contextmanager
     def tool_call(self, call: ToolCall, expert_key: str) -> Generator[ToolCallSpan]:
-        # The model chose name and id, and it may have chosen anything.
+        # The model chooses name and id freely.
         tool_name = self._redactor.redact_prefix(call.tool_name, MAX_NAME_CHARACTERS)
         attributes = {
             semconv.OPERATION_NAME: "execute_tool",
@@ -201,13 +197,13 @@ class RunSpanRecorder:
             yield _VerificationRecorder(span)
 
     def fail(self, error: BaseException) -> None:
-        """The run ends by an exception; a stop that was observed before says more and stays."""
+        """Record an exception, unless a stop was observed, which says more."""
         if not self._is_failed:
             self._is_failed = True
             mark_failed(self._span, error_type_of(error))
 
     def close(self) -> None:
-        """The activation is over: whatever is open ends, in the task that opened it."""
+        """End open spans and set the totals; call it in the task that created the recorder."""
         if self._last_checkpoint.state is not State.STOPPED and not self._is_failed:
             mark_failed(self._span, INTERRUPTED)
         self._close_step(None)
@@ -308,7 +304,7 @@ class RunSpanRecorder:
             self._step_token = None
 
     def _step_context(self) -> Context | None:
-        """The parent of what happens in a step, whichever task it happens in."""
+        # Explicit, because tool calls run in tasks of their own.
         return None if self._step is None else trace.set_span_in_context(self._step)
 
     def _is_in_own_task(self) -> bool:

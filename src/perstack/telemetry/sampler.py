@@ -1,4 +1,4 @@
-"""Which spans are made: as the environment's sampler decides, without the MCP SDK's noise."""
+"""Which spans are recorded: the configured sampler, and a filter for the MCP SDK's spans."""
 
 from typing import Any
 
@@ -36,11 +36,11 @@ def head_sampler(settings: TelemetrySettings) -> sampling.Sampler:
 class FilteringTracer(Tracer):
     """The MCP SDK's tracer without the spans of handshakes, listings and notifications.
 
-    A span that is left out is transparent: what begins inside it belongs to its parent. A sampler
-    that drops it would leave its children without a parent and tell the other side not to record.
+    A span that is left out is transparent: its children belong to its parent. A sampler that
+    dropped it would leave them without a parent and tell the remote side not to record.
 
     Args:
-        tracer: Makes the spans that are kept.
+        tracer: Creates the spans that are kept.
         mcp_spans: `tools` keeps tool calls, `none` nothing.
     """
 

@@ -1,4 +1,4 @@
-"""Every name that spans bear, in one place: the conventions for generative AI still change."""
+"""Names of spans' attributes and events, in one place: the GenAI conventions still change."""
 
 from typing import Final
 
@@ -85,10 +85,9 @@ FINISH_REASONS: Final = {"toolCalls": "tool_call", "contentFilter": "content_fil
 
 
 def provider_name(provider: str) -> str:
-    """What the conventions call a provider of `perstack.toml`; where none is listed, the same."""
+    """The conventions' name of a provider of `perstack.toml`."""
     return PROVIDER_NAMES.get(provider, provider)
 
 
 def finish_reason(reason: str) -> str:
-    """The name that the conventions give to the reason why a generation ended."""
     return FINISH_REASONS.get(reason, reason)

@@ -1,4 +1,4 @@
-"""What the environment says about telemetry: operators own it, so `perstack.toml` says nothing."""
+"""Telemetry settings from environment variables; operators own them, not `perstack.toml`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +20,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtlpSettings:
-    """Where spans are sent to and how.
-
-    `headers` has the form of the variable; `timeout_seconds` is for one batch.
-    """
+    """`headers` has the form of the variable; `timeout_seconds` is for one batch."""
 
     protocol: str
     endpoint: str
@@ -38,7 +35,7 @@ class OtlpSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySettings:
-    """All of it. `problems` says which values were not understood and gave way to a default."""
+    """`problems` names the values that are invalid and replaced by a default."""
 
     is_disabled: bool
     exporters: tuple[str, ...]
@@ -58,12 +55,10 @@ class TelemetrySettings:
 
     @property
     def is_enabled(self) -> bool:
-        """Whether spans are exported at all."""
         return not self.is_disabled and bool(self.exporters)
 
 
 def read_settings(environment: Mapping[str, str]) -> TelemetrySettings:
-    """The settings that `environment` gives; what it does not give has its default."""
     reader = _EnvironmentReader(environment)
     capture_mode = reader.choice(
         "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", CAPTURE_MODES, "no_content"
@@ -164,7 +159,7 @@ class _EnvironmentReader:
             endpoint=self._endpoint(protocol),
             headers=self.otlp_text("HEADERS", ""),
             compression=self.otlp_text("COMPRESSION", "none").lower(),
-            # The specified 10 s would let a dead collector hold up the end of the process.
+            # The specified 10 s would let a dead collector delay the exit.
             timeout_seconds=self.number(timeout, 2.0, float),
             certificate=self.otlp_text("CERTIFICATE", "") or None,
             client_key=self.otlp_text("CLIENT_KEY", "") or None,
@@ -173,7 +168,7 @@ class _EnvironmentReader:
         )
 
     def _endpoint(self, protocol: str) -> str:
-        """A signal's own endpoint stands as it is; over HTTP the general one is a base."""
+        # A signal's own endpoint is used as it is; over HTTP the general one is a base URL.
         if traces_endpoint := self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""):
             return traces_endpoint
         if protocol == "grpc":
@@ -182,7 +177,7 @@ class _EnvironmentReader:
         return f"{base.removesuffix('/')}/v1/traces"
 
     def resource(self) -> dict[str, str]:
-        """Resource attributes: `OTEL_SERVICE_NAME` goes before the list, our own name after."""
+        # `OTEL_SERVICE_NAME` takes precedence over the list, the list over the default name.
         attributes: dict[str, str] = {"service.name": "perstack"}
         for pair in self.text("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
             key, separator, value = pair.partition("=")

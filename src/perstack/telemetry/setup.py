@@ -1,8 +1,8 @@
-"""Telemetry of a process: the environment switches it on, a host's own is respected."""
+"""Configures telemetry from the environment; a host's tracer provider is left alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from opentelemetry import trace
@@ -15,49 +15,39 @@ from perstack.telemetry.otel import OtelTelemetry, get_perstack_tracer
 from perstack.telemetry.propagation import parent_from_environment
 from perstack.telemetry.settings import TelemetrySettings, read_settings
 
-
-class Pipeline(Protocol):
-    """Where ended spans go."""
-
-    def flush_soon(self) -> None:
-        """Send what is queued now instead of a second later. Returns at once."""
-        ...
-
-    def stop(self, seconds: float) -> None:
-        """Send the rest and end; what takes longer than `seconds` is given up."""
-        ...
+if TYPE_CHECKING:
+    from perstack.telemetry.provider import SdkPipeline
 
 
 @dataclass(frozen=True, slots=True)
 class TelemetryHandle:
-    """The telemetry of one engine; `pipeline` is None where perstack itself exports nothing."""
+    """The telemetry of one engine; `pipeline` is `None` where perstack exports nothing itself."""
 
     telemetry: Telemetry
     redactor: Redactor
-    pipeline: Pipeline | None = None
+    pipeline: "SdkPipeline | None" = None
     shutdown_seconds: float = 1.5
 
     def flush_soon(self) -> None:
-        """Send what is queued without waiting for it; to be called at the end of each job."""
+        """Export queued spans in the background; called at the end of each job."""
         if self.pipeline is not None:
             self.pipeline.flush_soon()
 
     def stop(self, budget_seconds: float | None = None) -> None:
-        """Send what is left and end. Blocks for `budget_seconds`, or as the environment says."""
+        """Export the rest and shut down, within `budget_seconds` or the configured time."""
         if self.pipeline is not None:
             self.pipeline.stop(self.shutdown_seconds if budget_seconds is None else budget_seconds)
 
 
 def configure_telemetry(environment: Mapping[str, str], *, transport: str) -> TelemetryHandle:
-    """Telemetry as `environment` wants it. Never raises: what is wrong is said on stderr.
+    """Telemetry as `environment` configures it. Never raises: problems are reported on stderr.
 
-    The OpenTelemetry SDK is imported only if the environment switches telemetry on and the process
-    has no provider yet. A provider that a host application has set is used as it is, and neither
-    changed nor shut down.
+    The OpenTelemetry SDK is imported only if telemetry is enabled and the process has no provider.
+    A provider that a host application has set is used, and neither changed nor shut down.
 
     Args:
         environment: The process's variables and those of the `.env` files.
-        transport: How the process is spoken to: `cli`, `stdio`, `http` or `library`.
+        transport: `cli`, `stdio`, `http` or `library`.
     """
     settings = read_settings(environment)
     redactor = Redactor(environment_secrets(environment))
@@ -76,7 +66,7 @@ def configure_telemetry(environment: Mapping[str, str], *, transport: str) -> Te
         if settings.captures_content
         else None,
         environment=environment,
-        # Requests of an HTTP server have callers of their own; whoever started it is not one.
+        # Requests of an HTTP server have their own parents.
         fallback_parent=None if transport == "http" else parent_from_environment(environment),
         keeps_baggage=settings.keeps_baggage,
     )
@@ -85,12 +75,12 @@ def configure_telemetry(environment: Mapping[str, str], *, transport: str) -> Te
 
 def _try_open_pipeline(
     settings: TelemetrySettings, transport: str, diagnostics: DiagnosticsHandler
-) -> Pipeline | None:
+) -> "SdkPipeline | None":
     from perstack.telemetry.provider import open_pipeline  # noqa: PLC0415 - imports the SDK, which takes 100 ms
 
     try:
         return open_pipeline(settings, transport, diagnostics)
-    except Exception as error:  # noqa: BLE001 - exporters raise anything, and no run may fail for it
+    except Exception as error:  # noqa: BLE001 - exporters raise anything, and telemetry must not fail a run
         diagnostics.write_line(
             f"is off, because it cannot be set up: {type(error).__name__}: {error}"
         )
@@ -98,7 +88,7 @@ def _try_open_pipeline(
 
 
 def _has_host_provider() -> bool:
-    """Whether somebody else has set a provider; one that an earlier engine set is ours."""
+    """Whether the host has set a provider; one set by an earlier engine is perstack's own."""
     provider = trace.get_tracer_provider()
     is_ours = type(provider).__module__.startswith("perstack.")
     return not is_ours and not isinstance(provider, trace.ProxyTracerProvider)
