@@ -12,13 +12,13 @@ class AuthOptions:
     """The authentication settings of a server.
 
     Attributes:
-        kind: Whether users are known, and by what.
-        tokens: The file of tokens.
-        issuer: The OAuth issuer, as its tokens name it.
-        resource: The address of the server as its users see it.
-        audiences: What the issuer writes as audience; else `resource`.
-        jwks: Where the issuer's public keys are: a URL, or the path of a file.
-        required_scopes: A token must have them all to be let in.
+        kind: The kind of authentication.
+        tokens: The token file.
+        issuer: The `iss` of tokens.
+        resource: The public URL of the server.
+        audiences: Accepted values of `aud`; by default `resource`.
+        jwks: The issuer's public keys: a URL or the path of a file.
+        required_scopes: Scopes that every token must have.
     """
 
     kind: AuthKind = "none"

@@ -1,4 +1,4 @@
-"""Where the keys of an issuer come from: a file, or the issuer itself."""
+"""The public keys of an OAuth issuer: JWK sets and PEM files, from a file or a URL."""
 
 import json
 import re
@@ -23,13 +23,29 @@ from perstack.errors import ConfigError
 from perstack.runtime.ports import Clock
 from perstack.server.auth.reloading_file import ReloadingFile
 
+LOG = getLogger(__name__)
+
+FETCH_SECONDS = 5.0
+MAX_BYTES = 512 * 1024
+REFRESH_SECONDS = 3600
+"""For this long a key that the issuer has withdrawn may still be accepted."""
+
+UNKNOWN_KEY_RETRY_SECONDS = 60
+"""Minimum interval between refreshes caused by tokens with unknown key ids."""
+
+RETRY_AFTER_FAILURE_SECONDS = 10
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Fetches the document at a URL; raises `ConfigError` if it cannot."""
+
 ALGORITHMS_BY_KEY_TYPE = {
     ("RSA", None): ("RS256", "PS256"),
     ("EC", "P-256"): ("ES256",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-"""What a key of a kind and curve may be used for. Nothing here has a secret that a public key could
-be mistaken for."""
+"""The algorithms of a key type and curve. None is symmetric: a public key must never be accepted as a
+shared secret."""
 
 MAX_KEYS = 64
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -38,7 +54,7 @@ PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DO
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key with one thing that it may be used for."""
+    """A public key with one algorithm that it may be used for."""
 
     key_id: str | None
     algorithm: str
@@ -52,10 +68,7 @@ class JwkSet:
     keys: tuple[SigningKey, ...] = ()
 
     def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
-        """Those that a token with this header can have been signed with.
-
-        A key without an id, such as one of a PEM file, is one for any id.
-        """
+        """The keys that may have signed a token with this header; a key without id matches any."""
         return tuple(
             key
             for key in self.keys
@@ -67,10 +80,10 @@ class JwkSet:
 def parse_keys(content: bytes) -> JwkSet:
     """The keys of a JWK set or of a PEM file with public keys or certificates.
 
-    Keys of a kind or for a use that is not needed here are left out.
+    Keys of other types and for other uses are left out.
 
     Raises:
-        ConfigError: It is neither, it holds a private key, or nothing in it can be used.
+        ConfigError: It is neither, it contains a private key, or no usable one.
     """
     try:
         text = content.decode("utf-8")
@@ -139,39 +152,19 @@ def _parse_pem(text: str) -> list[SigningKey]:
     return keys
 
 
-LOG = getLogger(__name__)
-
-FETCH_SECONDS = 5.0
-MAX_BYTES = 512 * 1024
-REFRESH_SECONDS = 3600
-"""So long a key that the issuer has withdrawn may still be accepted."""
-
-UNKNOWN_KEY_RETRY_SECONDS = 60
-"""So seldom anybody can make the server ask the issuer, by sending tokens with unknown keys."""
-
-RETRY_AFTER_FAILURE_SECONDS = 10
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-Fetch = Callable[[str], Awaitable[bytes]]
-"""Gets a document. Raises `ConfigError` if that is not possible."""
-
-
 class JwksSource(Protocol):
-    """Finds the keys that a token can have been signed with."""
+    """Finds the keys that may have signed a token."""
 
     async def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
-        """The keys for a token with this header; none if there are none, or none can be had."""
+        """The keys for a token with this header; none if they cannot be fetched."""
         ...
 
 
 class FileJwksSource:
-    """Keys in a file, read again when it changes.
-
-    Args:
-        path: A JWK set or PEM.
+    """Keys in a JWK set or PEM file, which is read again when it changes.
 
     Raises:
-        ConfigError: It cannot be read or accepted.
+        ConfigError: It cannot be read or is invalid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -179,20 +172,19 @@ class FileJwksSource:
         self._file.open()
 
     async def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
-        """The keys for a token with this header."""
         return (self._file.current() or JwkSet()).candidates(algorithm, key_id)
 
 
 class UrlJwksSource:
-    """Keys that an issuer publishes: fetched when first needed, kept, and renewed in time.
+    """A published JWK set: fetched when first needed, cached and refreshed.
 
     Args:
-        url: Of a JWK set; https, or this machine.
-        clock: Says when to ask again.
-        fetch: Gets it.
+        url: The URL of the JWK set; https, or loopback.
+        clock: Decides when to refresh.
+        fetch: Fetches it.
 
     Raises:
-        ConfigError: The URL is not one that keys can be trusted to come from.
+        ConfigError: The URL is not secure.
     """
 
     def __init__(self, url: str, clock: Clock, fetch: Fetch | None = None) -> None:
@@ -206,7 +198,6 @@ class UrlJwksSource:
         self._next_refresh_at = 0.0
 
     async def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
-        """The keys for a token with this header; the issuer is asked if there are none."""
         if self._is_stale():
             await self._refresh()
         keys = self._keys.candidates(algorithm, key_id)
@@ -235,10 +226,10 @@ class UrlJwksSource:
 
 
 def require_secure_url(url: str, option: str) -> None:
-    """Refuse an address whose answer somebody on the way could have changed.
+    """Refuse a URL whose response could be tampered with.
 
     Raises:
-        ConfigError: It is neither https nor on this machine.
+        ConfigError: It is neither https nor loopback.
     """
     parts = urlsplit(url)
     is_local = parts.scheme == "http" and parts.hostname in LOOPBACK
@@ -250,10 +241,10 @@ def require_secure_url(url: str, option: str) -> None:
 
 
 async def fetch_document(url: str) -> bytes:
-    """Get a small document, within seconds and without following it elsewhere.
+    """Fetch a small document, with a timeout and without redirects.
 
     Raises:
-        ConfigError: It cannot be had.
+        ConfigError: It cannot be fetched.
     """
     try:
         with anyio.fail_after(FETCH_SECONDS):

@@ -1,4 +1,4 @@
-"""Accepts the tokens of an OAuth issuer: JSON web tokens, signed with one of its keys."""
+"""Verifies access tokens of an OAuth issuer: JSON Web Tokens signed with one of its keys."""
 
 import json
 import math
@@ -13,29 +13,34 @@ from mcp.server.auth.provider import AccessToken
 from perstack.runtime.ports import Clock
 from perstack.server.auth.jwks import JwksSource
 
+LOG = getLogger(__name__)
 
-class InvalidTokenError(Exception):
-    """Why a token is not accepted: for the log, never for whoever sent it, and free of the token.
+ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "EdDSA"})
+"""Asymmetric algorithms only: with a shared secret the verifier could sign tokens itself."""
 
-    Not one of perstack's own errors, because no user is told.
-    """
+MAX_CHARACTERS = 16_384
+ACCESS_TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 
 
 LEEWAY_SECONDS = 30
 MAX_NAME_CHARACTERS = 1024
 MAX_SCOPES = 256
 MAX_TIMESTAMP = 253_402_300_799
-"""The last second of the year 9999; not a number and infinity are no times either."""
+"""The last second of the year 9999; excludes NaN and infinity too."""
+
+
+class InvalidTokenError(Exception):
+    """Why a token is rejected: for the log only, never for the client, and without the token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedClaims:
-    """What a token must claim.
+    """Claims that a token must have.
 
     Attributes:
-        issuer: Who must have issued it, compared letter by letter.
-        audiences: For one of these it must have been issued.
-        resource: This server's own address, under which an accepted token is known from then on.
+        issuer: The exact `iss`.
+        audiences: `aud` must contain one of these.
+        resource: This server's URL, the resource of accepted tokens.
     """
 
     issuer: str
@@ -46,10 +51,10 @@ class ExpectedClaims:
 def validate_claims(
     claims: Mapping[str, Any], expected: ExpectedClaims, now_seconds: float
 ) -> AccessToken:
-    """What the server keeps of a token: whom it speaks for and what it allows, not itself.
+    """Subject, scopes and expiry of a token, without the token itself.
 
     Raises:
-        TokenRefusedError: It is for someone else, too old or too new, or names no subject.
+        InvalidTokenError: Wrong issuer or audience, expired, not valid yet, or without subject.
     """
     if claims.get("iss") != expected.issuer:
         raise InvalidTokenError("it is from another issuer")
@@ -67,7 +72,7 @@ def validate_claims(
     if subject is None:
         raise InvalidTokenError("it names no subject")
     return AccessToken(
-        # Whatever carries this on, to a job or a skill, does not carry the token.
+        # Jobs and skills must never see the token.
         token="",
         client_id=_read_name(claims, "client_id") or _read_name(claims, "azp") or subject,
         scopes=sorted(_read_scopes(claims)),
@@ -79,7 +84,7 @@ def validate_claims(
 
 
 def _read_scopes(claims: Mapping[str, Any]) -> set[str]:
-    """Those of `scope` as the standard has it, or of `scp` as some issuers write it."""
+    # The standard's `scope`, or `scp` as some issuers write it.
     raw = claims.get("scope", claims.get("scp"))
     scopes = set(raw.split()) if isinstance(raw, str) else _strings(raw)
     if len(scopes) > MAX_SCOPES:
@@ -110,23 +115,8 @@ def _read_name(claims: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS else None
 
 
-LOG = getLogger(__name__)
-
-ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "EdDSA"})
-"""Signatures with a private key only: a verifier that knows a secret could be made to sign."""
-
-MAX_CHARACTERS = 16_384
-ACCESS_TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
-
-
 class JwtVerifier:
-    """Satisfies the SDK's `TokenVerifier`.
-
-    Args:
-        keys: Of the issuer.
-        expected: What a token must claim.
-        clock: Says whether a token has expired.
-    """
+    """Satisfies the SDK's `TokenVerifier`."""
 
     def __init__(self, keys: JwksSource, expected: ExpectedClaims, clock: Clock) -> None:
         self._keys = keys
@@ -135,7 +125,6 @@ class JwtVerifier:
         self._jws = jwt.PyJWS(algorithms=sorted(ALGORITHMS))
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """What is known of whoever sent this token; `None` if it is not accepted."""
         try:
             claims = await self._decode_claims(token)
             return validate_claims(claims, self._expected, self._clock.now_ms() / 1000)

@@ -1,4 +1,4 @@
-"""From what was said to a gate that lets users in."""
+"""Bearer authentication of the HTTP server, created from its options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ from perstack.server.auth.token_file import TokenFileVerifier
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuthResource:
-    """How this server presents itself to clients that get their tokens from an OAuth issuer.
+    """This server as an OAuth protected resource.
 
     Attributes:
-        issuer: Where they get them.
-        url: The address under which clients reach the server, which tokens are issued for.
+        issuer: The authorization server.
+        url: The public URL of this server, which tokens are issued for.
     """
 
     issuer: AnyHttpUrl
@@ -40,13 +40,13 @@ class OAuthResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BearerAuth:
-    """Authentication of an HTTP server.
+    """Authenticates HTTP requests.
 
     Attributes:
-        verifier: Knows the tokens.
-        required_scopes: A token must have them all to be let in.
-        resource: Where clients find their issuer; `None` for tokens that are handed out by hand.
-        clock: Says when a stream ends because the token that opened it expires.
+        verifier: Verifies tokens.
+        required_scopes: Scopes that every token must have.
+        resource: Metadata for clients; `None` for static tokens.
+        clock: Decides when a stream ends because its token expires.
     """
 
     verifier: TokenVerifier
@@ -56,7 +56,7 @@ class BearerAuth:
 
     @property
     def middleware(self) -> Sequence[Middleware]:
-        """For the whole application: finds out who calls, and lets everyone pass."""
+        """Middleware for the whole application: authenticates, but rejects no request."""
         url = None if self.resource is None else self.resource.url
         backend = BearerAuthBackend(self.verifier, resource_server_url=url)
         return [
@@ -66,7 +66,7 @@ class BearerAuth:
 
     @property
     def routes(self) -> Sequence[Route]:
-        """The protected resource metadata of RFC 9728, open to everyone."""
+        """The protected resource metadata of RFC 9728, served without authentication."""
         if self.resource is None:
             return []
         return create_protected_resource_routes(
@@ -77,21 +77,21 @@ class BearerAuth:
         )
 
     def guard(self, app: ASGIApp) -> ASGIApp:
-        """An endpoint that answers whoever is not known with 401 or 403."""
+        """The endpoint, with 401 or 403 for requests without a sufficient token."""
         metadata = None if self.resource is None else build_resource_metadata_url(self.resource.url)
         streams = StreamExpiryMiddleware(app, self.clock)
         return RequireAuthMiddleware(streams, list(self.required_scopes), metadata)
 
 
-# Clients compare the issuer letter by letter, so it must not get a slash that was not given.
+# Clients compare the issuer exactly, so no slash may be added.
 URL_ADAPTER = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 
 
 def create_auth(options: AuthOptions, clock: Clock | None = None) -> BearerAuth | None:
-    """The gate; `None` if nobody is asked who they are. Keys at a URL are not fetched yet.
+    """Authentication as configured; `None` for none. Keys at a URL are not fetched yet.
 
     Raises:
-        ConfigError: Something is missing or cannot be used.
+        ConfigError: An option is missing or invalid.
     """
     clock = clock or SystemClock()
     match options.kind:

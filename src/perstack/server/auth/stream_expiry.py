@@ -1,4 +1,4 @@
-"""Streams of news stay open for as long as clients like and their tokens are good."""
+"""Ends notification streams when the token that opened them expires."""
 
 import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -8,17 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from perstack.runtime.ports import Clock
 
 MAX_STREAM_SECONDS = 3600.0
-"""After this time a client has to show its token again, which may have been withdrawn meanwhile."""
+"""A client must authenticate again after this; its token may have been revoked meanwhile."""
 
 
 class StreamExpiryMiddleware:
-    """An endpoint whose streams of news end with the token that opened them.
+    """ASGI middleware that ends notification streams with their token.
 
-    A call is answered to its end: its token was good when it was made.
-
-    Args:
-        app: The endpoint.
-        clock: Says when a token expires.
+    A tool call is not interrupted: its token was valid when it was made.
     """
 
     def __init__(self, app: ASGIApp, clock: Clock) -> None:
@@ -26,7 +22,6 @@ class StreamExpiryMiddleware:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         user = scope.get("user")
         if not isinstance(user, AuthenticatedUser) or not _is_stream(scope):
             await self._app(scope, receive, send)

@@ -1,6 +1,6 @@
-"""Accepts the tokens of a file, for installations that are too small for an OAuth issuer.
+"""Static tokens in a file, for installations without an OAuth issuer.
 
-The file knows the tokens by their hashes only, so reading it lets nobody in.
+The file contains hashes only, so reading it gives no access.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ from perstack.server.auth.reloading_file import ReloadingFile
 LOG = getLogger(__name__)
 
 ISSUER = "perstack:tokens"
-"""Stands where an OAuth issuer would, so that a principal of a file is never one of an issuer."""
+"""The issuer of file tokens, so that their principals differ from those of any OAuth issuer."""
 
 KEY_PREFIX = "pst_"
-"""By which people and programs that look for leaked secrets know a token."""
+"""Lets secret scanners recognise a token."""
 
 ENTRY_KEYS = frozenset({"sha256", "principal", "scopes", "expires"})
 SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
@@ -43,7 +43,7 @@ MAX_CHARACTERS = 1024
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """One token of the file, by its hash."""
+    """One token of the file, identified by its SHA-256 digest."""
 
     digest: bytes
     principal: str
@@ -52,14 +52,10 @@ class TokenEntry:
 
 
 class TokenFileVerifier:
-    """Satisfies the SDK's `TokenVerifier` with the tokens of a file.
-
-    Args:
-        path: The file; it is read again when it changes.
-        clock: Says whether a token has expired.
+    """Satisfies the SDK's `TokenVerifier` with a file that is read again when it changes.
 
     Raises:
-        ConfigError: It cannot be read or accepted, or others may change it.
+        ConfigError: It cannot be read, is invalid, or has unsafe permissions.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -68,7 +64,6 @@ class TokenFileVerifier:
         self._clock = clock
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """What is known of whoever sent this token; `None` if it is not accepted."""
         entry = self._find(token) if len(token) <= MAX_CHARACTERS else None
         if entry is None:
             LOG.warning("perstack: a token was refused: it is not in the file.")
@@ -77,9 +72,9 @@ class TokenFileVerifier:
             LOG.warning("perstack: a token of %s was refused: it has expired.", entry.principal)
             return None
         return AccessToken(
-            # Whatever carries this on, to a job or a skill, does not carry the token.
+            # Jobs and skills must never see the token.
             token="",
-            # The same for all tokens of a principal: with a new one they go on in their sessions.
+            # The same for all tokens of a principal, so that sessions survive a new token.
             client_id=entry.principal,
             scopes=sorted(entry.scopes),
             expires_at=None if entry.expires_ms is None else math.ceil(entry.expires_ms / 1000),
@@ -91,17 +86,17 @@ class TokenFileVerifier:
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         matched = None
         for entry in self._file.current() or ():
-            # To the end, so that the time says nothing about where or whether it was found.
+            # All entries are compared, so that timing reveals nothing.
             if hmac.compare_digest(entry.digest, digest):
                 matched = entry
         return matched
 
 
 def check_token_file(path: Path) -> None:
-    """Read a file of tokens once.
+    """Validate a token file.
 
     Raises:
-        ConfigError: It cannot be read or accepted, or others may change it.
+        ConfigError: It cannot be read, is invalid, or has unsafe permissions.
     """
     _token_file(path).open()
 
@@ -111,15 +106,14 @@ def _token_file(path: Path) -> ReloadingFile[tuple[TokenEntry, ...]]:
 
 
 def generate_token() -> str:
-    """A token that nobody can guess."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 def format_entry(token: str, principal: str, granted: tuple[str, ...], expires: str | None) -> str:
-    """What the file must say for a token to be accepted.
+    """The entry of a token for the token file, as TOML.
 
     Raises:
-        ConfigError: The principal, a scope or the date is not one.
+        ConfigError: The principal, a scope or the date is invalid.
     """
     lines = [
         "[[token]]",
@@ -135,10 +129,10 @@ def format_entry(token: str, principal: str, granted: tuple[str, ...], expires: 
 
 
 def parse_tokens(content: bytes) -> tuple[TokenEntry, ...]:
-    """The tokens of a file.
+    """The entries of a token file.
 
     Raises:
-        ConfigError: It says which entry is wrong.
+        ConfigError: The content is invalid; the message names the entry.
     """
     try:
         document = tomli.loads(content.decode("utf-8"))
@@ -163,10 +157,10 @@ def _are_tables(value: object) -> bool:
 
 
 def check_permissions(file_stat: os.stat_result) -> None:
-    """Refuse a file through which others could let themselves in, or see who has access.
+    """Refuse a file with which others could grant themselves access, or see who has it.
 
     Raises:
-        ConfigError: Others may read or write it, or its group may write it.
+        ConfigError: It is readable or writable for others, or writable for its group.
     """
     if file_stat.st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
         raise ConfigError("others can read or change it.", hint="Run chmod 600 on it.")
