@@ -44,8 +44,7 @@ ALGORITHMS_BY_KEY_TYPE = {
     ("EC", "P-256"): ("ES256",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-"""The algorithms of a key type and curve. None is symmetric: a public key must never be accepted as a
-shared secret."""
+"""The algorithms of a key type and curve, none of them symmetric."""
 
 MAX_KEYS = 64
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
