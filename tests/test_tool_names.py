@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perstack.definition.references import EXPERT_KEY_PATTERN
-from perstack.tool_names import MAX_TOOL_NAME, short_tool_name, tool_name, with_hash_suffix
+from perstack.tool_names import MAX_EXPERT_TOOL_NAME, short_tool_name, tool_name, with_hash_suffix
 
 KEYS = st.from_regex(EXPERT_KEY_PATTERN.removesuffix("$") + r"\Z").filter(
     lambda key: len(key) < 512
@@ -44,4 +44,4 @@ def test_delegators_see_the_last_segment(key: str, name: str) -> None:
 @given(KEYS)
 def test_every_name_fits_every_client(key: str) -> None:
     for name in (tool_name(key), short_tool_name(key), with_hash_suffix(tool_name(key), key)):
-        assert re.fullmatch(rf"[a-z0-9_-]{{1,{MAX_TOOL_NAME}}}", name)
+        assert re.fullmatch(rf"[a-z0-9_-]{{1,{MAX_EXPERT_TOOL_NAME}}}", name)

@@ -1,13 +1,17 @@
-"""How an expert is called as a tool, by MCP clients and by models alike."""
+"""Names of tools: of experts for MCP clients and delegators, and of all tools for providers."""
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
-from hashlib import sha256
 
-MAX_TOOL_NAME = 40
-_SUFFIX_DIGITS = 6
+MAX_EXPERT_TOOL_NAME = 40
+MAX_TOOL_NAME = 64
+"""What every provider takes, of ASCII letters, digits, `_` and `-`."""
+
+_HASH_DIGITS = 6
+_WIRE_HASH_DIGITS = 8
+_INVALID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def tool_name(expert_key: str) -> str:
@@ -19,33 +23,29 @@ def tool_name(expert_key: str) -> str:
     """
     scope, separator, name = expert_key.removeprefix("@").partition("/")
     parts = (scope, name) if separator and expert_key.startswith("@") else (expert_key,)
-    return fit_tool_name("__".join(_slug(part) for part in parts) or "_", expert_key)
+    return _fit("__".join(_sanitize(part.lower()) for part in parts) or "_", expert_key)
 
 
 def short_tool_name(expert_name: str) -> str:
     """The tool name of a delegate for its delegators: `file` for `@reviewer/file`."""
-    return fit_tool_name(_slug(expert_name.rsplit("/", 1)[-1]) or "_", expert_name)
-
-
-def fit_tool_name(name: str, expert_key: str) -> str:
-    """`name` if it is short enough, else its beginning and a hash of the key."""
-    return name if len(name) <= MAX_TOOL_NAME else with_hash_suffix(name, expert_key)
+    return _fit(_sanitize(expert_name.rsplit("/", 1)[-1].lower()) or "_", expert_name)
 
 
 def with_hash_suffix(name: str, expert_key: str) -> str:
     """`name` with a suffix of this key alone, for names that would be too long or taken."""
-    digest = hashlib.sha256(expert_key.encode()).hexdigest()[:_SUFFIX_DIGITS]
-    return f"{name[: MAX_TOOL_NAME - _SUFFIX_DIGITS - 1]}-{digest}"
+    return _cut_with_hash(name, expert_key, MAX_EXPERT_TOOL_NAME, separator="-")
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9_-]", "_", text.lower())
+def skill_tool_name(skill_name: str, original_name: str, taken: Collection[str]) -> str:
+    """The name by which a model calls a skill's tool.
 
-
-_WIRE_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_INVALID_WIRE_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-_MAX_WIRE_NAME = 64
-_WIRE_HASH_DIGITS = 8
+    The tool's own if it is free, else with the skill's before it, else with a hash of both.
+    """
+    prefixed = f"{skill_name}_{original_name}"
+    for name in (_provider_name(original_name), _provider_name(prefixed)):
+        if name not in taken:
+            return name
+    return _cut_with_hash(_provider_name(prefixed), f"{skill_name}\0{original_name}", MAX_TOOL_NAME)
 
 
 @lru_cache(maxsize=1024)
@@ -55,13 +55,34 @@ def wire_name(name: str) -> str:
     Depends on the name alone, so that a tool keeps its wire name over a whole conversation,
     whatever other tools there are.
     """
-    if _WIRE_NAME.fullmatch(name):
+    sanitized = _sanitize(name)
+    if name and sanitized == name and len(name) <= MAX_TOOL_NAME:
         return name
-    digest = sha256(name.encode()).hexdigest()[:_WIRE_HASH_DIGITS]
-    readable = _INVALID_WIRE_CHARACTER.sub("_", name)[: _MAX_WIRE_NAME - _WIRE_HASH_DIGITS - 1]
-    return f"{readable}_{digest}"
+    return _cut_with_hash(sanitized, name, MAX_TOOL_NAME, digits=_WIRE_HASH_DIGITS)
 
 
 def original_names(names: Iterable[str]) -> dict[str, str]:
     """Wire name → tool name, for the tools whose names differ."""
     return {wire: name for name in names if (wire := wire_name(name)) != name}
+
+
+def _fit(name: str, expert_key: str) -> str:
+    return name if len(name) <= MAX_EXPERT_TOOL_NAME else with_hash_suffix(name, expert_key)
+
+
+def _provider_name(name: str) -> str:
+    sanitized = _sanitize(name)
+    if len(sanitized) <= MAX_TOOL_NAME:
+        return sanitized
+    return _cut_with_hash(sanitized, name, MAX_TOOL_NAME)
+
+
+def _sanitize(text: str) -> str:
+    return _INVALID_CHARACTER.sub("_", text)
+
+
+def _cut_with_hash(
+    name: str, source: str, limit: int, *, separator: str = "_", digits: int = _HASH_DIGITS
+) -> str:
+    digest = hashlib.sha256(source.encode()).hexdigest()[:digits]
+    return f"{name[: limit - digits - 1]}{separator}{digest}"

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,22 @@ def test_only_telemetry_imports_the_telemetry_sdk() -> None:
     ]
 
     assert strays == []
+
+
+def test_every_child_process_is_started_by_the_launcher() -> None:
+    starts = re.compile(
+        r"\b(open_process|run_process|create_subprocess_\w+|subprocess_exec|Popen|os\.(exec|spawn|fork)\w*"
+        r"|subprocess\.(run|call|check_call|check_output))\("
+    )
+
+    places = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if starts.search(path.read_text(encoding="utf-8"))
+    }
+
+    # The demo installs its time server, which belongs to no job.
+    assert places == {"skills/subprocesses.py", "cli/commands/demo_setup.py"}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:

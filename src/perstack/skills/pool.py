@@ -21,7 +21,7 @@ from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener, Skills
 from perstack.skills.builtin.skill import BuiltInSkill
 from perstack.skills.launch import ServerSpec, SkillTimeouts, is_built_in, is_pinned_base_skill
-from perstack.skills.subprocesses import ProcessGuard
+from perstack.skills.subprocesses import Launcher, ProcessGuard
 from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
 
 
@@ -41,12 +41,12 @@ async def open_skills(
         definitions: The definitions that the job started with.
         timeouts: How long things may take.
     """
-    group_guard = ProcessGuard()
+    guard = ProcessGuard()
     failure: Exception | None = None
     try:
         async with anyio.create_task_group() as task_group:
             context = _PoolContext(
-                workspace, environment, task_group, group_guard, timeouts or SkillTimeouts()
+                workspace, environment, task_group, Launcher(guard), timeouts or SkillTimeouts()
             )
             pool = SkillPool(context, definitions.perstack_base_skill_command)
             try:
@@ -58,7 +58,7 @@ async def open_skills(
                 with anyio.CancelScope(shield=True):
                     await pool.close()
     finally:
-        await group_guard.close()
+        await guard.close()
     if failure is not None:
         raise failure
 
@@ -186,7 +186,7 @@ class SkillPool:
             context = self._context
             try:
                 self._built_in_skill = BuiltInSkill(
-                    context.workspace, context.environment, group_guard=context.group_guard
+                    context.workspace, context.environment, launcher=context.launcher
                 )
             except OSError as error:
                 raise SkillError(
@@ -206,7 +206,7 @@ class SkillPool:
                 context.workspace,
                 context.environment,
                 context.task_group,
-                context.group_guard,
+                context.launcher,
                 context.timeouts,
             )
         return self._connections
@@ -219,7 +219,7 @@ class _PoolContext:
     workspace: Path
     environment: Mapping[str, str] = field(repr=False)
     task_group: TaskGroup
-    group_guard: ProcessGuard
+    launcher: Launcher
     timeouts: SkillTimeouts
 
 

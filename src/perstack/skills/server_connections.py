@@ -14,7 +14,7 @@ from perstack.skills.connection import ConnectionLostError, ServerConnection
 from perstack.skills.convert import filter_tools, to_tool_definition, to_tool_result
 from perstack.skills.launch import ServerSpec, SkillTimeouts, build_command, build_skill_command
 from perstack.skills.stdio import StdioTransport
-from perstack.skills.subprocesses import ProcessGuard
+from perstack.skills.subprocesses import Launcher
 from perstack.skills.transport import SkillTransport
 
 
@@ -25,7 +25,7 @@ class ServerConnections:
         workspace: Working folder of the server processes.
         environment: Where skills find what they name in `requiredEnv`.
         task_group: The task group in which each connection has its owner.
-        group_guard: Guards the server processes.
+        launcher: Starts the server processes.
         timeouts: How long things may take.
     """
 
@@ -34,14 +34,14 @@ class ServerConnections:
         workspace: Path,
         environment: Mapping[str, str],
         task_group: TaskGroup,
-        group_guard: ProcessGuard,
+        launcher: Launcher,
         timeouts: SkillTimeouts,
     ) -> None:
         self._workspace = workspace
         self._environment = environment
         self._task_group = task_group
         self._timeouts = timeouts
-        self._group_guard = group_guard
+        self._launcher = launcher
         self._connections: dict[str, ServerConnection] = {}
 
     async def open(
@@ -160,7 +160,7 @@ class ServerConnections:
         for variable in server_command.refused_variables:
             listener.stderr(name, f"(the variable {variable} is protected and is not passed on)")
         return StdioTransport(
-            server_command, self._group_guard, grace_seconds=self._timeouts.grace_seconds
+            server_command, self._launcher, grace_seconds=self._timeouts.grace_seconds
         )
 
 

@@ -5,23 +5,27 @@ alone what a server that ended by itself had started. Hence this one.
 """
 
 import contextlib
-import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
-from mcp.types import jsonrpc_message_adapter
 
 from perstack.errors import SkillError
+from perstack.json_lines import (
+    LineTooLongError,
+    decode_message,
+    encode_message,
+    split_lines,
+)
 from perstack.redaction import Redactor, secret_variables
 from perstack.skills.launch import INSTALL_HINTS, ServerCommand
-from perstack.skills.subprocesses import ProcessGuard
+from perstack.skills.subprocesses import STREAM_END_ERRORS, Launcher, signal_group
 from perstack.skills.transport import ProtocolMode, TransportListener
 
 InboundMessage = SessionMessage | Exception
@@ -30,9 +34,6 @@ MessageStreams = tuple[
 ]
 
 FLUSH_SECONDS = 0.5
-EXIT_POLL_SECONDS = 0.5
-MIN_POLL_SECONDS = 0.002
-MAX_POLL_SECONDS = 0.05
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024
 MAX_STDERR_LINE_CHARACTERS = 2_000
@@ -40,20 +41,13 @@ MAX_STDERR_LINES = 1_000
 STDERR_TAIL_LINES = 10
 READ_BYTES = 64 * 1024
 
-STREAM_END_ERRORS = (
-    anyio.EndOfStream,
-    anyio.ClosedResourceError,
-    anyio.BrokenResourceError,
-    OSError,
-)
-
 
 class StdioTransport:
     """One server process.
 
     Args:
         server_command: What to start.
-        group_guard: Guards the process group.
+        launcher: Starts and ends the process.
         grace_seconds: How long the process may take to end by itself.
         protocol_mode: How to agree on a protocol version.
     """
@@ -63,7 +57,7 @@ class StdioTransport:
     def __init__(
         self,
         server_command: ServerCommand,
-        group_guard: ProcessGuard,
+        launcher: Launcher,
         *,
         grace_seconds: float,
         protocol_mode: ProtocolMode = "auto",
@@ -76,7 +70,7 @@ class StdioTransport:
         self.exit_code: int | None = None
         self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL_LINES)
         self._server_command = server_command
-        self._group_guard = group_guard
+        self._launcher = launcher
         self._grace_seconds = grace_seconds
         self._stderr_line_count = 0
         self._has_exited = False
@@ -89,9 +83,8 @@ class StdioTransport:
             SkillError: The process could not be started.
         """
         listener.on_starting(self._server_command.command, self._server_command.args)
-        await self._group_guard.prepare()
         started_at = anyio.current_time()
-        process = await self._spawn()
+        process = await self._start()
         # No await before the task group: a cancellation in between would lose the process.
         self.spawn_seconds = anyio.current_time() - started_at
         pipes = _ProcessStreams(process, listener, lambda line: self._report_stderr(listener, line))
@@ -104,15 +97,13 @@ class StdioTransport:
             ):
                 tasks.start_soon(pipes.run_until_closed, work)
             try:
-                await self._group_guard.guard(process.pid)
                 yield pipes.read_stream, pipes.write_stream
             finally:
                 # Every wait inside is bounded, so a cancelled job is not held up for long.
                 with anyio.CancelScope(shield=True):
                     self._has_exited = pipes.has_closed_stdout
                     await pipes.flush()
-                    await terminate_process(process, self._grace_seconds)
-                    await self._group_guard.release(process.pid)
+                    await self._launcher.stop(process, self._grace_seconds, self._grace_seconds)
                     self.exit_code = process.returncode
                     pipes.close()
 
@@ -121,7 +112,7 @@ class StdioTransport:
         if self.protocol_mode == "auto" and self._has_exited:
             return StdioTransport(
                 self._server_command,
-                self._group_guard,
+                self._launcher,
                 grace_seconds=self._grace_seconds,
                 protocol_mode="legacy",
             )
@@ -135,17 +126,16 @@ class StdioTransport:
         command_line = self.redactor.redact(self._server_command.command_line)
         return f"Command: {command_line}{exit_note}.{output}"
 
-    async def _spawn(self) -> Process:
+    async def _start(self) -> Process:
         server_command = self._server_command
         try:
-            return await anyio.open_process(
+            return await self._launcher.start(
                 [server_command.command, *server_command.args],
+                cwd=server_command.workspace,
+                environment=server_command.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd=server_command.workspace,
-                env=dict(server_command.environment),
-                start_new_session=True,
             )
         except (OSError, ValueError) as error:
             raise SkillError(
@@ -199,7 +189,8 @@ class _ProcessStreams:
         """Deliver the messages of stdout; when unwanted, drain it so that the server can end."""
         has_reader = True
         try:
-            async for line in read_lines(self._process.stdout, MAX_MESSAGE_BYTES):
+            chunks = _read_chunks(self._process.stdout)
+            async for line in split_lines(chunks, MAX_MESSAGE_BYTES, too_long="raise"):
                 message = self._parse(line)
                 if has_reader and message is not None:
                     try:
@@ -217,9 +208,8 @@ class _ProcessStreams:
         stdin = self._process.stdin
         try:
             async for outbound in self._write_stream_reader:
-                text = outbound.message.model_dump_json(by_alias=True, exclude_unset=True)
                 if stdin is not None:
-                    await stdin.send(f"{text}\n".encode())
+                    await stdin.send(encode_message(outbound.message))
         except STREAM_END_ERRORS:
             self._notify_exit()
         finally:
@@ -228,14 +218,14 @@ class _ProcessStreams:
 
     async def read_stderr(self) -> None:
         """Show stderr, line by line; a line without end is cut."""
-        async for line in read_lines(self._process.stderr, MAX_LINE_BYTES, split_long_lines=True):
+        chunks = _read_chunks(self._process.stderr)
+        async for line in split_lines(chunks, MAX_LINE_BYTES, too_long="split"):
             self._report(line.decode(errors="replace").rstrip())
 
     async def wait_for_exit(self) -> None:
         """End the connection with the server, also if what it started still holds its stdout."""
-        while self._process.returncode is None:  # noqa: ASYNC110 -- `wait` waits for the pipes too
-            await anyio.sleep(EXIT_POLL_SECONDS)
-        signal_process_group(self._process.pid, signal.SIGTERM)
+        await self._process.wait()
+        signal_group(self._process.pid, signal.SIGTERM)
         with anyio.move_on_after(FLUSH_SECONDS):
             await self._stdout_closed.wait()
         self._notify_exit()
@@ -259,92 +249,15 @@ class _ProcessStreams:
     def _parse(self, line: bytes) -> SessionMessage | None:
         if not line.strip():
             return None
-        try:
-            return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-        except ValueError:
-            # Many servers greet on stdout; who looks for a fault wants to see what they said.
+        message = decode_message(line)
+        if message is None:
+            # Many servers greet on stdout, and it helps to see what a faulty one writes there.
             self._report(f"(not a message, on stdout) {line.decode(errors='replace').rstrip()}")
             return None
+        return SessionMessage(message)
 
 
-class LineTooLongError(Exception):
-    """A line is longer than anyone has a use for."""
-
-
-async def read_lines(
-    stream: ByteReceiveStream | None, max_bytes: int, *, split_long_lines: bool = False
-) -> AsyncIterator[bytes]:
-    """The lines of a pipe until it ends.
-
-    Args:
-        stream: The pipe.
-        max_bytes: The longest line, in bytes.
-        split_long_lines: Give a longer line in pieces instead of raising.
-
-    Raises:
-        OversizeError: A line is longer than `max_bytes`.
-    """
-    buffer = bytearray()
-    while stream is not None:
-        try:
-            chunk = await stream.receive(READ_BYTES)
-        except STREAM_END_ERRORS:
-            break
-        searched = len(buffer)
-        buffer += chunk
-        start = 0
-        while (end := buffer.find(b"\n", max(start, searched))) >= 0:
-            yield bytes(buffer[start:end])
-            start = end + 1
-        del buffer[:start]
-        if len(buffer) > max_bytes:
-            if not split_long_lines:
-                raise LineTooLongError
-            yield bytes(buffer)
-            buffer.clear()
-    if buffer:
-        yield bytes(buffer)
-
-
-async def terminate_process(process: Process, grace_seconds: float) -> None:
-    """End a process group: by the end of its stdin, then by SIGTERM, then by SIGKILL."""
-    if process.stdin is not None:
-        with contextlib.suppress(*STREAM_END_ERRORS):
-            await process.stdin.aclose()
-    await _wait_until(lambda: process.returncode is not None, grace_seconds)
-    # Also when the server itself is gone: it may have left behind what it started.
-    if signal_process_group(process.pid, signal.SIGTERM):
-        await _wait_until(lambda: not signal_process_group(process.pid, 0), grace_seconds)
-        signal_process_group(process.pid, signal.SIGKILL)
-        await _wait_until(lambda: process.returncode is not None, grace_seconds)
-    close_pipes(process)
-
-
-def signal_process_group(process_group: int, signal_number: int) -> bool:
-    """Signal a process group; whether anyone was there."""
-    try:
-        os.killpg(process_group, signal_number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # Someone is there who changed identity; there is nothing more we may do.
-        return True
-    return True
-
-
-def close_pipes(process: Process) -> None:
-    """Close our ends of the pipes even if a survivor that left the group holds the others."""
-    transport = getattr(getattr(process, "_process", None), "_transport", None)
-    close = getattr(transport, "close", None)
-    if callable(close):
-        with contextlib.suppress(OSError):
-            close()
-
-
-async def _wait_until(is_done: Callable[[], bool], seconds: float) -> None:
-    # Not `Process.wait`: it also waits for the pipes, which a survivor may hold.
-    interval = MIN_POLL_SECONDS
-    with anyio.move_on_after(seconds):
-        while not is_done():
-            await anyio.sleep(interval)
-            interval = min(interval * 1.5, MAX_POLL_SECONDS)
+async def _read_chunks(pipe: ByteReceiveStream | None) -> AsyncGenerator[bytes]:
+    with contextlib.suppress(*STREAM_END_ERRORS):
+        while pipe is not None:
+            yield await pipe.receive(READ_BYTES)

@@ -1,8 +1,7 @@
-"""Running one command to its end, with everything that it started.
+"""Starts and ends the child processes of a job.
 
-The command leads a process group of its own, and the call is over when the command is: what it left
-in the background is ended with it, so nothing runs on unseen and nothing that holds the pipes open
-can keep the call waiting.
+Each leads a process group of its own: what it starts is ended with it, so that nothing outlives the
+job unseen and nothing that holds its pipes open can keep the job waiting.
 """
 
 import contextlib
@@ -10,13 +9,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Protocol
 
 import anyio
 from anyio.abc import Process
-
-from perstack.skills.builtin.tool import GroupGuard
 
 # Reads the process groups to guard from its stdin. When that ends, and it ends however this process
 # ends, what is still guarded is told to stop and then killed. A shell is used as it starts in a
@@ -39,8 +36,155 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 """
 
 
+POLL_SECONDS = 0.02
+
+STREAM_END_ERRORS = (
+    anyio.EndOfStream,
+    anyio.ClosedResourceError,
+    anyio.BrokenResourceError,
+    OSError,
+)
+
+
+class GroupGuard(Protocol):
+    """Ends process groups that would outlive this process, even if this process is killed."""
+
+    async def prepare(self) -> None:
+        """Be ready before a group is started, which could not be guarded at once otherwise."""
+        ...
+
+    async def guard(self, group: int) -> None:
+        """End this process group if this process dies before `release`."""
+        ...
+
+    async def release(self, group: int) -> None:
+        """The process group is gone."""
+        ...
+
+
+class Launcher:
+    """Starts every child process of a job, and ends it together with its process group.
+
+    Args:
+        guard: Guards the process groups; without one they may outlive a killed process.
+    """
+
+    def __init__(self, guard: GroupGuard | None = None) -> None:
+        self._guard = guard
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | Path,
+        environment: Mapping[str, str],
+        stdin: int,
+        stdout: int,
+        stderr: int,
+    ) -> Process:
+        """Start a process. The caller has to `stop` it, also when it has ended by itself.
+
+        Args:
+            argv: The command and its arguments.
+            cwd: Its working directory, which exists now.
+            environment: All of its environment.
+            stdin: A descriptor, `subprocess.PIPE` or `subprocess.DEVNULL`.
+            stdout: As `stdin`.
+            stderr: As `stdin`.
+
+        Raises:
+            OSError: The command cannot be started.
+            ValueError: Its arguments cannot be handed to the system.
+        """
+        # Cancelled in between, only the process itself would be ended and not its group.
+        with anyio.CancelScope(shield=True):
+            if self._guard is not None:
+                await self._guard.prepare()
+            process = await _open_process(argv, cwd, environment, (stdin, stdout, stderr))
+            if self._guard is not None:
+                await self._guard.guard(process.pid)
+            return process
+        raise AssertionError("this scope is never cancelled")
+
+    async def stop(self, process: Process, grace_seconds: float, orphan_seconds: float) -> None:
+        """End a process group: by the end of its stdin, then by SIGTERM, then by SIGKILL.
+
+        Takes a bounded time and is not cancelled before it is done.
+
+        Args:
+            process: The leader of the group.
+            grace_seconds: For the process to end, at each of these steps.
+            orphan_seconds: For the rest of the group, once the process itself has ended.
+        """
+        with anyio.CancelScope(shield=True):
+            await _stop_group(process, grace_seconds, orphan_seconds)
+            if self._guard is not None:
+                await self._guard.release(process.pid)
+
+
+async def _open_process(
+    argv: Sequence[str],
+    cwd: str | Path | None,
+    environment: Mapping[str, str],
+    streams: tuple[int, int, int],
+) -> Process:
+    stdin, stdout, stderr = streams
+    return await anyio.open_process(
+        list(argv),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=cwd,
+        env=dict(environment),
+        start_new_session=True,
+    )
+
+
+async def _stop_group(process: Process, grace_seconds: float, orphan_seconds: float) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(*STREAM_END_ERRORS):
+            await process.stdin.aclose()
+        with anyio.move_on_after(grace_seconds):
+            await process.wait()
+    # Also when the process itself is gone: what it started may still be there.
+    if signal_group(process.pid, signal.SIGTERM):
+        with anyio.move_on_after(grace_seconds):
+            await process.wait()
+            with anyio.move_on_after(orphan_seconds):
+                await _wait_for_group_exit(process.pid)
+        signal_group(process.pid, signal.SIGKILL)
+        with anyio.move_on_after(grace_seconds):
+            await process.wait()
+    # What even SIGKILL does not end, or runs as another user, must not be waited for.
+    if process.returncode is not None:
+        await process.aclose()
+
+
+def signal_group(group: int, signal_number: int) -> bool:
+    """Signal a process group; whether there was one that could be signalled."""
+    try:
+        os.killpg(group, signal_number)
+    except (ProcessLookupError, PermissionError):
+        # Some systems deny a signal to a group in which only dead processes are left.
+        return False
+    return True
+
+
+async def _wait_for_group_exit(group: int) -> None:
+    while signal_group(group, 0):
+        _reap_orphans(group)
+        # The kernel has no event for the end of a group.
+        await anyio.sleep(POLL_SECONDS)
+
+
+def _reap_orphans(group: int) -> None:
+    """Collect orphans, which come to us where perstack is the first process of a container."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-group, os.WNOHANG)
+
+
 class ProcessGuard:
-    """Guards process groups against outliving this process. Started before the first of them."""
+    """Guards process groups by a watchdog process, which is started before the first of them."""
 
     def __init__(self) -> None:
         self._watchdog: Process | None = None
@@ -48,20 +192,17 @@ class ProcessGuard:
         self._lock = anyio.Lock()
 
     async def prepare(self) -> None:
-        """Be ready before a group is started, which could not be guarded at once otherwise."""
         await self._send("")
 
     async def guard(self, group: int) -> None:
-        """End this process group if this process dies before `release`."""
         await self._send(f"+ {group}\n")
 
     async def release(self, group: int) -> None:
-        """The process group is gone."""
         if self._watchdog is not None:
             await self._send(f"- {group}\n")
 
     async def close(self) -> None:
-        """End the watcher. Every guarded group has been released before."""
+        """End the watchdog. Every guarded group has been released before."""
         watchdog, self._watchdog = self._watchdog, None
         self._is_disabled = True
         if watchdog is None or watchdog.stdin is None:
@@ -93,218 +234,10 @@ class ProcessGuard:
 
 
 async def _start_watchdog() -> Process:
-    return await anyio.open_process(
+    # A session of its own: in the foreground group it would be ended together with what it watches.
+    return await _open_process(
         ["/bin/sh", "-c", WATCHDOG_SCRIPT],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin"},
-        # In the foreground group it would be ended together with what it watches.
-        start_new_session=True,
+        None,
+        {"PATH": "/usr/bin:/bin"},
+        (subprocess.PIPE, subprocess.DEVNULL, subprocess.DEVNULL),
     )
-
-
-MAX_KEPT_BYTES = 32 * 1024
-"""Of each stream; half from the beginning and half from the end."""
-
-HALF_KEPT_BYTES = MAX_KEPT_BYTES // 2
-
-
-class OutputBuffer:
-    """One stream of a command: counts everything, keeps what an answer can show."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._head = bytearray()
-        self._tail = bytearray()
-
-    def add(self, data: bytes) -> None:
-        """Take in what was read next."""
-        self.size += len(data)
-        remaining = HALF_KEPT_BYTES - len(self._head)
-        self._head += data[:remaining]
-        self._tail += data[remaining:]
-        # Trimmed only now and then, so that many small reads do not move the tail each time.
-        if len(self._tail) > 2 * MAX_KEPT_BYTES:
-            del self._tail[:-HALF_KEPT_BYTES]
-
-    @property
-    def text(self) -> str:
-        """The output, or its two ends with a note between them."""
-        tail = self._tail[-HALF_KEPT_BYTES:]
-        omitted = self.size - len(self._head) - len(tail)
-        if omitted == 0:
-            return _decode_lossy(self._head + tail)
-        return (
-            f"{_decode_lossy(self._head)}\n[... {omitted} bytes left out;"
-            f" redirect the output to a file and read that in parts ...]\n{_decode_lossy(tail)}"
-        )
-
-
-def _decode_lossy(data: bytes | bytearray) -> str:
-    return data.decode("utf-8", "replace")
-
-
-MAX_OUTPUT_BYTES = 10 * 1024 * 1024
-READ_CHUNK_BYTES = 64 * 1024
-TERMINATE_GRACE_SECONDS = 2.0
-"""Between the request to stop and the kill."""
-
-ORPHAN_GRACE_SECONDS = 0.25
-"""For the rest of the group once the command itself has stopped; short, because dead ones that the
-system has not collected yet cannot be told from living ones."""
-
-PIPE_GRACE_SECONDS = 0.5
-"""For what is left in the pipes when everything that we know of has ended."""
-
-POLL_SECONDS = 0.02
-
-ExitReason = Literal["exited", "timedOut", "flooded"]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command and where it runs. `cwd` is a directory that exists now."""
-
-    argv: Sequence[str]
-    cwd: str
-    environment: Mapping[str, str]
-    timeout_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """How a command ended; `exit_code` is the negative signal number if a signal ended it."""
-
-    exit_reason: ExitReason
-    exit_code: int
-    stdout: OutputBuffer
-    stderr: OutputBuffer
-
-
-async def run_command(command: Command, group_guard: GroupGuard | None) -> CommandResult:
-    """Run a command until it ends, its time is up, or it writes more than it may.
-
-    Cancellation ends the whole process group first.
-
-    Raises:
-        OSError: The command cannot be started.
-        ValueError: Its arguments cannot be handed to the system.
-    """
-    if group_guard is not None:
-        await group_guard.prepare()
-    outputs = (OutputBuffer(), OutputBuffer())
-    pipes = (os.pipe(), os.pipe())
-    readable = [pipe[0] for pipe in pipes]
-    for handle in readable:
-        os.set_blocking(handle, False)
-    try:
-        try:
-            process = await _start_process(command, pipes[0][1], pipes[1][1])
-        finally:
-            for _, writable in pipes:
-                os.close(writable)
-        exit_reason = await _supervise(process, command, outputs, readable, group_guard)
-    finally:
-        for handle in readable:
-            os.close(handle)
-    exit_code = -signal.SIGKILL if process.returncode is None else process.returncode
-    return CommandResult(exit_reason, exit_code, *outputs)
-
-
-async def _start_process(command: Command, stdout: int, stderr: int) -> Process:
-    # Cancelled while it starts, only the command itself would be ended and not its group.
-    with anyio.CancelScope(shield=True):
-        return await anyio.open_process(
-            list(command.argv),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=command.cwd,
-            env=dict(command.environment),
-            start_new_session=True,
-        )
-    raise AssertionError("nobody cancels this scope")
-
-
-async def _supervise(
-    process: Process,
-    command: Command,
-    outputs: tuple[OutputBuffer, OutputBuffer],
-    readable: list[int],
-    group_guard: GroupGuard | None,
-) -> ExitReason:
-    time_limit = anyio.CancelScope()
-    size_limit = anyio.CancelScope()
-
-    async def collect(handle: int, output: OutputBuffer) -> None:
-        while data := await _read_chunk(handle):
-            output.add(data)
-            if sum(each.size for each in outputs) > MAX_OUTPUT_BYTES:
-                size_limit.cancel()
-
-    async with anyio.create_task_group() as readers:
-        try:
-            if group_guard is not None:
-                await group_guard.guard(process.pid)
-            for handle, output in zip(readable, outputs, strict=True):
-                readers.start_soon(collect, handle, output)
-            time_limit.deadline = anyio.current_time() + command.timeout_seconds
-            with time_limit, size_limit:
-                await process.wait()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await _terminate_group(process)
-                if group_guard is not None:
-                    await group_guard.release(process.pid)
-        readers.cancel_scope.deadline = anyio.current_time() + PIPE_GRACE_SECONDS
-    if size_limit.cancelled_caught:
-        return "flooded"
-    return "timedOut" if time_limit.cancelled_caught else "exited"
-
-
-async def _read_chunk(handle: int) -> bytes:
-    while True:
-        await anyio.wait_readable(handle)
-        try:
-            return os.read(handle, READ_CHUNK_BYTES)
-        except BlockingIOError:
-            continue
-
-
-async def _terminate_group(process: Process) -> None:
-    """End what is left of the process group, kindly first. Does nothing if nothing is left."""
-    if _signal_group(process.pid, signal.SIGTERM):
-        with anyio.move_on_after(TERMINATE_GRACE_SECONDS):
-            await process.wait()
-            with anyio.move_on_after(ORPHAN_GRACE_SECONDS):
-                await _wait_for_group_exit(process.pid)
-        _signal_group(process.pid, signal.SIGKILL)
-    # A process that even SIGKILL does not end sits in the kernel; it must not take the job along.
-    with anyio.move_on_after(TERMINATE_GRACE_SECONDS):
-        await process.aclose()
-
-
-async def _wait_for_group_exit(process_group: int) -> None:
-    while _signal_group(process_group, 0):
-        _reap_orphans(process_group)
-        # The kernel has no event for the end of a group.
-        await anyio.sleep(POLL_SECONDS)
-
-
-def _reap_orphans(process_group: int) -> None:
-    """Collect orphans, which come to us where perstack is the first process of a container."""
-    try:
-        os.waitpid(-process_group, os.WNOHANG)
-    except ChildProcessError:
-        return
-
-
-def _signal_group(process_group: int, signal_number: int) -> bool:
-    """Whether the group was still there to be signalled."""
-    try:
-        os.killpg(process_group, signal_number)
-    except (ProcessLookupError, PermissionError):
-        # Some systems deny a signal to a group in which only dead processes are left.
-        return False
-    return True

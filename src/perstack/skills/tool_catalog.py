@@ -1,8 +1,6 @@
 """The tools of one expert: uniquely named, and traceable to the server's tool that each is."""
 
-import hashlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -10,9 +8,7 @@ from typing import Any, cast
 from perstack.core.tools import ToolDefinition
 from perstack.definition.model import InteractiveSkill, InteractiveTool
 from perstack.errors import SkillError
-
-MAX_NAME_CHARACTERS = 64
-HASH_CHARACTERS = 6
+from perstack.tool_names import skill_tool_name
 
 
 @dataclass(slots=True)
@@ -26,30 +22,10 @@ class ToolCatalog:
         """Add a skill's tools. A name that is taken or unacceptable is changed, always alike."""
         taken = {definition.name for definition in self.definitions}
         for tool in tools:
-            name = unique_name(skill_name, tool.name, taken)
+            name = skill_tool_name(skill_name, tool.name, taken)
             taken.add(name)
             self.definitions.append(replace(tool, skill_name=skill_name, name=name))
             self.original_names[skill_name, name] = tool.name
-
-
-def unique_name(skill_name: str, tool_name: str, taken: set[str]) -> str:
-    """The name that the model is shown: the tool's own, else behind the skill's, else hashed."""
-    prefixed = f"{skill_name}_{tool_name}"
-    for name in (sanitize_name(tool_name), sanitize_name(prefixed)):
-        if name not in taken:
-            return name
-    digest = hashlib.sha256(f"{skill_name}\0{tool_name}".encode()).hexdigest()
-    cut = sanitize_name(prefixed)[: MAX_NAME_CHARACTERS - HASH_CHARACTERS - 1]
-    return f"{cut}_{digest[:HASH_CHARACTERS]}"
-
-
-def sanitize_name(name: str) -> str:
-    """A name that every provider takes: ASCII letters, digits, `_` and `-`, at most 64."""
-    sanitized = re.sub(r"[^a-zA-Z0-9_-]", "_", name)
-    if len(sanitized) <= MAX_NAME_CHARACTERS:
-        return sanitized
-    digest = hashlib.sha256(name.encode()).hexdigest()[:HASH_CHARACTERS]
-    return f"{sanitized[: MAX_NAME_CHARACTERS - HASH_CHARACTERS - 1]}_{digest}"
 
 
 def interactive_tools(skill_name: str, skill: InteractiveSkill) -> list[ToolDefinition]:

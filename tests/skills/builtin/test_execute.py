@@ -9,8 +9,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from perstack.skills.builtin.execute import MAX_KEPT_BYTES
 from perstack.skills.builtin.skill import BuiltInSkill
-from perstack.skills.subprocesses import MAX_KEPT_BYTES
+from perstack.skills.subprocesses import Launcher
 from tests.skills.builtin.calling import Facts, ask, facts_of, put, refused, told
 from tests.skills.builtin.conftest import CANARY
 
@@ -333,7 +334,7 @@ class Guarded:
 
 async def test_who_watches_over_process_groups_is_told_of_each(workspace: Path) -> None:
     guarded = Guarded()
-    skill = BuiltInSkill(workspace, {"PATH": os.environ["PATH"]}, group_guard=guarded)
+    skill = BuiltInSkill(workspace, {"PATH": os.environ["PATH"]}, launcher=Launcher(guarded))
 
     group = int((await shell(skill, "echo $$"))["output"])
 

@@ -1,6 +1,5 @@
 """`perstack serve` over stdin and stdout."""
 
-import json
 import logging
 import os
 import select
@@ -21,13 +20,12 @@ from mcp_types import (
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
-    JSONRPCNotification,
     JSONRPCRequest,
     JSONRPCResponse,
     RequestId,
-    jsonrpc_message_adapter,
 )
 
+from perstack.json_lines import decode_message, encode_message, parse_json, split_lines
 from perstack.server.bootstrap import ServerOptions, ServerRuntime, create_runtime
 from perstack.server.notifications.hub import NotificationHub
 from perstack.server.transports.shutdown import wait_for_signal
@@ -46,61 +44,9 @@ Outgoing = MemoryObjectSendStream[SessionMessage]
 BeforeCall = Callable[[], Awaitable[None]]
 
 
-async def split_lines(
-    chunks: AsyncGenerator[bytes], max_line_bytes: int = MAX_LINE_BYTES
-) -> AsyncGenerator[bytes]:
-    """Non-blank lines without their ends; a line longer than `max_line_bytes` is cut there."""
-    pieces: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            line = b"".join((*pieces, end))
-            pieces, size = [], 0
-            if line.strip():
-                yield line
-        size += len(rest)
-        if size <= max_line_bytes:
-            pieces.append(rest)
-    line = b"".join(pieces)
-    if line.strip():
-        yield line
-
-
-def parse_message(line: bytes) -> JSONRPCMessage | None:
-    """The message of a line; `None` if it is invalid.
-
-    Invalid UTF-8 and lone surrogates are replaced, because the sender waits for an answer. A
-    request with an invalid id is invalid: the SDK would take it for a notification.
-    """
-    message = _parse_lenient(line)
-    return None if isinstance(message, JSONRPCNotification) and _has_id(line) else message
-
-
-def _has_id(line: bytes) -> bool:
-    document = _parse_json(line) if b'"id"' in line else None
-    return isinstance(document, dict) and "id" in document
-
-
-def _parse_lenient(line: bytes) -> JSONRPCMessage | None:
-    text = line.decode("utf-8", "replace")
-    try:
-        return jsonrpc_message_adapter.validate_json(text, by_name=False)
-    except ValueError:
-        pass
-    document = _parse_json(line)
-    if not isinstance(document, dict):
-        return None
-    try:
-        repaired = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
-        return jsonrpc_message_adapter.validate_json(repaired, by_name=False)
-    except (ValueError, RecursionError):
-        return None
-
-
 def invalid_line_error(line: bytes) -> JSONRPCError:
     """The error response to an invalid line, with the id of the request if it has one."""
-    document = _parse_json(line)
+    document = parse_json(line)
     if document is None:
         return _jsonrpc_error(None, PARSE_ERROR, "This line is not JSON")
     request_id: RequestId | None = None
@@ -112,22 +58,16 @@ def invalid_line_error(line: bytes) -> JSONRPCError:
     return _jsonrpc_error(request_id, INVALID_REQUEST, "This line is not a JSON-RPC 2.0 message")
 
 
-def encode_message(message: JSONRPCMessage) -> bytes:
+def encode_or_error(message: JSONRPCMessage) -> bytes:
+    """The line for a message; if it cannot be encoded, the line for an error in its place."""
     try:
-        text = message.model_dump_json(by_alias=True, exclude_unset=True)
-    except ValueError:  # a lone surrogate, which UTF-8 cannot encode
+        return encode_message(message)
+    except ValueError:
         LOG.exception("A message could not be written")
         request_id = message.id if isinstance(message, JSONRPCResponse | JSONRPCError) else None
-        fallback = _jsonrpc_error(request_id, INTERNAL_ERROR, "The answer could not be written")
-        text = fallback.model_dump_json(by_alias=True, exclude_unset=True)
-    return f"{text}\n".encode()
-
-
-def _parse_json(line: bytes) -> object:
-    try:
-        return json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
+        return encode_message(
+            _jsonrpc_error(request_id, INTERNAL_ERROR, "The answer could not be written")
+        )
 
 
 def _jsonrpc_error(request_id: RequestId | None, code: int, message: str) -> JSONRPCError:
@@ -202,8 +142,11 @@ class _StdioStream:
         self, to_server: MemoryObjectSendStream[SessionMessage | Exception], answers: Outgoing
     ) -> None:
         with to_server, answers, suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            async for line in split_lines(_read_chunks(self.descriptors.stdin)):
-                message = parse_message(line)
+            chunks = _read_chunks(self.descriptors.stdin)
+            async for line in split_lines(chunks, MAX_LINE_BYTES, too_long="cut"):
+                if not line.strip():
+                    continue
+                message = decode_message(line)
                 if message is None:
                     await answers.send(SessionMessage(invalid_line_error(line)))
                     continue
@@ -219,7 +162,7 @@ class _StdioStream:
             async for item in from_server:
                 message = item.message
                 if self.is_client_reading:
-                    await self._send(encode_message(message))
+                    await self._send(encode_or_error(message))
                 if isinstance(message, JSONRPCResponse | JSONRPCError):
                     self.pending_requests -= 1
                     if self.pending_requests <= 0:

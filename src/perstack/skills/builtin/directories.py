@@ -15,8 +15,7 @@ from perstack.skills.builtin.tool import (
     define_tool,
     path_property,
     path_schema,
-    read_tool,
-    write_tool,
+    workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry, is_reserved
 
@@ -123,7 +122,7 @@ def _delete_empty(entry: WorkspaceEntry, path: str) -> None:
 
 
 TOOLS = (
-    read_tool(
+    workspace_tool(
         define_tool(
             "listDirectory",
             "List a directory of the workspace, one level, in alphabetical order.",
@@ -133,7 +132,7 @@ TOOLS = (
         PathArguments,
         list_directory,
     ),
-    write_tool(
+    workspace_tool(
         define_tool(
             "createDirectory",
             "Make a directory of the workspace and those that are missing on the way to it.",
@@ -142,7 +141,7 @@ TOOLS = (
         PathArguments,
         create_directory,
     ),
-    write_tool(
+    workspace_tool(
         define_tool(
             "deleteDirectory",
             "Delete a directory of the workspace.",

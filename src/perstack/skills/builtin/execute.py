@@ -1,10 +1,15 @@
 """`exec`: commands of the machine, without a shell, inside the workspace."""
 
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
+import anyio
+from anyio.abc import Process
 from pydantic import Field, StringConstraints
 
 from perstack.models import FrozenModel
@@ -25,14 +30,25 @@ from perstack.skills.builtin.tool import (
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 from perstack.skills.child_environment import child_environment
-from perstack.skills.subprocesses import (
-    MAX_OUTPUT_BYTES,
-    Command,
-    CommandResult,
-    run_command,
-)
+from perstack.skills.subprocesses import Launcher
 
 DEFAULT_TIMEOUT_MS = 60_000
+MAX_OUTPUT_BYTES = 10 * 1024 * 1024
+MAX_KEPT_BYTES = 32 * 1024
+"""Of each stream; half from the beginning and half from the end."""
+
+HALF_KEPT_BYTES = MAX_KEPT_BYTES // 2
+READ_CHUNK_BYTES = 64 * 1024
+TERMINATE_GRACE_SECONDS = 2.0
+"""Between the request to stop and the kill."""
+
+ORPHAN_GRACE_SECONDS = 0.25
+"""For the rest of the group once the command itself has stopped; short, because dead ones that the
+system has not collected yet cannot be told from living ones."""
+
+PIPE_GRACE_SECONDS = 0.5
+"""For what is left in the pipes when everything that we know of has ended."""
+
 NO_OUTPUT = "Command executed successfully, but produced no output."
 EnvironmentName = Annotated[SystemText, StringConstraints(pattern=r"^[^=]+$")]
 
@@ -49,6 +65,37 @@ class ExecArguments(FrozenModel):
     timeout: int = Field(default=DEFAULT_TIMEOUT_MS, ge=1)
 
 
+class OutputBuffer:
+    """One stream of a command: counts everything, keeps what an answer can show."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._head = bytearray()
+        self._tail = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        remaining = HALF_KEPT_BYTES - len(self._head)
+        self._head += data[:remaining]
+        self._tail += data[remaining:]
+        # Trimmed only now and then, so that many small reads do not move the tail each time.
+        if len(self._tail) > 2 * MAX_KEPT_BYTES:
+            del self._tail[:-HALF_KEPT_BYTES]
+
+    @property
+    def text(self) -> str:
+        """The output, or its two ends with a note between them."""
+        tail = self._tail[-HALF_KEPT_BYTES:]
+        omitted = self.size - len(self._head) - len(tail)
+        if omitted == 0:
+            return (self._head + tail).decode("utf-8", "replace")
+        head = self._head.decode("utf-8", "replace")
+        return (
+            f"{head}\n[... {omitted} bytes left out; redirect the output to a file and read that in"
+            f" parts ...]\n{tail.decode('utf-8', 'replace')}"
+        )
+
+
 async def run_exec(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
     """Run a command and say what it wrote."""
     args = ExecArguments.model_validate(raw)
@@ -58,29 +105,98 @@ async def run_exec(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
     return _to_output(args, result, note if refused else {})
 
 
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a command ended; `exit_code` is the negative signal number if a signal ended it."""
+
+    exit_reason: Literal["exited", "timedOut", "flooded"]
+    exit_code: int
+    stdout: OutputBuffer
+    stderr: OutputBuffer
+
+
 async def run_in_workspace(
     context: ToolContext, args: ExecArguments, environment: Mapping[str, str]
 ) -> CommandResult:
     """Run a command in the workspace with exactly this environment.
 
+    It ends when the command ends, its time is up, or it writes more than it may; then, and when it
+    is cancelled, everything that the command started is ended too.
+
     Raises:
         ToolFailure: It cannot be started.
+        ValueError: Its arguments cannot be handed to the system.
     """
     with (
         os_errors_as_failures("Directory", args.cwd),
         context.workspace.directory(args.cwd) as directory,
     ):
-        command = Command(
-            argv=(args.command, *args.args),
-            cwd=_directory_path(context.workspace, directory),
-            environment=environment,
-            timeout_seconds=args.timeout / 1000,
-        )
+        cwd = _directory_path(context.workspace, directory)
+        stdout, stderr = os.pipe(), os.pipe()
+        for readable in (stdout[0], stderr[0]):
+            os.set_blocking(readable, False)
         try:
-            return await run_command(command, context.group_guard)
-        except OSError as error:
-            raise _start_failure(error, args, command.cwd) from None
+            try:
+                process = await context.launcher.start(
+                    (args.command, *args.args),
+                    cwd=cwd,
+                    environment=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout[1],
+                    stderr=stderr[1],
+                )
+            except OSError as error:
+                raise _start_failure(error, args, cwd) from None
+            finally:
+                os.close(stdout[1])
+                os.close(stderr[1])
+            return await _supervise(
+                context.launcher, process, (stdout[0], stderr[0]), args.timeout / 1000
+            )
+        finally:
+            os.close(stdout[0])
+            os.close(stderr[0])
     raise AssertionError("a folder that is entered is not left without a result")
+
+
+async def _supervise(
+    launcher: Launcher, process: Process, readable: tuple[int, int], timeout_seconds: float
+) -> CommandResult:
+    outputs = (OutputBuffer(), OutputBuffer())
+    time_limit = anyio.CancelScope()
+    size_limit = anyio.CancelScope()
+
+    async def collect(handle: int, output: OutputBuffer) -> None:
+        while data := await _read_chunk(handle):
+            output.add(data)
+            if sum(each.size for each in outputs) > MAX_OUTPUT_BYTES:
+                size_limit.cancel()
+
+    async with anyio.create_task_group() as readers:
+        try:
+            for handle, output in zip(readable, outputs, strict=True):
+                readers.start_soon(collect, handle, output)
+            time_limit.deadline = anyio.current_time() + timeout_seconds
+            with time_limit, size_limit:
+                await process.wait()
+        finally:
+            await launcher.stop(process, TERMINATE_GRACE_SECONDS, ORPHAN_GRACE_SECONDS)
+        readers.cancel_scope.deadline = anyio.current_time() + PIPE_GRACE_SECONDS
+    exit_code = -signal.SIGKILL if process.returncode is None else process.returncode
+    if size_limit.cancelled_caught:
+        return CommandResult("flooded", exit_code, *outputs)
+    return CommandResult(
+        "timedOut" if time_limit.cancelled_caught else "exited", exit_code, *outputs
+    )
+
+
+async def _read_chunk(handle: int) -> bytes:
+    while True:
+        await anyio.wait_readable(handle)
+        try:
+            return os.read(handle, READ_CHUNK_BYTES)
+        except BlockingIOError:
+            continue
 
 
 def _directory_path(workspace: Workspace, directory: WorkspaceEntry) -> str:

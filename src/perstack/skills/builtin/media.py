@@ -17,7 +17,7 @@ from perstack.skills.builtin.tool import (
     define_tool,
     json_part,
     path_schema,
-    read_tool,
+    workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 
@@ -93,7 +93,7 @@ def _encode_base64(data: bytes) -> str:
 
 
 TOOLS = (
-    read_tool(
+    workspace_tool(
         define_tool(
             "readImageFile",
             "Look at an image of the workspace: PNG, JPEG, GIF or WebP, "
@@ -104,7 +104,7 @@ TOOLS = (
         PathArguments,
         read_image_file,
     ),
-    read_tool(
+    workspace_tool(
         define_tool(
             "readPdfFile",
             f"Look at a PDF of the workspace, at most {MAX_PDF_MEBIBYTES} MB.",

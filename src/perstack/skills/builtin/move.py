@@ -17,7 +17,7 @@ from perstack.skills.builtin.tool import (
     define_tool,
     path_property,
     path_schema,
-    write_tool,
+    workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 
@@ -120,7 +120,7 @@ def delete_file(workspace: Workspace, args: PathArguments) -> JsonObject:
 
 
 TOOLS = (
-    write_tool(
+    workspace_tool(
         define_tool(
             "moveFile",
             "Move or rename a file or directory of the workspace. The destination must not exist; "
@@ -136,7 +136,7 @@ TOOLS = (
         MoveFileArguments,
         move_file,
     ),
-    write_tool(
+    workspace_tool(
         define_tool(
             "deleteFile",
             "Delete a file of the workspace. For directories there is deleteDirectory.",

@@ -18,7 +18,7 @@ from perstack.skills.builtin.tool import (
     define_tool,
     path_property,
     path_schema,
-    read_tool,
+    workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 
@@ -186,7 +186,7 @@ def format_size(size: int) -> str:
 
 
 TOOLS = (
-    read_tool(
+    workspace_tool(
         define_tool(
             "readTextFile",
             "Read a UTF-8 text file of the workspace, whole or a range of its lines. Lines are "
@@ -213,7 +213,7 @@ TOOLS = (
         ReadTextFileArguments,
         read_text_file,
     ),
-    read_tool(
+    workspace_tool(
         define_tool(
             "getFileInfo",
             "Get type, size, times and permissions of a file or directory of the workspace.",

@@ -14,9 +14,10 @@ from perstack.definition.verification import Verification
 from perstack.skills.builtin import control, directories, execute, health, media, move, read, write
 from perstack.skills.builtin.defaults import DEFAULT_TOOL_NAMES
 from perstack.skills.builtin.failures import ToolFailure, failure_from_os_error
-from perstack.skills.builtin.tool import BuiltInTool, GroupGuard, ToolContext, json_part
+from perstack.skills.builtin.tool import BuiltInTool, ToolContext, json_part
 from perstack.skills.builtin.verify import run_verification
 from perstack.skills.builtin.workspace import Workspace
+from perstack.skills.subprocesses import Launcher
 
 TOOLS_BY_NAME: dict[str, BuiltInTool] = {
     tool.definition.name: tool
@@ -48,7 +49,7 @@ class BuiltInSkill:
     Args:
         workspace: The folder that the tools may touch.
         environment: What commands inherit from, filtered; its `HOME` is what `~` stands for.
-        group_guard: Told of each process group that is started, if someone watches over them.
+        launcher: Starts the commands.
         monotonic: Seconds on a clock that only goes forward.
 
     Raises:
@@ -60,13 +61,13 @@ class BuiltInSkill:
         workspace: Path,
         environment: Mapping[str, str],
         *,
-        group_guard: GroupGuard | None = None,
+        launcher: Launcher | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context = ToolContext(
             workspace=Workspace(workspace, environment.get("HOME")),
             environment=environment,
-            group_guard=group_guard,
+            launcher=launcher or Launcher(),
             monotonic=monotonic,
             started_at=monotonic(),
         )

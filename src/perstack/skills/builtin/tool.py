@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -15,28 +16,13 @@ from perstack.core.tools import ToolDefinition
 from perstack.definition.references import BASE_SKILL
 from perstack.models import FrozenModel
 from perstack.skills.builtin.workspace import Workspace
+from perstack.skills.subprocesses import Launcher
 from perstack.text import replace_surrogates
 
 Schema = dict[str, Any]
 JsonObject = dict[str, Any]
 ToolOutput = JsonObject | tuple[ResultPart, ...]
 ArgumentsT = TypeVar("ArgumentsT", bound=FrozenModel)
-
-
-class GroupGuard(Protocol):
-    """Sees to it that a process group does not outlive perstack, even when perstack is killed."""
-
-    async def prepare(self) -> None:
-        """A group is about to be started: be ready to guard it."""
-        ...
-
-    async def guard(self, group: int) -> None:
-        """The group was started."""
-        ...
-
-    async def release(self, group: int) -> None:
-        """The group is gone."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +35,7 @@ class ToolContext:
 
     workspace: Workspace
     environment: Mapping[str, str] = field(repr=False)
-    group_guard: GroupGuard | None = None
+    launcher: Launcher = field(default_factory=Launcher)
     monotonic: Callable[[], float] = time.monotonic
     started_at: float = 0.0
     write_lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -93,31 +79,17 @@ def define_tool(
     )
 
 
-def read_tool(
+def workspace_tool(
     definition: ToolDefinition,
     arguments: type[ArgumentsT],
     operation: Callable[[Workspace, ArgumentsT], ToolOutput],
 ) -> BuiltInTool:
-    """A tool that reads the workspace, in a worker thread: the disk may be slow or far away."""
+    """A tool that works on files, in a worker thread; those that change any run one at a time."""
 
-    async def handle(surroundings: ToolContext, args: Mapping[str, Any]) -> ToolOutput:
+    async def handle(context: ToolContext, args: Mapping[str, Any]) -> ToolOutput:
         validated = arguments.model_validate(args)
-        return await to_thread.run_sync(operation, surroundings.workspace, validated)
-
-    return BuiltInTool(definition, arguments, handle)
-
-
-def write_tool(
-    definition: ToolDefinition,
-    arguments: type[ArgumentsT],
-    operation: Callable[[Workspace, ArgumentsT], ToolOutput],
-) -> BuiltInTool:
-    """A tool that changes the workspace: in a worker thread, one at a time."""
-
-    async def handle(surroundings: ToolContext, args: Mapping[str, Any]) -> ToolOutput:
-        validated = arguments.model_validate(args)
-        async with surroundings.write_lock:
-            return await to_thread.run_sync(operation, surroundings.workspace, validated)
+        async with nullcontext() if definition.is_read_only else context.write_lock:
+            return await to_thread.run_sync(operation, context.workspace, validated)
 
     return BuiltInTool(definition, arguments, handle)
 

@@ -9,13 +9,12 @@ from perstack.core.verification import (
     evaluate_value,
 )
 from perstack.definition.verification import Verification
-from perstack.skills.builtin.execute import ExecArguments, run_in_workspace
+from perstack.skills.builtin.execute import MAX_OUTPUT_BYTES, ExecArguments, run_in_workspace
 from perstack.skills.builtin.failures import os_errors_as_failures
 from perstack.skills.builtin.read import read_text
 from perstack.skills.builtin.tool import ToolContext
 from perstack.skills.builtin.workspace import Workspace
 from perstack.skills.child_environment import child_environment
-from perstack.skills.subprocesses import MAX_OUTPUT_BYTES
 
 
 async def run_verification(

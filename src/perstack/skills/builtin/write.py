@@ -16,7 +16,7 @@ from perstack.skills.builtin.tool import (
     PathText,
     define_tool,
     path_property,
-    write_tool,
+    workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 
@@ -124,7 +124,7 @@ def _normalize_newlines(text: str) -> str:
 
 
 TOOLS = (
-    write_tool(
+    workspace_tool(
         define_tool(
             "writeTextFile",
             "Write a UTF-8 text file of the workspace. Replaces what is there; folders that are "
@@ -141,7 +141,7 @@ TOOLS = (
         WriteTextFileArguments,
         write_text_file,
     ),
-    write_tool(
+    workspace_tool(
         define_tool(
             "appendTextFile",
             "Add text to the end of an existing text file of the workspace. Exactly the text is "
@@ -157,7 +157,7 @@ TOOLS = (
         WriteTextFileArguments,
         append_text_file,
     ),
-    write_tool(
+    workspace_tool(
         define_tool(
             "editTextFile",
             "Replace the first exact occurrence of a text in a text file of the workspace. Give "
