@@ -53,10 +53,10 @@ async def split_lines(
 
 
 def decode_message(line: bytes) -> JSONRPCMessage | None:
-    """The message of a line, `None` if it is not one.
+    """The message of a line; `None` if it is invalid.
 
-    Bytes that are no UTF-8 and lone surrogates are replaced: their sender waits for an answer. A
-    request whose id is not valid is no message, although the SDK takes it for a notification.
+    Invalid UTF-8 and lone surrogates are replaced, because the sender waits for an answer. A
+    request with an invalid id is invalid: the SDK would take it for a notification.
     """
     message = _validate(line)
     if isinstance(message, JSONRPCNotification) and b'"id"' in line:
@@ -76,7 +76,7 @@ def encode_message(message: JSONRPCMessage) -> bytes:
 
 
 def parse_json(line: bytes) -> object:
-    """The value of a line, `None` if it is not JSON."""
+    """The value of a line; `None` if it is not JSON."""
     try:
         return json.loads(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
