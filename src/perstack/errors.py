@@ -20,7 +20,6 @@ def is_quotable_name(text: str) -> bool:
 
 
 def job_not_found(job_id: str) -> "NotFoundError":
-    """That there is no job with this id."""
     return NotFoundError(
         f"There is no job {job_id}."
         if is_quotable_name(job_id)

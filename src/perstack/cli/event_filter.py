@@ -113,7 +113,6 @@ class EventCounts:
     steps: tuple[int, int] | None = None
 
     def add(self, event: ev.RunEvent) -> None:
-        """Count one more."""
         step = event.stamp.step_number
         low, high = self.steps or (step, step)
         self.steps = min(low, step), max(high, step)

@@ -103,7 +103,6 @@ class JobLogReader:
         return self._job is not None and self._job.status != "running"
 
     def snapshot(self) -> JobLog:
-        """All that was read."""
         if self._job is None:
             raise ValueError("a story is read before it is told")
         steps = self._history.recorded_events

@@ -47,9 +47,7 @@ COMMANDS = {
 class Command(Protocol):
     """What the module of a command has."""
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the arguments of the command."""
-        ...
+    def add_arguments(self, parser: ArgumentParser) -> None: ...
 
     def execute(self, options: Namespace, terminal: Terminal) -> int:
         """Do what was asked and return the exit code.
@@ -115,7 +113,6 @@ def _as_perstack_error(error: Exception) -> PerstackError:
 
 
 def load_command(name: str) -> Command:
-    """The command with this name."""
     module = f"{name}_" if iskeyword(name) else name.replace("-", "_")
     return cast("Command", import_module(f"perstack.cli.commands.{module}"))
 

@@ -167,8 +167,6 @@ def _http_client(proxy: str | None) -> Any:
 
 
 class _GenerationCall:
-    """One generation."""
-
     def __init__(
         self, litellm: _LiteLlm, connection: ProviderConnection, request: GenerationRequest
     ) -> None:

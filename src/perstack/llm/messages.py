@@ -37,7 +37,6 @@ _TEXT_MIME_TYPES = frozenset({"application/json", "application/xml", "applicatio
 
 
 def content_block(part: UserPart | ResultPart, provider: ProviderName) -> Block:
-    """One part as a content block."""
     match part:
         case TextPart():
             return text_block(part.text)
@@ -56,7 +55,6 @@ def content_block(part: UserPart | ResultPart, provider: ProviderName) -> Block:
 
 
 def text_block(text: str) -> Block:
-    """A text block."""
     return {"type": "text", "text": text}
 
 

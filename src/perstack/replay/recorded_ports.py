@@ -166,8 +166,6 @@ class RecordedStepCounter:
 
 
 class RecordedRunIds:
-    """Gives runs the ids that they had."""
-
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._used_ids: set[str] = set()

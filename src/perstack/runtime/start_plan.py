@@ -197,7 +197,6 @@ def _plan_branch(base: Checkpoint, request: JobRequest) -> StartRunPlan:
 
 
 def _match_answer(checkpoint: Checkpoint, request: JobRequest) -> tuple[ToolCall, str] | None:
-    """The question that the request answers, and what it says to it."""
     questions = checkpoint.pending("interactive")
     answer = request.answer or (InteractiveAnswer(text=request.query) if request.query else None)
     if answer is None:

@@ -68,7 +68,6 @@ class Caller:
 
 
 def caller_of(context: RequestContext) -> Caller:
-    """The caller of a request."""
     session = context.session
     capabilities = session.client_capabilities
     client_params = session.client_params

@@ -205,9 +205,7 @@ class Office(Protocol):
         ...
 
     @property
-    def resources(self) -> Records:
-        """For resources."""
-        ...
+    def resources(self) -> Records: ...
 
 
 class TenantServicesProvider(Protocol):
@@ -295,9 +293,7 @@ class ServedJob(Protocol):
     """A job that this process drives."""
 
     @property
-    def job_id(self) -> str:
-        """Its id."""
-        ...
+    def job_id(self) -> str: ...
 
     @property
     def expert_key(self) -> str:
@@ -314,9 +310,7 @@ class ServedJob(Protocol):
         """What skill servers ask the user in the middle of a call."""
         ...
 
-    def watch(self) -> AbstractContextManager[Events]:
-        """Its events from now on."""
-        ...
+    def watch(self) -> AbstractContextManager[Events]: ...
 
     async def wait(self, seconds: float | None = None) -> JobView:
         """How it stands once it has stopped, or after `seconds`.

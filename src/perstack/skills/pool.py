@@ -74,9 +74,7 @@ class Connections(Protocol):
 
     async def call(
         self, server: ServerSpec, tool_name: str, call: ToolCall, idempotency_key: str
-    ) -> ToolResult:
-        """Call a tool by the server's own name for it."""
-        ...
+    ) -> ToolResult: ...
 
     async def close(self) -> None:
         """End every connection."""

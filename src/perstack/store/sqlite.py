@@ -30,7 +30,6 @@ T = TypeVar("T")
 
 
 def store_path(workspace: Path) -> Path:
-    """Where the store of a workspace is."""
     return workspace / "perstack" / "store.db"
 
 

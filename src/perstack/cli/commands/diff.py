@@ -85,7 +85,6 @@ class _DiffSide:
 
     @property
     def runs(self) -> list[RunTranscript]:
-        """All of it."""
         return [run for root in self.roots for run in root.walk()]
 
     def to_document(self) -> dict[str, Any]:
@@ -162,7 +161,6 @@ def _table_row(pair: RunPair) -> tuple[str, str, str, str, str, str]:
 
 
 def _join_distinct(values: Iterable[str]) -> str:
-    """Both values, or the one that they are."""
     return " / ".join(dict.fromkeys(values))
 
 

@@ -64,5 +64,4 @@ async def _read_stats(storage: Path, since_ms: int | None) -> GroupedStats:
 
 
 def _local_day(at_ms: int) -> str:
-    """The local day of a moment."""
     return datetime.fromtimestamp(at_ms / 1000).astimezone().date().isoformat()

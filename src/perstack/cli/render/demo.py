@@ -68,7 +68,6 @@ class DemoView:
         line(f"files      {', '.join(files) or 'none'}")
 
     def show_trace(self, view: JobView, environment: Mapping[str, str]) -> None:
-        """Where the trace is, or how to have one."""
         endpoint = environment.get(OTLP_ENDPOINT_VARIABLE)
         if endpoint and view.trace_id:
             self._terminal.write_line(

@@ -41,11 +41,9 @@ class _ShortFormatter:
     """Words that fit on a line."""
 
     def text(self, text: str, length: int) -> str:
-        """A text."""
         return shorten(text, length)
 
     def call(self, skill: str, tool: str, args: dict[str, Any]) -> str:
-        """A call of a tool."""
         del skill
         arguments = ", ".join(f"{name}={value!r}" for name, value in args.items())
         return f"{tool}({shorten(arguments, MAX_QUERY_CHARACTERS)})"
@@ -57,8 +55,6 @@ class _ShortFormatter:
 
 
 class _FullFormatter(_ShortFormatter):
-    """All there is."""
-
     def text(self, text: str, length: int) -> str:
         del length
         return text

@@ -26,8 +26,6 @@ MAX_QUOTED_ID_CHARACTERS = 200
 
 
 class TaskParams(RequestParams):
-    """Which task."""
-
     task_id: str = Field(alias="taskId")
 
 

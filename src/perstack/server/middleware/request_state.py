@@ -38,7 +38,6 @@ class RequestStateMiddleware:
         self._server_context = server_context
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-        """Handle one message."""
         if ctx.method != "tools/call":
             return await call_next(ctx)
         if _has_request_state(ctx.params):

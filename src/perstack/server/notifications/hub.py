@@ -221,7 +221,6 @@ class NotificationHub:
         self._subscribers.setdefault(principal, set()).add(subscriber)
 
     def unsubscribe(self, principal: str, subscriber: Subscriber) -> None:
-        """Tell it no more."""
         subscribers = self._subscribers.get(principal, set())
         subscribers.discard(subscriber)
         if not subscribers:

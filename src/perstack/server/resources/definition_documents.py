@@ -52,7 +52,6 @@ def definitions_document(
 
 
 def expert_document(name: str, expert: Expert) -> Document:
-    """One expert."""
     return Document(
         text=to_pretty_json(
             _expert_summary(name, expert)
@@ -118,5 +117,4 @@ def _tool_filter_fields(skill: ToolFilter) -> JsonObject:
 
 
 def _without_empty(document: JsonObject) -> JsonObject:
-    """Without what is not set."""
     return {name: value for name, value in document.items() if value not in (None, [], {})}

@@ -77,7 +77,6 @@ MAX_TEXT_SHOWN = 2000
 
 
 def listing_entry(job: Job) -> JobEntry:
-    """A job for a listing."""
     return JobEntry(
         job_id=job.id,
         expert=job.coordinator_expert_key,

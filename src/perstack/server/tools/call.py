@@ -57,9 +57,7 @@ class Visitor(Protocol):
     """The request of a call."""
 
     @property
-    def caller(self) -> Caller:
-        """Who calls."""
-        ...
+    def caller(self) -> Caller: ...
 
     async def report(self, progress: float, message: str) -> None:
         """Send a progress notification, if the client wants any."""

@@ -212,7 +212,6 @@ def expert_tools(
     *,
     has_job_tools: bool,
 ) -> list[Tool]:
-    """One tool for each expert."""
     usage_hint = _usage_hint(has_job_tools=has_job_tools)
     return [
         _expert_tool(name, expert, definitions, usage_hint, default_wait_seconds)

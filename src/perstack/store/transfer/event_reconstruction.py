@@ -68,7 +68,6 @@ class RunSnapshot:
 
 
 def reconstruct(snapshot: RunSnapshot) -> tuple[ev.StoredEvent, ...]:
-    """The events of the run."""
     return _Reconstructor(snapshot).reconstruct()
 
 

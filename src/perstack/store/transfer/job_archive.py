@@ -43,14 +43,11 @@ EXPORT_AGAIN_HINT = "Export the job again where it ran, and copy the file as it 
 
 @dataclass(frozen=True, slots=True)
 class ArchivedJob:
-    """What an archive holds."""
-
     job_id: str
     events: tuple[RunEvent, ...]
 
 
 def pack(job: Job, events: Sequence[RunEvent]) -> bytes:
-    """The archive of a job."""
     blobs: dict[str, bytes] = {}
     lines = "".join(f"{encode_line(event, blobs)}\n" for event in events).encode()
     manifest = {

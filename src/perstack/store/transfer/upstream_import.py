@@ -135,7 +135,6 @@ def _delegate_call_id(checkpoint: Json) -> str | None:
 
 
 def _collect_facts(files: _JobFiles, event: Json) -> None:
-    """Take from an event what no checkpoint says."""
     if event["type"] == COMPLETE_RUN:
         files.completions[event["runId"]] = _generation_fact(event)
     elif "id" in (message := event.get("newMessage", {})):
