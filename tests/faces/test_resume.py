@@ -16,8 +16,9 @@ from mcp_types import CallToolResult
 from perstack.core.events import RunEvent
 from perstack.definition.loader import load_definitions
 from perstack.runtime.ports import JobRecord
+from perstack.server.activity import ServerActivity
 from perstack.server.app import build_server
-from perstack.server.context import ServerActivity, ServerContext
+from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
 from perstack.server.tenants.engine import TenantEngineFactory
 from perstack.server.tenants.registry import TenantRegistry

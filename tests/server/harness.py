@@ -1,7 +1,7 @@
 """A server in this process: a real engine with fakes at its edges, and a client."""
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,8 +20,9 @@ from perstack.engine import Engine, open_engine
 from perstack.runtime.ports import Store
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
-from perstack.server.context import Office, PublishMode, ServerContext
+from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
+from perstack.server.tools.definitions import PublishMode
 from perstack.server.tools.wait import PollSettings, WaitPolicy
 from perstack.settings import Admit, Overrides, Settings, admit_all
 from perstack.store.memory import MemoryStore
@@ -45,13 +46,20 @@ instruction = "Write."
 """
 
 
+class NoLeases:
+    """Services that are never closed."""
+
+    def lease(self, principal: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 @dataclass(frozen=True)
-class SingleTenantServices:
+class SingleTenantServices(NoLeases):
     """The same office for everyone."""
 
-    services: Office
+    services: TenantServices
 
-    async def services_for(self, caller: Caller) -> Office:
+    async def services_for(self, caller: Caller) -> TenantServices:
         return self.services
 
 

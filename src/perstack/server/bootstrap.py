@@ -4,15 +4,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server import Server
 
 from perstack.definition.file_watch import FileWatch
 from perstack.definition.loader import LoadedDefinitions, find_config, load_definitions
+from perstack.server.activity import ServerActivity
 from perstack.server.app import build_server
-from perstack.server.context import Office, PublishMode, ServerActivity, ServerContext
-from perstack.server.middleware.tenant import add_middleware
+from perstack.server.context import ServerContext
 from perstack.server.notifications.definitions_watcher import DefinitionsWatcher
 from perstack.server.notifications.hub import NotificationHub
 from perstack.server.tenants.engine import TenantEngineFactory, TenantPolicy
@@ -20,8 +20,12 @@ from perstack.server.tenants.folders import TenantSettings
 from perstack.server.tenants.limits import JobLimits
 from perstack.server.tenants.recovery import RecoveryPolicy
 from perstack.server.tenants.registry import TenantRegistry
+from perstack.server.tools.definitions import PublishMode
 from perstack.server.tools.wait import WaitPolicy
 from perstack.settings import Settings
+
+if TYPE_CHECKING:
+    from perstack.server.services import TenantServices
 
 LOG = getLogger(__name__)
 HTTP_LIST_TTL_SECONDS = 60
@@ -124,6 +128,7 @@ def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerR
     server_context = ServerContext(
         definitions=tenants.definitions,
         tenants=tenants,
+        requires_auth=server_options.tenant_settings is not None,
         problems=lambda: watcher.problems,
         publish=server_options.publish,
         has_job_tools=server_options.has_job_tools,
@@ -132,10 +137,8 @@ def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerR
         notifications=notifications,
         list_ttl_seconds=HTTP_LIST_TTL_SECONDS if settings.transport == "http" else 0,
     )
-    server = build_server(server_context)
-    add_middleware(server, tenants, requires_auth=server_options.tenant_settings is not None)
     return ServerRuntime(
-        server=server,
+        server=build_server(server_context),
         tenants=tenants,
         activity=activity,
         definitions_watcher=watcher,
@@ -143,7 +146,9 @@ def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerR
     )
 
 
-def _create_services(settings: Settings, server_options: ServerOptions, engine: Any) -> Office:
+def _create_services(
+    settings: Settings, server_options: ServerOptions, engine: Any
+) -> "TenantServices":
     # Here and not above: a client that wants to know the tools shall not wait for it.
     from perstack.server.services import TenantServices  # noqa: PLC0415 - see above
 

@@ -1,12 +1,13 @@
-"""Who calls, and what their client can do."""
+"""Who sent a request, and what their client supports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mcp.server import ServerRequestContext
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import principal_components
+from mcp.server.context import CallNext, HandlerResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
 from perstack.server.auth import scopes
@@ -15,27 +16,27 @@ from perstack.server.auth.scopes import principal_id
 RequestContext = ServerRequestContext[dict[str, Any]]
 
 LOCAL_PRINCIPAL = "local"
-"""The principal of a server that asks nobody who they are."""
+"""The principal of a server without authentication."""
 
 FIRST_VERSION_WITH_RESOURCE_LINKS = "2025-06-18"
-"""Clients of before refuse a whole result that has a link in it."""
+"""Clients of older versions reject a whole result that contains a resource link."""
 
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """One request's caller.
+    """The sender of a request.
 
     Attributes:
-        principal: Whose jobs these are; every job, task and resource belongs to one.
+        principal: The owner of the jobs, tasks and resources that the request can reach.
         scopes: What the caller may do; `None` is everything.
-        client_name: What the client calls itself, or an empty string.
-        is_modern: Whether the request is of the era without sessions (2026-07-28 and later).
-        has_tasks: Whether it takes a task for a result.
-        has_forms: Whether it can show a form to its user.
-        can_elicit: Whether a question can be sent to it while its request is open.
-        has_links: Whether a result may have links to resources.
+        client_name: The client's name for itself, or an empty string.
+        is_modern: Whether the protocol version has no sessions (2026-07-28 and later).
+        has_tasks: Whether a task may be returned instead of a result.
+        has_forms: Whether the client can show a form to its user.
+        can_elicit: Whether a question can be sent to the client while its request is open.
+        has_links: Whether a result may contain resource links.
     """
 
     principal: str = LOCAL_PRINCIPAL
@@ -48,38 +49,61 @@ class Caller:
     has_links: bool = True
 
     def may_run(self, expert_key: str) -> bool:
-        """Whether they may call the expert; one that they may not call does not exist to them."""
+        """Whether the caller may run an expert; to others the expert does not exist."""
         return scopes.may_run(self.scopes, expert_key)
 
     @property
     def may_see_problems(self) -> bool:
-        """Whether they look after the server: they may know what is wrong with its definitions."""
+        """Whether the caller administers the server, and so may see errors of its definitions."""
         return scopes.has_all_scopes(self.scopes)
 
     @property
     def may_read_jobs(self) -> bool:
-        """Whether they may see jobs, with results and events, other than by calling an expert."""
+        """Whether the caller may read jobs, with results and events, besides calling experts."""
         return scopes.may_read_jobs(self.scopes)
 
     @property
     def may_cancel_jobs(self) -> bool:
-        """Whether they may stop a job other than by cancelling their own request."""
+        """Whether the caller may stop a job other than by cancelling the request for it."""
         return scopes.may_cancel_jobs(self.scopes)
 
 
+@dataclass(kw_only=True)
+class CallerContext(ServerRequestContext[dict[str, Any]]):
+    """The context of a request, with its caller."""
+
+    caller: Caller
+
+
+async def identify_caller(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+    """Middleware that adds the caller to the context, for `caller_of`."""
+    return await call_next(CallerContext(**vars(ctx), caller=_build_caller(ctx)))
+
+
 def caller_of(context: RequestContext) -> Caller:
+    """The caller of a request that has passed `identify_caller`."""
+    return cast("CallerContext", context).caller
+
+
+def http_caller() -> Caller:
+    """The sender of an HTTP request whose message has not reached the middleware yet."""
+    principal, granted_scopes = _identity()
+    return Caller(principal=principal, scopes=granted_scopes)
+
+
+def _build_caller(context: RequestContext) -> Caller:
     session = context.session
     capabilities = session.client_capabilities
     client_params = session.client_params
     extensions: Mapping[str, Any] = (capabilities and capabilities.extensions) or {}
     elicitation = capabilities.elicitation if capabilities is not None else None
-    # A client that declares elicitation and no mode is of the time when forms were the only one.
+    # A client that declares elicitation without a mode predates all modes but forms.
     has_forms = elicitation is not None and (
         elicitation.form is not None or elicitation.url is None
     )
     is_modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
     principal, granted_scopes = _identity()
-    # Whoever may not see jobs could not collect what a task has become.
+    # A caller that may not read jobs could not read the result of a task either.
     has_tasks = TASKS_EXTENSION in extensions and scopes.may_read_jobs(granted_scopes)
     return Caller(
         principal=principal,
@@ -93,16 +117,10 @@ def caller_of(context: RequestContext) -> Caller:
     )
 
 
-def http_caller() -> Caller:
-    """Whoever sent the HTTP request whose message has not been handled yet."""
-    principal, granted_scopes = _identity()
-    return Caller(principal=principal, scopes=granted_scopes)
-
-
 def _identity() -> tuple[str, frozenset[str] | None]:
     token = get_access_token()
     if token is None:
         return LOCAL_PRINCIPAL, None
     client, issuer, subject = principal_components(token)
-    # A verifier that names no subject speaks of the client itself; ours refuse such a token.
+    # Verifiers may omit the subject, which then is the client itself; ours reject such a token.
     return principal_id(issuer or "", subject or f"client:{client}"), frozenset(token.scopes)

@@ -4,14 +4,17 @@ Imports what the first call needs and the list of tools does not.
 """
 
 import os
+from typing import TYPE_CHECKING
 
-from perstack.server.context import ServedEngine
 from perstack.server.middleware.request_state import KEY_BYTES, request_state_key
 from perstack.server.resources.reader import ResourceReader
 from perstack.server.tasks.service import TaskService
 from perstack.server.tools.call import ToolCallHandler
 from perstack.server.tools.wait import PollSettings, WaitPolicy
 from perstack.store.sqlite import store_path
+
+if TYPE_CHECKING:
+    from perstack.engine import Engine
 
 
 class TenantServices:
@@ -32,7 +35,7 @@ class TenantServices:
 
     def __init__(
         self,
-        engine: ServedEngine,
+        engine: "Engine",
         *,
         wait_policy: WaitPolicy | None = None,
         has_job_tools: bool = True,

@@ -12,6 +12,7 @@ from typing import Any
 
 from perstack.core import events as ev
 from perstack.core import transient_events
+from perstack.core.checkpoint import JobStatus
 from perstack.core.transient_events import PerstackEvent
 from perstack.core.verification import (
     VerificationResult,
@@ -20,6 +21,16 @@ from perstack.core.verification import (
 )
 from perstack.jobs import JobView
 from perstack.text import replace_surrogates
+
+PUBLIC_STATUS: dict[JobStatus, str] = {
+    "completed": "completed",
+    "running": "running",
+    "stoppedByInteractiveTool": "needs_input",
+    "stoppedByMaxSteps": "max_steps",
+    "stoppedByError": "error",
+    "stoppedByCancellation": "cancelled",
+    "interrupted": "interrupted",
+}
 
 MAX_PROGRESS_NAMES = 3
 MAX_PROGRESS_NAME_CHARACTERS = 60
@@ -195,3 +206,16 @@ def _verification_entry(result: VerificationResult, max_output: int) -> dict[str
     if result.output.strip():
         entry["output"] = replace_surrogates(truncate_middle(result.output.strip(), max_output))
     return entry
+
+
+def public_status(view: JobView) -> str:
+    """The status of a job as callers read it."""
+    # A job is still running while a skill's server waits for the user in the middle of a call.
+    return "needs_input" if view.questions else PUBLIC_STATUS[view.job.status]
+
+
+def text_mime_type(view: JobView) -> str:
+    """The form of the text of a job."""
+    if view.job.status != "completed":
+        return MIME_TEXT
+    return MIME_JSON if view.checkpoint.is_typed else MIME_MARKDOWN

@@ -28,14 +28,14 @@ from perstack.engine import Engine
 from perstack.runtime.start_plan import JobRequest
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
-from perstack.server.context import Office, ServerContext
+from perstack.server.context import ServerContext
 from perstack.server.handlers.subscriptions import MAX_STREAMS
 from perstack.server.notifications.definitions_watcher import DefinitionsWatcher, WatchIntervals
 from perstack.server.notifications.hub import MAX_URIS, NotificationHub, Subscriber
 from perstack.server.services import TenantServices
 from perstack.store.memory import MemoryStore
 from tests.fakes import FakeModel, done
-from tests.server.harness import TOML, Mode, engine_on
+from tests.server.harness import TOML, Mode, NoLeases, engine_on
 from tests.server.telling import Told, follow, follow_all
 
 pytestmark = pytest.mark.anyio
@@ -46,13 +46,13 @@ DEFINITIONS = ResourceUpdated("perstack://definitions")
 
 
 @dataclass
-class FailableServices:
+class FailableServices(NoLeases):
     """The same office for everyone, until something goes wrong."""
 
-    services: Office
+    services: TenantServices
     failure: Exception | None = None
 
-    async def services_for(self, caller: Caller) -> Office:
+    async def services_for(self, caller: Caller) -> TenantServices:
         if self.failure is not None:
             raise self.failure
         return self.services

@@ -10,12 +10,12 @@ from mcp_types import ElicitResult, InputRequiredResult
 from perstack.errors import PerstackError
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
-from perstack.server.context import Office, ServerContext
+from perstack.server.context import ServerContext
 from perstack.server.middleware import request_state
 from perstack.server.middleware.request_state import KEY_BYTES, KEY_FILE, request_state_key
 from perstack.server.services import TenantServices
 from tests.fakes import FakeModel, call, calls
-from tests.server.harness import engine_on, stage, texts
+from tests.server.harness import NoLeases, engine_on, stage, texts
 from tests.server.tenants.harness import User
 
 
@@ -76,13 +76,13 @@ async def test_an_answer_that_comes_after_a_day_is_refused(
 
 
 @dataclass
-class ClosingServices:
+class ClosingServices(NoLeases):
     """An office that closes once it has been asked for."""
 
-    services: Office
+    services: TenantServices
     is_open: bool = True
 
-    async def services_for(self, caller: Caller) -> Office:
+    async def services_for(self, caller: Caller) -> TenantServices:
         if not self.is_open:
             raise PerstackError("perstack is shutting down.")
         self.is_open = False

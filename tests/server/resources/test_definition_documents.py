@@ -9,12 +9,14 @@ import pytest
 from perstack.definition.loader import load_definitions
 from perstack.server.auth.scopes import ADMIN, RUN
 from perstack.server.caller import Caller
-from perstack.server.context import Office, ServerContext
+from perstack.server.context import ServerContext
 from perstack.server.handlers.resources import read_resource
 from perstack.server.resources.definition_documents import definitions_document, expert_document
 from perstack.server.resources.uris import ResourceUri
+from perstack.server.services import TenantServices
 from perstack.server.summaries import Document
 from perstack.server.tools.definitions import published_experts
+from tests.server.harness import NoLeases
 
 SECRETS = ("s3cret-header", "s3cret-arg", "s3cret-token", "s3cret-option", "s3cret-url")
 TOML = """
@@ -65,10 +67,10 @@ def face(tmp_path: Path) -> ServerContext:
     )
 
 
-class Closed:
+class Closed(NoLeases):
     """No office is needed for definitions."""
 
-    async def services_for(self, caller: Caller) -> Office:
+    async def services_for(self, caller: Caller) -> TenantServices:
         raise AssertionError(caller)
 
 

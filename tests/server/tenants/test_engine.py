@@ -13,8 +13,9 @@ import pytest
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions
 from perstack.errors import ConfigError, PerstackError
+from perstack.server.activity import ServerActivity
 from perstack.server.caller import Caller
-from perstack.server.context import Office, ServerActivity
+from perstack.server.services import TenantServices
 from perstack.server.tenants.engine import OpenedEngine
 from perstack.server.tenants.folders import TenantSettings
 from perstack.server.tenants.registry import TenantRegistry
@@ -79,7 +80,7 @@ class FakeEngineFactory:
         self.log.append(f"open {principal}")
         self.open[principal] = engine
         try:
-            yield OpenedEngine(engine, cast("Office", engine))
+            yield OpenedEngine(engine, cast("TenantServices", engine))
         finally:
             await anyio.lowlevel.checkpoint()
             del self.open[principal]
@@ -94,7 +95,7 @@ class Place:
     engines: FakeEngineFactory
     clock: ManualClock
 
-    async def services_for(self, principal: str) -> Office:
+    async def services_for(self, principal: str) -> TenantServices:
         with anyio.fail_after(30):
             return await self.tenants.services_for(Caller(principal=principal))
 

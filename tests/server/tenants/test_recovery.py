@@ -13,10 +13,12 @@ import pytest
 
 from perstack.core.checkpoint import Job
 from perstack.definition.loader import load_definitions
+from perstack.engine import Engine
 from perstack.errors import JobStateError, StoreError
+from perstack.jobs import JobHandle
 from perstack.runtime.ports import Orphan, SystemClock
 from perstack.runtime.start_plan import JobRequest
-from perstack.server.context import ServedJob, ServerActivity
+from perstack.server.activity import ServerActivity
 from perstack.server.services import TenantServices
 from perstack.server.tenants.engine import TenantEngineFactory, TenantPolicy
 from perstack.server.tenants.folders import TenantSettings
@@ -70,12 +72,12 @@ class FakeEngine:
             raise StoreError("the disk is gone.")
         return self.orphans_at.pop(0)
 
-    async def start(self, request: JobRequest) -> ServedJob:
+    async def start(self, request: JobRequest) -> JobHandle:
         assert request.job_id is not None
         if request.job_id in self.refused:
             raise JobStateError("its expert is gone.")
         job = self.taken[request.job_id] = WaitingJob()
-        return cast("ServedJob", job)
+        return cast("JobHandle", job)
 
     def stop(self) -> None:
         """All jobs that were taken up stop."""
@@ -87,10 +89,16 @@ def orphans(*names: str) -> tuple[Orphan, ...]:
     return tuple(Orphan(name, takeovers=0) for name in names)
 
 
+async def recover(engine: FakeEngine, policy: RecoveryPolicy, clock: ManualClock) -> None:
+    await recover_orphans(cast("Engine", engine), policy, clock)
+
+
 async def test_so_many_jobs_are_taken_up_at_once_the_newest_first() -> None:
     engine = FakeEngine([orphans("e", "d", "c", "b", "a"), ()])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(max_concurrent=2), ManualClock())
+        tasks.start_soon(
+            recover_orphans, cast("Engine", engine), RecoveryPolicy(max_concurrent=2), ManualClock()
+        )
         await anyio.wait_all_tasks_blocked()
         assert list(engine.taken) == ["e", "d"]
         engine.stop()
@@ -106,7 +114,9 @@ async def test_it_looks_again_when_the_leases_of_before_have_run_out() -> None:
     engine, clock = FakeEngine([orphans("a"), orphans("b", "a")]), ManualClock()
     began = clock.now
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(max_age_seconds=60), clock)
+        tasks.start_soon(
+            recover_orphans, cast("Engine", engine), RecoveryPolicy(max_age_seconds=60), clock
+        )
         await anyio.wait_all_tasks_blocked()
         engine.stop()
     assert list(engine.taken) == ["a", "b"]
@@ -119,7 +129,7 @@ async def test_a_job_that_dies_with_its_process_again_and_again_is_left_alone(
 ) -> None:
     engine = FakeEngine([(Orphan("poison", takeovers=3), Orphan("b", takeovers=2)), ()])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(), ManualClock())
+        tasks.start_soon(recover, engine, RecoveryPolicy(), ManualClock())
         await anyio.wait_all_tasks_blocked()
         engine.stop()
     assert list(engine.taken) == ["b"]
@@ -132,7 +142,7 @@ async def test_trouble_with_one_job_or_with_the_store_is_said_and_ends_nothing(
     caplog.set_level(logging.INFO)
     engine = FakeEngine([orphans("a", "b")], refused=frozenset({"a"}))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(recover_orphans, engine, RecoveryPolicy(), ManualClock())
+        tasks.start_soon(recover, engine, RecoveryPolicy(), ManualClock())
         await anyio.wait_all_tasks_blocked()
         engine.stop()
     assert list(engine.taken) == ["b"]

@@ -13,9 +13,10 @@ from mcp_types import CallToolResult, ElicitResult
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from perstack.definition.loader import load_definitions
+from perstack.server.activity import ServerActivity
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
-from perstack.server.context import ServerActivity, ServerContext
+from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
 from perstack.server.tenants.engine import TenantEngineFactory
 from perstack.server.tenants.registry import TenantRegistry

@@ -68,7 +68,7 @@ async def test_a_form_that_is_closed_leaves_the_question_open(tmp_path: Path, mo
 async def test_a_form_that_nobody_ever_answers_counts_as_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perstack.server.context.FORM_SECONDS", 0.05)
+    monkeypatch.setattr("perstack.server.tools.request.FORM_SECONDS", 0.05)
     user = User()
     async with stage(tmp_path, "legacy", painter(), user=user) as here:
         with anyio.fail_after(30):

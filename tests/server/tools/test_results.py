@@ -16,9 +16,8 @@ from perstack.core.transient_events import PerstackEvent
 from perstack.errors import StoreError
 from perstack.jobs import JobView
 from perstack.server.caller import Caller
-from perstack.server.summaries import progress_message
+from perstack.server.summaries import PUBLIC_STATUS, progress_message
 from perstack.server.tools.results import (
-    PUBLIC_STATUS,
     call_error_result,
     error_result,
     job_result,

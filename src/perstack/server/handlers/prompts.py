@@ -30,7 +30,7 @@ from perstack.server.context import ServerContext
 from perstack.server.handlers.resources import reject_cursor, text_contents
 from perstack.server.prompts import build_prompts, expert_prompt, prompt_arguments, review_prompt
 from perstack.server.resources.uris import TEMPLATES, job_uri
-from perstack.server.tools.definitions import REVIEW_PROMPT, published_experts, visible_experts
+from perstack.server.tools.definitions import REVIEW_PROMPT, published_experts
 from perstack.server.tools.results import quote_name
 
 LOG = getLogger(__name__)
@@ -73,7 +73,7 @@ def _find_prompt_expert(
     """The expert of a prompt, or `None` for the one that is about any job."""
     if prompt == REVIEW_PROMPT and caller.may_read_jobs:
         return None
-    expert = visible_experts(server_context, caller).get(prompt)
+    expert = server_context.visible_experts(caller).get(prompt)
     if expert is None:
         raise MCPError(code=INVALID_PARAMS, message=f"There is no prompt{quote_name(prompt)}.")
     return expert
@@ -89,7 +89,7 @@ async def _complete_values(
     prefix = params.argument.value
     is_prompt = isinstance(params.ref, PromptReference)
     if params.argument.name == "name" and not is_prompt:
-        return _with_prefix(visible_experts(server_context, caller), prefix)
+        return _with_prefix(server_context.visible_experts(caller), prefix)
     if expert is not None and params.argument.name != "job_id":
         return _with_prefix(_enum_choices(expert, params.argument.name), prefix)
     if not caller.may_read_jobs:
@@ -132,7 +132,7 @@ def add_prompts(server: Server[dict[str, Any]], server_context: ServerContext) -
         reject_cursor(params)
         caller = caller_of(context)
         visible_prompts = build_prompts(
-            visible_experts(server_context, caller), with_jobs=caller.may_read_jobs
+            server_context.visible_experts(caller), with_jobs=caller.may_read_jobs
         )
         return ListPromptsResult(prompts=visible_prompts)
 
@@ -148,7 +148,7 @@ def add_prompts(server: Server[dict[str, Any]], server_context: ServerContext) -
                     server_context, caller, _require_argument(arguments, "job_id")
                 )
             return GetPromptResult(messages=messages)
-        expert = visible_experts(server_context, caller).get(params.name)
+        expert = server_context.visible_experts(caller).get(params.name)
         if expert is None:
             raise MCPError(
                 code=INVALID_PARAMS, message=f"There is no prompt{quote_name(params.name)}."

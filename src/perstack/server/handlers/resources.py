@@ -38,7 +38,7 @@ from perstack.server.resources.uris import (
     resource_templates,
 )
 from perstack.server.summaries import Document, JobEntry
-from perstack.server.tools.definitions import published_experts, visible_experts
+from perstack.server.tools.definitions import published_experts
 
 _DEFINITION_METHODS: tuple[CacheableMethod, ...] = (
     "tools/list",
@@ -94,7 +94,7 @@ def add_resources(server: Server[dict[str, Any]], server_context: ServerContext)
         context: RequestContext, params: PaginatedRequestParams
     ) -> ListResourcesResult:
         caller = caller_of(context)
-        resources = definition_resources(visible_experts(server_context, caller))
+        resources = definition_resources(server_context.visible_experts(caller))
         if caller.may_read_jobs:
             resources += job_resources(await _newest_jobs(server_context, caller))
         return _paginate(resources, params.cursor)
@@ -169,11 +169,11 @@ async def _find_document(
     if uri.kind == "definitions":
         problems = server_context.problems() if caller.may_see_problems else ()
         return definitions_document(
-            server_context.definitions(), visible_experts(server_context, caller), problems
+            server_context.definitions(), server_context.visible_experts(caller), problems
         )
     if uri.kind == "expert":
         name = uri.path_params["name"]
-        expert = visible_experts(server_context, caller).get(name)
+        expert = server_context.visible_experts(caller).get(name)
         return None if expert is None else expert_document(name, expert)
     if not caller.may_read_jobs:
         return None

@@ -1,6 +1,6 @@
 """The requests `tasks/get`, `tasks/update` and `tasks/cancel` of the tasks extension."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server import Server
 from mcp.shared.exceptions import MCPError
@@ -16,9 +16,12 @@ from pydantic import Field
 
 from perstack.errors import NotFoundError, PerstackError
 from perstack.server.caller import TASKS_EXTENSION, Caller, RequestContext, caller_of
-from perstack.server.context import ServerContext, TaskCounter
+from perstack.server.context import ServerContext
 from perstack.server.tools.arguments import InvalidArgumentsError
 from perstack.server.tools.results import tasks_unsupported
+
+if TYPE_CHECKING:
+    from perstack.server.tasks.service import TaskService
 
 JsonObject = dict[str, Any]
 
@@ -95,7 +98,7 @@ def _check_name_header(context: RequestContext, params: TaskParams) -> None:
         )
 
 
-async def _task_service(server_context: ServerContext, caller: Caller) -> TaskCounter:
+async def _task_service(server_context: ServerContext, caller: Caller) -> "TaskService":
     return (await server_context.tenants.services_for(caller)).tasks
 
 

@@ -18,15 +18,14 @@ from mcp_types import (
 from perstack.definition.model import Expert
 from perstack.errors import PerstackError
 from perstack.server.caller import Caller, RequestContext, caller_of, http_caller
-from perstack.server.context import ServerContext, build_tool_call_request
+from perstack.server.context import ServerContext
 from perstack.server.handlers.resources import reject_cursor
 from perstack.server.tools.definitions import (
     JOB_TOOL,
     expert_tools,
     job_tools,
-    visible_experts,
-    visible_job_tools,
 )
+from perstack.server.tools.request import ToolCallRequest
 from perstack.server.tools.results import (
     call_error_result,
     quote_name,
@@ -43,10 +42,10 @@ def add_tools(server: Server[dict[str, Any]], server_context: ServerContext) -> 
     ) -> ListToolsResult:
         reject_cursor(params)
         caller = caller_of(context)
-        job_tool_names = visible_job_tools(server_context, caller)
+        job_tool_names = server_context.visible_job_tools(caller)
         wait_seconds = server_context.default_wait_seconds
         tools = expert_tools(
-            visible_experts(server_context, caller),
+            server_context.visible_experts(caller),
             server_context.definitions(),
             wait_seconds,
             has_job_tools=JOB_TOOL in job_tool_names,
@@ -58,9 +57,9 @@ def add_tools(server: Server[dict[str, Any]], server_context: ServerContext) -> 
     async def call_tool(
         context: RequestContext, params: CallToolRequestParams
     ) -> CallToolResult | InputRequiredResult | dict[str, Any]:
-        call = build_tool_call_request(context, params)
+        call = ToolCallRequest.create(context, params)
         with server_context.activity.track_call():
-            is_job_tool = params.name in visible_job_tools(server_context, call.caller)
+            is_job_tool = params.name in server_context.visible_job_tools(call.caller)
             expert = None if is_job_tool else _find_expert(server_context, call.caller, params.name)
             if expert is not None:
                 _check_task_support(expert, call.caller)
@@ -88,12 +87,12 @@ def _declared_input_schema(server_context: ServerContext, tool: str) -> Mapping[
 
     Without it the SDK would list all tools before each call: a request that nobody has made.
     """
-    expert = visible_experts(server_context, http_caller()).get(tool)
+    expert = server_context.visible_experts(http_caller()).get(tool)
     return None if expert is None else expert.tool.input_schema
 
 
 def _find_expert(server_context: ServerContext, caller: Caller, name: str) -> Expert:
-    experts = visible_experts(server_context, caller)
+    experts = server_context.visible_experts(caller)
     expert = experts.get(name)
     if expert is None:
         available = ", ".join(experts) or "none"

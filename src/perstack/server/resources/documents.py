@@ -17,14 +17,16 @@ from perstack.server.resources.uris import ResourceUri, job_uri
 from perstack.server.summaries import (
     MAX_PAGE_BYTES,
     MIME_JSON_LINES,
+    PUBLIC_STATUS,
     Document,
     JobEntry,
     iso_timestamp,
+    public_status,
+    text_mime_type,
     to_json_line,
     to_pretty_json,
     utf8_size,
 )
-from perstack.server.tools.results import PUBLIC_STATUS, public_status, text_mime_type
 from perstack.text import replace_surrogates
 
 MAX_VALUE_CHARACTERS = 600

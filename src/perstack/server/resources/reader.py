@@ -6,13 +6,13 @@ shown that was not fit to be stored.
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RunEvent
 from perstack.errors import NotFoundError
-from perstack.server.context import ServedEngine
 from perstack.server.resources.documents import (
     checkpoint_page,
     checkpoints_page,
@@ -26,6 +26,9 @@ from perstack.server.resources.documents import (
 from perstack.server.resources.uris import ResourceKind, ResourceUri
 from perstack.server.summaries import Document, JobEntry
 
+if TYPE_CHECKING:
+    from perstack.engine import Engine
+
 RecordedEvents = Sequence[tuple[RunEvent, Checkpoint]]
 
 MAX_JOBS = 100
@@ -37,7 +40,7 @@ MAX_JOBS_SEARCHED = 1000
 class ResourceReader:
     """Answers for one principal, whose engine it is given."""
 
-    def __init__(self, engine: ServedEngine) -> None:
+    def __init__(self, engine: "Engine") -> None:
         self._engine = engine
         self._readers: dict[ResourceKind, Callable[[ResourceUri], Awaitable[Document]]] = {
             "jobs": self._read_jobs,

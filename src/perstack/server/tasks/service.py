@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+from anyio.abc import ObjectReceiveStream
 from mcp_types import CallToolResult, ElicitResult
 from pydantic import ValidationError
 
@@ -27,11 +28,10 @@ from perstack.errors import (
     PerstackError,
     StoreError,
 )
-from perstack.jobs import MAX_RECENT_EVENTS, JobView
+from perstack.jobs import MAX_RECENT_EVENTS, JobEvent, JobHandle, JobView
 from perstack.jobs import build_view as view_of
 from perstack.runtime.start_plan import JobRequest
 from perstack.server.caller import Caller
-from perstack.server.context import Events, ServedEngine, ServedJob
 from perstack.server.summaries import status_line
 from perstack.server.tasks.model import (
     JsonObject,
@@ -50,6 +50,9 @@ from perstack.server.tools.arguments import InvalidArgumentsError
 from perstack.server.tools.call import CLIENT_CANCELLED
 from perstack.server.tools.elicitation import parse_elicit_result
 from perstack.server.tools.results import job_result
+
+if TYPE_CHECKING:
+    from perstack.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ SUPERSEDED_MESSAGE = "another request took the place of this one"
 class _RunningTask:
     """A task whose job this process drives."""
 
-    job: ServedJob
+    job: JobHandle
     created_at: int
 
 
@@ -125,7 +128,7 @@ class TaskService:
         has_job_tools: Whether callers have the tools that look after jobs.
     """
 
-    def __init__(self, engine: ServedEngine, *, has_job_tools: bool = True) -> None:
+    def __init__(self, engine: "Engine", *, has_job_tools: bool = True) -> None:
         self._engine = engine
         self._has_job_tools = has_job_tools
         self._running_tasks: dict[str, _RunningTask] = {}
@@ -394,7 +397,7 @@ class TaskService:
                 del self._running_tasks[task_id]
 
 
-async def _wait_for_stored_event(events: Events) -> bool:
+async def _wait_for_stored_event(events: ObjectReceiveStream[JobEvent]) -> bool:
     """Wait for the next stored event; false if the job stops without one."""
     while True:
         try:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from logging import getLogger
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -13,8 +13,8 @@ import anyio.to_thread
 from perstack.definition.loader import LoadedDefinitions
 from perstack.errors import PerstackError
 from perstack.runtime.ports import SystemClock
+from perstack.server.activity import ServerActivity
 from perstack.server.caller import LOCAL_PRINCIPAL
-from perstack.server.context import Office, ServerActivity
 from perstack.server.notifications.hub import NotificationHub
 from perstack.server.tenants.folders import (
     TenantSettings,
@@ -23,8 +23,12 @@ from perstack.server.tenants.folders import (
     tenants_with_unfinished_jobs,
 )
 from perstack.server.tenants.limits import AdmissionController, JobLimits
-from perstack.server.tenants.recovery import RecoveringEngine, RecoveryPolicy, recover_orphans
+from perstack.server.tenants.recovery import RecoveryPolicy, recover_orphans
 from perstack.settings import Overrides, Settings
+
+if TYPE_CHECKING:
+    from perstack.engine import Engine
+    from perstack.server.services import TenantServices
 
 LOG = getLogger(__name__)
 
@@ -55,7 +59,7 @@ class OpenedEngine:
     """An open engine and its office; `recover` goes on with the jobs that were left behind."""
 
     engine: ReloadableEngine
-    services: Office
+    services: "TenantServices"
     recover: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
@@ -115,7 +119,7 @@ class TenantEngine:
         """Whether the engine is open and drives a job."""
         return self._opened is not None and bool(self._opened.engine.live_job_ids)
 
-    async def get_services(self) -> Office:
+    async def get_services(self) -> "TenantServices":
         """The office, once it is open.
 
         Raises:
@@ -181,7 +185,7 @@ async def _warm_up(engine: ReloadableEngine, activity: ServerActivity) -> None:
         LOG.warning("The model could not be made ready.", exc_info=True)
 
 
-ServicesFactory = Callable[[Any], Office]
+ServicesFactory = Callable[[Any], "TenantServices"]
 """Makes the office of an engine; to name the engine's type would load what it is made from."""
 
 
@@ -312,9 +316,7 @@ class TenantEngineFactory:
         since_ms = self._recovery.since_ms(self._clock)
         return await anyio.to_thread.run_sync(tenants_with_unfinished_jobs, folder, since_ms)
 
-    def _recovery_task(
-        self, engine: RecoveringEngine
-    ) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    def _recovery_task(self, engine: "Engine") -> Callable[[], Coroutine[Any, Any, None]] | None:
         if self._recovery is None:
             return None
         return partial(recover_orphans, engine, self._recovery, self._clock)

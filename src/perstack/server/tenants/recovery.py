@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 
 from perstack.errors import PerstackError
 from perstack.runtime.ports import Clock, Orphan
 from perstack.runtime.start_plan import JobRequest
-from perstack.server.context import ServedJob
+
+if TYPE_CHECKING:
+    from perstack.engine import Engine
 
 LOG = getLogger(__name__)
 
@@ -37,27 +39,7 @@ class RecoveryPolicy:
         return clock.now_ms() - int(self.max_age_seconds * 1000)
 
 
-class RecoveringEngine(Protocol):
-    """What is asked of an engine."""
-
-    async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
-        """The jobs left in the middle of their work after a moment, newest first.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
-        ...
-
-    async def start(self, request: JobRequest) -> ServedJob:
-        """Begin or continue a job, or join a running one.
-
-        Raises:
-            PerstackError: It cannot be done; the message says why.
-        """
-        ...
-
-
-async def recover_orphans(engine: RecoveringEngine, policy: RecoveryPolicy, clock: Clock) -> None:
+async def recover_orphans(engine: "Engine", policy: RecoveryPolicy, clock: Clock) -> None:
     """Go on with what other processes have left; returns when those jobs have stopped."""
     seen: set[str] = set()
     slots = anyio.Semaphore(policy.max_concurrent)
@@ -79,7 +61,7 @@ async def recover_orphans(engine: RecoveringEngine, policy: RecoveryPolicy, cloc
                     )
 
 
-async def _list_orphans(engine: RecoveringEngine, since_ms: int) -> tuple[Orphan, ...]:
+async def _list_orphans(engine: "Engine", since_ms: int) -> tuple[Orphan, ...]:
     try:
         return await engine.orphans(since_ms)
     except PerstackError as error:
@@ -87,7 +69,7 @@ async def _list_orphans(engine: RecoveringEngine, since_ms: int) -> tuple[Orphan
         return ()
 
 
-async def _recover_job(engine: RecoveringEngine, job_id: str, slots: anyio.Semaphore) -> None:
+async def _recover_job(engine: "Engine", job_id: str, slots: anyio.Semaphore) -> None:
     async with slots:
         try:
             job = await engine.start(JobRequest(job_id=job_id))

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from logging import getLogger
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -16,10 +17,13 @@ from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions
 from perstack.errors import PerstackError
 from perstack.runtime.ports import Clock, SystemClock
+from perstack.server.activity import ServerActivity
 from perstack.server.caller import LOCAL_PRINCIPAL, Caller
-from perstack.server.context import Office, ServerActivity
 from perstack.server.tenants.engine import EngineFactory, TenantEngine
 from perstack.server.tenants.folders import TenantSettings
+
+if TYPE_CHECKING:
+    from perstack.server.services import TenantServices
 
 LOG = getLogger(__name__)
 OPEN_DELAY_SECONDS = 0.3
@@ -97,7 +101,7 @@ class TenantRegistry:
                 limit,
             )
 
-    async def services_for(self, caller: Caller) -> Office:
+    async def services_for(self, caller: Caller) -> "TenantServices":
         """The office of the caller's principal, once it is open.
 
         Raises:

@@ -5,7 +5,7 @@ is cancelled stops the job that it set in motion: its caller no longer wants it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
@@ -16,10 +16,10 @@ from perstack.core.elicitation import FormSchema
 from perstack.core.events import StopRunByCancellation
 from perstack.definition.model import Expert
 from perstack.errors import JobStateError, NotFoundError, PerstackError
-from perstack.jobs import SHUTDOWN_REASON, JobView
+from perstack.jobs import SHUTDOWN_REASON, JobHandle, JobView
 from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
 from perstack.server.caller import Caller
-from perstack.server.context import ServedEngine, ServedJob
+from perstack.server.summaries import PUBLIC_STATUS
 from perstack.server.tools import schemas
 from perstack.server.tools.arguments import (
     InvalidArgumentsError,
@@ -36,7 +36,7 @@ from perstack.server.tools.elicitation import (
     parse_elicit_result,
     parse_request_state,
 )
-from perstack.server.tools.results import PUBLIC_STATUS, error_result, job_result, jobs_result
+from perstack.server.tools.results import error_result, job_result, jobs_result
 from perstack.server.tools.truncation import budget_for
 from perstack.server.tools.wait import (
     PollSettings,
@@ -46,6 +46,9 @@ from perstack.server.tools.wait import (
     wait_for_job,
 )
 from perstack.telemetry.propagation import annotate_call
+
+if TYPE_CHECKING:
+    from perstack.engine import Engine
 
 CLIENT_CANCELLED = "cancelled by the client"
 SETTLING_SECONDS = 5.0
@@ -85,7 +88,7 @@ class ExpertCall:
 
     def __init__(
         self,
-        engine: ServedEngine,
+        engine: "Engine",
         expert: Expert,
         tool_call: Visitor,
         *,
@@ -100,7 +103,7 @@ class ExpertCall:
         self._remaining_seconds = seconds
         self._poll_settings = poll_settings
         self._progress = ProgressReporter(tool_call.report, poll_settings.heartbeat_seconds)
-        self._started_job: ServedJob | None = None
+        self._started_job: JobHandle | None = None
         self.job_id: str | None = None
 
     async def start(self, request: JobRequest, responses: Mapping[str, object]) -> CallOutcome:
@@ -232,7 +235,7 @@ class ExpertCall:
         is_same = request.query.strip() in ("", view.job.query.strip())
         return is_same and view.job.coordinator_expert_key == self._expert.key
 
-    def _check_expert(self, running_job: ServedJob | None) -> None:
+    def _check_expert(self, running_job: JobHandle | None) -> None:
         if running_job is not None and running_job.expert_key != self._expert.key:
             raise JobStateError(
                 f"Job {running_job.job_id} belongs to {running_job.expert_key!r},"
@@ -298,7 +301,7 @@ class ToolCallHandler:
 
     def __init__(
         self,
-        engine: ServedEngine,
+        engine: "Engine",
         *,
         wait_policy: WaitPolicy,
         has_job_tools: bool = True,

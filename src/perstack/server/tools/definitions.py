@@ -9,7 +9,6 @@ from mcp_types import Tool, ToolAnnotations
 from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
 from perstack.definition.references import BASE_SKILL, strip_version
 from perstack.server.caller import Caller
-from perstack.server.context import PublishMode, ServerContext
 from perstack.server.tools import schemas
 from perstack.server.tools.icons import icon_of
 from perstack.skills.builtin.defaults import DEFAULT_TOOL_NAMES
@@ -17,6 +16,8 @@ from perstack.skills.launch import is_built_in
 from perstack.tool_names import tool_name, with_hash_suffix
 
 Effect = Literal["reads", "adds", "destroys"]
+PublishMode = Literal["coordinators", "all"]
+"""Which experts are tools."""
 
 EFFECT_OF_BASE_TOOL: dict[str, Effect] = {
     "attemptCompletion": "reads",
@@ -292,14 +293,8 @@ def _job_tool_annotations(*, read_only: bool) -> ToolAnnotations:
     )
 
 
-def visible_experts(server_context: ServerContext, caller: Caller) -> dict[str, Expert]:
-    """The experts that the caller may call, by tool name, in the order of the file."""
-    every = published_experts(server_context.definitions(), server_context.publish)
-    return {name: expert for name, expert in every.items() if caller.may_run(expert.key)}
-
-
-def visible_job_tools(server_context: ServerContext, caller: Caller) -> frozenset[str]:
-    """The names of the tools that look after jobs and that the caller may use."""
+def job_tool_names(caller: Caller) -> frozenset[str]:
+    """The names of the tools that manage jobs and that the caller may use."""
     read_tools = {JOB_TOOL, JOBS_TOOL} if caller.may_read_jobs else set[str]()
     cancel_tools = {CANCEL_TOOL} if caller.may_cancel_jobs else set[str]()
-    return frozenset(read_tools | cancel_tools) if server_context.has_job_tools else frozenset()
+    return frozenset(read_tools | cancel_tools)

@@ -14,9 +14,8 @@ import anyio
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 
 from perstack.core.elicitation import FormSchema, Question, form_errors
-from perstack.jobs import JobView
+from perstack.jobs import JobHandle, JobView
 from perstack.runtime.start_plan import InteractiveAnswer
-from perstack.server.context import ServedJob
 from perstack.server.tools.arguments import InvalidArgumentsError
 from perstack.server.tools.wait import ProgressReporter
 
@@ -129,7 +128,7 @@ def collect_answers(
 
 
 async def elicit(
-    question: Question, call: Asking, job: ServedJob | None, progress: ProgressReporter
+    question: Question, call: Asking, job: JobHandle | None, progress: ProgressReporter
 ) -> ElicitResult | None:
     """What the user does with a question; `None` if it was settled by someone else meanwhile.
 
@@ -156,7 +155,7 @@ async def _send_heartbeats(progress: ProgressReporter) -> None:
 
 
 async def _cancel_when_settled(
-    question: Question, job: ServedJob, scope: anyio.CancelScope
+    question: Question, job: JobHandle, scope: anyio.CancelScope
 ) -> None:
     with job.watch() as events:
         while question in job.open_questions:

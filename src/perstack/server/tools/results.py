@@ -19,7 +19,7 @@ from mcp_types import (
     TextContent,
 )
 
-from perstack.core.checkpoint import Job, JobStatus
+from perstack.core.checkpoint import Job
 from perstack.core.elicitation import Question, describe_fields
 from perstack.definition.references import strip_version
 from perstack.errors import PerstackError, is_quotable_name
@@ -27,10 +27,10 @@ from perstack.jobs import JobView
 from perstack.server.caller import TASKS_EXTENSION, Caller
 from perstack.server.resources.uris import job_uri
 from perstack.server.summaries import (
-    MIME_JSON,
-    MIME_MARKDOWN,
-    MIME_TEXT,
+    PUBLIC_STATUS,
     iso_timestamp,
+    public_status,
+    text_mime_type,
     utf8_size,
     verification_line,
     verification_summary,
@@ -81,16 +81,6 @@ MAX_ARGUMENTS_SHOWN = 10_000
 MAX_DUPLICATED_SHARE = 0.2
 """Of the room, for a text that the structured content has as a value too."""
 MIN_FIELDS_DESCRIBED = 2
-
-PUBLIC_STATUS: dict[JobStatus, str] = {
-    "completed": "completed",
-    "running": "running",
-    "stoppedByInteractiveTool": "needs_input",
-    "stoppedByMaxSteps": "max_steps",
-    "stoppedByError": "error",
-    "stoppedByCancellation": "cancelled",
-    "interrupted": "interrupted",
-}
 
 _RESUME_CALL = "call {tool} with this job_id and an empty query."
 NEXT_STEPS = {
@@ -165,12 +155,6 @@ def job_result(
     return CallToolResult(content=content, structured_content=structured, is_error=is_error)
 
 
-def public_status(view: JobView) -> str:
-    """The status of a job as callers read it."""
-    # A job is still running while a skill's server waits for the user in the middle of a call.
-    return "needs_input" if view.questions else PUBLIC_STATUS[view.job.status]
-
-
 def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
     """A list of jobs."""
     entries = [
@@ -202,13 +186,6 @@ def error_result(error: PerstackError, job_id: str | None = None) -> CallToolRes
     return CallToolResult(
         content=[_text_block(part) for part in (text, footer) if part], is_error=True
     )
-
-
-def text_mime_type(view: JobView) -> str:
-    """The form of the text of a job."""
-    if view.job.status != "completed":
-        return MIME_TEXT
-    return MIME_JSON if view.checkpoint.is_typed else MIME_MARKDOWN
 
 
 def _result_link(view: JobView, text: str) -> ResourceLink:

@@ -2,13 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import ObjectReceiveStream
 
-from perstack.jobs import JobView
+from perstack.jobs import JobEvent, JobHandle, JobView
 from perstack.server.caller import Caller
-from perstack.server.context import Events, ServedEngine, ServedJob
 from perstack.server.summaries import progress_message
+
+if TYPE_CHECKING:
+    from perstack.engine import Engine
 
 ProgressCallback = Callable[[float, str], Awaitable[None]]
 """Sends one progress notification: a value that only grows, and a line for people."""
@@ -58,7 +62,7 @@ class ProgressReporter:
         await self.callback(self.count, message)
 
 
-async def wait_for_job(job: ServedJob, seconds: float, progress: ProgressReporter) -> JobView:
+async def wait_for_job(job: JobHandle, seconds: float, progress: ProgressReporter) -> JobView:
     """How a job stands once it has stopped or asks the user, or after `seconds`.
 
     Raises:
@@ -75,7 +79,7 @@ async def wait_for_job(job: ServedJob, seconds: float, progress: ProgressReporte
 
 
 async def wait_by_id(
-    engine: ServedEngine,
+    engine: "Engine",
     job_id: str,
     seconds: float,
     progress: ProgressReporter,
@@ -94,7 +98,7 @@ async def wait_by_id(
 
 
 async def wait_for_remote_job(
-    engine: ServedEngine,
+    engine: "Engine",
     job_id: str,
     seconds: float,
     progress: ProgressReporter,
@@ -116,7 +120,9 @@ async def wait_for_remote_job(
     return view
 
 
-async def _report_events(job: ServedJob, events: Events, progress: ProgressReporter) -> None:
+async def _report_events(
+    job: JobHandle, events: ObjectReceiveStream[JobEvent], progress: ProgressReporter
+) -> None:
     while not job.open_questions:
         line: str | None = None
         with anyio.CancelScope(deadline=progress.next_heartbeat) as quiet:
