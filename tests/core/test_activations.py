@@ -9,8 +9,8 @@ from perstack.engine import Engine
 from perstack.errors import ModelError
 from perstack.jobs import JobView
 from perstack.runtime.start_plan import JobRequest
+from tests.engines import engine_on
 from tests.fakes import FakeModel, call, calls, done
-from tests.server.harness import engine_on
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ import pytest
 from perstack.core.history import JobHistory, checkpoints_of_run, newest_checkpoints
 from perstack.engine import Engine
 from perstack.runtime.start_plan import JobRequest
+from tests.engines import engine_on
 from tests.fakes import FakeModel, call, calls, done
-from tests.server.harness import engine_on
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,13 @@ import anyio
 import pytest
 
 from perstack.core.messages import Usage
-from perstack.engine import Engine, open_engine
+from perstack.engine import Engine
 from perstack.errors import JobStateError, NotFoundError
 from perstack.runtime.start_plan import JobRequest
-from perstack.settings import EngineLoad, Overrides, Settings
+from perstack.settings import EngineLoad
 from perstack.store.memory import MemoryStore
-from tests.fakes import FakeModel, FakeSkills, ManualClock, NoTelemetry, call, calls, done
+from tests.engines import engine_on
+from tests.fakes import FakeModel, FakeSkills, ManualClock, call, calls, done
 from tests.server.harness import until_called
 
 pytestmark = pytest.mark.anyio
@@ -37,8 +38,8 @@ class AtMost:
 
 
 @dataclass
-class Place:
-    """An engine and its surroundings."""
+class Limited:
+    """An engine that may drive one job at a time."""
 
     engine: Engine
     admit: AtMost
@@ -46,30 +47,21 @@ class Place:
 
 
 @asynccontextmanager
-async def place(
+async def limited(
     folder: Path, model: FakeModel, skills: FakeSkills, *, max_job_seconds: float | None = None
-) -> AsyncGenerator[Place]:
-    config = folder / "perstack.toml"
-    config.write_text(TOML, encoding="utf-8")
-
-    @asynccontextmanager
-    async def open_fake_skills(_definitions: object) -> AsyncGenerator[FakeSkills]:
-        yield skills
-
+) -> AsyncGenerator[Limited]:
     admit, clock = AtMost(1), ManualClock()
-    parts = Overrides(
-        model=model,
+    async with engine_on(
+        folder,
+        model,
+        toml=TOML,
+        skills=skills,
         store=MemoryStore(clock=clock),
-        open_skills=open_fake_skills,
-        telemetry=NoTelemetry(),
         clock=clock,
+        max_job_seconds=max_job_seconds,
         admit=admit,
-    )
-    settings = Settings(
-        config=config, workspace=folder, environment={}, max_job_seconds=max_job_seconds
-    )
-    async with open_engine(settings, parts) as engine:
-        yield Place(engine, admit, clock)
+    ) as engine:
+        yield Limited(engine, admit, clock)
 
 
 def working() -> FakeModel:
@@ -78,7 +70,7 @@ def working() -> FakeModel:
 
 async def test_a_job_that_is_not_let_in_leaves_nothing_behind(tmp_path: Path) -> None:
     skills = FakeSkills(gate=anyio.Event())
-    async with place(tmp_path, working(), skills) as here:
+    async with limited(tmp_path, working(), skills) as here:
         first = await here.engine.start(JobRequest(expert_key="a", query="q"))
         await until_called(skills)
         for _ in range(2):
@@ -99,7 +91,7 @@ async def test_a_job_that_is_not_let_in_leaves_nothing_behind(tmp_path: Path) ->
 async def test_of_jobs_that_begin_at_once_no_more_are_let_in_than_may_run(tmp_path: Path) -> None:
     refused: list[JobStateError] = []
     skills = FakeSkills(gate=anyio.Event())
-    async with place(tmp_path, working(), skills) as here:
+    async with limited(tmp_path, working(), skills) as here:
 
         async def begin() -> None:
             try:
@@ -116,7 +108,7 @@ async def test_of_jobs_that_begin_at_once_no_more_are_let_in_than_may_run(tmp_pa
 
 async def test_a_job_that_takes_too_long_is_stopped_and_can_go_on(tmp_path: Path) -> None:
     skills = FakeSkills(gate=anyio.Event())
-    async with place(tmp_path, working(), skills, max_job_seconds=90) as here:
+    async with limited(tmp_path, working(), skills, max_job_seconds=90) as here:
         job = await here.engine.start(JobRequest(expert_key="a", query="q"))
         with anyio.fail_after(30):
             view = await job.wait()
@@ -132,7 +124,7 @@ async def test_the_tokens_of_a_day_are_those_of_generations_that_ended_in_it(
         replace(done(text), usage=Usage(total_tokens=tokens))
         for text, tokens in (("one", 100), ("two", 10), ("three", 1))
     ]
-    async with place(tmp_path, FakeModel({"a": replies}), FakeSkills()) as here:
+    async with limited(tmp_path, FakeModel({"a": replies}), FakeSkills()) as here:
         first = await here.engine.start(JobRequest(expert_key="a", query="q"))
         await first.wait()
         here.clock.now += 1_000_000

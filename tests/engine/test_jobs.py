@@ -1,7 +1,6 @@
 """Jobs as faces use them: begin, wait, cancel, continue, answer, branch, join."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -9,18 +8,16 @@ import pytest
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.transient_events import PerstackEvent
-from perstack.engine import Engine, open_engine
 from perstack.errors import ConfigError, JobStateError, NotFoundError, UnknownExpertError
 from perstack.jobs import JobHandle
-from perstack.runtime.ports import Clock, GenerationRequest, Store, SystemClock
+from perstack.runtime.ports import GenerationRequest
 from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
-from perstack.settings import Overrides, Settings
 from perstack.store.memory import MemoryStore
+from tests.engines import engine_on
 from tests.fakes import (
     FakeModel,
     FakeSkills,
     HurriedClock,
-    NoTelemetry,
     Reply,
     call,
     calls,
@@ -46,35 +43,7 @@ instruction = "Work too."
 """
 
 
-@asynccontextmanager
-async def engine_of(
-    folder: Path,
-    model: FakeModel,
-    *,
-    store: Store | None = None,
-    skills: FakeSkills | None = None,
-    max_steps: int | None = None,
-    clock: Clock | None = None,
-) -> AsyncGenerator[Engine]:
-    """An engine on `TOML` with fakes at its edges."""
-    config = folder / "perstack.toml"
-    config.write_text(TOML, encoding="utf-8")
-    shared = skills or FakeSkills()
-
-    @asynccontextmanager
-    async def open_fake_skills(_definitions: object) -> AsyncGenerator[FakeSkills]:
-        yield shared
-
-    parts = Overrides(
-        model=model,
-        store=store or MemoryStore(),
-        open_skills=open_fake_skills,
-        telemetry=NoTelemetry(),
-        clock=clock or SystemClock(),
-    )
-    settings = Settings(config=config, workspace=folder, environment={}, max_steps=max_steps)
-    async with open_engine(settings, parts) as engine:
-        yield engine
+engine_of = partial(engine_on, toml=TOML, is_attended=False)
 
 
 async def test_a_job_runs_to_its_answer(tmp_path: Path) -> None:

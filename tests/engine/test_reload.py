@@ -1,7 +1,6 @@
 """Definitions that change while jobs run."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -9,12 +8,12 @@ import pytest
 
 from perstack.core.events import StartRun
 from perstack.definition.loader import LoadedDefinitions, load_definitions
-from perstack.engine import Engine, open_engine
+from perstack.engine import open_engine
 from perstack.errors import ConfigError, UnknownExpertError
 from perstack.runtime.ports import GenerationRequest
 from perstack.runtime.start_plan import JobRequest
 from perstack.settings import Overrides, Settings
-from perstack.store.memory import MemoryStore
+from tests.engines import engine_on
 from tests.fakes import FakeModel, FakeSkills, NoTelemetry, Reply, call, calls, done
 
 pytestmark = pytest.mark.anyio
@@ -28,22 +27,7 @@ def instruction_of(request: GenerationRequest) -> str:
     return "old" if "The old way." in request.messages[0].model_dump_json() else "new"
 
 
-@asynccontextmanager
-async def engine_on(
-    folder: Path, model: FakeModel | None, skills: FakeSkills | None = None
-) -> AsyncGenerator[Engine]:
-    """An engine on `OLD`."""
-
-    @asynccontextmanager
-    async def open_fake_skills(_definitions: object) -> AsyncGenerator[FakeSkills]:
-        yield skills or FakeSkills()
-
-    parts = Overrides(
-        model=model, store=MemoryStore(), open_skills=open_fake_skills, telemetry=NoTelemetry()
-    )
-    loaded = written(folder, OLD)
-    async with open_engine(Settings(workspace=folder, environment={}), parts, loaded) as engine:
-        yield engine
+engine_of = partial(engine_on, toml=OLD)
 
 
 def written(folder: Path, text: str) -> LoadedDefinitions:
@@ -55,7 +39,7 @@ def written(folder: Path, text: str) -> LoadedDefinitions:
 
 async def test_a_new_job_has_the_new_definitions(tmp_path: Path) -> None:
     model = FakeModel({"a": [done("1")], "b": [done("2")]})
-    async with engine_on(tmp_path, model) as engine:
+    async with engine_of(tmp_path, model) as engine:
         with pytest.raises(UnknownExpertError):
             await engine.start(JobRequest(expert_key="b", query="q"))
         await engine.reload_definitions(written(tmp_path, NEW))
@@ -73,7 +57,7 @@ async def test_a_job_that_runs_keeps_its_definitions_and_has_the_new_ones_when_i
     skills = FakeSkills(gate=gate)
     replies: list[Reply] = [calls(call("echo", "c1")), done("1"), done("2")]
     model = FakeModel({"a": replies})
-    async with engine_on(tmp_path, model, skills) as engine:
+    async with engine_of(tmp_path, model, skills=skills) as engine:
         old = engine.loaded
         job = await engine.start(JobRequest(expert_key="a", query="q"))
         with anyio.fail_after(30):
@@ -90,7 +74,7 @@ async def test_a_job_that_runs_keeps_its_definitions_and_has_the_new_ones_when_i
 
 
 async def test_a_job_whose_expert_is_gone_says_so_when_it_shall_go_on(tmp_path: Path) -> None:
-    async with engine_on(tmp_path, FakeModel({"a": [done("1")]})) as engine:
+    async with engine_of(tmp_path, FakeModel({"a": [done("1")]})) as engine:
         job = await engine.start(JobRequest(expert_key="a", query="q"))
         await job.wait()
         await engine.reload_definitions(
@@ -102,7 +86,7 @@ async def test_a_job_whose_expert_is_gone_says_so_when_it_shall_go_on(tmp_path: 
 
 
 async def test_definitions_whose_model_cannot_be_opened_are_refused_whole(tmp_path: Path) -> None:
-    async with engine_on(tmp_path, None) as engine:
+    async with engine_of(tmp_path, None) as engine:
         scripted = '[provider]\nproviderName = "scripted"\n[provider.setting]\nscript = "no"\n'
         with pytest.raises(ConfigError):
             await engine.reload_definitions(written(tmp_path, scripted + NEW))
@@ -119,7 +103,7 @@ async def test_an_engine_opens_with_the_definitions_that_it_is_given(tmp_path: P
 
 async def test_observers_are_told_what_jobs_do(tmp_path: Path) -> None:
     told: list[tuple[str, str]] = []
-    async with engine_on(tmp_path, FakeModel({"a": [done("1"), done("2")]})) as engine:
+    async with engine_of(tmp_path, FakeModel({"a": [done("1"), done("2")]})) as engine:
         engine.subscribe(lambda job_id, news: told.append((job_id, news)))
         job = await engine.start(JobRequest(expert_key="a", query="q"))
         await job.wait()
@@ -140,7 +124,7 @@ async def test_an_observer_that_fails_does_not_end_the_job(
     def broken(_job_id: str, _news: str) -> None:
         raise RuntimeError("a bug")
 
-    async with engine_on(tmp_path, FakeModel({"a": [done("1")]})) as engine:
+    async with engine_of(tmp_path, FakeModel({"a": [done("1")]})) as engine:
         engine.subscribe(broken)
         job = await engine.start(JobRequest(expert_key="a", query="q"))
         assert (await job.wait()).text == "1"

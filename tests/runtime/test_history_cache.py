@@ -11,8 +11,8 @@ from perstack.errors import NotFoundError
 from perstack.runtime.history_cache import MAX_CACHED_JOBS, JobHistoryCache
 from perstack.runtime.start_plan import JobRequest
 from perstack.store.memory import MemoryStore
+from tests.engines import engine_on
 from tests.fakes import FakeModel, done
-from tests.server.harness import engine_on
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp_types import CallToolResult, TextContent
 
-from perstack.definition.model import Definitions
-from perstack.engine import Engine, open_engine
+from perstack.engine import Engine
 from perstack.runtime.ports import Store
 from perstack.server.app import build_server
 from perstack.server.caller import Caller
@@ -24,26 +23,10 @@ from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
 from perstack.server.tools.definitions import PublishMode
 from perstack.server.tools.wait import PollSettings, WaitPolicy
-from perstack.settings import Admit, Overrides, Settings, admit_all
-from perstack.store.memory import MemoryStore
-from tests.fakes import FakeModel, FakeSkills, NoTelemetry
+from tests.engines import TOML, engine_on
+from tests.fakes import FakeModel, FakeSkills
 
 Mode = Literal["auto", "legacy"]
-
-TOML = """
-[experts."reviewer"]
-version = "2.1.0"
-description = "Reviews files."
-instruction = "Work."
-delegates = ["@reviewer/file"]
-
-[experts."@reviewer/file"]
-description = "Reviews one file."
-instruction = "Help."
-
-[experts."writer"]
-instruction = "Write."
-"""
 
 
 class NoLeases:
@@ -123,46 +106,6 @@ async def stage(
         ) as present,
     ):
         yield present
-
-
-@asynccontextmanager
-async def engine_on(
-    folder: Path,
-    model: FakeModel,
-    *,
-    skills: FakeSkills | None = None,
-    store: Store | None = None,
-    toml: str = TOML,
-    max_steps: int | None = None,
-    has_real_skills: bool = False,
-    is_attended: bool = True,
-    admit: Admit = admit_all,
-) -> AsyncGenerator[Engine]:
-    """An engine with fakes at its edges."""
-    config = folder / "perstack.toml"
-    config.write_text(toml, encoding="utf-8")
-    shared = skills or FakeSkills()
-
-    @asynccontextmanager
-    async def open_fake_skills(_definitions: Definitions) -> AsyncGenerator[FakeSkills]:
-        yield shared
-
-    parts = Overrides(
-        model=model,
-        store=store or MemoryStore(),
-        open_skills=None if has_real_skills else open_fake_skills,
-        telemetry=NoTelemetry(),
-        admit=admit,
-    )
-    settings = Settings(
-        config=config,
-        workspace=folder,
-        environment={},
-        max_steps=max_steps,
-        is_attended=is_attended,
-    )
-    async with open_engine(settings, parts) as engine:
-        yield engine
 
 
 @asynccontextmanager

@@ -9,8 +9,9 @@ from mcp_types import CacheableResult
 from perstack.server.app import build_server
 from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
+from tests.engines import engine_on
 from tests.fakes import FakeModel
-from tests.server.harness import SingleTenantServices, engine_on
+from tests.server.harness import SingleTenantServices
 
 pytestmark = pytest.mark.anyio
 

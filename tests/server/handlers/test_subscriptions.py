@@ -34,8 +34,9 @@ from perstack.server.notifications.definitions_watcher import DefinitionsWatcher
 from perstack.server.notifications.hub import MAX_URIS, NotificationHub, Subscriber
 from perstack.server.services import TenantServices
 from perstack.store.memory import MemoryStore
+from tests.engines import TOML, engine_on
 from tests.fakes import FakeModel, done
-from tests.server.harness import TOML, Mode, NoLeases, engine_on
+from tests.server.harness import Mode, NoLeases
 from tests.server.telling import Told, follow, follow_all
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,9 @@ from perstack.server.app import build_server
 from perstack.server.auth.scopes import RUN
 from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
+from tests.engines import engine_on
 from tests.fakes import FakeModel
-from tests.server.harness import SingleTenantServices, bearing, engine_on
+from tests.server.harness import SingleTenantServices, bearing
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,9 @@ from perstack.server.context import ServerContext
 from perstack.server.middleware import request_state
 from perstack.server.middleware.request_state import KEY_BYTES, KEY_FILE, request_state_key
 from perstack.server.services import TenantServices
+from tests.engines import engine_on
 from tests.fakes import FakeModel, call, calls
-from tests.server.harness import NoLeases, engine_on, stage, texts
+from tests.server.harness import NoLeases, stage, texts
 from tests.server.tenants.harness import User
 
 

@@ -14,8 +14,9 @@ from perstack.server.context import ServerContext
 from perstack.server.handlers.resources import PAGE_LENGTH
 from perstack.server.resources.uris import TEMPLATES
 from perstack.server.services import TenantServices
+from tests.engines import engine_on
 from tests.fakes import FakeModel, done
-from tests.server.harness import Mode, SingleTenantServices, bearing, engine_on, facts
+from tests.server.harness import Mode, SingleTenantServices, bearing, facts
 
 pytestmark = pytest.mark.anyio
 

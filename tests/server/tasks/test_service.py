@@ -22,8 +22,9 @@ from perstack.runtime.ports import GenerationRequest
 from perstack.server.caller import TASKS_EXTENSION
 from perstack.server.tools.schemas import RESULT_OUTPUT
 from perstack.server.tools.wait import WaitPolicy
+from tests.engines import TOML, engine_on
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done, says
-from tests.server.harness import TOML, Mode, connected, engine_on, stage
+from tests.server.harness import Mode, connected, stage
 from tests.server.tasks.client import TaskClient, task_client
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,9 @@ from perstack.server.caller import Caller
 from perstack.server.tasks.service import TaskService
 from perstack.settings import EngineLoad
 from perstack.store.memory import MemoryStore
+from tests.engines import engine_on
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done
-from tests.server.harness import connected, engine_on, until_called
+from tests.server.harness import connected, until_called
 from tests.server.tasks.client import task_client
 from tests.server.tasks.test_service import AT_ONCE, WORKING
 

@@ -23,8 +23,9 @@ from perstack.server.tenants.registry import TenantRegistry
 from perstack.server.tools.call import MAX_CLIENT_ID, ToolCallHandler
 from perstack.server.tools.wait import WaitPolicy
 from perstack.settings import Settings
+from tests.engines import engine_on
 from tests.fakes import FakeModel, done
-from tests.server.harness import Mode, engine_on, facts, texts
+from tests.server.harness import Mode, facts, texts
 
 pytestmark = pytest.mark.anyio
 

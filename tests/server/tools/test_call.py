@@ -13,8 +13,9 @@ from perstack.server.tools.call import CLIENT_CANCELLED
 from perstack.server.tools.schemas import RESULT_OUTPUT
 from perstack.server.tools.wait import PollSettings
 from perstack.store.memory import MemoryStore
+from tests.engines import engine_on
 from tests.fakes import FakeModel, FakeSkills, Reply, call, calls, done, says
-from tests.server.harness import Mode, connected, engine_on, facts, stage, texts, until_called
+from tests.server.harness import Mode, connected, facts, stage, texts, until_called
 
 pytestmark = pytest.mark.anyio
 

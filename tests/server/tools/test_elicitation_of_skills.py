@@ -14,8 +14,9 @@ from perstack.engine import Engine
 from perstack.jobs import JobHandle
 from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
 from perstack.store.memory import MemoryStore
+from tests.engines import engine_on
 from tests.fakes import FakeModel, Reply, call, calls, done
-from tests.server.harness import Mode, Stage, engine_on, facts, stage, texts
+from tests.server.harness import Mode, Stage, facts, stage, texts
 from tests.server.tenants.harness import CANCEL, DECLINE, User, accept
 from tests.skills.harness import SERVERS
 

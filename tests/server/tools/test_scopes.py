@@ -10,8 +10,9 @@ from perstack.server.app import build_server
 from perstack.server.auth.scopes import CANCEL_JOBS, RUN
 from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
+from tests.engines import engine_on
 from tests.fakes import FakeModel, FakeSkills, call, calls, done
-from tests.server.harness import Mode, SingleTenantServices, bearing, engine_on, facts, stage, texts
+from tests.server.harness import Mode, SingleTenantServices, bearing, facts, stage, texts
 from tests.server.tasks.client import task_client
 
 pytestmark = pytest.mark.anyio
