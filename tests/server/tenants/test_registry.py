@@ -1,26 +1,26 @@
 """The engine behind the server: opened late, told who calls, and closed in time."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import anyio
 import pytest
 from mcp import Client
-from mcp_types import CallToolResult, ElicitResult
+from mcp_types import CallToolResult
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from perstack.definition.loader import load_definitions
 from perstack.server.activity import ServerActivity
 from perstack.server.app import build_server
-from perstack.server.caller import Caller
+from perstack.server.caller import Caller, RequestContext
 from perstack.server.context import ServerContext
 from perstack.server.services import TenantServices
 from perstack.server.tenants.engine import TenantEngineFactory
 from perstack.server.tenants.registry import TenantRegistry
 from perstack.server.tools.call import MAX_CLIENT_ID, ToolCallHandler
+from perstack.server.tools.request import ToolCallRequest
 from perstack.server.tools.wait import WaitPolicy
 from perstack.settings import Settings
 from tests.engines import engine_on
@@ -117,18 +117,8 @@ async def test_an_unknown_tool_is_refused_with_the_names_of_those_there_are(
             await client.call_tool("nobody", {})
 
 
-@dataclass
-class Asked:
-    """A call without a client."""
-
-    arguments: Mapping[str, Any]
-    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    caller: Caller = field(default_factory=Caller)
-    state: str | None = None
-    responses: Mapping[str, object] = field(default_factory=dict[str, object])
-
-    async def elicit(self, message: str, schema: dict[str, Any]) -> ElicitResult:
-        return ElicitResult(action="cancel")
+class RequestWithoutClient(ToolCallRequest):
+    """A call whose progress goes nowhere."""
 
     async def report(self, progress: float, message: str) -> None:
         return
@@ -138,10 +128,12 @@ async def test_the_span_of_a_call_names_the_job_and_the_ids_of_the_client(tmp_pa
     tracer = TracerProvider().get_tracer("test")
     meta = {"claudecode/toolUseId": "t" * 500, "threadId": 5}
     async with engine_on(tmp_path, FakeModel({"reviewer": [done("x")]})) as engine:
-        desk = ToolCallHandler(engine, wait_policy=WaitPolicy())
+        handler = ToolCallHandler(engine, wait_policy=WaitPolicy())
         expert = engine.definitions.experts["reviewer"]
+        context = cast("RequestContext", None)
+        request = RequestWithoutClient({"query": "q"}, meta, context, Caller())
         with tracer.start_as_current_span("tools/call reviewer") as span:
-            result = await desk.call_expert(expert, Asked({"query": "q"}, meta))
+            result = await handler.call_expert(expert, request)
     assert isinstance(result, CallToolResult)
     assert isinstance(span, ReadableSpan)
     assert span.attributes == {

@@ -1,37 +1,35 @@
-"""Questions to the user of the client that calls, by the way that its era of the protocol has.
+"""Elicitation: questions of a job to the user of the calling client.
 
-A client of the older era is asked while its request is open. One of the newer gets the questions
-in place of a result, and makes its call again with the answers; what it returns with them says
-which job it was about, so that any process on the same store can go on with it.
+A client of a protocol version with sessions is asked while its request is open. One of a later
+version receives an `InputRequiredResult`, and repeats its call with the responses and the
+`requestState`, which names the job: any process on the same store can answer the repeated call.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 
-from perstack.core.elicitation import FormSchema, Question, form_errors
+from perstack.core.elicitation import Question, form_errors
 from perstack.jobs import JobHandle, JobView
 from perstack.runtime.start_plan import InteractiveAnswer
 from perstack.server.tools.arguments import InvalidArgumentsError
+from perstack.server.tools.request import ToolCallRequest
 from perstack.server.tools.wait import ProgressReporter
 
 
 def elicit_request_for(question: Question) -> ElicitRequest:
-    """The form that a client shows to its user."""
+    """The `elicitation/create` request for a question."""
     return ElicitRequest(
         params=ElicitRequestFormParams(message=question.message, requested_schema=question.schema)
     )
 
 
 def parse_elicit_result(question: Question, result: ElicitResult) -> InteractiveAnswer | None:
-    """What the user answers.
-
-    `None` if the form was closed, or filled with what does not fit: the question stays open.
-    """
+    """The user's answer; `None` if the form was closed or its content does not fit the schema."""
     if result.action == "cancel":
         return None
     if result.action == "decline":
@@ -43,17 +41,17 @@ def parse_elicit_result(question: Question, result: ElicitResult) -> Interactive
 
 
 MAX_ELICITATION_ROUNDS = 8
-"""Of questions to the user of one call; clients give up after ten."""
+"""How often one call may ask its user; clients give up after ten rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestState:
-    """What a call that is made again brings back from the round before.
+    """The `requestState` of a call: what its repetition needs to know of the earlier round.
 
     Attributes:
         job_id: The job that asked.
-        run_id: Its run. A branch of the job may ask the same again, but not of this call.
-        rounds: How often this call has been answered with questions.
+        run_id: The run that asked. A branch of the job may repeat a question, but not to this call.
+        rounds: How often this call has returned questions.
     """
 
     job_id: str
@@ -61,36 +59,28 @@ class RequestState:
     rounds: int
 
     def to_json(self) -> str:
-        """As it is handed to the client, sealed."""
+        """The text that the client receives, sealed."""
         return json.dumps({"job": self.job_id, "run": self.run_id, "round": self.rounds})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElicitationOutcome:
-    """What a round of questions came to.
+    """The responses to a round of questions.
 
     Attributes:
-        answers: The answers, refusals included.
-        is_closed: Whether the user closed a form, so that its question stays open.
+        answers: The answers, including declined forms.
+        is_closed: Whether the user closed a form, which leaves its question open.
     """
 
     answers: tuple[InteractiveAnswer, ...]
     is_closed: bool
 
 
-class Asking(Protocol):
-    """A request whose client can be asked while it is open."""
-
-    async def elicit(self, message: str, schema: FormSchema) -> ElicitResult:
-        """What the user does with the form. A client that cannot show it has closed it."""
-        ...
-
-
 def parse_request_state(state: str | None) -> RequestState | None:
-    """What a call brings back; `None` if it is made for the first time.
+    """The state of the earlier round; `None` if the call is not a repetition.
 
     Raises:
-        BadArguments: It was not written here.
+        InvalidArgumentsError: The text was not written by this server.
     """
     if state is None:
         return None
@@ -104,7 +94,7 @@ def parse_request_state(state: str | None) -> RequestState | None:
 
 
 def input_required_result(view: JobView, rounds: int) -> InputRequiredResult:
-    """The open questions of a job in place of its result; `rounds` counts the rounds, from 1."""
+    """The open questions of a job; `rounds` counts from 1."""
     state = RequestState(job_id=view.job.id, run_id=view.checkpoint.run_id, rounds=rounds)
     return InputRequiredResult(
         input_requests={question.id: elicit_request_for(question) for question in view.questions},
@@ -115,7 +105,7 @@ def input_required_result(view: JobView, rounds: int) -> InputRequiredResult:
 def collect_answers(
     view: JobView, request_state: RequestState, responses: Mapping[str, object]
 ) -> ElicitationOutcome:
-    """The answers to those questions that are still open; all others came too late."""
+    """The answers to the questions that are still open; others came too late."""
     answers: list[InteractiveAnswer] = []
     is_closed = False
     for question in view.questions if view.checkpoint.run_id == request_state.run_id else ():
@@ -128,15 +118,15 @@ def collect_answers(
 
 
 async def elicit(
-    question: Question, call: Asking, job: JobHandle | None, progress: ProgressReporter
+    question: Question, call: ToolCallRequest, job: JobHandle | None, progress: ProgressReporter
 ) -> ElicitResult | None:
-    """What the user does with a question; `None` if it was settled by someone else meanwhile.
+    """Ask the user of an open request; `None` if another client has answered meanwhile.
 
     Args:
-        question: Is shown as a form.
+        question: The question.
         call: The open request.
         job: The job, if this process drives it.
-        progress: Is kept alive, for clients that wait longer for those who show life.
+        progress: Sends heartbeats meanwhile, because some clients would time out without them.
     """
     result: ElicitResult | None = None
     async with anyio.create_task_group() as tasks:

@@ -1,6 +1,7 @@
-"""Waiting for a job on behalf of a request, with signs of life."""
+"""Waits for a job on behalf of a request, with progress notifications."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,16 @@ if TYPE_CHECKING:
     from perstack.engine import Engine
 
 ProgressCallback = Callable[[float, str], Awaitable[None]]
-"""Sends one progress notification: a value that only grows, and a line for people."""
+"""Sends one progress notification: a value that only grows, and a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollSettings:
-    """How often something is done while a request waits, in seconds.
+    """Intervals while a request waits.
 
     Attributes:
-        heartbeat_seconds: Longest silence between two progress notifications.
-        poll_seconds: Between two looks at a job that another process drives.
+        heartbeat_seconds: Longest time between two progress notifications.
+        poll_seconds: Between two reads of a job that another process drives.
     """
 
     heartbeat_seconds: float = 10.0
@@ -32,11 +33,28 @@ class PollSettings:
 
 
 @dataclass(slots=True)
+class WaitBudget:
+    """The seconds that a call may still wait for its job."""
+
+    remaining_seconds: float
+
+    @contextmanager
+    def spend(self) -> Generator[float]:
+        """Yield what is left, and subtract the time that the context takes."""
+        started_at = anyio.current_time()
+        try:
+            yield self.remaining_seconds
+        finally:
+            elapsed = anyio.current_time() - started_at
+            self.remaining_seconds = max(0.0, self.remaining_seconds - elapsed)
+
+
+@dataclass(slots=True)
 class ProgressReporter:
     """The progress notifications of one request."""
 
     callback: ProgressCallback
-    heartbeat_seconds: float
+    poll_settings: PollSettings
     line: str = "waiting"
     count: int = 0
     started_at: float = field(default_factory=anyio.current_time)
@@ -45,15 +63,15 @@ class ProgressReporter:
     @property
     def next_heartbeat(self) -> float:
         """When the next heartbeat is due."""
-        return self.last_sent_at + self.heartbeat_seconds
+        return self.last_sent_at + self.poll_settings.heartbeat_seconds
 
     async def report(self, line: str) -> None:
-        """Something happened."""
+        """Send a notification of an event."""
         self.line = line
         await self._send(line)
 
     async def heartbeat(self) -> None:
-        """Nothing happened, but the job is alive."""
+        """Repeat the last line, with the time since the beginning."""
         await self._send(f"{self.line} ({anyio.current_time() - self.started_at:.0f} s)")
 
     async def _send(self, message: str) -> None:
@@ -63,10 +81,10 @@ class ProgressReporter:
 
 
 async def wait_for_job(job: JobHandle, seconds: float, progress: ProgressReporter) -> JobView:
-    """How a job stands once it has stopped or asks the user, or after `seconds`.
+    """Wait until a job of this process stops or asks the user, at most `seconds`.
 
     Raises:
-        PerstackError: It could not be begun, or its store failed.
+        PerstackError: The job could not be started, or its store failed.
     """
     deadline = anyio.current_time() + seconds
     while True:
@@ -75,44 +93,25 @@ async def wait_for_job(job: JobHandle, seconds: float, progress: ProgressReporte
         view = await job.wait(0)
         is_settled = view.job.status != "running" or view.questions
         if is_settled or anyio.current_time() >= deadline:
-            return view  # else its question was answered just now
+            return view  # otherwise its question has just been answered
 
 
 async def wait_by_id(
-    engine: "Engine",
-    job_id: str,
-    seconds: float,
-    progress: ProgressReporter,
-    poll_seconds: float,
+    engine: "Engine", job_id: str, seconds: float, progress: ProgressReporter
 ) -> JobView:
-    """The same for a job of which only the id is known, whoever drives it.
+    """Wait until a job of any process stops or asks the user, at most `seconds`.
 
     Raises:
         NotFoundError: There is no such job.
-        PerstackError: It could not be begun, or its store failed.
+        PerstackError: The job could not be started, or its store failed.
     """
     running_job = engine.running(job_id)
     if running_job is not None:
         return await wait_for_job(running_job, seconds, progress)
-    return await wait_for_remote_job(engine, job_id, seconds, progress, poll_seconds)
-
-
-async def wait_for_remote_job(
-    engine: "Engine",
-    job_id: str,
-    seconds: float,
-    progress: ProgressReporter,
-    poll_seconds: float,
-) -> JobView:
-    """The same for a job that this process does not drive.
-
-    Raises:
-        NotFoundError: There is no such job.
-        StoreError: The store cannot be read.
-    """
     deadline = anyio.current_time() + seconds
     view = await engine.job(job_id)
     while view.job.status == "running" and anyio.current_time() < deadline:
+        poll_seconds = progress.poll_settings.poll_seconds
         await anyio.sleep(min(poll_seconds, deadline - anyio.current_time()))
         if anyio.current_time() >= progress.next_heartbeat:
             await progress.heartbeat()
@@ -138,19 +137,19 @@ async def _report_events(
 
 
 DEFAULT_WAIT_SECONDS = 45.0
-"""Every client is known to wait this long."""
+"""No known client gives up earlier."""
 
 TASK_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTimeout:
-    """How long the calls of one client may wait, in seconds.
+    """How long the calls of one client may wait.
 
     Attributes:
-        name_prefix: How the name begins that the client gives itself.
-        local_seconds: If it has started the server.
-        remote_seconds: If it talks to the server over HTTP.
+        name_prefix: Beginning of the client's name for itself.
+        local_seconds: Over stdio.
+        remote_seconds: Over HTTP.
     """
 
     name_prefix: str
@@ -159,29 +158,29 @@ class ClientTimeout:
 
 
 CLIENT_TIMEOUTS = (
-    # Gives up after 30 minutes without a sign of life; over HTTP after 5.
+    # Times out after 30 minutes without a notification; over HTTP after 5.
     ClientTimeout("claude-code", local_seconds=1500, remote_seconds=240),
-    # Gives up after 5 minutes, whatever it hears.
+    # Times out after 5 minutes, with or without notifications.
     ClientTimeout("codex", local_seconds=240, remote_seconds=240),
-    # Give up after 10 minutes, whatever they hear.
+    # Time out after 10 minutes, with or without notifications.
     ClientTimeout("gemini-cli", local_seconds=540, remote_seconds=540),
     ClientTimeout("qwen", local_seconds=540, remote_seconds=540),
-    # Gives up a minute after the last sign of life.
+    # Times out a minute after the last notification.
     ClientTimeout("opencode", local_seconds=300, remote_seconds=300),
 )
-"""The clients that are known to wait longer than others, unless somebody has set them otherwise."""
+"""Clients whose default timeout is known to be longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitPolicy:
-    """The windows of a server, in seconds.
+    """How long calls wait for their jobs before they return status `running`.
 
     Attributes:
-        default_seconds: For a call that does not say it. `None` is as long as its client is known
-        to allow.
-        by_client: The same for the clients whose name begins so.
-        grace_seconds: At most this, if the client takes a task instead.
-        is_remote: Whether clients talk to the server over HTTP.
+        default_seconds: For a call without `wait_seconds`; `None` is what its client is known to
+            allow.
+        by_client: Defaults for clients, by the beginning of the client's name.
+        grace_seconds: Maximum for clients that accept a task instead of a result.
+        is_remote: Whether clients connect over HTTP.
     """
 
     default_seconds: float | None = None
@@ -191,17 +190,17 @@ class WaitPolicy:
 
     @property
     def advertised_seconds(self) -> float | None:
-        """What all clients can be told; `None` if it depends on who asks."""
+        """The default of all clients; `None` if it differs between them."""
         return None if self.by_client else self.default_seconds
 
     def expert_call_seconds(self, caller: Caller, requested: float | None) -> float:
-        """How long a call of an expert waits that asked for this."""
+        """How long a call of an expert's tool waits; `requested` is its `wait_seconds`."""
         if caller.has_tasks:
             return self.grace_seconds if requested is None else min(requested, self.grace_seconds)
         return self.job_tool_seconds(caller, requested)
 
     def job_tool_seconds(self, caller: Caller, requested: float | None) -> float:
-        """How long a call waits that looks after a job, and asked for this."""
+        """How long a call of a job tool waits; `requested` is its `wait_seconds`."""
         if requested is not None:
             return requested
         name = caller.client_name.casefold()
@@ -217,6 +216,5 @@ class WaitPolicy:
 
 
 def _longest_prefix_match(name: str, seconds: Mapping[str, float]) -> float | None:
-    # The longest name that fits says the most.
     matching = [each for each in seconds if name.startswith(each.casefold())]
     return seconds[max(matching, key=len)] if matching else None
