@@ -15,7 +15,7 @@ from perstack.core.elicitation import ElicitationReply
 from perstack.core.messages import ToolCall
 from perstack.definition.model import Definitions, Expert, McpStdioSkill, Skill
 from perstack.runtime.ports import Skills
-from perstack.skills.launch import SkillTimeouts
+from perstack.skills.context import SkillTimeouts
 from perstack.skills.pool import open_skills
 
 SERVERS = Path(__file__).parent / "servers"

@@ -15,7 +15,7 @@ from perstack.definition.model import (
 )
 from perstack.runtime.tools import build_toolbox
 from perstack.skills.builtin.skill import select_definitions
-from perstack.skills.launch import is_built_in
+from perstack.skills.server_command import is_built_in
 from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
 from perstack.tool_names import tool_name
 

@@ -1,16 +1,15 @@
-"""One connection to one skill server, from the first attempt to its end.
+"""The connection to one skill server.
 
-Its context managers belong to one task, which opens and closes them. Calls are made from the tasks
-of the runs that make them: each carries its own trace context and is cancelled with its run.
+Its context managers are opened and closed by one task, `ServerConnection.run`. Calls are made from
+the tasks of the runs: each carries its own trace context and is cancelled with its run.
 """
 
 import contextlib
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Any, cast
+from enum import Enum, auto
+from typing import Any, Literal, Protocol, cast
 
 import anyio
-from mcp.client import Client
+from mcp.client import Client, Transport
 from mcp.client.session import ClientRequestContext
 from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from mcp.types import (
@@ -31,56 +30,10 @@ from mcp.types import (
 from pydantic import TypeAdapter, ValidationError
 
 from perstack.errors import SkillError
+from perstack.redaction import Redactor
 from perstack.runtime.ports import SkillListener
-from perstack.skills.elicitation import ask_user
-from perstack.skills.launch import SkillTimeouts
-from perstack.skills.transport import SkillTransport
-
-
-class PausableTimeout:
-    """Limits the calls of one connection.
-
-    Args:
-        seconds: For each call.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._remaining: dict[anyio.CancelScope, float] = {}
-        self._pause_count = 0
-
-    @contextmanager
-    def limit(self) -> Generator[None]:
-        """Entered around a call.
-
-        Raises:
-            TimeoutError: It took longer than any call may.
-        """
-        with anyio.fail_after(self._seconds) as scope:
-            self._remaining[scope] = self._seconds
-            if self._pause_count:
-                scope.deadline = float("inf")
-            try:
-                yield
-            finally:
-                del self._remaining[scope]
-
-    @contextmanager
-    def pause(self) -> Generator[None]:
-        """Entered around a question. Which call it belongs to is not known, so all of them wait."""
-        self._pause_count += 1
-        if self._pause_count == 1:
-            for scope in self._remaining:
-                self._remaining[scope] = scope.deadline - anyio.current_time()
-                scope.deadline = float("inf")
-        try:
-            yield
-        finally:
-            self._pause_count -= 1
-            if self._pause_count == 0:
-                for scope, seconds in self._remaining.items():
-                    scope.deadline = anyio.current_time() + seconds
-
+from perstack.skills.context import SkillTimeouts
+from perstack.skills.elicitation import PausableTimeout, ask_user
 
 MAX_PAGES = 100
 MAX_INPUT_REQUESTS = 10
@@ -92,22 +45,78 @@ TOOL_RESULT_ADAPTER: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAda
     CallToolResult | InputRequiredResult
 )
 
+ProtocolMode = Literal["auto", "legacy"]
+"""How the protocol version is agreed: newest first, or by the handshake of older servers."""
+
 
 class ConnectionLostError(Exception):
     """The server ended, or can no longer be reached, before it answered."""
 
 
 class UnsupportedResponseError(Exception):
-    """The server answered something that nothing can be done with."""
+    """The server asks for what perstack does not provide."""
+
+
+class ConnectionState(Enum):
+    """How far a connection has come; the states follow each other in this order.
+
+    A connection that never becomes ready passes from `CONNECTING` to `CLOSED`.
+    """
+
+    CONNECTING = auto()
+    READY = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class SkillTransport(Protocol):
+    """One way to reach one server, for one connection."""
+
+    @property
+    def skill_type(self) -> str:
+        """The `type` in `perstack.toml`."""
+        ...
+
+    @property
+    def protocol_mode(self) -> ProtocolMode:
+        """How to agree on a protocol version."""
+        ...
+
+    @property
+    def redactor(self) -> Redactor:
+        """Redacts the value of every variable the server was given: for errors and stderr."""
+        ...
+
+    @property
+    def result_redactor(self) -> Redactor:
+        """Redacts variables with secret names only: results must be able to name a folder."""
+        ...
+
+    @property
+    def spawn_seconds(self) -> float:
+        """How long the server process took to start; 0 if there is none."""
+        ...
+
+    def fallback(self) -> "SkillTransport | None":
+        """Another way to try after this one failed to get ready, if there is one."""
+        ...
+
+    def failure_details(self) -> str:
+        """What was tried and how it failed, for an error message, without secrets."""
+        ...
+
+    def open(self, connection: "ServerConnection") -> Transport:
+        """The streams of the connection; leaving ends the server process or the session."""
+        ...
 
 
 class ServerConnection:
-    """A connection that is being opened, is open, or has failed or ended.
+    """The connection to one server.
 
     Args:
         name: Name of the skill.
         transport: The first way to try.
-        listener: Is told what happens; replaced by the listener of the run that asked last.
+        listener: Receives what happens; replaced by the listener of the latest run that uses it.
         timeouts: How long things may take.
     """
 
@@ -120,27 +129,42 @@ class ServerConnection:
     ) -> None:
         self.name = name
         self.listener = listener
-        self.ready = anyio.Event()
-        self.closed = anyio.Event()
         self.tools: tuple[Tool, ...] = ()
         self.failure: SkillError | None = None
-        self.is_disconnected = False
+        self._state = ConnectionState.CONNECTING
+        self._state_changed = anyio.Event()
         self._transport = transport
         self._client: Client | None = None
-        self._stop_requested = anyio.Event()
-        self._is_closing = False
+        # Set when the server of the current attempt ended, or when the connection is to be closed.
+        self._end = anyio.Event()
         self._timeouts = timeouts
         self._call_timeout = PausableTimeout(timeouts.call_seconds)
-        # Its own limits hold instead: a cancelled job must still end its servers in order.
+        # Its own limits apply instead: a cancelled job must still end its servers in order.
         self._scope = anyio.CancelScope(shield=True)
 
-    async def run(self) -> None:
-        """Open the connection, keep it until `close` or its end, and close it. Never raises.
+    @property
+    def is_ended(self) -> bool:
+        """Whether no call can be made any more."""
+        return self._state in {ConnectionState.CLOSING, ConnectionState.CLOSED}
 
-        The task that runs this is the connection's owner.
+    async def wait_until_ready(self) -> None:
+        """Wait for the first attempt to end.
+
+        Raises:
+            SkillError: The server cannot be used.
         """
-        started_at = anyio.current_time()
-        self._scope.deadline = started_at + self._timeouts.start_seconds
+        while self._state is ConnectionState.CONNECTING:
+            await self._state_changed.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def wait_until_closed(self) -> None:
+        while self._state is not ConnectionState.CLOSED:
+            await self._state_changed.wait()
+
+    async def run(self) -> None:
+        """Open the connection, keep it until `close` or its end, and close it. Never raises."""
+        self._scope.deadline = anyio.current_time() + self._timeouts.start_seconds
         try:
             with self._scope, contextlib.ExitStack() as connecting:
                 connecting.enter_context(
@@ -149,26 +173,33 @@ class ServerConnection:
                 try:
                     await self._open_with_fallback(connecting)
                 except anyio.get_cancelled_exc_class() as cancelled:
-                    if self.ready.is_set() or not self._scope.cancel_called:
+                    is_connecting = self._state is ConnectionState.CONNECTING
+                    if not (is_connecting and self._scope.cancel_called):
                         raise
                     # As an exception of its own, so that what measures the attempt sees it fail.
                     raise self._skill_error(self._cancel_reason()) from cancelled
                 except Exception as error:
                     raise self._to_skill_error(error) from error
         except Exception as error:  # noqa: BLE001 -- whatever a server does, the job's other skills go on
-            if not self.ready.is_set():
+            if self._state is ConnectionState.CONNECTING:
                 self.failure = self._to_skill_error(error)
         finally:
             self._finish()
 
     def close(self) -> None:
-        """Ask the owner to end the connection; it does so within a bounded time."""
-        self._is_closing = True
-        self._stop_requested.set()
-        if self.ready.is_set():
-            self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
-        else:
+        """End the connection; `run` does so within a bounded time."""
+        is_connecting = self._state is ConnectionState.CONNECTING
+        self.end()
+        if is_connecting:
             self._scope.cancel()
+        else:
+            self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
+
+    def end(self) -> None:
+        """The server has ended, or is to be ended."""
+        if self._state is ConnectionState.READY:
+            self._set_state(ConnectionState.CLOSING)
+        self._end.set()
 
     async def call(
         self, tool_name: str, args: dict[str, Any], idempotency_key: str
@@ -176,11 +207,11 @@ class ServerConnection:
         """Call a tool and wait for its answer; cancellation is passed on to the server.
 
         Raises:
-            ConnectionGoneError: The server ended before it answered; whether it acted is unknown.
+            ConnectionLostError: The server ended before it answered; whether it acted is unknown.
             TimeoutError: The answer took longer than any call may.
             MCPError: The server refused the call.
-            UnusableAnswerError: The server asks for what cannot be had here.
-            ValueError: The answer is not one that the protocol knows.
+            UnsupportedResponseError: The server asks for what perstack does not provide.
+            ValueError: The protocol does not allow the answer.
         """
         params = CallToolRequestParams(
             name=tool_name, arguments=args, _meta={IDEMPOTENCY_KEY: idempotency_key}
@@ -201,7 +232,7 @@ class ServerConnection:
 
     async def _send(self, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         client = self._client
-        if client is None or self.is_disconnected:
+        if client is None or self.is_ended:
             raise ConnectionLostError
         request = CallToolRequest(params=params)
         try:
@@ -209,11 +240,11 @@ class ServerConnection:
                 # Not `call_tool`: it discards a result that strays from the tool's output schema.
                 return await client.session.send_request(request, TOOL_RESULT_ADAPTER)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
-            self._mark_disconnected()
+            self.end()
             raise ConnectionLostError from error
         except MCPError as error:
             if error.code == CONNECTION_CLOSED or error.message == SESSION_TERMINATED_MESSAGE:
-                self._mark_disconnected()
+                self.end()
                 raise ConnectionLostError from error
             raise
 
@@ -284,20 +315,17 @@ class ServerConnection:
     def on_stderr(self, line: str) -> None:
         self.listener.stderr(self.name, line)
 
-    def on_exit(self) -> None:
-        self._mark_disconnected()
-
     async def _open_with_fallback(self, connecting: contextlib.ExitStack) -> None:
         while True:
             try:
                 await self._open(connecting)
             except Exception:
-                fallback = None if self.ready.is_set() else self._transport.fallback()
+                is_connecting = self._state is ConnectionState.CONNECTING
+                fallback = self._transport.fallback() if is_connecting else None
                 if fallback is None:
                     raise
                 self._transport = fallback
-                self._stop_requested = anyio.Event()
-                self.is_disconnected = False
+                self._end = anyio.Event()
             else:
                 return
 
@@ -330,9 +358,9 @@ class ServerConnection:
                 _server_info(client),
                 {phase: round(value * 1000, 3) for phase, value in seconds.items()},
             )
-            self.ready.set()
-            await self._stop_requested.wait()
-            self.is_disconnected = True
+            self._set_state(ConnectionState.READY)
+            await self._end.wait()
+            self._set_state(ConnectionState.CLOSING)
             self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
 
     def _to_skill_error(self, error: Exception) -> SkillError:
@@ -344,22 +372,21 @@ class ServerConnection:
         )
 
     def _finish(self) -> None:
-        was_open = self.ready.is_set()
-        self.is_disconnected = True
+        was_ready = self._state is not ConnectionState.CONNECTING
         self._client = None
-        if was_open:
+        if was_ready:
             self.listener.disconnected(self.name)
         elif self.failure is None:
             self.failure = self._skill_error("it ended before it was ready")
-        self.ready.set()
-        self.closed.set()
+        self._set_state(ConnectionState.CLOSED)
 
-    def _mark_disconnected(self) -> None:
-        self.is_disconnected = True
-        self._stop_requested.set()
+    def _set_state(self, state: ConnectionState) -> None:
+        self._state = state
+        self._state_changed.set()
+        self._state_changed = anyio.Event()
 
     def _cancel_reason(self) -> str:
-        if self._is_closing:
+        if self._scope.deadline > anyio.current_time():
             return "the job ended"
         return f"it was not ready within {self._timeouts.start_seconds:g} seconds"
 

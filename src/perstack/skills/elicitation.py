@@ -1,13 +1,15 @@
-"""Questions that a skill's server puts to the user in the middle of a call.
+"""Elicitation: questions that a skill's server puts to the user during a call.
 
-What a server says is shown to a person, and to whoever answers for them, as what it is: the words
-of that skill. Keys and passwords are never asked for in a form, and no page is opened here.
+The message is attributed to the skill. A form never asks for keys or passwords, and no page is
+opened here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import anyio
 from mcp.types import ElicitRequestFormParams, ElicitRequestURLParams, ElicitResult
 
 from perstack.core.elicitation import ElicitationReply, FormSchema
@@ -39,13 +41,13 @@ async def ask_user(
     params: ElicitRequestFormParams | ElicitRequestURLParams,
     redact: Redact,
 ) -> ElicitResult:
-    """Put a server's question to the user; what cannot be shown is declined with the reason.
+    """Put a server's question to the user; decline what cannot be shown, with the reason.
 
     Args:
         listener: Of the run that makes the call.
-        skill_name: Whose server asks.
-        params: What it asks.
-        redact: Takes out what only the server was given.
+        skill_name: The skill of the server.
+        params: The server's question.
+        redact: Removes the secrets that the server was given.
     """
     if isinstance(params, ElicitRequestURLParams):
         return await _elicit_url(listener, skill_name, params, redact)
@@ -113,3 +115,48 @@ def _is_web_url(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"https", "http"} and bool(parts.hostname)
+
+
+class PausableTimeout:
+    """The time limit of the calls of one connection, which does not run during elicitations.
+
+    Args:
+        seconds: For each call.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._remaining: dict[anyio.CancelScope, float] = {}
+        self._pause_count = 0
+
+    @contextmanager
+    def limit(self) -> Generator[None]:
+        """Entered around a call.
+
+        Raises:
+            TimeoutError: It took longer than any call may.
+        """
+        with anyio.fail_after(self._seconds) as scope:
+            self._remaining[scope] = self._seconds
+            if self._pause_count:
+                scope.deadline = float("inf")
+            try:
+                yield
+            finally:
+                del self._remaining[scope]
+
+    @contextmanager
+    def pause(self) -> Generator[None]:
+        """Entered around an elicitation. Its call is not known, so the time of all calls stops."""
+        self._pause_count += 1
+        if self._pause_count == 1:
+            for scope in self._remaining:
+                self._remaining[scope] = scope.deadline - anyio.current_time()
+                scope.deadline = float("inf")
+        try:
+            yield
+        finally:
+            self._pause_count -= 1
+            if self._pause_count == 0:
+                for scope, seconds in self._remaining.items():
+                    scope.deadline = anyio.current_time() + seconds

@@ -14,8 +14,8 @@ from perstack.definition.references import VARIABLE_REFERENCE
 from perstack.errors import SkillError
 from perstack.redaction import Redactor, secret_variables
 from perstack.skills.address_policy import build_address_policy
-from perstack.skills.launch import required_values
-from perstack.skills.transport import ProtocolMode, TransportListener
+from perstack.skills.connection import ProtocolMode, ServerConnection
+from perstack.skills.server_command import required_values
 
 # Statuses by which a server of the older transport refuses the first message of the newer one.
 LEGACY_SERVER_STATUSES = frozenset({400, 404, 405})
@@ -48,7 +48,12 @@ class HttpEndpoint:
             for header, text in skill.headers.items()
         }
 
-    def create_client(self, headers: Mapping[str, str] | None = None) -> httpx2.AsyncClient:
+    def create_client(
+        self,
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+    ) -> httpx2.AsyncClient:
         """A client that reaches allowed addresses only and follows no redirect by itself."""
         return httpx2.AsyncClient(
             headers={**(headers or {}), **self._headers},
@@ -118,81 +123,47 @@ def _with_address(request: httpx2.Request, address: str) -> httpx2.Request:
     )
 
 
-class StreamableHttpTransport:
-    """One connection over Streamable HTTP."""
+class HttpTransport:
+    """One connection over Streamable HTTP, or in `legacy` mode over HTTP with SSE."""
 
     skill_type = "mcpSseSkill"
-    protocol_mode: ProtocolMode = "auto"
     spawn_seconds = 0.0
 
-    def __init__(self, endpoint: HttpEndpoint) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoint: HttpEndpoint, protocol_mode: ProtocolMode = "auto") -> None:
+        self.protocol_mode: ProtocolMode = protocol_mode
         self.redactor = endpoint.redactor
         self.result_redactor = endpoint.result_redactor
+        self._endpoint = endpoint
 
-    def fallback(self) -> "SseTransport | None":
+    def fallback(self) -> "HttpTransport | None":
         """The older transport, for a server that refused the first message as one of those does."""
-        return (
-            SseTransport(self.endpoint)
-            if self.endpoint.error_status in LEGACY_SERVER_STATUSES
-            else None
-        )
+        if self.protocol_mode == "auto" and self._endpoint.error_status in LEGACY_SERVER_STATUSES:
+            return HttpTransport(self._endpoint, "legacy")
+        return None
 
     def failure_details(self) -> str:
-        return self.endpoint.failure_details()
+        return self._endpoint.failure_details()
 
     @asynccontextmanager
-    async def open(self, listener: TransportListener) -> AsyncGenerator[Any]:
+    async def open(self, connection: ServerConnection) -> AsyncGenerator[Any]:
         """The streams; leaving ends the session.
 
         Raises:
             SkillError: The endpoint is not allowed.
         """
-        await self.endpoint.address_policy.resolve(self.endpoint.url)
-        async with (
-            self.endpoint.create_client() as client,
-            streamable_http_client(self.endpoint.url, http_client=client) as streams,
-        ):
-            yield streams
-
-
-class SseTransport:
-    """One connection over the older transport of HTTP and server-sent events."""
-
-    skill_type = "mcpSseSkill"
-    protocol_mode: ProtocolMode = "legacy"
-    spawn_seconds = 0.0
-
-    def __init__(self, endpoint: HttpEndpoint) -> None:
-        self.endpoint = endpoint
-        self.redactor = endpoint.redactor
-        self.result_redactor = endpoint.result_redactor
-
-    def fallback(self) -> None:
-        """There is no older one."""
-        return
-
-    def failure_details(self) -> str:
-        return self.endpoint.failure_details()
-
-    @asynccontextmanager
-    async def open(self, listener: TransportListener) -> AsyncGenerator[Any]:
-        """The streams; leaving ends the session.
-
-        Raises:
-            SkillError: The endpoint is not allowed.
-        """
-        await self.endpoint.address_policy.resolve(self.endpoint.url)
-
-        def create_client(
-            headers: dict[str, str] | None = None,
-            timeout: httpx2.Timeout | None = None,  # noqa: ARG001 -- the SDK passes it, ours holds
-            auth: httpx2.Auth | None = None,  # noqa: ARG001 -- the SDK passes it, never set here
-        ) -> httpx2.AsyncClient:
-            return self.endpoint.create_client(headers)
-
-        async with sse_client(self.endpoint.url, httpx_client_factory=create_client) as streams:
-            yield streams
+        endpoint = self._endpoint
+        await endpoint.address_policy.resolve(endpoint.url)
+        if self.protocol_mode == "legacy":
+            async with sse_client(
+                endpoint.url, httpx_client_factory=endpoint.create_client
+            ) as streams:
+                yield streams
+        else:
+            async with (
+                endpoint.create_client() as client,
+                streamable_http_client(endpoint.url, http_client=client) as streams,
+            ):
+                yield streams
 
 
 def _fill_header(name: str, header: str, text: str, values: Mapping[str, str]) -> str:

@@ -5,10 +5,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import TaskGroup
 
 from perstack.core.elicitation import ElicitationReply
 from perstack.core.messages import ToolCall, ToolResult, text_result
@@ -20,9 +19,13 @@ from perstack.definition.verification import Verification
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener, Skills
 from perstack.skills.builtin.skill import BuiltInSkill
-from perstack.skills.launch import ServerSpec, SkillTimeouts, is_built_in, is_pinned_base_skill
+from perstack.skills.context import SkillContext, SkillTimeouts
+from perstack.skills.server_command import ServerSpec, is_built_in, is_pinned_base_skill
 from perstack.skills.subprocesses import Launcher, ProcessGuard
 from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
+
+if TYPE_CHECKING:
+    from perstack.skills.server_connections import ServerConnections
 
 
 @asynccontextmanager
@@ -45,7 +48,7 @@ async def open_skills(
     failure: Exception | None = None
     try:
         async with anyio.create_task_group() as task_group:
-            context = _PoolContext(
+            context = SkillContext(
                 workspace, environment, task_group, Launcher(guard), timeouts or SkillTimeouts()
             )
             pool = SkillPool(context, definitions.perstack_base_skill_command)
@@ -63,38 +66,19 @@ async def open_skills(
         raise failure
 
 
-class Connections(Protocol):
-    """The servers of a job, as the pool uses them; see `servers.Servers`."""
-
-    async def open(
-        self, servers: Mapping[str, ServerSpec], listener: SkillListener
-    ) -> dict[str, list[ToolDefinition]]:
-        """Connect and return the tools by skill."""
-        ...
-
-    async def call(
-        self, server: ServerSpec, tool_name: str, call: ToolCall, idempotency_key: str
-    ) -> ToolResult: ...
-
-    async def close(self) -> None:
-        """End every connection."""
-        ...
-
-
 class SkillPool:
-    """Satisfies the `Skills` port; made by `open_skills`.
+    """Satisfies the `Skills` port.
 
-    A skill with `lazyInit` is connected in the background like every other. Its tools are part of
-    the first question to the model, so that question waits for it all the same. Skills of type
-    `interactiveSkill` are included for every run; that a delegated run must not see them is for
-    the runtime to know.
+    A skill with `lazyInit` is connected like every other: its tools are part of the first request
+    to the model. Skills of type `interactiveSkill` are included for every run; the runtime hides
+    them from delegated runs.
     """
 
-    def __init__(self, context: "_PoolContext", base_command: tuple[str, ...] | None) -> None:
+    def __init__(self, context: SkillContext, base_command: tuple[str, ...] | None) -> None:
         self._context = context
         self._base_command = base_command
         self._built_in_skill: BuiltInSkill | None = None
-        self._connections: Connections | None = None
+        self._connections: ServerConnections | None = None
         self._expert_tools: dict[str, _ExpertTools] = {}
         self._is_closed = False
 
@@ -160,7 +144,7 @@ class SkillPool:
         return expert_tools
 
     def _server_spec(self, name: str, skill: Skill, listener: SkillListener) -> ServerSpec | None:
-        """The server that a skill needs; None for what is built in or answered by people."""
+        """The server that a skill needs; `None` if it is built in or interactive."""
         if isinstance(skill, InteractiveSkill):
             return None
         if not isinstance(skill, McpStdioSkill):
@@ -194,36 +178,18 @@ class SkillPool:
                 ) from error
         return self._built_in_skill
 
-    def _get_connections(self) -> Connections:
+    def _get_connections(self) -> "ServerConnections":
         if self._connections is None:
-            # The protocol's SDK takes over half a second to import; the built-in skill needs none.
+            # The SDK takes over half a second to import, and the built-in skill does without it.
             from perstack.skills.server_connections import ServerConnections  # noqa: PLC0415 -- see above
 
-            context = self._context
-            self._connections = ServerConnections(
-                context.workspace,
-                context.environment,
-                context.task_group,
-                context.launcher,
-                context.timeouts,
-            )
+            self._connections = ServerConnections(self._context)
         return self._connections
-
-
-@dataclass(frozen=True, slots=True)
-class _PoolContext:
-    """What the skills of one job work in."""
-
-    workspace: Path
-    environment: Mapping[str, str] = field(repr=False)
-    task_group: TaskGroup
-    launcher: Launcher
-    timeouts: SkillTimeouts
 
 
 @dataclass(slots=True)
 class _ExpertTools:
-    """What the skills of an expert came to: tools, and the server of each skill that has one."""
+    """The tools of an expert, and the server of each skill that has one."""
 
     expert: Expert
     servers: dict[str, ServerSpec]
@@ -231,7 +197,7 @@ class _ExpertTools:
 
 
 class NullSkillListener:
-    """A listener for a connection that no run has asked for yet."""
+    """The listener of a connection that no run has requested yet."""
 
     def connecting(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
         return nullcontext()

@@ -1,47 +1,24 @@
-"""The skill servers of one job: how they are reached, and what a call of one comes to."""
+"""The connections to the skill servers of one job."""
 
 from collections.abc import Mapping
-from pathlib import Path
-
-from anyio.abc import TaskGroup
 
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
 from perstack.definition.model import McpSseSkill
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener
-from perstack.skills.connection import ConnectionLostError, ServerConnection
+from perstack.skills.connection import ConnectionLostError, ServerConnection, SkillTransport
+from perstack.skills.context import SkillContext
 from perstack.skills.convert import filter_tools, to_tool_definition, to_tool_result
-from perstack.skills.launch import ServerSpec, SkillTimeouts, build_command, build_skill_command
+from perstack.skills.server_command import ServerSpec, build_command
 from perstack.skills.stdio import StdioTransport
-from perstack.skills.subprocesses import Launcher
-from perstack.skills.transport import SkillTransport
 
 
 class ServerConnections:
-    """The connections of one job.
+    """The connections of one job."""
 
-    Args:
-        workspace: Working folder of the server processes.
-        environment: Where skills find what they name in `requiredEnv`.
-        task_group: The task group in which each connection has its owner.
-        launcher: Starts the server processes.
-        timeouts: How long things may take.
-    """
-
-    def __init__(
-        self,
-        workspace: Path,
-        environment: Mapping[str, str],
-        task_group: TaskGroup,
-        launcher: Launcher,
-        timeouts: SkillTimeouts,
-    ) -> None:
-        self._workspace = workspace
-        self._environment = environment
-        self._task_group = task_group
-        self._timeouts = timeouts
-        self._launcher = launcher
+    def __init__(self, context: SkillContext) -> None:
+        self._context = context
         self._connections: dict[str, ServerConnection] = {}
 
     async def open(
@@ -63,7 +40,7 @@ class ServerConnections:
             for name, server in servers.items()
         }
         for connection in connections.values():
-            await _wait_until_ready(connection)
+            await connection.wait_until_ready()
             connection.listener = listener
         return {
             name: _tool_definitions(name, servers[name], connection)
@@ -82,9 +59,9 @@ class ServerConnections:
             return text_result(call, call.args_error, is_error=True)
         connection = self._connections.get(server.identity)
         try:
-            if connection is None or connection.is_disconnected:
+            if connection is None or connection.is_ended:
                 connection = self._reconnect(call.skill_name, server, connection)
-            await _wait_until_ready(connection)
+            await connection.wait_until_ready()
             result = await connection.call(tool_name, call.args, idempotency_key)
             return to_tool_result(call, result, connection.redact_result)
         except SkillError as failure:
@@ -94,32 +71,26 @@ class ServerConnections:
         except TimeoutError:
             return text_result(call, self._timeout_message(call), is_error=True)
         except Exception as error:  # noqa: BLE001 -- a server's fault is a result for the model
-            reason = (
-                type(error).__name__ if connection is None else connection.describe_error(error)
-            )
-            return text_result(
-                call, f"Error calling tool {call.tool_name}: {reason}", is_error=True
-            )
+            reason = connection.describe_error(error) if connection else type(error).__name__
+            problem = f"Error calling tool {call.tool_name}: {reason}"
+            return text_result(call, problem, is_error=True)
 
     async def close(self) -> None:
-        """Ask every owner to end its connection and wait for all of them."""
         for connection in self._connections.values():
             connection.close()
         for connection in self._connections.values():
-            await connection.closed.wait()
+            await connection.wait_until_closed()
 
     def _live_connection(self, server: ServerSpec) -> ServerConnection | None:
         connection = self._connections.get(server.identity)
-        if connection is None or connection.is_disconnected or connection.failure is not None:
-            return None
-        return connection
+        return None if connection is None or connection.is_ended else connection
 
     def _connect(
         self, name: str, server: ServerSpec, transport: SkillTransport, listener: SkillListener
     ) -> ServerConnection:
-        connection = ServerConnection(name, transport, listener, self._timeouts)
+        connection = ServerConnection(name, transport, listener, self._context.timeouts)
         self._connections[server.identity] = connection
-        self._task_group.start_soon(connection.run, name=f"skill {name}")
+        self._context.task_group.start_soon(connection.run, name=f"skill {name}")
         return connection
 
     def _reconnect(
@@ -131,43 +102,30 @@ class ServerConnections:
         return self._connect(name, server, transport, previous.listener)
 
     def _timeout_message(self, call: ToolCall) -> str:
+        seconds = self._context.timeouts.call_seconds
         return (
-            f"{call.tool_name} did not answer within {self._timeouts.call_seconds:g} seconds"
+            f"{call.tool_name} did not answer within {seconds:g} seconds"
             " and was cancelled. Whether it took effect is unknown: check before you call it again."
         )
 
     def _create_transport(
         self, name: str, server: ServerSpec, listener: SkillListener
     ) -> SkillTransport:
+        context = self._context
         if isinstance(server.skill, McpSseSkill):
             # Stdio skills are the common case, and the HTTP stack takes a while to import.
             from perstack.skills import http  # noqa: PLC0415 -- see above
 
-            endpoint = http.HttpEndpoint(name, server.skill, self._environment)
-            return http.StreamableHttpTransport(endpoint)
-        if server.command_line is not None:
-            server_command = build_command(
-                name,
-                server.command_line,
-                server.skill.required_env,
-                self._workspace,
-                self._environment,
-            )
-        else:
-            server_command = build_skill_command(
-                name, server.skill, self._workspace, self._environment
-            )
+            endpoint = http.HttpEndpoint(name, server.skill, context.environment)
+            return http.HttpTransport(endpoint)
+        server_command = build_command(
+            name, server.skill, context.workspace, context.environment, server.command_line
+        )
         for variable in server_command.refused_variables:
             listener.stderr(name, f"(the variable {variable} is protected and is not passed on)")
         return StdioTransport(
-            server_command, self._launcher, grace_seconds=self._timeouts.grace_seconds
+            server_command, context.launcher, grace_seconds=context.timeouts.grace_seconds
         )
-
-
-async def _wait_until_ready(connection: ServerConnection) -> None:
-    await connection.ready.wait()
-    if connection.failure is not None:
-        raise connection.failure
 
 
 def _tool_definitions(

@@ -1,7 +1,7 @@
-"""A server as a child process: messages over its stdin and stdout, and its end together with ours.
+"""A skill server as a child process, with messages over its stdin and stdout.
 
-The SDK's own stdio transport passes more of the environment on than a skill may see, and leaves
-alone what a server that ended by itself had started. Hence this one.
+The SDK's own stdio transport passes on more of the environment than a skill may see, and does not
+end what a server had started that ended by itself.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import subprocess
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
@@ -24,9 +25,9 @@ from perstack.json_lines import (
     split_lines,
 )
 from perstack.redaction import Redactor, secret_variables
-from perstack.skills.launch import INSTALL_HINTS, ServerCommand
+from perstack.skills.connection import ProtocolMode, ServerConnection
+from perstack.skills.server_command import INSTALL_HINTS, ServerCommand
 from perstack.skills.subprocesses import STREAM_END_ERRORS, Launcher, signal_group
-from perstack.skills.transport import ProtocolMode, TransportListener
 
 InboundMessage = SessionMessage | Exception
 MessageStreams = tuple[
@@ -46,7 +47,7 @@ class StdioTransport:
     """One server process.
 
     Args:
-        server_command: What to start.
+        server_command: Its command line and environment.
         launcher: Starts and ends the process.
         grace_seconds: How long the process may take to end by itself.
         protocol_mode: How to agree on a protocol version.
@@ -76,18 +77,18 @@ class StdioTransport:
         self._has_exited = False
 
     @asynccontextmanager
-    async def open(self, listener: TransportListener) -> AsyncGenerator[MessageStreams]:
+    async def open(self, connection: ServerConnection) -> AsyncGenerator[MessageStreams]:
         """Start the process; on leaving, end it and everything in its process group.
 
         Raises:
             SkillError: The process could not be started.
         """
-        listener.on_starting(self._server_command.command, self._server_command.args)
+        connection.on_starting(self._server_command.command, self._server_command.args)
         started_at = anyio.current_time()
         process = await self._start()
         # No await before the task group: a cancellation in between would lose the process.
         self.spawn_seconds = anyio.current_time() - started_at
-        pipes = _ProcessStreams(process, listener, lambda line: self._report_stderr(listener, line))
+        pipes = _ProcessStreams(process, connection, partial(self._report_stderr, connection))
         async with anyio.create_task_group() as tasks:
             for work in (
                 pipes.read_stdout,
@@ -108,7 +109,7 @@ class StdioTransport:
                     pipes.close()
 
     def fallback(self) -> "StdioTransport | None":
-        """The older handshake, for a server that ended at the sight of an unknown message."""
+        """The older handshake, for a server that ended at the first message."""
         if self.protocol_mode == "auto" and self._has_exited:
             return StdioTransport(
                 self._server_command,
@@ -119,7 +120,6 @@ class StdioTransport:
         return None
 
     def failure_details(self) -> str:
-        """What the process left behind, for an error message: exit code and last lines."""
         exit_note = f" (exit code {self.exit_code})" if self._has_exited else ""
         lines = "\n".join(f"  {line}" for line in self.stderr_tail)
         output = f" Its last output was:\n{lines}\n" if lines else " It wrote nothing to stderr."
@@ -145,24 +145,24 @@ class StdioTransport:
                 hint=INSTALL_HINTS.get(server_command.command, "Check `command` and `args`."),
             ) from error
 
-    def _report_stderr(self, listener: TransportListener, line: str) -> None:
+    def _report_stderr(self, connection: ServerConnection, line: str) -> None:
         line = self.redactor.redact(line)[:MAX_STDERR_LINE_CHARACTERS]
         self.stderr_tail.append(line)
         self._stderr_line_count += 1
         if self._stderr_line_count <= MAX_STDERR_LINES:
-            listener.on_stderr(line)
+            connection.on_stderr(line)
         elif self._stderr_line_count == MAX_STDERR_LINES + 1:
-            listener.on_stderr(f"(more than {MAX_STDERR_LINES} lines; the rest is not shown)")
+            connection.on_stderr(f"(more than {MAX_STDERR_LINES} lines; the rest is not shown)")
 
 
 class _ProcessStreams:
     """The three pipes of a process as message streams."""
 
     def __init__(
-        self, process: Process, listener: TransportListener, report: Callable[[str], None]
+        self, process: Process, connection: ServerConnection, report: Callable[[str], None]
     ) -> None:
         self._process = process
-        self._listener = listener
+        self._connection = connection
         self._report = report
         self._read_stream_writer, self.read_stream = anyio.create_memory_object_stream[
             InboundMessage
@@ -175,18 +175,17 @@ class _ProcessStreams:
         self._write_finished = anyio.Event()
 
     async def run_until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Work on a pipe beyond cancellation: a server that is not listened to may not end."""
+        """Work on a pipe beyond cancellation: a server whose pipes are full may not end."""
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.append(scope)
             await work()
 
     def close(self) -> None:
-        """Stop all work on the pipes."""
         for scope in self._scopes:
             scope.cancel()
 
     async def read_stdout(self) -> None:
-        """Deliver the messages of stdout; when unwanted, drain it so that the server can end."""
+        """Deliver the messages; without a reader drain them, so that the server can end."""
         has_reader = True
         try:
             chunks = _read_chunks(self._process.stdout)
@@ -204,7 +203,6 @@ class _ProcessStreams:
             self._notify_exit()
 
     async def write_stdin(self) -> None:
-        """Write what the session sends."""
         stdin = self._process.stdin
         try:
             async for outbound in self._write_stream_reader:
@@ -217,13 +215,12 @@ class _ProcessStreams:
             self._write_finished.set()
 
     async def read_stderr(self) -> None:
-        """Show stderr, line by line; a line without end is cut."""
         chunks = _read_chunks(self._process.stderr)
         async for line in split_lines(chunks, MAX_LINE_BYTES, too_long="split"):
             self._report(line.decode(errors="replace").rstrip())
 
     async def wait_for_exit(self) -> None:
-        """End the connection with the server, also if what it started still holds its stdout."""
+        """End the connection with the process, even if one of its children holds its stdout."""
         await self._process.wait()
         signal_group(self._process.pid, signal.SIGTERM)
         with anyio.move_on_after(FLUSH_SECONDS):
@@ -244,7 +241,7 @@ class _ProcessStreams:
 
     def _notify_exit(self) -> None:
         self._read_stream_writer.close()
-        self._listener.on_exit()
+        self._connection.end()
 
     def _parse(self, line: bytes) -> SessionMessage | None:
         if not line.strip():

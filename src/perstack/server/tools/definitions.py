@@ -12,7 +12,7 @@ from perstack.server.caller import Caller
 from perstack.server.tools import schemas
 from perstack.server.tools.icons import icon_of
 from perstack.skills.builtin.defaults import DEFAULT_TOOL_NAMES
-from perstack.skills.launch import is_built_in
+from perstack.skills.server_command import is_built_in
 from perstack.tool_names import tool_name, with_hash_suffix
 
 Effect = Literal["reads", "adds", "destroys"]

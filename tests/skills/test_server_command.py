@@ -9,8 +9,8 @@ import pytest
 
 from perstack.definition.model import McpStdioSkill
 from perstack.errors import SkillError
-from perstack.skills.launch import (
-    build_skill_command,
+from perstack.skills.server_command import (
+    build_command,
     command_arguments,
     is_built_in,
     is_pinned_base_skill,
@@ -47,14 +47,14 @@ def test_all_missing_variables_are_named_at_once(tmp_path: Path) -> None:
     definition = skill(sys.executable, args=("-V",), required_env=("ONE", "TWO", "SET"))
 
     with pytest.raises(SkillError, match="environment variables ONE, TWO"):
-        build_skill_command("s", definition, tmp_path, {"SET": "yes", "ONE": ""})
+        build_command("s", definition, tmp_path, {"SET": "yes", "ONE": ""})
 
 
 def test_a_command_may_lie_in_the_workspace(tmp_path: Path) -> None:
     (tmp_path / "serve").touch(mode=0o755)
     environment = {"PATH": os.environ["PATH"]}
 
-    start = build_skill_command("s", skill("./serve", args=("now",)), tmp_path, environment)
+    start = build_command("s", skill("./serve", args=("now",)), tmp_path, environment)
 
     assert start.command_line == "./serve now"
 
@@ -62,7 +62,7 @@ def test_a_command_may_lie_in_the_workspace(tmp_path: Path) -> None:
 def test_the_environment_is_in_no_representation(tmp_path: Path) -> None:
     definition = skill(sys.executable, args=("-V",), required_env=("TOKEN",))
 
-    start = build_skill_command("s", definition, tmp_path, {"TOKEN": "s3cr3t-value"})
+    start = build_command("s", definition, tmp_path, {"TOKEN": "s3cr3t-value"})
 
     assert start.environment["TOKEN"] == "s3cr3t-value"
     assert "s3cr3t-value" not in repr(start)

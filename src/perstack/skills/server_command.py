@@ -1,4 +1,4 @@
-"""How the server of a stdio skill is started: its command line and its environment."""
+"""The command line and environment of the server of a stdio skill."""
 
 import re
 import shutil
@@ -23,20 +23,20 @@ PRESENTATION_FIELDS = {"description", "rule", "pick", "omit", "lazy_init"}
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """A skill backed by a server; `command_line` takes the place of what the definition starts."""
+    """A skill that has a server; `command_line` replaces the command of its definition."""
 
     skill: McpStdioSkill | McpSseSkill
     command_line: tuple[str, ...] | None = None
 
     @property
     def identity(self) -> str:
-        """Equal for definitions that differ only in what is shown of the server: these share it."""
+        """Equal for definitions that start the same server: their experts share it."""
         return repr((self.command_line, self.skill.model_dump_json(exclude=PRESENTATION_FIELDS)))
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """A server process to be started; `required_variables` are what the skill names itself."""
+    """A server process to be started; `required_variables` are those of `requiredEnv`."""
 
     skill_name: str
     command: str
@@ -48,42 +48,33 @@ class ServerCommand:
 
     @property
     def command_line(self) -> str:
-        """The command line, as a person reads it."""
         return " ".join((self.command, *self.args))
 
 
-def build_skill_command(
-    name: str, skill: McpStdioSkill, workspace: Path, environment: Mapping[str, str]
+def build_command(
+    name: str,
+    skill: McpStdioSkill,
+    workspace: Path,
+    environment: Mapping[str, str],
+    command_line: tuple[str, ...] | None = None,
 ) -> ServerCommand:
-    """The process that a definition asks for.
+    """The process of a stdio skill.
+
+    Args:
+        name: Name of the skill.
+        skill: Its definition.
+        workspace: Where it runs.
+        environment: Where it finds what it names in `requiredEnv`.
+        command_line: Takes the place of the command and arguments in the definition.
 
     Raises:
         SkillError: The definition names nothing to start, a required variable is not set, or the
             command is not on this machine.
     """
-    return build_command(
-        name,
-        (skill.command, *command_arguments(name, skill)),
-        skill.required_env,
-        workspace,
-        environment,
-    )
-
-
-def build_command(
-    name: str,
-    command_line: tuple[str, ...],
-    required_env: tuple[str, ...],
-    workspace: Path,
-    environment: Mapping[str, str],
-) -> ServerCommand:
-    """The process of a ready command line.
-
-    Raises:
-        SkillError: As for `launch`.
-    """
-    required = required_values(name, required_env, environment)
-    child_env, refused = child_environment(environment, required_env)
+    if command_line is None:
+        command_line = (skill.command, *command_arguments(name, skill))
+    required = required_values(name, skill.required_env, environment)
+    child_env, refused = child_environment(environment, skill.required_env)
     command = command_line[0]
     if shutil.which(command, path=child_env.get("PATH"), mode=1) is None and not (
         "/" in command and (workspace / command).exists()
@@ -100,17 +91,17 @@ def build_command(
         workspace=workspace,
         environment=child_env,
         required_variables=required,
-        refused_variables=tuple(refused),
+        refused_variables=refused,
     )
 
 
 def command_arguments(name: str, skill: McpStdioSkill) -> tuple[str, ...]:
-    """The arguments of the command: a package for the runner, or what the definition lists.
+    """The arguments of a definition's command: a package for its runner, or `args`.
 
     Raises:
         SkillError: The definition has neither.
     """
-    package_args = (skill.package_name,) if skill.package_name is not None else skill.args
+    package_args = _package_args(skill)
     if not package_args:
         raise SkillError(
             f"Skill {name!r} has no packageName or args.",
@@ -143,29 +134,14 @@ def required_values(
 
 
 def is_built_in(skill: McpStdioSkill) -> bool:
-    """Whether a definition means the base skill of this version, which needs no process."""
-    package_args = (skill.package_name,) if skill.package_name is not None else skill.args
-    return tuple(arg for arg in package_args if arg not in {"-y", "--yes"}) == (BASE_SKILL,)
+    """Whether a definition names the base skill of this version, which needs no process."""
+    return tuple(arg for arg in _package_args(skill) if arg not in {"-y", "--yes"}) == (BASE_SKILL,)
 
 
 def is_pinned_base_skill(skill: McpStdioSkill) -> bool:
-    """Whether a definition asks for a certain published version of the base skill."""
-    package_args = (skill.package_name,) if skill.package_name is not None else skill.args
-    return any(re.fullmatch(rf"{re.escape(BASE_SKILL)}@.+", arg) for arg in package_args)
+    """Whether a definition names a published version of the base skill."""
+    return any(re.fullmatch(rf"{re.escape(BASE_SKILL)}@.+", arg) for arg in _package_args(skill))
 
 
-@dataclass(frozen=True, slots=True)
-class SkillTimeouts:
-    """Seconds; generous, because the first start of a server may download it.
-
-    Attributes:
-        start_seconds: From the first attempt until a server's tools are known.
-        call_seconds: For one call of a tool.
-        grace_seconds: For a process to end after its stdin has ended, and again after SIGTERM.
-        close_seconds: For ending a session over HTTP.
-    """
-
-    start_seconds: float = 60.0
-    call_seconds: float = 600.0
-    grace_seconds: float = 2.0
-    close_seconds: float = 5.0
+def _package_args(skill: McpStdioSkill) -> tuple[str, ...]:
+    return (skill.package_name,) if skill.package_name is not None else skill.args

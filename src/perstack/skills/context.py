@@ -1,0 +1,45 @@
+"""What the skills of one job work with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anyio.abc import TaskGroup
+
+from perstack.skills.subprocesses import Launcher
+
+
+@dataclass(frozen=True, slots=True)
+class SkillTimeouts:
+    """Seconds; generous, because the first start of a server may download it.
+
+    Attributes:
+        start_seconds: From the first attempt until a server's tools are known.
+        call_seconds: For one call of a tool.
+        grace_seconds: For a process to end after its stdin has ended, and again after SIGTERM.
+        close_seconds: For ending a session over HTTP.
+    """
+
+    start_seconds: float = 60.0
+    call_seconds: float = 600.0
+    grace_seconds: float = 2.0
+    close_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SkillContext:
+    """Where the skills of one job run, and what starts them.
+
+    Attributes:
+        workspace: Working folder of the server processes, and what the built-in tools may touch.
+        environment: Where skills find what they name in `requiredEnv`.
+        task_group: Runs the connections.
+        launcher: Starts the processes.
+        timeouts: How long things may take.
+    """
+
+    workspace: Path
+    environment: Mapping[str, str] = field(repr=False)
+    task_group: TaskGroup
+    launcher: Launcher
+    timeouts: SkillTimeouts
