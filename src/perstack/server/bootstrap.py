@@ -1,4 +1,4 @@
-"""What every transport needs before its first client: definitions, a reception, and one server."""
+"""Creates what every transport needs before its first client: definitions, tenants and server."""
 
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,24 +25,25 @@ from perstack.server.tools.wait import WaitPolicy
 from perstack.settings import Settings
 
 if TYPE_CHECKING:
+    from perstack.engine import Engine
     from perstack.server.services import TenantServices
 
 LOG = getLogger(__name__)
 HTTP_LIST_TTL_SECONDS = 60
-"""Many clients ask over HTTP; one that wants to know of an edit at once listens for it."""
+"""Polling by many clients is costly; one that must know of an edit at once can subscribe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """What is offered to clients, on any transport.
+    """How clients are served, on any transport.
 
     Attributes:
         publish: Which experts are tools.
-        has_job_tools: Whether there are tools that look after jobs.
+        has_job_tools: Whether the tools that manage jobs are published.
         wait_policy: How long a call waits before it returns status `running`, or becomes a task.
-        tenant_settings: How principals are treated; `None` if nobody is asked who they are.
-        limits: How much the jobs of each principal, and all jobs together, may do.
-        recovery: Which jobs that were left behind go on by themselves; `None` for none.
+        tenant_settings: Where tenants live; `None` without authentication.
+        limits: How many jobs may run, and how many tokens they may use.
+        recovery: Which orphaned jobs are resumed; `None` for none.
     """
 
     publish: PublishMode = "coordinators"
@@ -55,14 +56,14 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRuntime:
-    """A server that has no client yet.
+    """A server with everything that its transport runs beside it.
 
     Attributes:
-        server: Answers requests, whatever transport they come by.
-        tenants: To be run beside it, and closed in the end.
-        activity: What the server is doing.
-        definitions_watcher: The definition file.
-        notifications: To be closed before the server is, so that clients hear that it ends.
+        server: Answers requests.
+        tenants: To be run in a task, and closed at the end.
+        activity: Tracks the requests in flight.
+        definitions_watcher: Watches the definition file.
+        notifications: To be closed before the server, so that pending notifications are sent.
     """
 
     server: Server[dict[str, Any]]
@@ -72,7 +73,7 @@ class ServerRuntime:
     notifications: NotificationHub
 
     async def watch_definitions(self) -> None:
-        """Take in each edit of the definition file, until cancelled."""
+        """Apply each edit of the definition file, until cancelled."""
         await self.definitions_watcher.watch(
             self.reload_definitions, self.notifications.definitions_changed
         )
@@ -85,16 +86,16 @@ class ServerRuntime:
         """
         await self.tenants.reload_definitions(loaded)
         if self.tenants.ready.is_set() and not self.tenants.is_open:
-            await self.tenants.open()  # what the definitions before have kept from opening
+            await self.tenants.open()  # the previous definitions made it fail
 
 
 def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerRuntime:
-    """The server for a definition file. Nothing is opened yet.
+    """Create the server for a definition file, without opening an engine.
 
     Args:
-        settings: The face's decisions. Unless it names one, the workspace is the folder of the
-            definition file, because clients start servers in arbitrary folders.
-        server_options: What is offered to clients.
+        settings: Of all engines. The workspace defaults to the folder of the definition file,
+            because clients start servers in arbitrary folders.
+        server_options: How clients are served.
 
     Raises:
         DefinitionError: The definition file cannot be found or accepted.
@@ -147,9 +148,9 @@ def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerR
 
 
 def _create_services(
-    settings: Settings, server_options: ServerOptions, engine: Any
+    settings: Settings, server_options: ServerOptions, engine: "Engine"
 ) -> "TenantServices":
-    # Here and not above: a client that wants to know the tools shall not wait for it.
+    # tools/list must not wait for this import.
     from perstack.server.services import TenantServices  # noqa: PLC0415 - see above
 
     is_remote = settings.transport == "http"

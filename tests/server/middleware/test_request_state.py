@@ -12,8 +12,7 @@ from perstack.server.app import build_server
 from perstack.server.caller import Caller
 from perstack.server.context import ServerContext
 from perstack.server.middleware import request_state
-from perstack.server.middleware.request_state import KEY_BYTES, KEY_FILE, request_state_key
-from perstack.server.services import TenantServices
+from perstack.server.services import KEY_BYTES, KEY_FILE, TenantServices, request_state_key
 from tests.engines import engine_on
 from tests.fakes import FakeModel, call, calls
 from tests.server.harness import NoLeases, stage, texts

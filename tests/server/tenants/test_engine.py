@@ -12,11 +12,12 @@ import pytest
 
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions
+from perstack.engine import Engine
 from perstack.errors import ConfigError, PerstackError
 from perstack.server.activity import ServerActivity
 from perstack.server.caller import Caller
 from perstack.server.services import TenantServices
-from perstack.server.tenants.engine import OpenedEngine
+from perstack.server.tenants.engine import TenantEngineFactory
 from perstack.server.tenants.folders import TenantSettings
 from perstack.server.tenants.registry import TenantRegistry
 from tests.fakes import ManualClock
@@ -52,8 +53,12 @@ class FakeEngine:
         self.loaded = loaded
 
 
+def as_services(engine: Engine) -> TenantServices:
+    return cast("TenantServices", engine)
+
+
 @dataclass
-class FakeEngineFactory:
+class FakeEngineFactory(TenantEngineFactory):
     """Opens them; `open` has those that are, `log` what happened."""
 
     open: dict[str, FakeEngine] = field(default_factory=dict[str, FakeEngine])
@@ -62,6 +67,9 @@ class FakeEngineFactory:
     loaded: LoadedDefinitions = FIRST
     abandoned: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        self.create_services = as_services
+
     def prepare(self) -> None:
         if "everyone" in self.broken:
             raise self.broken["everyone"]
@@ -69,18 +77,18 @@ class FakeEngineFactory:
     async def tenants_with_orphans(self) -> tuple[str, ...]:
         return self.abandoned
 
-    def use_definitions(self, loaded: LoadedDefinitions) -> None:
-        self.loaded = loaded
+    async def recover(self, engine: Engine) -> None:
+        return
 
     @asynccontextmanager
-    async def open_engine(self, principal: str) -> AsyncGenerator[OpenedEngine]:
+    async def open_engine(self, principal: str) -> AsyncGenerator[Engine]:
         if principal in self.broken:
             raise self.broken[principal]
         engine = FakeEngine(principal, self.loaded, REQUEST.get())
         self.log.append(f"open {principal}")
         self.open[principal] = engine
         try:
-            yield OpenedEngine(engine, cast("TenantServices", engine))
+            yield cast("Engine", engine)
         finally:
             await anyio.lowlevel.checkpoint()
             del self.open[principal]

@@ -10,7 +10,7 @@ from mcp_types import CallToolResult, InputRequiredResult
 
 from perstack.runtime.ports import GenerationRequest
 from perstack.runtime.start_plan import DECLINED_ANSWER
-from perstack.server.middleware.request_state import KEY_FILE
+from perstack.server.services import KEY_FILE
 from perstack.server.tools.elicitation import MAX_ELICITATION_ROUNDS
 from perstack.server.tools.wait import PollSettings
 from perstack.store.memory import MemoryStore

@@ -1,6 +1,6 @@
-"""One line for each request: who asked for what, and whether they got it.
+"""The audit log: one line for each request with its caller, method, target and outcome.
 
-Never what was asked with, nor what was answered: no arguments, no results, no tokens.
+It never contains arguments, results or tokens.
 """
 
 import json
@@ -30,17 +30,13 @@ UNAUDITED_METHODS = frozenset({"ping", "server/discover"})
 
 
 class AuditMiddleware:
-    """Middleware of a server that writes the lines.
-
-    Args:
-        clock: Dates them.
-    """
+    """Writes a line to the audit log for each request."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-        """Pass a request on and write its line."""
+        """Pass a request on, then log its outcome."""
         is_audited = ctx.request_id is not None and ctx.method not in UNAUDITED_METHODS
         if not is_audited or not AUDIT.isEnabledFor(logging.INFO):
             return await call_next(ctx)
@@ -68,9 +64,9 @@ class AuditMiddleware:
 
 @contextmanager
 def configure_audit_log(path: Path | None) -> Generator[None]:
-    """Have the lines written to a file, or to stderr, within the context.
+    """Write the audit log to a file, or to stderr, within the context.
 
-    A file that is moved away, as for rotation, is made anew.
+    A file that is moved away, as by log rotation, is created again.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -103,9 +99,9 @@ def _make_handler(path: Path | None) -> logging.Handler:
 
 
 class _AuditFileHandler(WatchedFileHandler):
-    """A file of lines that only its owner can read, however often it is made anew.
+    """A log file that only its owner can read, also after rotation.
 
-    While it cannot be written, requests are answered all the same, and the log says so once.
+    While it cannot be written, requests are still answered; the log says so once.
     """
 
     def __init__(self, path: Path) -> None:

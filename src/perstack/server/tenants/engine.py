@@ -1,11 +1,11 @@
-"""Opens the engine of a principal, with the office on top of it."""
+"""The engine of one tenant, with the services on top of it, from opening to closing."""
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from logging import getLogger
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.to_thread
@@ -32,208 +32,18 @@ if TYPE_CHECKING:
 
 LOG = getLogger(__name__)
 
-
-class ReloadableEngine(Protocol):
-    """What is asked of an engine beside what its office needs of it."""
-
-    @property
-    def live_job_ids(self) -> tuple[str, ...]:
-        """The jobs that it drives."""
-        ...
-
-    async def warm_up(self) -> None:
-        """Load what the first job would otherwise wait for."""
-        ...
-
-    async def reload_definitions(self, loaded: LoadedDefinitions) -> None:
-        """Use other definitions from now on.
-
-        Raises:
-            ConfigError: Their model cannot be opened. Nothing has changed then.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedEngine:
-    """An open engine and its office; `recover` goes on with the jobs that were left behind."""
-
-    engine: ReloadableEngine
-    services: "TenantServices"
-    recover: Callable[[], Coroutine[Any, Any, None]] | None = None
-
-
-class EngineOpener(Protocol):
-    """Opens the engine of a principal, and closes it when the context is left."""
-
-    def open_engine(self, principal: str) -> AbstractAsyncContextManager[OpenedEngine]:
-        """The engine and its office.
-
-        Raises:
-            PerstackError: It cannot be opened.
-        """
-        ...
-
-
-class TenantEngine:
-    """Stands where the engine and the office of a principal will be.
-
-    Args:
-        principal: Whose they are.
-        opener: Opens them.
-        last_error: Why they could not be opened last time.
-
-    Attributes:
-        last_error: Why they cannot be opened, which the log says once and not with each attempt.
-        ready: Set once they are open, or are known not to be possible to open.
-        closed: Set once they are closed.
-        last_used_at_ms: When they were last asked for.
-    """
-
-    def __init__(self, principal: str, opener: EngineOpener, last_error: str = "") -> None:
-        self.principal = principal
-        self.last_error = last_error
-        self.last_used_at_ms = 0
-        self.ready = anyio.Event()
-        self.closed = anyio.Event()
-        self._opener = opener
-        self._close_requested = anyio.Event()
-        self._opened: OpenedEngine | None = None
-        self._failure: PerstackError | None = None
-
-    def __str__(self) -> str:
-        return self.principal
-
-    @property
-    def is_open(self) -> bool:
-        """Whether calls can be answered."""
-        return self._opened is not None
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether they serve no longer, or never could."""
-        return self._close_requested.is_set() or self.closed.is_set()
-
-    @property
-    def has_live_jobs(self) -> bool:
-        """Whether the engine is open and drives a job."""
-        return self._opened is not None and bool(self._opened.engine.live_job_ids)
-
-    async def get_services(self) -> "TenantServices":
-        """The office, once it is open.
-
-        Raises:
-            PerstackError: It cannot be opened; the message says why.
-        """
-        await self.ready.wait()
-        if self._opened is None:
-            raise self._failure or PerstackError("perstack is shutting down.")
-        return self._opened.services
-
-    async def reload_definitions(self, loaded: LoadedDefinitions) -> None:
-        """Have the engine use other definitions from now on, if it is open.
-
-        Raises:
-            ConfigError: Their model cannot be opened. Nothing has changed then.
-        """
-        if self._opened is not None:
-            await self._opened.engine.reload_definitions(loaded)
-
-    async def run(self, activity: ServerActivity) -> None:
-        """Open, and stay open until `close`."""
-        try:
-            async with (
-                self._opener.open_engine(self.principal) as opened,
-                anyio.create_task_group() as tasks,
-            ):
-                self._opened = opened
-                self.last_error = ""
-                self.ready.set()
-                tasks.start_soon(_warm_up, opened.engine, activity)
-                if opened.recover is not None:
-                    tasks.start_soon(opened.recover)
-                await self._close_requested.wait()
-                tasks.cancel_scope.cancel()
-        except PerstackError as error:
-            if str(error) != self.last_error:
-                LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
-            self.last_error = str(error)
-            self._failure = error
-        except Exception as error:  # one principal's trouble must not end the others
-            LOG.exception("perstack: the engine of %s failed", self.principal)
-            self._failure = PerstackError(f"Internal error: {type(error).__name__}.")
-        finally:
-            self.mark_closed()
-
-    def mark_closed(self) -> None:
-        """Serve nobody any more, or not even begin to."""
-        self._opened = None
-        self.ready.set()
-        self.closed.set()
-
-    def close(self) -> None:
-        """Stop all jobs, resumable, and close the engine; `closed` says when that is done."""
-        self._close_requested.set()
-
-
-async def _warm_up(engine: ReloadableEngine, activity: ServerActivity) -> None:
-    """Load the rest while nobody waits; a call that comes first loads it itself."""
-    await activity.idle.wait()
-    try:
-        await engine.warm_up()
-    except Exception:  # a call will meet the same failure and report it
-        LOG.warning("The model could not be made ready.", exc_info=True)
-
-
-ServicesFactory = Callable[[Any], "TenantServices"]
-"""Makes the office of an engine; to name the engine's type would load what it is made from."""
-
-
-class EngineFactory(Protocol):
-    """What the reception asks to open engines. Satisfied by `TenantEngineFactory`."""
-
-    @property
-    def loaded(self) -> LoadedDefinitions:
-        """The definitions that engines are opened with."""
-        ...
-
-    def prepare(self) -> None:
-        """Do what can be done before anyone has called.
-
-        Raises:
-            PerstackError: Nobody could be served.
-        """
-        ...
-
-    def open_engine(self, principal: str) -> AbstractAsyncContextManager[OpenedEngine]:
-        """The engine of a principal, closed when the context is left.
-
-        Raises:
-            PerstackError: It cannot be opened.
-        """
-        ...
-
-    async def tenants_with_orphans(self) -> tuple[str, ...]:
-        """The principals whose engines have something to do before anyone calls.
-
-        Raises:
-            PerstackError: Nobody could be served.
-        """
-        ...
-
-    def use_definitions(self, loaded: LoadedDefinitions) -> None:
-        """Open engines with other definitions from now on."""
-        ...
+CreateServices = Callable[["Engine"], "TenantServices"]
+TenantState = Literal["opening", "open", "closing", "closed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantPolicy:
-    """What holds for principals and their jobs.
+    """How tenants and their jobs are treated.
 
     Attributes:
-        tenant_settings: How principals are treated; `None` if nobody is asked who they are.
-        limits: How much the jobs of each principal, and all jobs together, may do.
-        recovery: Which jobs that were left behind go on by themselves; `None` for none.
+        tenant_settings: Where tenants live; `None` without authentication.
+        limits: How many jobs may run, and how many tokens they may use.
+        recovery: Which orphaned jobs are resumed; `None` for none.
     """
 
     tenant_settings: TenantSettings | None = None
@@ -242,90 +52,194 @@ class TenantPolicy:
 
 
 class TenantEngineFactory:
-    """Opens engines that share the definitions, and nothing else.
+    """Opens engines that share the definitions and nothing else.
 
     Args:
-        settings: For all of them.
+        settings: Of all engines.
         loaded: The definition file.
-        make_services: Makes what answers requests on top of an engine.
-        policy: What holds for principals and their jobs.
-        notifications: Told of what the jobs of a principal do.
+        create_services: Creates what answers requests on top of an engine.
+        policy: How tenants and their jobs are treated.
+        notifications: Receives the changes of jobs.
+
+    Attributes:
+        loaded: The definitions with which further engines are opened.
     """
 
     def __init__(
         self,
         settings: Settings,
         loaded: LoadedDefinitions,
-        make_services: ServicesFactory,
+        create_services: CreateServices,
         *,
         policy: TenantPolicy | None = None,
         notifications: NotificationHub | None = None,
     ) -> None:
         policy = policy or TenantPolicy()
-        # Whoever calls can answer what skill servers ask: by a form, or with another call.
+        self.loaded = loaded
+        self.create_services = create_services
+        # A client can answer the questions of skill servers: with a form or with another call.
         self._settings = replace(settings, is_attended=True)
-        self._loaded = loaded
-        self._make_services = make_services
         self._tenant_settings = policy.tenant_settings
         self._notifications = notifications or NotificationHub()
         self._recovery = policy.recovery
         self._clock = SystemClock()
         self._overrides = Overrides(admit=AdmissionController(policy.limits, self._clock).admit)
 
-    @property
-    def loaded(self) -> LoadedDefinitions:
-        """The definitions that engines are opened with."""
-        return self._loaded
-
-    def use_definitions(self, loaded: LoadedDefinitions) -> None:
-        """Open engines with other definitions from now on."""
-        self._loaded = loaded
-
     def prepare(self) -> None:
-        """Make the folder that holds those of the principals.
+        """Create the folder for tenants, so that a wrong one is reported before the first call.
 
         Raises:
-            ConfigError: It cannot be made or written.
+            ConfigError: It cannot be created or written.
         """
         if self._tenant_settings is not None:
-            ensure_tenants_folder(self._settings, self._tenant_settings, self._loaded.path)
+            ensure_tenants_folder(self._settings, self._tenant_settings, self.loaded.path)
 
     @asynccontextmanager
-    async def open_engine(self, principal: str) -> AsyncGenerator[OpenedEngine]:
+    async def open_engine(self, principal: str) -> AsyncGenerator["Engine"]:
         """The engine of a principal, closed when the context is left.
 
         Raises:
             PerstackError: It cannot be opened.
         """
-        # Here and not above: this is what a client shall not wait for that wants to know the tools.
-        from perstack.engine import open_engine  # noqa: PLC0415 - see above
+        from perstack.engine import open_engine  # noqa: PLC0415 - tools/list must not wait for it
 
         settings = self._settings_for(principal)
-        loaded = self._loaded
+        loaded = self.loaded
         async with open_engine(settings, self._overrides, loaded) as engine:
-            if self._loaded is not loaded:
-                await engine.reload_definitions(self._loaded)
+            if self.loaded is not loaded:
+                await engine.reload_definitions(self.loaded)
             engine.subscribe(partial(self._notifications.job_changed, principal))
-            yield OpenedEngine(engine, self._make_services(engine), self._recovery_task(engine))
+            yield engine
+
+    async def recover(self, engine: "Engine") -> None:
+        """Resume the orphaned jobs of an engine; returns when they have stopped."""
+        if self._recovery is not None:
+            await recover_orphans(engine, self._recovery, self._clock)
 
     async def tenants_with_orphans(self) -> tuple[str, ...]:
-        """The principals whose jobs were left in the middle of their work."""
+        """The principals with jobs that are to be resumed before anyone calls.
+
+        Raises:
+            ConfigError: The folder for tenants cannot be created or written.
+        """
         if self._tenant_settings is None or self._recovery is None:
             return ()
-        folder = ensure_tenants_folder(self._settings, self._tenant_settings, self._loaded.path)
+        folder = ensure_tenants_folder(self._settings, self._tenant_settings, self.loaded.path)
         since_ms = self._recovery.since_ms(self._clock)
         return await anyio.to_thread.run_sync(tenants_with_unfinished_jobs, folder, since_ms)
-
-    def _recovery_task(self, engine: "Engine") -> Callable[[], Coroutine[Any, Any, None]] | None:
-        if self._recovery is None:
-            return None
-        return partial(recover_orphans, engine, self._recovery, self._clock)
 
     def _settings_for(self, principal: str) -> Settings:
         if self._tenant_settings is None:
             return self._settings
-        if principal == LOCAL_PRINCIPAL:
-            # Nobody is let in without a token; but if anyone ever were, they would find no jobs.
+        if principal == LOCAL_PRINCIPAL:  # defence in depth: such requests are refused before
             raise PerstackError("Only users with a token are served here.")
-        folder = ensure_tenants_folder(self._settings, self._tenant_settings, self._loaded.path)
+        folder = ensure_tenants_folder(self._settings, self._tenant_settings, self.loaded.path)
         return settings_for_tenant(self._settings, folder, principal)
+
+
+class TenantEngine:
+    """The life of one tenant's engine: opening, open, closing, closed; no state comes twice.
+
+    Args:
+        principal: The tenant.
+        factory: Opens the engine.
+        last_error: Why the engine before this one could not be opened.
+
+    Attributes:
+        state: Where it is in its life.
+        last_error: Why it cannot be opened; the log says so once, not with each attempt.
+        last_used_at_ms: When it was last requested.
+    """
+
+    def __init__(self, principal: str, factory: TenantEngineFactory, last_error: str = "") -> None:
+        self.principal = principal
+        self.state: TenantState = "opening"
+        self.last_error = last_error
+        self.last_used_at_ms = 0
+        self._factory = factory
+        self._state_changed = anyio.Event()
+        self._engine: Engine | None = None
+        self._services: TenantServices | None = None
+        self._failure = PerstackError("perstack is shutting down.")
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no further request may use it."""
+        return self.state in ("closing", "closed")
+
+    @property
+    def has_live_jobs(self) -> bool:
+        return self._engine is not None and bool(self._engine.live_job_ids)
+
+    async def wait_while(self, *states: TenantState) -> None:
+        while self.state in states:
+            await self._state_changed.wait()
+
+    async def get_services(self) -> "TenantServices":
+        """The services, once they are open.
+
+        Raises:
+            PerstackError: They cannot be opened; the message says why.
+        """
+        await self.wait_while("opening")
+        if self._services is None:
+            raise self._failure
+        return self._services
+
+    async def reload_definitions(self, loaded: LoadedDefinitions) -> None:
+        """Use other definitions from now on, if it is open.
+
+        Raises:
+            ConfigError: Their model cannot be opened. Nothing has changed then.
+        """
+        if self._engine is not None:
+            await self._engine.reload_definitions(loaded)
+
+    async def run(self, activity: ServerActivity) -> None:
+        """Open the engine and keep it open until `close`."""
+        try:
+            async with self._factory.open_engine(self.principal) as engine:
+                self._engine = engine
+                if not self.is_closing:
+                    self._services = self._factory.create_services(engine)
+                    self.last_error = ""
+                    self._enter("open")
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(_warm_up, engine, activity)
+                    tasks.start_soon(self._factory.recover, engine)
+                    await self.wait_while("open")
+                    tasks.cancel_scope.cancel()
+        except PerstackError as error:
+            if str(error) != self.last_error:
+                LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
+            self.last_error = str(error)
+            self._failure = error
+        except Exception as error:  # the failure of one tenant must not end the others
+            LOG.exception("perstack: the engine of %s failed", self.principal)
+            self._failure = PerstackError(f"Internal error: {type(error).__name__}.")
+        finally:
+            self.mark_closed()
+
+    def close(self) -> None:
+        """Stop all jobs, resumable, and close the engine; the state is `closed` afterwards."""
+        if not self.is_closing:
+            self._enter("closing")
+
+    def mark_closed(self) -> None:
+        """Enter the last state, after `run` or instead of it."""
+        self._engine = self._services = None
+        self._enter("closed")
+
+    def _enter(self, state: TenantState) -> None:
+        self.state = state
+        self._state_changed.set()
+        self._state_changed = anyio.Event()
+
+
+async def _warm_up(engine: "Engine", activity: ServerActivity) -> None:
+    """Load the rest while the server is idle; a call that comes first loads it itself."""
+    await activity.idle.wait()
+    try:
+        await engine.warm_up()
+    except Exception:  # a call will meet the same failure and report it
+        LOG.warning("The model could not be made ready.", exc_info=True)

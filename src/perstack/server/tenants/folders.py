@@ -1,4 +1,4 @@
-"""Many users of one server: where each of them has their files, and how many may be active."""
+"""The folders and settings of the tenants of a server with authentication."""
 
 import os
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ WORKSPACE = "workspace"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantSettings:
-    """How a server treats principals that it knows by their tokens.
+    """Where the tenants of a server live, and for how long their engines stay open.
 
     Attributes:
         folder: Holds a folder for each principal; else `perstack/principals` in the workspace.
-        idle_seconds: How long the engine of a principal who does nothing stays open.
-        max_open: How many principals can be served at once.
+        idle_seconds: How long an idle engine stays open.
+        max_open: How many engines may be open at once.
     """
 
     folder: Path | None = None
@@ -30,10 +30,10 @@ class TenantSettings:
 def ensure_tenants_folder(
     settings: Settings, tenant_settings: TenantSettings, config: Path
 ) -> Path:
-    """Where the principals' folders are, made if it is not there.
+    """The folder that holds the folders of principals, created if necessary.
 
     Raises:
-        ConfigError: It cannot be made or written.
+        ConfigError: It cannot be created or written.
     """
     workspace = settings.workspace or config.parent
     folder = tenant_settings.folder or workspace / "perstack" / "principals"
@@ -44,14 +44,13 @@ def ensure_tenants_folder(
 def settings_for_tenant(settings: Settings, folder: Path, principal: str) -> Settings:
     """The settings of one principal's engine.
 
-    The experts of a principal work in `workspace` below the principal's own folder. Beside it, and
-    so out of their reach, whoever runs the server may put an `.env` for this principal; it wins
-    over the environment of the server.
+    Experts work in `workspace` below the principal's folder. The operator may put an `.env` beside
+    it, where experts cannot reach it; its variables override those of the server.
 
     Raises:
-        ConfigError: The folder cannot be made, or its `.env` cannot be read.
+        ConfigError: The folder cannot be created, or its `.env` cannot be read.
     """
-    # Here, because a server for one user does without.
+    # A server without authentication does not need it.
     from perstack.definition.loader import load_environment  # noqa: PLC0415 - see above
 
     home = folder / principal
@@ -64,8 +63,8 @@ def settings_for_tenant(settings: Settings, folder: Path, principal: str) -> Set
 
 
 def tenants_with_unfinished_jobs(folder: Path, since_ms: int) -> tuple[str, ...]:
-    """The principals who have jobs that have not stopped, whether anybody drives them or not."""
-    # Here and not above: a client that wants to know the tools shall not wait for it.
+    """The principals with unfinished jobs, driven by a process or not."""
+    # tools/list must not wait for this import.
     from perstack.store.sqlite import has_unfinished_jobs, store_path  # noqa: PLC0415 - see above
 
     return tuple(

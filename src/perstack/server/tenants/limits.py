@@ -1,4 +1,4 @@
-"""How much one principal, and all of them together, may have done at once and in a day."""
+"""Limits on the jobs of one principal, and on those of all principals together."""
 
 from dataclasses import dataclass
 from weakref import WeakSet
@@ -15,13 +15,13 @@ DEFAULT_MAX_TOTAL_JOBS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """What is allowed; `None` is no limit.
+    """The limits; `None` is no limit.
 
     Attributes:
         max_jobs: Jobs of one principal that run at once.
         max_total_jobs: Jobs of all principals that run at once.
-        max_tokens_per_day: Tokens of one principal in the last 24 hours, after which no further
-            job begins or goes on.
+        max_tokens_per_day: Tokens of one principal in 24 hours; no job is started or continued once
+            they are used.
     """
 
     max_jobs: int | None = None
@@ -30,12 +30,7 @@ class JobLimits:
 
 
 class AdmissionController:
-    """Decides whether one more job may run in this process.
-
-    Args:
-        limits: What is allowed.
-        clock: Says when a day ago was.
-    """
+    """Decides whether one more job may run in this process."""
 
     def __init__(self, limits: JobLimits, clock: Clock) -> None:
         self._limits = limits
@@ -43,10 +38,10 @@ class AdmissionController:
         self._engines: WeakSet[EngineLoad] = WeakSet()
 
     async def admit(self, engine: EngineLoad) -> None:
-        """Let `engine` drive one more job.
+        """Allow `engine` to drive one more job.
 
         Raises:
-            JobStateError: It may not; the message says what to wait for.
+            JobStateError: A limit is reached; the message says what to wait for.
             StoreError: Its store cannot be read.
         """
         await self._check_token_budget(engine)

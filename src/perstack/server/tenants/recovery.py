@@ -1,4 +1,4 @@
-"""Jobs that were left in the middle of their work go on when there is a server again."""
+"""Resumes orphaned jobs: those whose process ended in the middle of their work."""
 
 from dataclasses import dataclass
 from logging import getLogger
@@ -18,15 +18,15 @@ LOG = getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPolicy:
-    """Which jobs are taken up.
+    """Which jobs are resumed.
 
     Attributes:
-        max_concurrent: Jobs of one engine that are taken up at the same time.
-        max_age_seconds: A job that nothing has happened to for longer is left as it is.
-        max_takeovers: A job whose process has died so often in a row is left as it is, for it may
-        be the reason.
-        lease_expiry_seconds: After which the lease of a process that cannot be seen, such as one in
-        another container, has expired.
+        max_concurrent: Jobs of one engine that are resumed at the same time.
+        max_age_seconds: Jobs without an event for longer are not resumed.
+        max_takeovers: A job whose process has died this many times in a row is not resumed: it may
+            be the cause.
+        lease_expiry_seconds: After which the lease of a process on another host or in another
+            container has expired.
     """
 
     max_concurrent: int = 4
@@ -35,12 +35,12 @@ class RecoveryPolicy:
     lease_expiry_seconds: float = 16.0
 
     def since_ms(self, clock: Clock) -> int:
-        """The moment before which jobs are too old."""
+        """The time of the oldest event that counts, in milliseconds."""
         return clock.now_ms() - int(self.max_age_seconds * 1000)
 
 
 async def recover_orphans(engine: "Engine", policy: RecoveryPolicy, clock: Clock) -> None:
-    """Go on with what other processes have left; returns when those jobs have stopped."""
+    """Resume the orphaned jobs of an engine; returns when they have stopped."""
     seen: set[str] = set()
     slots = anyio.Semaphore(policy.max_concurrent)
     async with anyio.create_task_group() as jobs:
@@ -77,5 +77,5 @@ async def _recover_job(engine: "Engine", job_id: str, slots: anyio.Semaphore) ->
             await job.wait()
         except PerstackError as error:
             LOG.warning("perstack: job %s, left behind, does not go on: %s", job_id, error)
-        except Exception:  # one job's trouble must not end the others
+        except Exception:  # the failure of one job must not end the others
             LOG.exception("perstack: job %s, left behind, does not go on", job_id)

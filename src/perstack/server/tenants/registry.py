@@ -1,8 +1,8 @@
-"""Finds the office of each caller, and has it opened when it is first wanted.
+"""Opens the engine of each tenant when it is first needed, and closes it when it is idle.
 
-A client gets its list of tools before an engine is even imported. Without authentication there is
-one engine, for everyone. With it each principal has one of their own, so that nothing of a
-principal can be reached by a mistake in a request's handling; it is closed when it is not used.
+`tools/list` is answered before an engine is even imported. Without authentication all callers share
+one engine. With it each principal has its own, so that an error in the handling of a request cannot
+expose the data of another principal.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from perstack.errors import PerstackError
 from perstack.runtime.ports import Clock, SystemClock
 from perstack.server.activity import ServerActivity
 from perstack.server.caller import LOCAL_PRINCIPAL, Caller
-from perstack.server.tenants.engine import EngineFactory, TenantEngine
+from perstack.server.tenants.engine import TenantEngine, TenantEngineFactory
 from perstack.server.tenants.folders import TenantSettings
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ OPEN_DELAY_SECONDS = 0.3
 
 
 class TenantRegistry:
-    """Stands where the engines will be.
+    """The tenants of a server, with their engines.
 
     Args:
-        engine_factory: Opens them.
-        tenant_settings: How principals are treated; `None` if nobody is asked who they are.
-        clock: Says how long an engine has not been used.
+        engine_factory: Opens the engines.
+        tenant_settings: When engines are closed; `None` without authentication.
+        clock: Measures how long an engine has been idle.
 
     Attributes:
-        ready: Set once what can be opened ahead is open, or is known not to be possible to open.
+        ready: Set once `open` has opened what it can.
     """
 
     def __init__(
         self,
-        engine_factory: EngineFactory,
+        engine_factory: TenantEngineFactory,
         tenant_settings: TenantSettings | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -64,23 +64,20 @@ class TenantRegistry:
         """Whether calls can be answered."""
         if self._tenant_settings is not None:
             return self._is_prepared
-        return any(tenant.is_open for tenant in self._tenants.values())
+        return any(tenant.state in ("open", "closing") for tenant in self._tenants.values())
 
     def definitions(self) -> Definitions:
-        """The present snapshot."""
+        """The current snapshot."""
         return self._engine_factory.loaded.definitions
 
     async def open(self) -> None:
-        """Open what can be opened before anyone calls.
-
-        Returns when that is done, or is known not to be possible.
-        """
+        """Open what can be opened before the first call. A failure is logged."""
         try:
             self._engine_factory.prepare()
             self._is_prepared = True
             if self._tenant_settings is None:
                 tenant = await self._get_or_create(LOCAL_PRINCIPAL)
-                await tenant.ready.wait()
+                await tenant.wait_while("opening")
             else:
                 await self._open_tenants_with_orphans(self._tenant_settings.max_open // 2)
         except PerstackError as error:
@@ -88,24 +85,17 @@ class TenantRegistry:
         finally:
             self.ready.set()
 
-    async def _open_tenants_with_orphans(self, limit: int) -> None:
-        """Open engines with something to do, but leave places for those who call."""
-        principals = await self._engine_factory.tenants_with_orphans()
-        for principal in principals[:limit]:
-            await self._get_or_create(principal)
-        if len(principals) > limit:
-            LOG.warning(
-                "perstack: %d users have jobs that were left behind; those of %d go on now,"
-                " the others' when they call.",
-                len(principals),
-                limit,
-            )
+    async def open_when_idle(self, activity: ServerActivity) -> None:
+        """Open the engine a moment after the tools were listed, so that no call waits for it."""
+        await activity.tools_listed.wait()
+        await anyio.sleep(OPEN_DELAY_SECONDS)
+        await self.open()
 
     async def services_for(self, caller: Caller) -> "TenantServices":
-        """The office of the caller's principal, once it is open.
+        """The services of the caller's tenant, once they are open.
 
         Raises:
-            PerstackError: It cannot be opened; the message says why.
+            PerstackError: They cannot be opened; the message says why.
         """
         tenant = await self._get_or_create(
             LOCAL_PRINCIPAL if self._tenant_settings is None else caller.principal
@@ -114,7 +104,7 @@ class TenantRegistry:
 
     @contextmanager
     def lease(self, principal: str) -> Generator[None]:
-        """Keep the engine of a principal open, if it is, while a request of theirs is answered."""
+        """Do not evict the engine of a principal within the context, nor just after it."""
         self._lease_counts[principal] += 1
         try:
             yield
@@ -126,29 +116,31 @@ class TenantRegistry:
                 self._tenants[principal].last_used_at_ms = self._clock.now_ms()
 
     async def reload_definitions(self, loaded: LoadedDefinitions) -> None:
-        """Use other definitions from now on, in the engines that are open and in all others.
+        """Use other definitions in all engines, open or not.
 
-        An engine of one of many principals that cannot use them keeps its own, and the log says so.
+        An engine of one of many principals that cannot use them keeps its own; a warning is logged.
 
         Raises:
             ConfigError: The only engine cannot use them. Nothing has changed then.
         """
         previous = self._engine_factory.loaded
-        self._engine_factory.use_definitions(loaded)
+        self._engine_factory.loaded = loaded
         for tenant in tuple(self._tenants.values()):
             try:
                 await tenant.reload_definitions(loaded)
             except PerstackError as error:
                 if self._tenant_settings is None:
-                    self._engine_factory.use_definitions(previous)
+                    self._engine_factory.loaded = previous
                     raise
-                LOG.warning("perstack: %s keeps the definitions before: %s", tenant, error)
+                LOG.warning(
+                    "perstack: %s keeps the definitions before: %s", tenant.principal, error
+                )
 
     async def run(self, activity: ServerActivity) -> None:
-        """Open engines as they are wanted, until `close`.
+        """Open the engines that requests need, until `close`.
 
-        They are opened from here, and not from the requests that want them, because an engine shall
-        not carry what belongs to one request through its life: a span, and who has sent it.
+        They are opened here, not in the requests, because an engine must not inherit the context
+        variables of a request: its span and its access token.
         """
         try:
             async with (
@@ -170,20 +162,27 @@ class TenantRegistry:
             self.ready.set()
             self._closed.set()
 
-    async def open_when_idle(self, activity: ServerActivity) -> None:
-        """Open the engine a moment after the tools were listed, so that no call waits for it."""
-        await activity.tools_listed.wait()
-        await anyio.sleep(OPEN_DELAY_SECONDS)
-        await self.open()
-
     async def close(self, seconds: float) -> None:
-        """Stop all jobs, resumable, and close the engines; what takes longer is given up."""
+        """Stop all jobs, resumable, and close the engines, waiting for at most `seconds`."""
         self._is_closing = True
         for tenant in self._tenants.values():
             tenant.close()
         self._wake.set()
         with anyio.move_on_after(seconds):
             await self._closed.wait()
+
+    async def _open_tenants_with_orphans(self, limit: int) -> None:
+        """Open engines with jobs to resume, but leave places for callers."""
+        principals = await self._engine_factory.tenants_with_orphans()
+        for principal in principals[:limit]:
+            await self._get_or_create(principal)
+        if len(principals) > limit:
+            LOG.warning(
+                "perstack: %d users have jobs that were left behind; those of %d go on now,"
+                " the others' when they call.",
+                len(principals),
+                limit,
+            )
 
     async def _get_or_create(self, principal: str) -> TenantEngine:
         last_error = ""
@@ -196,7 +195,7 @@ class TenantRegistry:
             if not tenant.is_closing:
                 tenant.last_used_at_ms = self._clock.now_ms()
                 return tenant
-            await tenant.closed.wait()
+            await tenant.wait_while("closing")
             last_error = tenant.last_error
             if self._tenants.get(principal) is tenant:
                 del self._tenants[principal]
@@ -210,23 +209,23 @@ class TenantRegistry:
         self._wake.set()
         return tenant
 
+    def _is_idle(self, tenant: TenantEngine) -> bool:
+        return (
+            tenant.state == "open"
+            and not tenant.has_live_jobs
+            and not self._lease_counts[tenant.principal]
+        )
+
     def _evict_least_recently_used(self, max_open: int) -> None:
         active = [tenant for tenant in self._tenants.values() if not tenant.is_closing]
         if len(active) < max_open:
             return
-        idle = [premises for premises in active if self._is_idle(premises)]
+        idle = [tenant for tenant in active if self._is_idle(tenant)]
         if not idle:
             raise PerstackError(
                 "The server is serving as many users as it can.", hint="Try again in a minute."
             )
-        min(idle, key=lambda premises: premises.last_used_at_ms).close()
-
-    def _is_idle(self, tenant: TenantEngine) -> bool:
-        return (
-            tenant.ready.is_set()
-            and not tenant.has_live_jobs
-            and not self._lease_counts[tenant.principal]
-        )
+        min(idle, key=lambda tenant: tenant.last_used_at_ms).close()
 
     async def _evict_idle(self) -> None:
         if self._tenant_settings is None:
@@ -236,7 +235,7 @@ class TenantRegistry:
             await self._clock.sleep(self._tenant_settings.idle_seconds / 4)
             now = self._clock.now_ms()
             for principal, tenant in tuple(self._tenants.items()):
-                if tenant.closed.is_set():
+                if tenant.state == "closed":
                     del self._tenants[principal]
                 elif self._is_idle(tenant) and now - tenant.last_used_at_ms >= idle_ms:
                     tenant.close()
