@@ -32,7 +32,7 @@ from perstack.jobs import SHUTDOWN_REASON, JobHandle, JobObserver, JobRunner, Jo
 from perstack.llm.model_factory import ModelCache, open_model
 from perstack.runtime.cancellation import mark_cancelled, request_remote_cancel
 from perstack.runtime.history_cache import JobHistoryCache
-from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Orphan, Store
+from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Orphan, Store, TaskStore
 from perstack.runtime.start_plan import JobRequest, query_of_run, rebuild_state
 from perstack.runtime.usage import tokens_since
 from perstack.settings import EngineContext, Overrides, Settings
@@ -70,6 +70,10 @@ class Engine:
     def settings(self) -> Settings:
         """What the face decided."""
         return self._context.settings
+
+    @property
+    def task_store(self) -> TaskStore:
+        return self._context.store
 
     @property
     def live_job_ids(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from perstack.core.messages import ImageInlinePart, UserMessage
 from perstack.errors import LeaseLostError, NotFoundError
+from perstack.runtime.ports import TaskRecord
 from perstack.store.event_codec import MAX_INLINE_CHARACTERS
 from perstack.store.sqlite import SqliteStore, open_sqlite_store, store_path
 from tests.fakes import ManualClock
@@ -51,6 +52,9 @@ async def test_a_removed_job_leaves_no_trace_and_the_others_stay_whole(
     await store.append([child.start(), child.fail()], lease)
     await store.release(lease)
     await finished(store, "young")
+    for job_id in ("old", "young"):
+        task = TaskRecord(task_id=job_id, job_id=job_id, activation=0, created_at=7)
+        assert await store.create_task(task)
     kept = await store.load("young")
     old, young = (await store.summary("old"), await store.summary("young"))
 
@@ -58,6 +62,8 @@ async def test_a_removed_job_leaves_no_trace_and_the_others_stay_whole(
 
     assert await store.jobs() == (young,)
     assert await store.load("young") == kept
+    assert await store.task("old") is None
+    assert await store.task("young") is not None
     with pytest.raises(NotFoundError):
         await store.events("old")
     assert [count(tmp_path, table) for table in ("jobs", "runs", "leases")] == [1, 1, 1]

@@ -1,6 +1,7 @@
 """What every store promises, asked of each of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -10,7 +11,8 @@ from perstack.core.checkpoint import JobStatus
 from perstack.core.machine import blank_checkpoint, fold
 from perstack.core.messages import Usage
 from perstack.errors import NotFoundError, StoreError
-from perstack.runtime.ports import Store
+from perstack.runtime.ports import Store, TaskRecord
+from tests.store.backend import Backend
 from tests.store.sample_job import EXPERT, RunStory, status_of, write
 
 pytestmark = pytest.mark.anyio
@@ -283,3 +285,36 @@ async def test_delegates_of_one_job_append_side_by_side(store: Store) -> None:
     record = await store.load("job")
     assert record.job.usage.total_tokens == 8 * 5 * 100
     assert {len(events) for run_id, events in record.runs.items() if run_id != "run"} == {36}
+
+
+TASK = TaskRecord(task_id="job.1", job_id="job", activation=1, created_at=7)
+RESULT = {"message": "late \u00fc \udcff", "content": {"structured": [1, None, True]}}
+
+
+async def test_a_task_is_stored_open_and_its_id_is_never_used_again(store: Store) -> None:
+    assert await store.task("job.1") is None
+    assert await store.create_task(TASK)
+    assert not await store.create_task(replace(TASK, job_id="other"))
+    assert await store.task("job.1") == TASK
+    await store.settle_task("job.1", "completed", {})
+    assert not await store.create_task(TASK)
+
+
+async def test_the_first_final_status_of_a_task_is_the_last(store: Store) -> None:
+    await store.create_task(TASK)
+    settled = await store.settle_task("job.1", "completed", RESULT)
+    again = await store.settle_task("job.1", "failed", {"error": "late"})
+    assert settled == again == replace(TASK, status="completed", payload=RESULT)
+    assert await store.task("job.1") == settled
+
+
+async def test_a_task_that_does_not_exist_is_not_settled(store: Store) -> None:
+    assert await store.settle_task("job.1", "completed", RESULT) is None
+    assert await store.task("job.1") is None
+
+
+async def test_a_task_is_seen_by_other_owners_of_the_store(backend: Backend) -> None:
+    one, two = await backend.open_as("one"), await backend.open_as("two")
+    await one.create_task(TASK)
+    await two.settle_task("job.1", "cancelled", {})
+    assert await one.task("job.1") == replace(TASK, status="cancelled", payload={})

@@ -15,6 +15,7 @@ import pytest
 
 from perstack.core.events import RUN_EVENT
 from perstack.errors import StoreError
+from perstack.runtime.ports import TaskRecord
 from perstack.store.connection import open_connections
 from perstack.store.migrations import SCHEMA_VERSION
 from perstack.store.sqlite import open_sqlite_store, store_path
@@ -66,6 +67,8 @@ async def test_a_store_of_any_version_is_read_and_continued(version: int, tmp_pa
         _, events = await store.events("job")
         assert list(events) == [RUN_EVENT.validate_json(json.dumps(old)) for old in told["events"]]
         assert [job.model_dump(mode="json") for job in await store.jobs()] == told["jobs"]
+        for task in told.get("tasks", ()):
+            assert await store.task(task["task_id"]) == TaskRecord(**task)
         clock.advance(60)
         run = RunStory("open", "open-run")
         run.start()

@@ -8,11 +8,13 @@ import json
 import sqlite3
 import tempfile
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import anyio
 
 from perstack.core.messages import ImageInlinePart, TextPart, UserMessage
+from perstack.runtime.ports import TaskRecord
 from perstack.store.migrations import SCHEMA_VERSION
 from perstack.store.sqlite import open_sqlite_store
 from tests.fakes import ManualClock
@@ -44,6 +46,10 @@ async def main() -> None:
             )
             await store.append((parent.generate(), parent.complete()), lease)
             await store.release(lease)
+            task = TaskRecord(task_id="job.1", job_id="job", activation=1, created_at=7)
+            await store.create_task(task)
+            settled = await store.settle_task("job.1", "completed", {"message": "\u00fc"})
+            assert settled is not None
             open_run = RunStory("open", "open-run")
             await store.append([open_run.start()], await store.acquire("open"))
             _, events = await store.events("job")
@@ -52,6 +58,7 @@ async def main() -> None:
             dump = "\n".join(connection.iterdump())
     told = {
         "jobs": [job.model_dump(mode="json") for job in jobs],
+        "tasks": [asdict(settled)],
         "events": [event.model_dump(mode="json") for event in events],
     }
     name = f"v{SCHEMA_VERSION}"

@@ -230,7 +230,61 @@ class Orphan:
     takeovers: int
 
 
-class Store(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """A task, which a client polls instead of waiting for the result of a call.
+
+    Attributes:
+        task_id: Unique in the store, for ever.
+        job_id: The job whose result the task will have.
+        activation: The number of the activation of the job that the task began with, from 0.
+        created_at: Milliseconds since the epoch.
+        status: The final status; `None` while the task is open.
+        payload: A JSON object that belongs to the final status.
+    """
+
+    task_id: str
+    job_id: str
+    activation: int
+    created_at: int
+    status: str | None = None
+    payload: dict[str, Any] | None = None
+
+
+class TaskStore(Protocol):
+    """Where tasks are durable."""
+
+    async def create_task(self, task: TaskRecord) -> bool:
+        """Store an open task; `False` if its id is in use.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        ...
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        """The task with an id, if there is one.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def settle_task(
+        self, task_id: str, status: str, payload: dict[str, Any]
+    ) -> TaskRecord | None:
+        """Give a task its final status, unless it has one already.
+
+        Returns:
+            The task as it is stored; `None` if there is none with this id.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        ...
+
+
+class Store(TaskStore, Protocol):
     """Where events are durable. Several processes may use one store at the same time."""
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:

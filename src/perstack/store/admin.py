@@ -59,6 +59,7 @@ def _remove_job(connection: sqlite3.Connection, lease_policy: LeasePolicy, job: 
     connection.execute(f"DELETE FROM events WHERE {IN_JOB}", ref)  # noqa: S608 - a constant
     connection.execute("DELETE FROM runs WHERE job = ?", ref)
     connection.execute("DELETE FROM jobs WHERE ref = ?", ref)
+    connection.execute("DELETE FROM tasks WHERE job_id = ?", (job.id,))
     # Whoever held it once and is not heard of any more finds no record, and so cannot write.
     connection.execute("DELETE FROM leases WHERE job_id = ?", (job.id,))
     return True

@@ -1,12 +1,13 @@
 """A store that ends with its process: for tests, and for runs that nobody wants to keep."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.errors import job_not_found
-from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock
+from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock, TaskRecord
 from perstack.store.leases import (
     IsAlive,
     LeasePolicy,
@@ -23,6 +24,7 @@ class _Data:
     projections: dict[str, JobProjection] = field(default_factory=dict[str, JobProjection])
     lease_records: dict[str, LeaseRecord] = field(default_factory=dict[str, LeaseRecord])
     stop_requests: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    tasks: dict[str, TaskRecord] = field(default_factory=dict[str, TaskRecord])
     events: list[RunEvent] = field(default_factory=list[RunEvent])
 
 
@@ -133,6 +135,20 @@ class MemoryStore:
             if status in {None, job.status} and expert_key in {None, job.coordinator_expert_key}
         ]
         return tuple(matching[offset : offset + limit])
+
+    async def create_task(self, task: TaskRecord) -> bool:
+        return self._data.tasks.setdefault(task.task_id, task) is task
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        return self._data.tasks.get(task_id)
+
+    async def settle_task(
+        self, task_id: str, status: str, payload: dict[str, Any]
+    ) -> TaskRecord | None:
+        task = self._data.tasks.get(task_id)
+        if task is not None and task.status is None:
+            task = self._data.tasks[task_id] = replace(task, status=status, payload=payload)
+        return task
 
     def _job_summary(self, projection: JobProjection) -> Job:
         record = self._data.lease_records.get(projection.job.id)

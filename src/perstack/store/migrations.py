@@ -80,10 +80,28 @@ def m003_takeovers(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE leases ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0")
 
 
+def m004_tasks(connection: sqlite3.Connection) -> None:
+    """Tasks that clients poll, with the final status of those that have one."""
+    connection.execute(
+        """
+        CREATE TABLE tasks (
+            id TEXT PRIMARY KEY,
+            job_id TEXT NOT NULL,
+            activation INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            status TEXT,
+            payload TEXT
+        )
+        """
+    )
+    connection.execute("CREATE INDEX tasks_by_job ON tasks (job_id)")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_events_and_their_projection,
     m002_requests_to_stop,
     m003_takeovers,
+    m004_tasks,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

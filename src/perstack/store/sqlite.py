@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -13,7 +13,7 @@ import anyio.to_thread
 from perstack.analysis.statistics import JobFacts
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
-from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock
+from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock, TaskRecord
 from perstack.store import admin, statements_read, statements_write, stats_query
 from perstack.store.connection import open_connections, store_error
 from perstack.store.event_codec import encode_event
@@ -130,6 +130,19 @@ class SqliteStore:
                 limit=limit,
                 offset=offset,
             )
+        )
+
+    async def create_task(self, task: TaskRecord) -> bool:
+        return await self._committer.submit(partial(statements_write.create_task, task=task))
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        return await self._run_query(partial(statements_read.task, task_id=task_id))
+
+    async def settle_task(
+        self, task_id: str, status: str, payload: dict[str, Any]
+    ) -> TaskRecord | None:
+        return await self._committer.submit(
+            partial(statements_write.settle_task, task_id=task_id, status=status, payload=payload)
         )
 
     async def summary(self, job_id: str) -> Job:

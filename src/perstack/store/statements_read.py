@@ -9,7 +9,7 @@ from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
 from perstack.core.messages import Usage
 from perstack.errors import StoreError, job_not_found
-from perstack.runtime.ports import JobRecord, Orphan
+from perstack.runtime.ports import JobRecord, Orphan, TaskRecord
 from perstack.store.event_codec import EventRow, decode_rows
 from perstack.store.leases import LeasePolicy, LeaseRecord
 from perstack.store.projection import group_by_run, with_interrupted
@@ -169,6 +169,24 @@ def job_of_run(connection: sqlite3.Connection, run_id: str) -> str | None:
         "SELECT jobs.id FROM runs JOIN jobs ON jobs.ref = runs.job WHERE runs.id = ?", (run_id,)
     ).fetchone()
     return row[0] if row else None
+
+
+def task(connection: sqlite3.Connection, task_id: str) -> TaskRecord | None:
+    row = connection.execute(
+        "SELECT job_id, activation, created_at, status, payload FROM tasks WHERE id = ?",
+        (task_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    job_id, activation, created_at, status, payload = row
+    return TaskRecord(
+        task_id=task_id,
+        job_id=job_id,
+        activation=activation,
+        created_at=created_at,
+        status=status,
+        payload=None if payload is None else json.loads(payload),
+    )
 
 
 def job_from_row(row: Sequence[Any], lease_policy: LeasePolicy) -> Job:

@@ -1,16 +1,18 @@
-"""The statements behind `append` and the leases. Each function runs inside a transaction."""
+"""The statements behind `append`, the leases and tasks. Each function runs inside a transaction."""
 
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
-from perstack.runtime.ports import Lease
+from perstack.runtime.ports import Lease, TaskRecord
 from perstack.store.event_codec import EncodedEvent
 from perstack.store.leases import LeasePolicy, LeaseRecord
 from perstack.store.projection import JobProjection, RunHead, apply_event, required_run_ids
 from perstack.store.statements_read import JOB_COLUMNS, job_from_columns
+from perstack.store.statements_read import task as read_task
 
 SAVE_JOB = """
     INSERT INTO jobs (id, status, coordinator_expert_key, query, total_steps, usage, run_count,
@@ -134,6 +136,24 @@ def _load_projection(
             ref, expert_key, is_root, last = head_row
             run_refs[run_id], heads[run_id] = ref, RunHead(expert_key, bool(is_root), last)
     return JobProjection(job_from_columns(row[:-1]), row[-1], heads), run_refs
+
+
+def create_task(connection: sqlite3.Connection, task: TaskRecord) -> bool:
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO tasks (id, job_id, activation, created_at) VALUES (?, ?, ?, ?)",
+        (task.task_id, task.job_id, task.activation, task.created_at),
+    )
+    return cursor.rowcount == 1
+
+
+def settle_task(
+    connection: sqlite3.Connection, task_id: str, status: str, payload: dict[str, Any]
+) -> TaskRecord | None:
+    connection.execute(
+        "UPDATE tasks SET status = ?, payload = ? WHERE id = ? AND status IS NULL",
+        (status, json.dumps(payload, separators=(",", ":")), task_id),
+    )
+    return read_task(connection, task_id)
 
 
 def _save_job(connection: sqlite3.Connection, projection: JobProjection) -> None:
