@@ -1,10 +1,11 @@
-"""What is used of the protocol's SDK that it does not promise. If this fails, see `compat`."""
+"""What is used of the protocol's SDK that it does not promise. If this fails, see `sdk_compat`."""
 
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from mcp import Client
+from mcp.server.connection import Connection
 from mcp.shared.subscriptions import (
     PromptsListChanged,
     ResourcesListChanged,
@@ -17,7 +18,6 @@ from mcp_types import ListToolsResult, PaginatedRequestParams, ServerNotificatio
 
 from perstack.server.caller import RequestContext
 from perstack.server.notifications.sdk_compat import (
-    ClientConnection,
     NotifyingServer,
     connection_of,
     send_event,
@@ -35,7 +35,7 @@ EVERYTHING: tuple[ServerEvent, ...] = (
 
 async def test_a_connection_is_the_same_for_all_its_requests_and_can_be_written_to() -> None:
     server = NotifyingServer("test")
-    seen: list[ClientConnection] = []
+    seen: list[Connection] = []
     ended: list[bool] = []
 
     async def list_tools(

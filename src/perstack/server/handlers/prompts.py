@@ -1,4 +1,4 @@
-"""The requests `prompts/list` and `prompts/get`."""
+"""Handles `prompts/list`, `prompts/get` and `completion/complete`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from logging import getLogger
@@ -35,15 +35,17 @@ from perstack.server.tools.results import quote_name
 
 LOG = getLogger(__name__)
 MAX_VALUES = 100
-"""As many as one answer may have."""
+"""The protocol's limit for one completion."""
 
 COMPLETABLE_TEMPLATES = {
-    shape.text for shape in TEMPLATES.values() if shape.path_variables or shape.query_params
+    template.text
+    for template in TEMPLATES.values()
+    if template.path_variables or template.query_params
 }
 
 
 def add_completions(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
-    """Have `server` complete the variables of templates and the arguments of prompts."""
+    """Complete the variables of resource templates and the arguments of prompts."""
 
     async def complete(context: RequestContext, params: CompleteRequestParams) -> CompleteResult:
         caller = caller_of(context)
@@ -70,7 +72,7 @@ def add_completions(server: Server[dict[str, Any]], server_context: ServerContex
 def _find_prompt_expert(
     server_context: ServerContext, caller: Caller, prompt: str
 ) -> Expert | None:
-    """The expert of a prompt, or `None` for the one that is about any job."""
+    """The expert of a prompt, or `None` for the prompt that reviews a job."""
     if prompt == REVIEW_PROMPT and caller.may_read_jobs:
         return None
     expert = server_context.visible_experts(caller).get(prompt)
@@ -86,32 +88,29 @@ async def _complete_values(
     context_arguments: Mapping[str, str],
     expert: Expert | None,
 ) -> Sequence[str]:
-    prefix = params.argument.value
+    name, prefix = params.argument.name, params.argument.value
     is_prompt = isinstance(params.ref, PromptReference)
-    if params.argument.name == "name" and not is_prompt:
+    if name == "name" and not is_prompt:
         return _with_prefix(server_context.visible_experts(caller), prefix)
-    if expert is not None and params.argument.name != "job_id":
-        return _with_prefix(_enum_choices(expert, params.argument.name), prefix)
+    if expert is not None and name != "job_id":
+        return _with_prefix(_enum_choices(expert, name), prefix)
     if not caller.may_read_jobs:
         return []
+    tenants, job_id = server_context.tenants, context_arguments.get("job_id")
     try:
-        if params.argument.name == "job_id":
-            reader = (await server_context.tenants.services_for(caller)).resources
+        if name == "job_id":
+            reader = (await tenants.services_for(caller)).resources
             return await reader.job_ids(prefix, expert and expert.key)
-        if (
-            params.argument.name == "checkpoint_id"
-            and not is_prompt
-            and "job_id" in context_arguments
-        ):
-            reader = (await server_context.tenants.services_for(caller)).resources
-            return await reader.checkpoint_ids(context_arguments["job_id"], prefix)
+        if name == "checkpoint_id" and not is_prompt and job_id is not None:
+            reader = (await tenants.services_for(caller)).resources
+            return await reader.checkpoint_ids(job_id, prefix)
     except PerstackError as error:
         LOG.warning("Ids cannot be completed: %s", error)
     return []
 
 
 def _enum_choices(expert: Expert, argument: str) -> list[str]:
-    """The words that an argument is chosen from, if the expert declares it so."""
+    """The allowed values of an argument, if the expert declares an enum."""
     declared = table_or_empty(expert.tool.input_schema).get("properties")
     choices: Sequence[object] = table_or_empty(table_or_empty(declared).get(argument)).get(
         "enum", ()
@@ -124,7 +123,7 @@ def _with_prefix(words: Iterable[str], prefix: str) -> list[str]:
 
 
 def add_prompts(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
-    """Have `server` offer the experts of `server_context` as prompts."""
+    """Publish the experts as prompts."""
 
     async def list_prompts(
         context: RequestContext, params: PaginatedRequestParams
@@ -141,21 +140,17 @@ def add_prompts(server: Server[dict[str, Any]], server_context: ServerContext) -
     ) -> GetPromptResult:
         caller = caller_of(context)
         arguments = params.arguments or {}
-        if params.name == REVIEW_PROMPT and caller.may_read_jobs:
+        expert = _find_prompt_expert(server_context, caller, params.name)
+        if expert is None:
             _reject_unknown_arguments(arguments, {"job_id"})
             with server_context.activity.track_call():
                 messages = await _review_messages(
                     server_context, caller, _require_argument(arguments, "job_id")
                 )
             return GetPromptResult(messages=messages)
-        expert = server_context.visible_experts(caller).get(params.name)
-        if expert is None:
-            raise MCPError(
-                code=INVALID_PARAMS, message=f"There is no prompt{quote_name(params.name)}."
-            )
         allowed_arguments = prompt_arguments(expert)
         _reject_unknown_arguments(arguments, {argument.name for argument in allowed_arguments})
-        # A job that is continued knows already what it was given.
+        # A job that is continued already has its arguments.
         if not arguments.get("job_id"):
             for argument in allowed_arguments:
                 if argument.required:
@@ -191,7 +186,7 @@ async def _review_messages(
         type="resource", resource=text_contents(job_uri("job", job_id).text, job)
     )
     return [
-        # Many clients pass the first text on and nothing else, so all that is needed is in it.
+        # Many clients use only the first text, so it contains all that is needed.
         review_prompt(job_id, job_uri("events", job_id).text, events),
         PromptMessage(role="user", content=job_resource),
     ]

@@ -1,6 +1,6 @@
-"""The requests `resources/list`, `resources/templates/list` and `resources/read`.
+"""Handles `resources/list`, `resources/templates/list` and `resources/read`.
 
-What a caller may not see is answered exactly like what is not there.
+The answer for a resource that the caller may not read is the same as for one that does not exist.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +40,16 @@ from perstack.server.resources.uris import (
 from perstack.server.summaries import Document, JobEntry
 from perstack.server.tools.definitions import published_experts
 
+LOG = getLogger(__name__)
+
+RESOURCE_NOT_FOUND = -32002
+"""The error code before 2026-07-28, which uses `INVALID_PARAMS` instead."""
+
+PAGE_LENGTH = 100
+MAX_CURSOR_DIGITS = 9
+IMMUTABLE_TTL_MS = 3_600_000
+TOOLS_LIST_WAIT_SECONDS = 1.0
+
 _DEFINITION_METHODS: tuple[CacheableMethod, ...] = (
     "tools/list",
     "prompts/list",
@@ -50,7 +60,7 @@ _JOB_METHODS: tuple[CacheableMethod, ...] = ("resources/list", "resources/read")
 
 
 def cache_hints(list_seconds: int) -> Mapping[CacheableMethod, CacheHint]:
-    """The hints for answers that give none of their own."""
+    """The cache hints of results that set none of their own."""
     list_hint = CacheHint(ttl_ms=list_seconds * 1000, scope="private")
     no_cache = CacheHint(ttl_ms=0, scope="private")
     return {
@@ -60,35 +70,23 @@ def cache_hints(list_seconds: int) -> Mapping[CacheableMethod, CacheHint]:
 
 
 def reject_cursor(params: PaginatedRequestParams) -> None:
-    """For a list that comes in one piece, and so never gave a cursor.
+    """For a list of one page, for which no cursor is valid.
 
     Raises:
-        MCPError: The client has one all the same.
+        MCPError: The client has sent one.
     """
     if params.cursor is not None:
-        raise invalid_cursor()
+        raise _invalid_cursor()
 
 
-def invalid_cursor() -> MCPError:
-    """What a client gets whose cursor comes from somewhere else."""
+def _invalid_cursor() -> MCPError:
     return MCPError(
         code=INVALID_PARAMS, message="This cursor is none that the server gave: begin without one."
     )
 
 
-LOG = getLogger(__name__)
-
-RESOURCE_NOT_FOUND = -32002
-"""What the protocol called it before 2026-07-28, which has `INVALID_PARAMS` for it."""
-
-PAGE_LENGTH = 100
-MAX_CURSOR_DIGITS = 9
-IMMUTABLE_TTL_MS = 3_600_000
-TOOLS_LIST_WAIT_SECONDS = 1.0
-
-
 def add_resources(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
-    """Have `server` list and read what the offices of `server_context` keep."""
+    """Handle the requests for resources."""
 
     async def list_resources(
         context: RequestContext, params: PaginatedRequestParams
@@ -131,23 +129,21 @@ def add_resources(server: Server[dict[str, Any]], server_context: ServerContext)
 
 
 async def read_resource(server_context: ServerContext, caller: Caller, uri: str) -> Document:
-    """What is at `uri` for this caller.
+    """The document at `uri`.
 
     Raises:
-        MCPError: Nothing is, or it cannot be read.
+        MCPError: There is none for this caller, or it cannot be read.
     """
+    document: Document | None = None
     try:
         with server_context.activity.track_call():
             parsed_uri = parse_uri(uri)
-            document = (
-                None
-                if parsed_uri is None
-                else await _find_document(server_context, caller, parsed_uri)
-            )
+            if parsed_uri is not None:
+                document = await _find_document(server_context, caller, parsed_uri)
     except InvalidResourceUriError as error:
         raise MCPError(code=INVALID_PARAMS, message=str(error), data={"uri": uri}) from error
     except NotFoundError:
-        document = None
+        pass
     except PerstackError as error:
         raise MCPError(code=INTERNAL_ERROR, message=str(error), data={"uri": uri}) from error
     if document is None:
@@ -182,7 +178,7 @@ async def _find_document(
 
 
 async def _newest_jobs(server_context: ServerContext, caller: Caller) -> tuple[JobEntry, ...]:
-    # A client asks for its tools and for resources in one breath, and only jobs need an engine.
+    # Clients list tools and resources at the same time, and only jobs need an engine.
     with anyio.move_on_after(TOOLS_LIST_WAIT_SECONDS):
         await server_context.activity.tools_listed.wait()
     try:
@@ -205,7 +201,7 @@ def _paginate(resources: Sequence[Resource], cursor: str | None) -> ListResource
 def _parse_cursor(cursor: str) -> int:
     if cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_CURSOR_DIGITS:
         return int(cursor)
-    raise invalid_cursor()
+    raise _invalid_cursor()
 
 
 def _resource_not_found(caller: Caller, uri: str) -> MCPError:

@@ -1,4 +1,4 @@
-"""The requests of clients that want to be told of changes, in both eras."""
+"""Handles the subscriptions of clients to changes, in both protocol eras."""
 
 from functools import partial
 from logging import getLogger
@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 from mcp.server import Server
+from mcp.server.connection import Connection
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import (
     SUBSCRIPTION_ID_META_KEY,
@@ -41,19 +42,24 @@ from perstack.server.notifications.hub import (
     SendEvent,
     Subscriber,
 )
-from perstack.server.notifications.sdk_compat import ClientConnection, connection_of, send_event
+from perstack.server.notifications.sdk_compat import connection_of, send_event
 from perstack.server.resources.uris import MAX_URI_CHARACTERS, job_uri
 from perstack.server.tools.definitions import expert_tools, published_experts
 
 LOG = getLogger(__name__)
 MAX_POLLED_JOBS = 100
-"""Of the newest jobs; one that is older and goes on in another process is not noticed."""
+"""Of the newest; changes by other processes to older jobs are not noticed."""
+
+MAX_STREAMS = 128
+"""Of one principal at the same time."""
+
+SUBSCRIBER_STATE_KEY = "perstack.subscriber"
 
 
 async def poll_remote_jobs(
     server_context: ServerContext, caller: Caller, subscriber: Subscriber
 ) -> None:
-    """Tell a client of the jobs of its principal that are not driven here, until cancelled."""
+    """Notify a client of changes by other processes to its principal's jobs, until cancelled."""
     job_list = server_context.notifications.job_list_cache(caller.principal)
     previous: JobSnapshot | None = None
     while True:
@@ -82,14 +88,8 @@ async def _fetch_newest_jobs(server_context: ServerContext, caller: Caller) -> J
         return None
 
 
-MAX_STREAMS = 128
-"""Of one principal at the same time."""
-
-SUBSCRIBER_STATE_KEY = "perstack.subscriber"
-
-
 def add_subscriptions(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
-    """Have `server` tell clients of the changes of `server_context`."""
+    """Handle subscriptions to definitions and jobs."""
     server_context.notifications.add_list_projection(
         ToolsListChanged(),
         lambda definitions: expert_tools(
@@ -116,7 +116,7 @@ def add_subscriptions(server: Server[dict[str, Any]], server_context: ServerCont
 async def _listen(
     server_context: ServerContext, context: RequestContext, params: SubscriptionsListenRequestParams
 ) -> SubscriptionsListenResult:
-    """Answer with a stream of what the client asked for, until it leaves or the server ends."""
+    """Stream the requested notifications until the client disconnects or the server shuts down."""
     caller = caller_of(context)
     request_id = context.request_id
     if request_id is None:
@@ -138,7 +138,7 @@ async def _listen(
                 event_to_notification(event, meta), related_request_id=request_id
             )
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            subscriber.close()  # the client has left
+            subscriber.close()  # the client has disconnected
 
     with server_context.notifications.subscription(caller.principal, subscriber):
         await context.session.send_notification(
@@ -165,7 +165,7 @@ def _honored(requested: SubscriptionFilter) -> SubscriptionFilter:
 async def _on_initialized(
     server_context: ServerContext, context: RequestContext, _params: NotificationParams
 ) -> None:
-    """Tell a client of the handshake era of changes for as long as it is connected."""
+    """Notify a client of the handshake era of changes for as long as it is connected."""
     _get_or_create_subscriber(server_context, context)
 
 
@@ -184,7 +184,7 @@ async def _unsubscribe(
 
 
 def _get_or_create_subscriber(server_context: ServerContext, context: RequestContext) -> Subscriber:
-    """The one of this connection, which begins with its first need and ends with it."""
+    """The subscriber of this connection, created when first needed and closed with it."""
     connection = connection_of(context)
     existing = connection.state.get(SUBSCRIBER_STATE_KEY)
     if isinstance(existing, Subscriber):
@@ -196,7 +196,7 @@ def _get_or_create_subscriber(server_context: ServerContext, context: RequestCon
         interval=server_context.notifications.interval,
     )
     connection.state[SUBSCRIBER_STATE_KEY] = subscriber
-    # From now on, and not from when the task begins, so that nothing is missed.
+    # Before the task starts, so that no change is missed.
     server_context.notifications.subscribe(caller.principal, subscriber)
     connection.exit_stack.callback(
         server_context.notifications.unsubscribe, caller.principal, subscriber
@@ -211,11 +211,11 @@ async def _deliver_in_background(
     server_context: ServerContext,
     caller: Caller,
     subscriber: Subscriber,
-    connection: ClientConnection,
+    connection: Connection,
 ) -> None:
     try:
         await _deliver_and_poll(server_context, caller, subscriber, partial(send_event, connection))
-    except Exception:  # one client's trouble must not end the server's life, and so the others
+    except Exception:  # the failure of one client must not end the server
         LOG.exception("A client is told of changes no longer")
     finally:
         server_context.notifications.unsubscribe(caller.principal, subscriber)

@@ -1,4 +1,4 @@
-"""The requests `tools/list` and `tools/call`."""
+"""Handles `tools/list` and `tools/call`."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -35,7 +35,7 @@ from perstack.server.tools.results import (
 
 
 def add_tools(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
-    """Have `server` list and call the tools of `server_context`."""
+    """Publish the experts, and the tools that manage jobs, as tools."""
 
     async def list_tools(
         context: RequestContext, params: PaginatedRequestParams
@@ -83,9 +83,9 @@ def add_tools(server: Server[dict[str, Any]], server_context: ServerContext) -> 
 
 
 def _declared_input_schema(server_context: ServerContext, tool: str) -> Mapping[str, Any] | None:
-    """What an expert declares of its arguments, for whoever compares them with HTTP headers.
+    """The input schema that an expert declares, which the SDK compares with HTTP headers.
 
-    Without it the SDK would list all tools before each call: a request that nobody has made.
+    Without this hook the SDK would call `tools/list` before each tool call.
     """
     expert = server_context.visible_experts(http_caller()).get(tool)
     return None if expert is None else expert.tool.input_schema

@@ -1,7 +1,7 @@
-"""The definition file while it is served: an edit is taken in without a restart.
+"""Reloads the definition file when it is edited, without a restart.
 
-A set of definitions is taken as a whole or not at all. While the file is broken, the set before it
-stays in use, and the log says what is wrong with the edit.
+Definitions are replaced as a whole or not at all. While the file is invalid, the previous
+definitions stay in use, and the log says what is wrong.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,10 +22,10 @@ LOG = getLogger(__name__)
 Result = TypeVar("Result")
 
 ApplyDefinitions = Callable[[LoadedDefinitions], Awaitable[None]]
-"""Has everything that runs jobs use a set; raises `PerstackError` if it cannot be used."""
+"""Makes all engines use other definitions; raises `PerstackError` if they cannot."""
 
 AnnounceChange = Callable[[Definitions, Definitions], None]
-"""Tells clients of the old set and the new one; they are the same if only the problems changed."""
+"""Notifies clients of the old and the new set, which are equal if only the problems changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class WatchIntervals:
     """How a file is watched.
 
     Attributes:
-        poll_seconds: Between two looks.
-        settle_seconds: How long a file must have been left alone before it is read, so that one
-        that an editor empties and then writes is not read in between.
+        poll_seconds: Between two polls.
+        settle_seconds: How long a file must be unchanged before it is read, so that it is not read
+            while an editor is between truncating and writing it.
     """
 
     poll_seconds: float = 0.3
@@ -43,19 +43,19 @@ class WatchIntervals:
 
 
 class DefinitionsWatcher:
-    """The definitions of a file as it stands.
+    """The current definitions of a file.
 
     Args:
-        loaded: What the file says so far.
-        is_strict: Whether what is merely odd is an error too.
-        has_env_paths: Whether the caller has named the environment files, so that the file's
-        `envPath` means nothing.
-        file_watch: Has looked at the file before it was loaded, so that no edit since is missed.
-        intervals: How it is watched.
+        loaded: The definitions at start.
+        is_strict: Whether warnings are errors.
+        has_env_paths: Whether environment files were named elsewhere, so that `envPath` has no
+            effect.
+        file_watch: Created before the file was loaded, so that no edit since is missed.
+        intervals: How the file is watched.
 
     Attributes:
-        loaded: The set in use.
-        problems: What is wrong with an edit that was not taken, a sentence each; else empty.
+        loaded: The definitions in use.
+        problems: What is wrong with a rejected edit, a sentence each.
     """
 
     def __init__(
@@ -76,24 +76,24 @@ class DefinitionsWatcher:
         self._reported_error = ""
 
     def definitions(self) -> Definitions:
-        """The set in use."""
+        """The definitions in use."""
         return self.loaded.definitions
 
     async def watch(self, apply: ApplyDefinitions, announce: AnnounceChange) -> None:
-        """Take in each edit, until cancelled."""
+        """Apply each edit, until cancelled."""
         is_settled = True
         while True:
             await anyio.sleep(
                 self._intervals.poll_seconds if is_settled else self._intervals.settle_seconds
             )
-            # A file on a disk that does not answer must not hold up the server.
+            # A file system that does not respond must not block the event loop.
             has_changed = await _run_in_thread(self._file_watch.has_changed)
             if not has_changed and not is_settled:
                 await self.reload(apply, announce)
             is_settled = not has_changed
 
     async def reload(self, apply: ApplyDefinitions, announce: AnnounceChange) -> None:
-        """Read the file and use what it says, if it can be used and is new."""
+        """Read the file and apply its definitions, if they are valid and have changed."""
         try:
             new = await _run_in_thread(
                 partial(load_definitions, self.loaded.path, strict=self._is_strict)
@@ -106,7 +106,7 @@ class DefinitionsWatcher:
         except PerstackError as error:
             self._report_rejection(error, announce)
             return
-        except Exception:  # what no edit should be able to cause must not end the watch
+        except Exception:  # an unexpected error must not end the watch
             LOG.exception("The edit of %s could not be taken in.", self.loaded.path)
             return
         old, self.loaded = self.loaded, new
@@ -142,7 +142,7 @@ class DefinitionsWatcher:
 
 
 def _reject_empty(new: LoadedDefinitions) -> None:
-    """Refuse what looks like a file that is about to be written.
+    """Reject what looks like a file that is still being written.
 
     Raises:
         ConfigError: It defines no expert.

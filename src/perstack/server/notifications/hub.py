@@ -1,33 +1,47 @@
-"""What has changed, and who is told: each principal's clients of their own jobs only."""
+"""Notifies clients of changes: of definitions all clients, of jobs those of their principal."""
 
 import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
 from mcp.shared.subscriptions import ResourcesListChanged, ResourceUpdated, ServerEvent
 
 from perstack.definition.model import Definitions
+from perstack.jobs import JobChange
 from perstack.server.resources.uris import job_uri
 from perstack.server.summaries import JobEntry
 
-MIN_INTERVAL_SECONDS = 1.0
-"""A change of the same thing is told again after this time at the earliest."""
-
 MAX_URIS = 256
-JOBS_URI = "perstack://jobs"
+MIN_INTERVAL_SECONDS = 1.0
+"""Between two notifications of the same change."""
+
+POLL_SECONDS = 2.0
+CLOSE_TIMEOUT_SECONDS = 0.3
+DEFINITIONS_URI = "perstack://definitions"
 EXPERTS_URI = "perstack://experts"
+JOBS_URI = "perstack://jobs"
+DELIVERY_TASKS_KEY = "deliveries"
+"""The key of the task group for deliveries in the lifespan context of the server."""
 
 SendEvent = Callable[[ServerEvent], Awaitable[None]]
+JobSnapshot = Mapping[str, JobEntry]
+"""Jobs by id."""
+
+FetchJobs = Callable[[], Awaitable[JobSnapshot | None]]
+"""Reads the jobs; `None` if they cannot be read."""
+
+ListProjection = Callable[[Definitions], object]
+"""What a list shows of definitions; equal for two sets if the list has not changed."""
 
 
 def topic_of(uri: str) -> str:
-    """What changes when a resource does: a job, all experts, or the resource itself.
+    """The unit that changes with a resource: a job, all experts, or the resource itself.
 
-    What hangs below a job changes with it, and so do all pages of one list.
+    All resources below a job change with it, as do all pages of one list.
     """
     path = uri.partition("?")[0]
     for root, depth in ((JOBS_URI, 1), (EXPERTS_URI, 0)):
@@ -38,23 +52,23 @@ def topic_of(uri: str) -> str:
 
 
 def concerns_jobs(topic: str) -> bool:
-    """Whether it is about jobs, and so about one principal."""
+    """Whether a topic is about jobs, which belong to one principal."""
     return topic == JOBS_URI or topic.startswith(JOBS_URI + "/")
 
 
 class Subscriber:
-    """What one client has not been told yet.
+    """The pending notifications of one client.
 
-    Each event says only that something has changed and should be read again. So what happens while
-    an event waits is told by that event, and no client can have more to be told than it asked for.
+    An event says only that something has changed and should be read again. So a pending event also
+    covers later changes, which bounds the queue by the number of subscriptions.
 
     Args:
-        accepts: Whether it wants events of a list; resources are followed one by one.
-        can_see_jobs: Whether it may know of jobs.
-        interval: Seconds before the same event is sent again.
+        accepts: Whether the client subscribed to the event of a list.
+        can_see_jobs: Whether it may read jobs.
+        interval: Seconds between two sends of the same event.
 
     Attributes:
-        follows_jobs: Set while it follows any resource of jobs.
+        follows_jobs: Set while it follows a resource of jobs.
     """
 
     def __init__(
@@ -76,11 +90,11 @@ class Subscriber:
 
     @property
     def uri_count(self) -> int:
-        """How many resources it follows."""
+        """The number of followed resources."""
         return sum(len(uris) for uris in self._followed_uris.values())
 
     def follow(self, uri: str) -> None:
-        """Tell of changes of a resource from now on."""
+        """Notify the client of changes of a resource from now on."""
         topic = topic_of(uri)
         if concerns_jobs(topic):
             if not self.can_see_jobs:
@@ -89,7 +103,7 @@ class Subscriber:
         self._followed_uris.setdefault(topic, set()).add(uri)
 
     def unfollow(self, uri: str) -> None:
-        """Tell no more of changes of a resource."""
+        """Stop what `follow` began."""
         topic = topic_of(uri)
         uris = self._followed_uris.get(topic, set())
         uris.discard(uri)
@@ -100,22 +114,22 @@ class Subscriber:
             self.follows_jobs = anyio.Event()
 
     def notify(self, event: ServerEvent) -> None:
-        """Note an event of a list, if it is wanted."""
+        """Queue the event of a list, if the client subscribed to it."""
         if self._accepts(event):
             self._enqueue(event)
 
     def notify_topic(self, topic: str) -> None:
-        """Note that the resources of a topic have changed, if any is followed."""
+        """Queue events for the followed resources of a topic."""
         for uri in self._followed_uris.get(topic, ()):
             self._enqueue(ResourceUpdated(uri))
 
     def close(self) -> None:
-        """Have `deliver` return once what is noted has been sent."""
+        """Make `deliver` return after it has sent what is pending."""
         self._is_closed = True
         self._wake.set()
 
     async def deliver(self, send: SendEvent) -> None:
-        """Send what there is to tell, as it comes, until `close`."""
+        """Send events as they are queued, until `close`."""
         while True:
             now = anyio.current_time()
             due = self._due(now)
@@ -143,17 +157,8 @@ class Subscriber:
         self._wake.set()
 
 
-JobSnapshot = Mapping[str, JobEntry]
-FetchJobs = Callable[[], Awaitable[JobSnapshot | None]]
-"""Looks at the jobs, by their ids; `None` if that cannot be done."""
-
-
 class JobListCache:
-    """What was seen last, and is not looked up again while it is new.
-
-    Args:
-        ttl_seconds: How long it is.
-    """
+    """The newest jobs of one principal, read again after `ttl_seconds`."""
 
     def __init__(self, ttl_seconds: float) -> None:
         self._ttl_seconds = ttl_seconds
@@ -162,7 +167,7 @@ class JobListCache:
         self._lock = anyio.Lock()
 
     async def get(self, fetch: FetchJobs) -> JobSnapshot | None:
-        """What there is to see."""
+        """The jobs, from `fetch` if they have expired."""
         async with self._lock:
             if anyio.current_time() - self._fetched_at >= self._ttl_seconds:
                 self._snapshot = await fetch()
@@ -170,26 +175,12 @@ class JobListCache:
             return self._snapshot
 
 
-DEFINITIONS_URI = "perstack://definitions"
-DELIVERY_TASKS_KEY = "deliveries"
-"""Where in the server's life the task group stands in which clients are told."""
-
-CLOSE_TIMEOUT_SECONDS = 0.3
-POLL_SECONDS = 2.0
-
-JobChange = Literal["began", "moved", "stopped"]
-"""What happened to a job: it is new, it is not where it was, or it is not driven any more."""
-
-ListProjection = Callable[[Definitions], object]
-"""What clients see of definitions in one list; equal if they see no difference."""
-
-
 class NotificationHub:
-    """Takes in what changes and passes it on to the clients that want to know.
+    """Distributes changes to the subscribed clients.
 
     Args:
-        interval: Seconds before a client is told of the same thing again.
-        poll_seconds: Between two looks at the jobs that other processes drive.
+        interval: Seconds between two notifications of the same change.
+        poll_seconds: Between two polls for jobs that other processes drive.
     """
 
     def __init__(
@@ -205,19 +196,19 @@ class NotificationHub:
         self._projections: list[tuple[ServerEvent, ListProjection]] = []
 
     def add_list_projection(self, event: ServerEvent, projection: ListProjection) -> None:
-        """Have clients told `event` when new definitions make `projection` another."""
+        """Send `event` when an edit of the definitions changes the value of `projection`."""
         self._projections.append((event, projection))
 
     def count_subscribers(self, principal: str) -> int:
-        """How many clients of a principal are told."""
+        """The number of subscribed clients of a principal."""
         return len(self._subscribers.get(principal, ()))
 
     def count_streams(self, principal: str) -> int:
-        """How many of them are so within the context of `joined`."""
+        """The number of open `subscription` contexts of a principal."""
         return self._stream_counts[principal]
 
     def subscribe(self, principal: str, subscriber: Subscriber) -> None:
-        """Tell a client of a principal from now on."""
+        """Notify a client of a principal from now on."""
         self._subscribers.setdefault(principal, set()).add(subscriber)
 
     def unsubscribe(self, principal: str, subscriber: Subscriber) -> None:
@@ -229,7 +220,7 @@ class NotificationHub:
 
     @contextmanager
     def subscription(self, principal: str, subscriber: Subscriber) -> Generator[None]:
-        """Tell a client within the context."""
+        """Notify a client within the context."""
         self.subscribe(principal, subscriber)
         self._stream_counts[principal] += 1
         try:
@@ -241,7 +232,7 @@ class NotificationHub:
             self.unsubscribe(principal, subscriber)
 
     def definitions_changed(self, old: Definitions, new: Definitions) -> None:
-        """Tell everyone what an edit of the definition file means to them."""
+        """Notify all clients of an edit of the definition file, or of its problems."""
         events = [
             event for event, projection in self._projections if projection(old) != projection(new)
         ]
@@ -252,7 +243,7 @@ class NotificationHub:
             subscriber.notify_topic(EXPERTS_URI)
 
     def job_changed(self, principal: str, job_id: str, change: JobChange) -> None:
-        """Tell the clients of a principal that one of their jobs has moved on."""
+        """Notify the clients of a principal of a change of one of its jobs."""
         if change == "stopped":
             self._local_jobs.discard((principal, job_id))
         else:
@@ -264,15 +255,15 @@ class NotificationHub:
                 subscriber.notify(ResourcesListChanged())
 
     def is_local_job(self, principal: str, job_id: str) -> bool:
-        """Whether a job is at work in this process, which tells of it by itself."""
+        """Whether this process drives a job, and so calls `job_changed` for it."""
         return (principal, job_id) in self._local_jobs
 
     def job_list_cache(self, principal: str) -> JobListCache:
-        """The look at the jobs of a principal, shared by all who hold it at the same time."""
+        """The cache of a principal's jobs, shared by all that hold it at the same time."""
         return self._job_lists.setdefault(principal, JobListCache(self.poll_seconds / 2))
 
     async def close(self, seconds: float = CLOSE_TIMEOUT_SECONDS) -> None:
-        """Have everyone told what is left, and nothing more; what takes longer is given up."""
+        """End all subscriptions, waiting for pending events to be sent for at most `seconds`."""
         for subscriber in self._all_subscribers():
             subscriber.close()
         with anyio.move_on_after(seconds):
@@ -282,7 +273,7 @@ class NotificationHub:
 
     @asynccontextmanager
     async def lifespan(self, _server: object) -> AsyncGenerator[dict[str, Any]]:
-        """A server's life, in which the clients of the handshake era are told in tasks of it."""
+        """The server's lifespan: a task group for deliveries to clients of the handshake era."""
         async with anyio.create_task_group() as tasks:
             yield {DELIVERY_TASKS_KEY: tasks}
             tasks.cancel_scope.cancel()

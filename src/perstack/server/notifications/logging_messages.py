@@ -1,7 +1,7 @@
-"""The lines of a call's progress as log messages, for clients that read those.
+"""Sends the progress of a call as log messages.
 
-The newest protocol has given logging up, but says how it works until it is gone: nothing is sent
-unless the client has named a level, once in the handshake era and with each request since.
+The newest protocol deprecates logging. Until it is removed, messages are sent only if the client
+has set a level: per connection in the handshake era, per request since.
 """
 
 from typing import Any, get_args
@@ -27,7 +27,7 @@ _LEVEL_STATE_KEY = "perstack.log_level"
 
 
 def add_logging(server: Server[dict[str, Any]]) -> None:
-    """Have `server` take the level that a client of the handshake era wants."""
+    """Handle `logging/setLevel` of clients of the handshake era."""
 
     async def set_level(context: RequestContext, params: SetLevelRequestParams) -> EmptyResult:
         connection_of(context).state[_LEVEL_STATE_KEY] = params.level
@@ -37,7 +37,7 @@ def add_logging(server: Server[dict[str, Any]]) -> None:
 
 
 async def send_log_message(context: RequestContext, line: str) -> None:
-    """Send a line to the client, if it wants any of this level."""
+    """Send a line to the client, if its log level includes `MESSAGE_LEVEL`."""
     requested_level = _requested_level(context)
     if requested_level is None or _LEVELS.index(MESSAGE_LEVEL) < _LEVELS.index(requested_level):
         return

@@ -1,14 +1,14 @@
-"""The only touches of what the protocol's SDK keeps to itself, for want of a public way.
+"""The only uses of SDK internals, for which the SDK has no public interface.
 
-The SDK tells clients of the handshake era nothing about changes: it neither says that it would, nor
-knows its connections. `tests/server/test_compat.py` fails when a new version of it needs another
-way.
+For clients of the handshake era the SDK neither declares change notifications nor gives access to
+their connections. `tests/server/notifications/test_sdk_compat.py` fails if an SDK version changes
+these internals.
 """
 
-from contextlib import AsyncExitStack
-from typing import Any, Protocol, cast
+from typing import Any
 
 from mcp.server import Server
+from mcp.server.connection import Connection
 from mcp.server.lowlevel import NotificationOptions
 from mcp.server.models import InitializationOptions
 from mcp.shared.subscriptions import (
@@ -21,38 +21,8 @@ from mcp.shared.subscriptions import (
 from perstack.server.caller import RequestContext
 
 
-class ClientConnection(Protocol):
-    """A client's connection, which outlives its requests."""
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Whatever is to be kept for as long as the connection lives."""
-        ...
-
-    @property
-    def exit_stack(self) -> AsyncExitStack:
-        """What is to be done when it ends."""
-        ...
-
-    async def send_tool_list_changed(self) -> None:
-        """Send the notification; one that cannot be sent is dropped."""
-        ...
-
-    async def send_prompt_list_changed(self) -> None:
-        """As above."""
-        ...
-
-    async def send_resource_list_changed(self) -> None:
-        """As above."""
-        ...
-
-    async def send_resource_updated(self, uri: str) -> None:
-        """As above."""
-        ...
-
-
 class NotifyingServer(Server[dict[str, Any]]):
-    """A server that tells clients of the handshake era, too, that it will tell them of changes."""
+    """A server that declares change notifications to clients of the handshake era, too."""
 
     def create_initialization_options(
         self,
@@ -60,7 +30,7 @@ class NotifyingServer(Server[dict[str, Any]]):
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
     ) -> InitializationOptions:
-        """What `initialize` answers."""
+        """The result of `initialize`."""
         all_changes = NotificationOptions(
             prompts_changed=True, resources_changed=True, tools_changed=True
         )
@@ -69,14 +39,13 @@ class NotifyingServer(Server[dict[str, Any]]):
         )
 
 
-def connection_of(context: RequestContext) -> ClientConnection:
-    """The connection that a request came over."""
-    connection = context.session._connection  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
-    return cast("ClientConnection", connection)
+def connection_of(context: RequestContext) -> Connection:
+    """The connection of a request's client, which outlives the request."""
+    return context.session._connection  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - see above
 
 
-async def send_event(connection: ClientConnection, event: ServerEvent) -> None:
-    """Send an event to a client of the handshake era."""
+async def send_event(connection: Connection, event: ServerEvent) -> None:
+    """Send an event to a client of the handshake era; one that cannot be sent is dropped."""
     match event:
         case ToolsListChanged():
             await connection.send_tool_list_changed()
