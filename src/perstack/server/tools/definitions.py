@@ -11,7 +11,7 @@ from perstack.definition.references import BASE_SKILL, strip_version
 from perstack.server.caller import Caller
 from perstack.server.tools import schemas
 from perstack.server.tools.icons import icon_of
-from perstack.skills.builtin.defaults import DEFAULT_TOOL_NAMES
+from perstack.skills.builtin import DEFAULT_TOOL_NAMES
 from perstack.skills.server_command import is_built_in
 from perstack.tool_names import tool_name, with_hash_suffix
 

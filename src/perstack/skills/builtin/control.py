@@ -1,7 +1,23 @@
-"""`attemptCompletion`, `todo` and `clearTodo`: they change the run, which answers them itself."""
+"""Tools about the run: three that the run answers itself, and `healthCheck`."""
+
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from perstack.core.tools import ToolDefinition
-from perstack.skills.builtin.tool import define_tool
+from perstack.models import FrozenModel
+from perstack.skills.builtin.tool import (
+    BuiltInTool,
+    ToolContext,
+    ToolOutput,
+    define_tool,
+    parameter,
+)
+
+MEBIBYTE = 1024 * 1024
 
 DEFINITIONS: tuple[ToolDefinition, ...] = (
     define_tool(
@@ -9,13 +25,11 @@ DEFINITIONS: tuple[ToolDefinition, ...] = (
         "Say that the task is done; nothing more is asked of you then. Refused, with the list of "
         "them, while todos are open.",
         {
-            "properties": {
-                "result": {
-                    "type": "string",
-                    "description": "The answer to the task, complete: nothing else is passed on. "
-                    "If left out, the text beside this call is the answer.",
-                }
-            }
+            "result": parameter(
+                "string",
+                "The answer to the task, complete: nothing else is passed on. If left out, the "
+                "text beside this call is the answer.",
+            )
         },
         effect="reads",
     ),
@@ -24,21 +38,65 @@ DEFINITIONS: tuple[ToolDefinition, ...] = (
         "Keep a list of what is left to do. Adds items, marks items as completed, or both; without "
         "arguments it only shows the list.",
         {
-            "properties": {
-                "newTodos": {
-                    "type": "array",
-                    "items": {"type": "string"},
-                    "description": "Titles of items to add.",
-                },
-                "completedTodos": {
-                    "type": "array",
-                    "items": {"type": "integer"},
-                    "description": "Ids of items that are done.",
-                },
-            }
+            "newTodos": parameter("array", "Titles of items to add.", items={"type": "string"}),
+            "completedTodos": parameter(
+                "array", "Ids of items that are done.", items={"type": "integer"}
+            ),
         },
         effect="reads",
     ),
-    define_tool("clearTodo", "Empty the todo list.", {"properties": {}}, effect="reads"),
+    define_tool("clearTodo", "Empty the todo list.", {}, effect="reads"),
 )
-"""They touch nothing outside of the run, so for the world they are reading, and can be repeated."""
+"""They change the run only, so for everything else they read and can be repeated."""
+
+
+class HealthCheckArguments(FrozenModel):
+    """Arguments of `healthCheck`: none."""
+
+
+async def health_check(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
+    """Facts about this process."""
+    HealthCheckArguments.model_validate(raw)
+    peak = _peak_memory_bytes()
+    return {
+        "status": "ok",
+        "workspace": str(context.workspace.root),
+        "uptime": f"{int(context.monotonic() - context.started_at)}s",
+        "memory": {
+            "heapUsed": _format_megabytes(_memory_bytes() or peak),
+            "heapTotal": _format_megabytes(peak),
+        },
+        "pid": os.getpid(),
+    }
+
+
+def _memory_bytes() -> int | None:
+    """Memory in use now, where the system tells it."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return None
+    return int(pages) * resource.getpagesize()
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _format_megabytes(size: int) -> str:
+    return f"{round(size / MEBIBYTE)}MB"
+
+
+TOOLS = (
+    BuiltInTool(
+        define_tool(
+            "healthCheck",
+            "Check that the tools work, and get facts about the process that runs them.",
+            {},
+            effect="reads",
+        ),
+        HealthCheckArguments,
+        health_check,
+    ),
+)

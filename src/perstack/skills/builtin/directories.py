@@ -12,9 +12,8 @@ from perstack.skills.builtin.tool import (
     JsonObject,
     PathArguments,
     PathText,
-    define_tool,
-    path_property,
-    path_schema,
+    parameter,
+    path_parameter,
     workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry, is_reserved
@@ -123,41 +122,30 @@ def _delete_empty(entry: WorkspaceEntry, path: str) -> None:
 
 TOOLS = (
     workspace_tool(
-        define_tool(
-            "listDirectory",
-            "List a directory of the workspace, one level, in alphabetical order.",
-            path_schema("The directory; . is the workspace itself"),
-            effect="reads",
-        ),
-        PathArguments,
         list_directory,
-    ),
-    workspace_tool(
-        define_tool(
-            "createDirectory",
-            "Make a directory of the workspace and those that are missing on the way to it.",
-            path_schema("The directory, which must not exist"),
-        ),
         PathArguments,
-        create_directory,
+        "listDirectory",
+        "List a directory of the workspace, one level, in alphabetical order.",
+        {"path": path_parameter("The directory; . is the workspace itself")},
+        effect="reads",
     ),
     workspace_tool(
-        define_tool(
-            "deleteDirectory",
-            "Delete a directory of the workspace.",
-            {
-                "properties": {
-                    "path": path_property("The directory"),
-                    "recursive": {
-                        "type": "boolean",
-                        "default": False,
-                        "description": "Delete what is in it, too. Else it must be empty.",
-                    },
-                },
-                "required": ["path"],
-            },
-        ),
-        DeleteDirectoryArguments,
+        create_directory,
+        PathArguments,
+        "createDirectory",
+        "Make a directory of the workspace and those that are missing on the way to it.",
+        {"path": path_parameter("The directory, which must not exist")},
+    ),
+    workspace_tool(
         delete_directory,
+        DeleteDirectoryArguments,
+        "deleteDirectory",
+        "Delete a directory of the workspace.",
+        {
+            "path": path_parameter("The directory"),
+            "recursive": parameter(
+                "boolean", "Delete what is in it, too. Else it must be empty.", default=False
+            ),
+        },
     ),
 )

@@ -26,7 +26,8 @@ from perstack.skills.builtin.tool import (
     ToolContext,
     ToolOutput,
     define_tool,
-    path_property,
+    parameter,
+    path_parameter,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 from perstack.skills.child_environment import child_environment
@@ -257,48 +258,33 @@ DEFINITION = define_tool(
     "and redirection. What it leaves in the background is ended when it ends. Much output is cut "
     "in the middle; redirect it to a file if all of it matters.",
     {
-        "properties": {
-            "command": {
-                "type": "string",
-                "minLength": 1,
-                "description": "The program: a name on the PATH or a path.",
-            },
-            "args": {
-                "type": "array",
-                "items": {"type": "string"},
-                "default": [],
-                "description": "Its arguments, each as the program shall get it.",
-            },
-            "env": {
-                "type": "object",
-                "additionalProperties": {"type": "string"},
-                "default": {},
-                "description": "Variables to set. Those that decide what runs, such as PATH, "
-                "cannot be set.",
-            },
-            "cwd": {
-                **path_property("Directory to run in; the workspace if left out"),
-                "default": ".",
-            },
-            "stdout": {
-                "type": "boolean",
-                "default": True,
-                "description": "Whether to return its standard output.",
-            },
-            "stderr": {
-                "type": "boolean",
-                "default": True,
-                "description": "Whether to return its standard error.",
-            },
-            "timeout": {
-                "type": "integer",
-                "minimum": 1,
-                "default": DEFAULT_TIMEOUT_MS,
-                "description": "Milliseconds after which it is ended.",
-            },
+        "command": parameter("string", "The program: a name on the PATH or a path.", minLength=1),
+        "args": parameter(
+            "array",
+            "Its arguments, each as the program shall get it.",
+            items={"type": "string"},
+            default=[],
+        ),
+        "env": parameter(
+            "object",
+            "Variables to set. Those that decide what runs, such as PATH, cannot be set.",
+            additionalProperties={"type": "string"},
+            default={},
+        ),
+        "cwd": {
+            **path_parameter("Directory to run in; the workspace if left out"),
+            "default": ".",
         },
-        "required": ["command"],
+        "stdout": parameter("boolean", "Whether to return its standard output.", default=True),
+        "stderr": parameter("boolean", "Whether to return its standard error.", default=True),
+        "timeout": parameter(
+            "integer",
+            "Milliseconds after which it is ended.",
+            minimum=1,
+            default=DEFAULT_TIMEOUT_MS,
+        ),
     },
+    ExecArguments,
 )
 
 TOOLS = (BuiltInTool(DEFINITION, ExecArguments, run_exec),)

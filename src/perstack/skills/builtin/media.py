@@ -14,9 +14,8 @@ from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
 from perstack.skills.builtin.tool import (
     PathArguments,
     ToolOutput,
-    define_tool,
     json_part,
-    path_schema,
+    path_parameter,
     workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
@@ -94,24 +93,20 @@ def _encode_base64(data: bytes) -> str:
 
 TOOLS = (
     workspace_tool(
-        define_tool(
-            "readImageFile",
-            "Look at an image of the workspace: PNG, JPEG, GIF or WebP, "
-            f"at most {MAX_IMAGE_MEBIBYTES} MB.",
-            path_schema("The image"),
-            effect="reads",
-        ),
-        PathArguments,
         read_image_file,
+        PathArguments,
+        "readImageFile",
+        "Look at an image of the workspace: PNG, JPEG, GIF or WebP, "
+        f"at most {MAX_IMAGE_MEBIBYTES} MB.",
+        {"path": path_parameter("The image")},
+        effect="reads",
     ),
     workspace_tool(
-        define_tool(
-            "readPdfFile",
-            f"Look at a PDF of the workspace, at most {MAX_PDF_MEBIBYTES} MB.",
-            path_schema("The PDF"),
-            effect="reads",
-        ),
-        PathArguments,
         read_pdf_file,
+        PathArguments,
+        "readPdfFile",
+        f"Look at a PDF of the workspace, at most {MAX_PDF_MEBIBYTES} MB.",
+        {"path": path_parameter("The PDF")},
+        effect="reads",
     ),
 )

@@ -14,9 +14,7 @@ from perstack.skills.builtin.tool import (
     JsonObject,
     PathArguments,
     PathText,
-    define_tool,
-    path_property,
-    path_schema,
+    path_parameter,
     workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
@@ -121,28 +119,21 @@ def delete_file(workspace: Workspace, args: PathArguments) -> JsonObject:
 
 TOOLS = (
     workspace_tool(
-        define_tool(
-            "moveFile",
-            "Move or rename a file or directory of the workspace. The destination must not exist; "
-            "folders that are missing on the way to it are made.",
-            {
-                "properties": {
-                    "source": path_property("What to move"),
-                    "destination": path_property("Where it goes, with its new name"),
-                },
-                "required": ["source", "destination"],
-            },
-        ),
-        MoveFileArguments,
         move_file,
+        MoveFileArguments,
+        "moveFile",
+        "Move or rename a file or directory of the workspace. The destination must not exist; "
+        "folders that are missing on the way to it are made.",
+        {
+            "source": path_parameter("What to move"),
+            "destination": path_parameter("Where it goes, with its new name"),
+        },
     ),
     workspace_tool(
-        define_tool(
-            "deleteFile",
-            "Delete a file of the workspace. For directories there is deleteDirectory.",
-            path_schema("The file"),
-        ),
-        PathArguments,
         delete_file,
+        PathArguments,
+        "deleteFile",
+        "Delete a file of the workspace. For directories there is deleteDirectory.",
+        {"path": path_parameter("The file")},
     ),
 )

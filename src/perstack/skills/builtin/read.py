@@ -15,9 +15,8 @@ from perstack.skills.builtin.tool import (
     JsonObject,
     PathArguments,
     PathText,
-    define_tool,
-    path_property,
-    path_schema,
+    parameter,
+    path_parameter,
     workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
@@ -187,40 +186,31 @@ def format_size(size: int) -> str:
 
 TOOLS = (
     workspace_tool(
-        define_tool(
-            "readTextFile",
-            "Read a UTF-8 text file of the workspace, whole or a range of its lines. Lines are "
-            f"counted from 0. At most {MAX_CONTENT_CHARACTERS:,} characters are returned; `to` and "
-            "`totalLines` of the result say where it stopped, so go on with `from` set to `to`.",
-            {
-                "properties": {
-                    "path": path_property("The file"),
-                    "from": {
-                        "type": "integer",
-                        "minimum": 0,
-                        "description": "First line, counted from 0. The beginning if left out.",
-                    },
-                    "to": {
-                        "type": "integer",
-                        "minimum": 0,
-                        "description": "Line before which to stop. The end if left out.",
-                    },
-                },
-                "required": ["path"],
-            },
-            effect="reads",
-        ),
-        ReadTextFileArguments,
         read_text_file,
+        ReadTextFileArguments,
+        "readTextFile",
+        "Read a UTF-8 text file of the workspace, whole or a range of its lines. Lines are "
+        f"counted from 0. At most {MAX_CONTENT_CHARACTERS:,} characters are returned; `to` and "
+        "`totalLines` of the result say where it stopped, so go on with `from` set to `to`.",
+        {
+            "path": path_parameter("The file"),
+            "from": parameter(
+                "integer",
+                "First line, counted from 0. The beginning if left out.",
+                minimum=0,
+            ),
+            "to": parameter(
+                "integer", "Line before which to stop. The end if left out.", minimum=0
+            ),
+        },
+        effect="reads",
     ),
     workspace_tool(
-        define_tool(
-            "getFileInfo",
-            "Get type, size, times and permissions of a file or directory of the workspace.",
-            path_schema("The file or directory"),
-            effect="reads",
-        ),
-        PathArguments,
         get_file_info,
+        PathArguments,
+        "getFileInfo",
+        "Get type, size, times and permissions of a file or directory of the workspace.",
+        {"path": path_parameter("The file or directory")},
+        effect="reads",
     ),
 )

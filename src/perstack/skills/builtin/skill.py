@@ -11,8 +11,16 @@ from perstack.core.messages import ResultPart, ToolCall, ToolResult
 from perstack.core.tools import ToolDefinition, describe_validation_error
 from perstack.core.verification import VerificationResult, build_verification_result
 from perstack.definition.verification import Verification
-from perstack.skills.builtin import control, directories, execute, health, media, move, read, write
-from perstack.skills.builtin.defaults import DEFAULT_TOOL_NAMES
+from perstack.skills.builtin import (
+    DEFAULT_TOOL_NAMES,
+    control,
+    directories,
+    execute,
+    media,
+    move,
+    read,
+    write,
+)
 from perstack.skills.builtin.failures import ToolFailure, failure_from_os_error
 from perstack.skills.builtin.tool import BuiltInTool, ToolContext, json_part
 from perstack.skills.builtin.verify import run_verification
@@ -21,7 +29,7 @@ from perstack.skills.subprocesses import Launcher
 
 TOOLS_BY_NAME: dict[str, BuiltInTool] = {
     tool.definition.name: tool
-    for family in (execute, read, media, write, move, directories, health)
+    for family in (execute, read, media, write, move, directories, control)
     for tool in family.TOOLS
 }
 DEFINITIONS_BY_NAME: dict[str, ToolDefinition] = {

@@ -1,11 +1,11 @@
-"""What a built-in tool is made of: how the model sees it, and what answers a call."""
+"""How a built-in tool is defined: what the model sees, and what handles a call."""
 
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -22,6 +22,7 @@ from perstack.text import replace_surrogates
 Schema = dict[str, Any]
 JsonObject = dict[str, Any]
 ToolOutput = JsonObject | tuple[ResultPart, ...]
+PATH_RULES = "Relative to the workspace, or absolute and inside it."
 ArgumentsT = TypeVar("ArgumentsT", bound=FrozenModel)
 
 
@@ -41,30 +42,34 @@ class ToolContext:
     write_lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
-ToolHandler = Callable[[ToolContext, Mapping[str, Any]], Awaitable[ToolOutput]]
-
-
 @dataclass(frozen=True, slots=True)
 class BuiltInTool:
-    """A tool of the base skill: its definition, the shape of its arguments, and what answers it."""
+    """A tool of the base skill: its definition, its arguments, and what handles a call."""
 
     definition: ToolDefinition
     arguments: type[FrozenModel]
-    handler: ToolHandler
+    handler: Callable[[ToolContext, Mapping[str, Any]], Awaitable[ToolOutput]]
 
 
 def define_tool(
-    name: str, description: str, schema: Schema, *, effect: str = "changes"
+    name: str,
+    description: str,
+    properties: Schema,
+    arguments: type[FrozenModel] = FrozenModel,
+    effect: Literal["reads", "repeatable", "changes"] = "changes",
 ) -> ToolDefinition:
     """How the model sees a tool.
 
     Args:
         name: What the model calls.
         description: For the model.
-        schema: `properties` and `required` of the arguments.
-        effect: `reads`, `repeatable` (changes something, but twice is the same as once) or
-            `changes`.
+        properties: The schemas of its arguments.
+        arguments: Says which of them are required.
+        effect: `repeatable` if it changes something, but twice is the same as once.
     """
+    required = [
+        field.alias or key for key, field in arguments.model_fields.items() if field.is_required()
+    ]
     return ToolDefinition(
         skill_name=BASE_SKILL,
         name=name,
@@ -72,7 +77,8 @@ def define_tool(
         input_schema={
             "type": "object",
             "additionalProperties": False,
-            **schema,
+            "properties": properties,
+            **({"required": required} if required else {}),
         },
         is_read_only=effect == "reads",
         is_repeatable=effect != "changes",
@@ -80,22 +86,34 @@ def define_tool(
 
 
 def workspace_tool(
-    definition: ToolDefinition,
-    arguments: type[ArgumentsT],
     operation: Callable[[Workspace, ArgumentsT], ToolOutput],
+    arguments: type[ArgumentsT],
+    name: str,
+    description: str,
+    properties: Schema,
+    *,
+    effect: Literal["reads", "repeatable", "changes"] = "changes",
 ) -> BuiltInTool:
     """A tool that works on files, in a worker thread; those that change any run one at a time."""
 
     async def handle(context: ToolContext, args: Mapping[str, Any]) -> ToolOutput:
         validated = arguments.model_validate(args)
-        async with nullcontext() if definition.is_read_only else context.write_lock:
+        async with nullcontext() if effect == "reads" else context.write_lock:
             return await to_thread.run_sync(operation, context.workspace, validated)
 
+    definition = define_tool(name, description, properties, arguments, effect)
     return BuiltInTool(definition, arguments, handle)
 
 
+def parameter(kind: str, description: str, **keywords: object) -> Schema:
+    return {"type": kind, **keywords, "description": description}
+
+
+def path_parameter(description: str) -> Schema:
+    return parameter("string", f"{description}. {PATH_RULES}", minLength=1)
+
+
 def json_part(value: JsonObject) -> TextPart:
-    """Facts in the form in which every built-in tool answers: one JSON object."""
     # A file name on the disk need not be Unicode, but a message must be.
     return TextPart(text=replace_surrogates(json.dumps(value, ensure_ascii=False)))
 
@@ -127,16 +145,3 @@ class PathArguments(FrozenModel):
     """Arguments that are a path and nothing else."""
 
     path: PathText
-
-
-PATH_RULES = "Relative to the workspace, or absolute and inside it."
-
-
-def path_property(description: str) -> Schema:
-    """The schema of a path argument."""
-    return {"type": "string", "minLength": 1, "description": f"{description}. {PATH_RULES}"}
-
-
-def path_schema(description: str) -> Schema:
-    """The schema of arguments that are a path and nothing else."""
-    return {"properties": {"path": path_property(description)}, "required": ["path"]}

@@ -14,8 +14,8 @@ from perstack.skills.builtin.tool import (
     FileText,
     JsonObject,
     PathText,
-    define_tool,
-    path_property,
+    parameter,
+    path_parameter,
     workspace_tool,
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
@@ -125,60 +125,40 @@ def _normalize_newlines(text: str) -> str:
 
 TOOLS = (
     workspace_tool(
-        define_tool(
-            "writeTextFile",
-            "Write a UTF-8 text file of the workspace. Replaces what is there; folders that are "
-            "missing on the way are made. Use editTextFile to change a part of a file.",
-            {
-                "properties": {
-                    "path": path_property("The file"),
-                    "text": {"type": "string", "description": "The whole content."},
-                },
-                "required": ["path", "text"],
-            },
-            effect="repeatable",
-        ),
-        WriteTextFileArguments,
         write_text_file,
-    ),
-    workspace_tool(
-        define_tool(
-            "appendTextFile",
-            "Add text to the end of an existing text file of the workspace. Exactly the text is "
-            "added: begin it with a newline if it has to stand on a line of its own.",
-            {
-                "properties": {
-                    "path": path_property("The file, which must exist"),
-                    "text": {"type": "string", "description": "What to add."},
-                },
-                "required": ["path", "text"],
-            },
-        ),
         WriteTextFileArguments,
-        append_text_file,
+        "writeTextFile",
+        "Write a UTF-8 text file of the workspace. Replaces what is there; folders that are "
+        "missing on the way are made. Use editTextFile to change a part of a file.",
+        {
+            "path": path_parameter("The file"),
+            "text": parameter("string", "The whole content."),
+        },
+        effect="repeatable",
     ),
     workspace_tool(
-        define_tool(
-            "editTextFile",
-            "Replace the first exact occurrence of a text in a text file of the workspace. Give "
-            "enough of the surrounding lines in oldText to hit the right place.",
-            {
-                "properties": {
-                    "path": path_property("The file, which must exist"),
-                    "oldText": {
-                        "type": "string",
-                        "minLength": 1,
-                        "description": "What to replace, exactly as it stands in the file.",
-                    },
-                    "newText": {
-                        "type": "string",
-                        "description": "What to put in its place; empty to delete.",
-                    },
-                },
-                "required": ["path", "oldText", "newText"],
-            },
-        ),
-        EditTextFileArguments,
+        append_text_file,
+        WriteTextFileArguments,
+        "appendTextFile",
+        "Add text to the end of an existing text file of the workspace. Exactly the text is "
+        "added: begin it with a newline if it has to stand on a line of its own.",
+        {
+            "path": path_parameter("The file, which must exist"),
+            "text": parameter("string", "What to add."),
+        },
+    ),
+    workspace_tool(
         edit_text_file,
+        EditTextFileArguments,
+        "editTextFile",
+        "Replace the first exact occurrence of a text in a text file of the workspace. Give "
+        "enough of the surrounding lines in oldText to hit the right place.",
+        {
+            "path": path_parameter("The file, which must exist"),
+            "oldText": parameter(
+                "string", "What to replace, exactly as it stands in the file.", minLength=1
+            ),
+            "newText": parameter("string", "What to put in its place; empty to delete."),
+        },
     ),
 )
