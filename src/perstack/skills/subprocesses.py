@@ -10,7 +10,6 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 from anyio.abc import Process
@@ -46,20 +45,54 @@ STREAM_END_ERRORS = (
 )
 
 
-class GroupGuard(Protocol):
-    """Ends process groups that would outlive this process, even if this process is killed."""
+class ProcessGuard:
+    """Guards process groups by a watchdog process, which is started before the first of them."""
+
+    def __init__(self) -> None:
+        self._watchdog: Process | None = None
+        self._is_disabled = False
+        self._lock = anyio.Lock()
 
     async def prepare(self) -> None:
-        """Be ready before a group is started, which could not be guarded at once otherwise."""
-        ...
+        await self._send("")
 
     async def guard(self, group: int) -> None:
-        """End this process group if this process dies before `release`."""
-        ...
+        await self._send(f"+ {group}\n")
 
     async def release(self, group: int) -> None:
-        """The process group is gone."""
-        ...
+        if self._watchdog is not None:
+            await self._send(f"- {group}\n")
+
+    async def close(self) -> None:
+        """End the watchdog. Every guarded group has been released before."""
+        watchdog, self._watchdog = self._watchdog, None
+        self._is_disabled = True
+        if watchdog is None or watchdog.stdin is None:
+            return
+        with anyio.CancelScope(shield=True):
+            await watchdog.stdin.aclose()
+            await watchdog.wait()
+            await watchdog.aclose()
+
+    async def _send(self, line: str) -> None:
+        async with self._lock:
+            if self._is_disabled:
+                return
+            # A machine without a shell still runs skills; they only lose this safety net.
+            try:
+                self._watchdog = self._watchdog or await _start_watchdog()
+                if line and self._watchdog.stdin is not None:
+                    await self._watchdog.stdin.send(line.encode())
+            except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self._is_disabled = True
+                await self._discard_watchdog()
+
+    async def _discard_watchdog(self) -> None:
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            with contextlib.suppress(ProcessLookupError):
+                watchdog.kill()
+            await watchdog.aclose()
 
 
 class Launcher:
@@ -69,7 +102,7 @@ class Launcher:
         guard: Guards the process groups; without one they may outlive a killed process.
     """
 
-    def __init__(self, guard: GroupGuard | None = None) -> None:
+    def __init__(self, guard: ProcessGuard | None = None) -> None:
         self._guard = guard
 
     async def start(
@@ -181,56 +214,6 @@ def _reap_orphans(group: int) -> None:
     """Collect orphans, which come to us where perstack is the first process of a container."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(-group, os.WNOHANG)
-
-
-class ProcessGuard:
-    """Guards process groups by a watchdog process, which is started before the first of them."""
-
-    def __init__(self) -> None:
-        self._watchdog: Process | None = None
-        self._is_disabled = False
-        self._lock = anyio.Lock()
-
-    async def prepare(self) -> None:
-        await self._send("")
-
-    async def guard(self, group: int) -> None:
-        await self._send(f"+ {group}\n")
-
-    async def release(self, group: int) -> None:
-        if self._watchdog is not None:
-            await self._send(f"- {group}\n")
-
-    async def close(self) -> None:
-        """End the watchdog. Every guarded group has been released before."""
-        watchdog, self._watchdog = self._watchdog, None
-        self._is_disabled = True
-        if watchdog is None or watchdog.stdin is None:
-            return
-        with anyio.CancelScope(shield=True):
-            await watchdog.stdin.aclose()
-            await watchdog.wait()
-            await watchdog.aclose()
-
-    async def _send(self, line: str) -> None:
-        async with self._lock:
-            if self._is_disabled:
-                return
-            # A machine without a shell still runs skills; they only lose this safety net.
-            try:
-                self._watchdog = self._watchdog or await _start_watchdog()
-                if line and self._watchdog.stdin is not None:
-                    await self._watchdog.stdin.send(line.encode())
-            except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                self._is_disabled = True
-                await self._discard_watchdog()
-
-    async def _discard_watchdog(self) -> None:
-        watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None:
-            with contextlib.suppress(ProcessLookupError):
-                watchdog.kill()
-            await watchdog.aclose()
 
 
 async def _start_watchdog() -> Process:

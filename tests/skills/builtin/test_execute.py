@@ -11,7 +11,7 @@ import pytest
 
 from perstack.skills.builtin.execute import MAX_KEPT_BYTES
 from perstack.skills.builtin.skill import BuiltInSkill
-from perstack.skills.subprocesses import Launcher
+from perstack.skills.subprocesses import Launcher, ProcessGuard
 from tests.skills.builtin.calling import Facts, ask, facts_of, put, refused, told
 from tests.skills.builtin.conftest import CANARY
 
@@ -316,10 +316,11 @@ async def test_several_commands_run_at_the_same_time(skill: BuiltInSkill) -> Non
     assert answers == [{"output": "met\n"}] * 2
 
 
-class Guarded:
+class Guarded(ProcessGuard):
     """Notes the process groups that it is told of."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.log: list[tuple[str, int]] = []
 
     async def prepare(self) -> None:

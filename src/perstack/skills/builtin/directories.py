@@ -6,7 +6,7 @@ import shutil
 import stat
 
 from perstack.models import FrozenModel
-from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
+from perstack.skills.builtin.failures import ToolFailure
 from perstack.skills.builtin.read import iso_timestamp
 from perstack.skills.builtin.tool import (
     JsonObject,
@@ -30,7 +30,7 @@ class DeleteDirectoryArguments(FrozenModel):
 
 def list_directory(workspace: Workspace, args: PathArguments) -> JsonObject:
     """One level, in alphabetical order, without perstack's own folder."""
-    with os_errors_as_failures("Directory", args.path), workspace.directory(args.path) as directory:
+    with workspace.directory(args.path) as directory:
         listed = os.listdir(directory.dir_fd)  # noqa: PTH208 - pathlib cannot list an open handle
         names = sorted(listed, key=lambda name: (name.casefold(), name))
         visible = [name for name in names if not (directory.path == "." and is_reserved((name,)))]
@@ -68,7 +68,7 @@ def _links_to_directory(workspace: Workspace, path: str) -> bool:
     try:
         with workspace.directory(path):
             return True
-    except (ToolFailure, OSError):
+    except ToolFailure:
         return False
 
 
@@ -76,10 +76,7 @@ def create_directory(workspace: Workspace, args: PathArguments) -> JsonObject:
     """Make a directory and those on the way to it."""
     if not workspace.parts(args.path):
         raise _directory_exists(args.path)
-    with (
-        os_errors_as_failures("Directory", args.path),
-        workspace.entry(args.path, create_parents=True) as entry,
-    ):
+    with workspace.entry(args.path, "Directory", create_parents=True) as entry:
         try:
             os.mkdir(entry.name, dir_fd=entry.dir_fd)
         except FileExistsError:
@@ -93,7 +90,7 @@ def _directory_exists(path: str) -> ToolFailure:
 
 def delete_directory(workspace: Workspace, args: DeleteDirectoryArguments) -> JsonObject:
     """Delete a directory; with its content only if that was said."""
-    with os_errors_as_failures("Directory", args.path), workspace.entry(args.path) as entry:
+    with workspace.entry(args.path, "Directory") as entry:
         file_stat = entry.stat()
         if file_stat is not None and not stat.S_ISDIR(file_stat.st_mode):
             raise ToolFailure(

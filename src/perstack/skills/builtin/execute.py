@@ -16,7 +16,6 @@ from perstack.models import FrozenModel
 from perstack.skills.builtin.failures import (
     ToolFailure,
     failure_from_os_error,
-    os_errors_as_failures,
 )
 from perstack.skills.builtin.tool import (
     BuiltInTool,
@@ -128,10 +127,7 @@ async def run_in_workspace(
         ToolFailure: It cannot be started.
         ValueError: Its arguments cannot be handed to the system.
     """
-    with (
-        os_errors_as_failures("Directory", args.cwd),
-        context.workspace.directory(args.cwd) as directory,
-    ):
+    with context.workspace.directory(args.cwd) as directory:
         cwd = _directory_path(context.workspace, directory)
         stdout, stderr = os.pipe(), os.pipe()
         for readable in (stdout[0], stderr[0]):

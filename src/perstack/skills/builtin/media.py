@@ -10,7 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from perstack.core.messages import FileInlinePart, ImageInlinePart
-from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
+from perstack.skills.builtin.failures import ToolFailure
 from perstack.skills.builtin.tool import (
     PathArguments,
     ToolOutput,
@@ -37,7 +37,7 @@ PDF_HEADER_SEARCH_BYTES = 1024
 
 def read_image_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
     """An image, in the result."""
-    with os_errors_as_failures("File", args.path), workspace.entry(args.path, follow=True) as entry:
+    with workspace.entry(args.path, follow=True) as entry:
         if PurePosixPath(entry.name).suffix.lower() not in IMAGE_EXTENSIONS:
             raise ToolFailure(
                 "Unsupported",
@@ -60,7 +60,7 @@ def read_image_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
 
 def read_pdf_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
     """A PDF, in the result."""
-    with os_errors_as_failures("File", args.path), workspace.entry(args.path, follow=True) as entry:
+    with workspace.entry(args.path, follow=True) as entry:
         if PurePosixPath(entry.name).suffix.lower() != ".pdf":
             raise ToolFailure("Unsupported", f"File {args.path} is not a PDF file.")
         data = _read_limited(entry, "PDF", MAX_PDF_MEBIBYTES)

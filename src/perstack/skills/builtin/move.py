@@ -8,7 +8,6 @@ from perstack.models import FrozenModel
 from perstack.skills.builtin.failures import (
     ToolFailure,
     failure_from_os_error,
-    os_errors_as_failures,
 )
 from perstack.skills.builtin.tool import (
     JsonObject,
@@ -32,7 +31,7 @@ class MoveFileArguments(FrozenModel):
 
 def move_file(workspace: Workspace, args: MoveFileArguments) -> JsonObject:
     """Move or rename a file or directory; never onto something that is there."""
-    with os_errors_as_failures("File", args.source), workspace.entry(args.source) as source:
+    with workspace.entry(args.source) as source:
         file_stat = source.stat()
         if file_stat is None:
             raise ToolFailure("NotFound", f"File {args.source} does not exist.")
@@ -40,10 +39,7 @@ def move_file(workspace: Workspace, args: MoveFileArguments) -> JsonObject:
             source.name, os.W_OK, dir_fd=source.dir_fd
         ):
             raise ToolFailure("AccessDenied", f"File {args.source} is not writable")
-        with (
-            os_errors_as_failures("Destination", args.destination),
-            workspace.entry(args.destination, create_parents=True) as destination,
-        ):
+        with workspace.entry(args.destination, "Destination", create_parents=True) as destination:
             if destination.stat() is not None:
                 raise _destination_exists(args.destination)
             _move(source, destination, args, is_file=stat.S_ISREG(file_stat.st_mode))
@@ -106,7 +102,7 @@ def _destination_exists(path: str) -> ToolFailure:
 
 def delete_file(workspace: Workspace, args: PathArguments) -> JsonObject:
     """Delete a file; of a link, the link itself."""
-    with os_errors_as_failures("File", args.path), workspace.entry(args.path) as entry:
+    with workspace.entry(args.path) as entry:
         file_stat = entry.stat()
         if file_stat is not None and stat.S_ISDIR(file_stat.st_mode):
             raise ToolFailure(

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from perstack.models import FrozenModel
-from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
+from perstack.skills.builtin.failures import ToolFailure
 from perstack.skills.builtin.tool import (
     JsonObject,
     PathArguments,
@@ -45,7 +45,7 @@ class ReadTextFileArguments(FrozenModel):
 
 def read_text_file(workspace: Workspace, args: ReadTextFileArguments) -> JsonObject:
     """The lines that were asked for, as many as fit."""
-    with os_errors_as_failures("File", args.path), workspace.entry(args.path, follow=True) as entry:
+    with workspace.entry(args.path, follow=True) as entry:
         text = read_text(entry).removeprefix("\ufeff")
     lines = text.split("\n")
     # A newline ends its line, so that consecutive ranges put together are the file.
@@ -126,10 +126,7 @@ def _fit_lines(lines: list[str], start: int, stop: int) -> tuple[str, int]:
 
 def get_file_info(workspace: Workspace, args: PathArguments) -> JsonObject:
     """What is known about a file or directory without opening it."""
-    with (
-        os_errors_as_failures(FILE_INFO_NOUN, args.path),
-        workspace.entry(args.path, follow=True) as entry,
-    ):
+    with workspace.entry(args.path, FILE_INFO_NOUN, follow=True) as entry:
         file_stat = entry.stat()
         if file_stat is None:
             raise ToolFailure("NotFound", f"{FILE_INFO_NOUN} {args.path} does not exist.")

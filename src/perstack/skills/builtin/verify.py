@@ -10,7 +10,6 @@ from perstack.core.verification import (
 )
 from perstack.definition.verification import Verification
 from perstack.skills.builtin.execute import MAX_OUTPUT_BYTES, ExecArguments, run_in_workspace
-from perstack.skills.builtin.failures import os_errors_as_failures
 from perstack.skills.builtin.read import read_text
 from perstack.skills.builtin.tool import ToolContext
 from perstack.skills.builtin.workspace import Workspace
@@ -51,5 +50,5 @@ async def _verify_command(
 
 
 def _read_file(workspace: Workspace, path: str) -> str:
-    with os_errors_as_failures("File", path), workspace.entry(path, follow=True) as entry:
+    with workspace.entry(path, follow=True) as entry:
         return read_text(entry).removeprefix("\ufeff")

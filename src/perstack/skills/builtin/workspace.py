@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from perstack.skills.builtin.failures import ToolFailure
+from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
 
 RESERVED_FOLDER = "perstack"
 MAX_LINKS = 40
@@ -98,36 +98,39 @@ class Workspace:
         """A folder of the workspace, itself open: the name `.` in it.
 
         Raises:
-            ToolFailure: As for `parts`, or a link on the way leads outside.
-            OSError: It is not there, or not a folder.
+            ToolFailure: As for `parts`; a link on the way leads outside; or the system reports an
+                error, also while the folder is in use.
         """
-        handle, resolved = self._open_directory(self.parts(path), create=False)
-        try:
-            yield WorkspaceEntry(handle, ".", display_path(resolved))
-        finally:
-            os.close(handle)
+        with os_errors_as_failures("Directory", path):
+            handle, resolved = self._open_directory(self.parts(path), create=False)
+            try:
+                yield WorkspaceEntry(handle, ".", display_path(resolved))
+            finally:
+                os.close(handle)
 
     @contextmanager
     def entry(
-        self, path: str, *, follow: bool = False, create_parents: bool = False
+        self, path: str, noun: str = "File", *, follow: bool = False, create_parents: bool = False
     ) -> Generator[WorkspaceEntry]:
         """What a path names, in the open folder that holds it.
 
         Args:
             path: As the expert wrote it.
+            noun: What should be there, for messages.
             follow: Whether the last component may be a link to something inside. The root itself
                 can only be named for reading, that is with `follow`.
             create_parents: Make the folders that are missing on the way.
 
         Raises:
             ToolFailure: As for `directory`.
-            OSError: The folder that should hold it is not there.
         """
-        handle, resolved = self._locate(self.parts(path), follow=follow, create=create_parents)
-        try:
-            yield WorkspaceEntry(handle, resolved[-1] if resolved else ".", display_path(resolved))
-        finally:
-            os.close(handle)
+        with os_errors_as_failures(noun, path):
+            handle, resolved = self._locate(self.parts(path), follow=follow, create=create_parents)
+            name = resolved[-1] if resolved else "."
+            try:
+                yield WorkspaceEntry(handle, name, display_path(resolved))
+            finally:
+                os.close(handle)
 
     def _locate(self, parts: PathParts, *, follow: bool, create: bool) -> tuple[int, PathParts]:
         for _ in range(MAX_LINKS):

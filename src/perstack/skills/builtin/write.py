@@ -8,7 +8,7 @@ from contextlib import suppress
 from pydantic import Field
 
 from perstack.models import FrozenModel
-from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
+from perstack.skills.builtin.failures import ToolFailure
 from perstack.skills.builtin.read import read_text
 from perstack.skills.builtin.tool import (
     FileText,
@@ -75,10 +75,7 @@ class EditTextFileArguments(FrozenModel):
 
 def write_text_file(workspace: Workspace, args: WriteTextFileArguments) -> JsonObject:
     """Write a file, making the folders on the way."""
-    with (
-        os_errors_as_failures("File", args.path),
-        workspace.entry(args.path, create_parents=True) as entry,
-    ):
+    with workspace.entry(args.path, create_parents=True) as entry:
         replace_file(entry, args.text.encode())
     return {"path": entry.path, "text": args.text}
 
@@ -86,7 +83,6 @@ def write_text_file(workspace: Workspace, args: WriteTextFileArguments) -> JsonO
 def append_text_file(workspace: Workspace, args: WriteTextFileArguments) -> JsonObject:
     """Add to the end of a file; exactly the text, no newline in between."""
     with (
-        os_errors_as_failures("File", args.path),
         workspace.entry(args.path) as entry,
         entry.open(os.O_WRONLY | os.O_APPEND) as handle,
         os.fdopen(handle, "ab", closefd=False) as file,
@@ -101,7 +97,7 @@ def edit_text_file(workspace: Workspace, args: EditTextFileArguments) -> JsonObj
     What a line ends with does not count when the text is sought, because a model sees and writes
     plain newlines; the lines that are put in end like those of the file.
     """
-    with os_errors_as_failures("File", args.path), workspace.entry(args.path) as entry:
+    with workspace.entry(args.path) as entry:
         text = read_text(entry)
         pattern = r"\r?\n".join(
             re.escape(line) for line in _normalize_newlines(args.old_text).split("\n")
