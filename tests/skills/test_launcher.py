@@ -7,16 +7,17 @@ from pathlib import Path
 import anyio
 import pytest
 
-from perstack.skills.subprocesses import Launcher
+from perstack.skills.subprocesses import Launcher, ProcessGuard
 from tests.skills.harness import is_alive
 
 pytestmark = pytest.mark.anyio
 
 
-class CancellingGuard:
+class CancellingGuard(ProcessGuard):
     """Cancels the job at the moment in which its process is started."""
 
     def __init__(self, job: anyio.CancelScope) -> None:
+        super().__init__()
         self._job = job
         self.guarded: list[int] = []
 
