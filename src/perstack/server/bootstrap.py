@@ -16,9 +16,6 @@ from perstack.server.context import ServerContext
 from perstack.server.notifications.definitions_watcher import DefinitionsWatcher
 from perstack.server.notifications.hub import NotificationHub
 from perstack.server.tenants.engine import TenantEngineFactory, TenantPolicy
-from perstack.server.tenants.folders import TenantSettings
-from perstack.server.tenants.limits import JobLimits
-from perstack.server.tenants.recovery import RecoveryPolicy
 from perstack.server.tenants.registry import TenantRegistry
 from perstack.server.tools.definitions import PublishMode
 from perstack.server.tools.wait import WaitPolicy
@@ -34,24 +31,18 @@ HTTP_LIST_TTL_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(TenantPolicy):
     """How clients are served, on any transport.
 
     Attributes:
         publish: Which experts are tools.
         has_job_tools: Whether the tools that manage jobs are published.
         wait_policy: How long a call waits before it returns status `running`, or becomes a task.
-        tenant_settings: Where tenants live; `None` without authentication.
-        limits: How many jobs may run, and how many tokens they may use.
-        recovery: Which orphaned jobs are resumed; `None` for none.
     """
 
     publish: PublishMode = "coordinators"
     has_job_tools: bool = True
     wait_policy: WaitPolicy = field(default_factory=WaitPolicy)
-    tenant_settings: TenantSettings | None = None
-    limits: JobLimits = field(default_factory=JobLimits)
-    recovery: RecoveryPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +102,7 @@ def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerR
         settings,
         loaded,
         partial(_create_services, settings, server_options),
-        policy=TenantPolicy(
-            tenant_settings=server_options.tenant_settings,
-            limits=server_options.limits,
-            recovery=server_options.recovery,
-        ),
+        policy=server_options,
         notifications=notifications,
     )
     tenants = TenantRegistry(engine_factory, server_options.tenant_settings)

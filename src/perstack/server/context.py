@@ -35,10 +35,6 @@ class TenantServicesProvider(Protocol):
         ...
 
 
-def _no_problems() -> tuple[str, ...]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerContext:
     """How the server was set up.
@@ -60,7 +56,7 @@ class ServerContext:
     definitions: Callable[[], Definitions]
     tenants: TenantServicesProvider
     requires_auth: bool = False
-    problems: Callable[[], tuple[str, ...]] = _no_problems
+    problems: Callable[[], tuple[str, ...]] = tuple
     publish: PublishMode = "coordinators"
     has_job_tools: bool = True
     default_wait_seconds: float | None = None

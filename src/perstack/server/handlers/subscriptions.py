@@ -56,40 +56,9 @@ MAX_STREAMS = 128
 SUBSCRIBER_STATE_KEY = "perstack.subscriber"
 
 
-async def poll_remote_jobs(
-    server_context: ServerContext, caller: Caller, subscriber: Subscriber
-) -> None:
-    """Notify a client of changes by other processes to its principal's jobs, until cancelled."""
-    job_list = server_context.notifications.job_list_cache(caller.principal)
-    previous: JobSnapshot | None = None
-    while True:
-        await subscriber.follows_jobs.wait()
-        current = await job_list.get(partial(_fetch_newest_jobs, server_context, caller))
-        if current is not None and previous is not None:
-            for job_id, entry in current.items():
-                is_local = server_context.notifications.is_local_job(caller.principal, job_id)
-                if not is_local and previous.get(job_id) != entry:
-                    subscriber.notify_topic(job_uri("job", job_id).text)
-                    subscriber.notify_topic(JOBS_URI)
-            if not current.keys() <= previous.keys():
-                subscriber.notify(ResourcesListChanged())
-        previous = previous if current is None else current
-        await anyio.sleep(server_context.notifications.poll_seconds)
-
-
-async def _fetch_newest_jobs(server_context: ServerContext, caller: Caller) -> JobSnapshot | None:
-    try:
-        services = await server_context.tenants.services_for(caller)
-        return {
-            entry.job_id: entry for entry in await services.resources.newest_jobs(MAX_POLLED_JOBS)
-        }
-    except PerstackError as error:
-        LOG.debug("The jobs cannot be looked at: %s", error)
-        return None
-
-
 def add_subscriptions(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
     """Handle subscriptions to definitions and jobs."""
+    handlers = SubscriptionHandlers(server_context)
     server_context.notifications.add_list_projection(
         ToolsListChanged(),
         lambda definitions: expert_tools(
@@ -100,57 +69,144 @@ def add_subscriptions(server: Server[dict[str, Any]], server_context: ServerCont
         ),
     )
     server.add_request_handler(
-        "subscriptions/listen", SubscriptionsListenRequestParams, partial(_listen, server_context)
+        "subscriptions/listen", SubscriptionsListenRequestParams, handlers.listen
     )
     server.add_notification_handler(
-        "notifications/initialized", NotificationParams, partial(_on_initialized, server_context)
+        "notifications/initialized", NotificationParams, handlers.initialized
     )
+    server.add_request_handler("resources/subscribe", SubscribeRequestParams, handlers.subscribe)
     server.add_request_handler(
-        "resources/subscribe", SubscribeRequestParams, partial(_subscribe, server_context)
-    )
-    server.add_request_handler(
-        "resources/unsubscribe", UnsubscribeRequestParams, partial(_unsubscribe, server_context)
+        "resources/unsubscribe", UnsubscribeRequestParams, handlers.unsubscribe
     )
 
 
-async def _listen(
-    server_context: ServerContext, context: RequestContext, params: SubscriptionsListenRequestParams
-) -> SubscriptionsListenResult:
-    """Stream the requested notifications until the client disconnects or the server shuts down."""
-    caller = caller_of(context)
-    request_id = context.request_id
-    if request_id is None:
-        raise MCPError(INVALID_REQUEST, "subscriptions/listen needs a request id.")
-    _check_stream_limit(server_context, caller)
-    honored = _honored(params.notifications)
-    subscriber = Subscriber(
-        lambda event: event_matches(honored, frozenset(), event),
-        can_see_jobs=caller.may_read_jobs,
-        interval=server_context.notifications.interval,
-    )
-    for uri in honored.resource_subscriptions or ():
-        _follow(subscriber, uri)
-    meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: request_id}
+class SubscriptionHandlers:
+    """Handlers for the requests of both protocol eras."""
 
-    async def send(event: ServerEvent) -> None:
-        try:
-            await context.session.send_notification(
-                event_to_notification(event, meta), related_request_id=request_id
+    def __init__(self, server_context: ServerContext) -> None:
+        self._tenants = server_context.tenants
+        self._hub = server_context.notifications
+
+    async def listen(
+        self, context: RequestContext, params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """Stream the requested notifications until the client or the server ends the stream."""
+        caller = caller_of(context)
+        request_id = context.request_id
+        if request_id is None:
+            raise MCPError(INVALID_REQUEST, "subscriptions/listen needs a request id.")
+        if self._hub.count_streams(caller.principal) >= MAX_STREAMS:
+            raise MCPError(
+                INVALID_REQUEST, f"{MAX_STREAMS} streams are open already. Close one of them first."
             )
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            subscriber.close()  # the client has disconnected
-
-    with server_context.notifications.subscription(caller.principal, subscriber):
-        await context.session.send_notification(
-            SubscriptionsAcknowledgedNotification(
-                params=SubscriptionsAcknowledgedNotificationParams(
-                    notifications=honored, _meta=meta
-                )
-            ),
-            related_request_id=request_id,
+        honored = _honored(params.notifications)
+        subscriber = Subscriber(
+            lambda event: event_matches(honored, frozenset(), event),
+            can_see_jobs=caller.may_read_jobs,
+            interval=self._hub.interval,
         )
-        await _deliver_and_poll(server_context, caller, subscriber, send)
-    return SubscriptionsListenResult(_meta=meta)
+        for uri in honored.resource_subscriptions or ():
+            _follow(subscriber, uri)
+        meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: request_id}
+
+        async def send(event: ServerEvent) -> None:
+            try:
+                await context.session.send_notification(
+                    event_to_notification(event, meta), related_request_id=request_id
+                )
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                subscriber.close()  # the client has disconnected
+
+        with self._hub.subscription(caller.principal, subscriber):
+            acknowledged = SubscriptionsAcknowledgedNotificationParams(
+                notifications=honored, _meta=meta
+            )
+            await context.session.send_notification(
+                SubscriptionsAcknowledgedNotification(params=acknowledged),
+                related_request_id=request_id,
+            )
+            await self._deliver_and_poll(caller, subscriber, send)
+        return SubscriptionsListenResult(_meta=meta)
+
+    async def initialized(self, context: RequestContext, _params: NotificationParams) -> None:
+        """Notify a client of the handshake era of changes for as long as it is connected."""
+        self._get_or_create_subscriber(context)
+
+    async def subscribe(
+        self, context: RequestContext, params: SubscribeRequestParams
+    ) -> EmptyResult:
+        _follow(self._get_or_create_subscriber(context), params.uri)
+        return EmptyResult()
+
+    async def unsubscribe(
+        self, context: RequestContext, params: UnsubscribeRequestParams
+    ) -> EmptyResult:
+        self._get_or_create_subscriber(context).unfollow(params.uri)
+        return EmptyResult()
+
+    def _get_or_create_subscriber(self, context: RequestContext) -> Subscriber:
+        """The subscriber of this connection, created when first needed and closed with it."""
+        connection = connection_of(context)
+        existing = connection.state.get(SUBSCRIBER_STATE_KEY)
+        if isinstance(existing, Subscriber):
+            return existing
+        caller = caller_of(context)
+        subscriber = Subscriber(
+            lambda _event: True, can_see_jobs=caller.may_read_jobs, interval=self._hub.interval
+        )
+        connection.state[SUBSCRIBER_STATE_KEY] = subscriber
+        # Before the task starts, so that no change is missed.
+        self._hub.subscribe(caller.principal, subscriber)
+        connection.exit_stack.callback(self._hub.unsubscribe, caller.principal, subscriber)
+        connection.exit_stack.callback(subscriber.close)
+        deliveries: TaskGroup = context.lifespan_context[DELIVERY_TASKS_KEY]
+        deliveries.start_soon(self._deliver_in_background, caller, subscriber, connection)
+        return subscriber
+
+    async def _deliver_in_background(
+        self, caller: Caller, subscriber: Subscriber, connection: Connection
+    ) -> None:
+        try:
+            await self._deliver_and_poll(caller, subscriber, partial(send_event, connection))
+        except Exception:  # the failure of one client must not end the server
+            LOG.exception("A client is told of changes no longer")
+        finally:
+            self._hub.unsubscribe(caller.principal, subscriber)
+
+    async def _deliver_and_poll(
+        self, caller: Caller, subscriber: Subscriber, send: SendEvent
+    ) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._poll_remote_jobs, caller, subscriber)
+            await subscriber.deliver(send)
+            tasks.cancel_scope.cancel()
+
+    async def _poll_remote_jobs(self, caller: Caller, subscriber: Subscriber) -> None:
+        """Notify a client of changes by other processes to its principal's jobs."""
+        job_list = self._hub.job_list_cache(caller.principal)
+        previous: JobSnapshot | None = None
+        while True:
+            await subscriber.follows_jobs.wait()
+            current = await job_list.get(partial(self._fetch_newest_jobs, caller))
+            if current is not None and previous is not None:
+                for job_id, entry in current.items():
+                    is_local = self._hub.is_local_job(caller.principal, job_id)
+                    if not is_local and previous.get(job_id) != entry:
+                        subscriber.notify_topic(job_uri("job", job_id).text)
+                        subscriber.notify_topic(JOBS_URI)
+                if not current.keys() <= previous.keys():
+                    subscriber.notify(ResourcesListChanged())
+            previous = previous if current is None else current
+            await anyio.sleep(self._hub.poll_seconds)
+
+    async def _fetch_newest_jobs(self, caller: Caller) -> JobSnapshot | None:
+        try:
+            services = await self._tenants.services_for(caller)
+            jobs = await services.resources.newest_jobs(MAX_POLLED_JOBS)
+        except PerstackError as error:
+            LOG.debug("The jobs cannot be looked at: %s", error)
+            return None
+        return {job.job_id: job for job in jobs}
 
 
 def _honored(requested: SubscriptionFilter) -> SubscriptionFilter:
@@ -160,81 +216,6 @@ def _honored(requested: SubscriptionFilter) -> SubscriptionFilter:
         resources_list_changed=requested.resources_list_changed or None,
         resource_subscriptions=list(requested.resource_subscriptions or ()) or None,
     )
-
-
-async def _on_initialized(
-    server_context: ServerContext, context: RequestContext, _params: NotificationParams
-) -> None:
-    """Notify a client of the handshake era of changes for as long as it is connected."""
-    _get_or_create_subscriber(server_context, context)
-
-
-async def _subscribe(
-    server_context: ServerContext, context: RequestContext, params: SubscribeRequestParams
-) -> EmptyResult:
-    _follow(_get_or_create_subscriber(server_context, context), params.uri)
-    return EmptyResult()
-
-
-async def _unsubscribe(
-    server_context: ServerContext, context: RequestContext, params: UnsubscribeRequestParams
-) -> EmptyResult:
-    _get_or_create_subscriber(server_context, context).unfollow(params.uri)
-    return EmptyResult()
-
-
-def _get_or_create_subscriber(server_context: ServerContext, context: RequestContext) -> Subscriber:
-    """The subscriber of this connection, created when first needed and closed with it."""
-    connection = connection_of(context)
-    existing = connection.state.get(SUBSCRIBER_STATE_KEY)
-    if isinstance(existing, Subscriber):
-        return existing
-    caller = caller_of(context)
-    subscriber = Subscriber(
-        lambda _event: True,
-        can_see_jobs=caller.may_read_jobs,
-        interval=server_context.notifications.interval,
-    )
-    connection.state[SUBSCRIBER_STATE_KEY] = subscriber
-    # Before the task starts, so that no change is missed.
-    server_context.notifications.subscribe(caller.principal, subscriber)
-    connection.exit_stack.callback(
-        server_context.notifications.unsubscribe, caller.principal, subscriber
-    )
-    connection.exit_stack.callback(subscriber.close)
-    deliveries: TaskGroup = context.lifespan_context[DELIVERY_TASKS_KEY]
-    deliveries.start_soon(_deliver_in_background, server_context, caller, subscriber, connection)
-    return subscriber
-
-
-async def _deliver_in_background(
-    server_context: ServerContext,
-    caller: Caller,
-    subscriber: Subscriber,
-    connection: Connection,
-) -> None:
-    try:
-        await _deliver_and_poll(server_context, caller, subscriber, partial(send_event, connection))
-    except Exception:  # the failure of one client must not end the server
-        LOG.exception("A client is told of changes no longer")
-    finally:
-        server_context.notifications.unsubscribe(caller.principal, subscriber)
-
-
-async def _deliver_and_poll(
-    server_context: ServerContext, caller: Caller, subscriber: Subscriber, send: SendEvent
-) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(poll_remote_jobs, server_context, caller, subscriber)
-        await subscriber.deliver(send)
-        tasks.cancel_scope.cancel()
-
-
-def _check_stream_limit(server_context: ServerContext, caller: Caller) -> None:
-    if server_context.notifications.count_streams(caller.principal) >= MAX_STREAMS:
-        raise MCPError(
-            INVALID_REQUEST, f"{MAX_STREAMS} streams are open already. Close one of them first."
-        )
 
 
 def _follow(subscriber: Subscriber, uri: str) -> None:
