@@ -20,7 +20,9 @@ def test_the_first_task_of_a_job_has_its_id() -> None:
 def test_an_id_names_its_job_and_stretch_whatever_the_job_is_called(
     job_id: str, number: int, again: int
 ) -> None:
-    assert parse_task_id(format_task_id(job_id, number, again)) == (job_id, number)
+    assert parse_task_id(format_task_id(job_id, number)) == (job_id, number)
+    # Earlier versions numbered the tasks of one activation.
+    assert parse_task_id(f"{job_id}.{number}~{again}") == (job_id, number)
 
 
 @pytest.mark.parametrize("given_id", ["", ".1", "~", "abc.x", "abc.1234567"])

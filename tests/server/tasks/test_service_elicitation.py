@@ -220,7 +220,7 @@ async def test_a_client_without_forms_answers_a_skill_with_a_call_that_is_a_task
         after = await client.until(follow_up["taskId"])
         again = await client.get(task)
     assert completed["result"]["structuredContent"]["status"] == "needs_input"
-    assert follow_up["taskId"] == f"{task}.0~1"
+    assert follow_up["taskId"] == f"{task}.1"
     assert after["result"]["structuredContent"]["text"] == "cleaned"
     assert again == completed
 

@@ -1,10 +1,10 @@
-"""How a task stands, and how that is said on the wire."""
+"""Task states, their place in the history of a job, and their form on the wire."""
 
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
@@ -12,6 +12,7 @@ from perstack.core import events as ev
 from perstack.core.activations import JobActivation, StopEvent
 from perstack.core.elicitation import Question
 from perstack.jobs import SHUTDOWN_REASON
+from perstack.runtime.ports import TaskRecord
 from perstack.server.tools.elicitation import elicit_request_for
 
 TaskPhase = Literal["open", "waiting", "finished", "superseded"]
@@ -19,12 +20,12 @@ TaskPhase = Literal["open", "waiting", "finished", "superseded"]
 
 @dataclass(frozen=True, slots=True)
 class TaskPosition:
-    """Where a task rests.
+    """How far the job of a task has come.
 
     Attributes:
-        activation: The stretch of the job that has it now, or had it last.
-        phase: Whether it is `open`, so that someone works on it or can take it up; `waiting` for
-            an answer of the user; `finished`; or `superseded` by another request.
+        activation: The newest activation of the job that works on the task.
+        phase: `open` while a process drives the job or can resume it; `waiting` for an answer of
+            the user; `finished`; or `superseded` by another request.
     """
 
     activation: JobActivation
@@ -34,9 +35,9 @@ class TaskPosition:
 def locate_task(
     activations: list[JobActivation], number: int, *, has_forms: bool
 ) -> TaskPosition | None:
-    """Where the task rests that began with stretch `number`; `None` if there is no such stretch.
+    """The position of a task that began with activation `number`; `None` if there is none.
 
-    A question ends the task of a client that can show no form: it gets the question as the result.
+    A question ends the task of a client that cannot show forms: the question is the result.
     """
     pairs = zip_longest(activations[number:], activations[number + 1 :])
     for activation, next_activation in pairs:
@@ -57,7 +58,7 @@ def _is_final(stop: StopEvent | None, *, has_forms: bool) -> bool:
         case ev.StopRunByInteractiveTool():
             return not has_forms
         case ev.StopRunByCancellation():
-            return stop.reason != SHUTDOWN_REASON  # who shut a server down did not mean the task
+            return stop.reason != SHUTDOWN_REASON
         case _:
             return True
 
@@ -65,22 +66,14 @@ def _is_final(stop: StopEvent | None, *, has_forms: bool) -> bool:
 _NUMBERED_ID = re.compile(r"(?P<job_id>.+)\.(?P<number>[0-9]{1,6})(?:~[0-9]{1,6})?", re.DOTALL)
 
 
-def format_task_id(job_id: str, number: int, attempt: int = 0) -> str:
-    """The id of a task.
-
-    Args:
-        job_id: Its job.
-        number: The stretch of the job that it began with, counted from 0.
-        attempt: How many tasks of that stretch are over already.
-    """
-    if attempt:
-        return f"{job_id}.{number}~{attempt}"
+def format_task_id(job_id: str, number: int) -> str:
+    """The task id of a job with a number; that with number 0 is the id of the job, if possible."""
     is_plain = number == 0 and _NUMBERED_ID.fullmatch(job_id) is None
     return job_id if is_plain else f"{job_id}.{number}"
 
 
 def parse_task_id(task_id: str) -> tuple[str, int]:
-    """The job id and the number that a task id is made of."""
+    """The job id and the number in a task id. Ids of older versions may end in `~` and digits."""
     match = _NUMBERED_ID.fullmatch(task_id)
     return (task_id, 0) if match is None else (match["job_id"], int(match["number"]))
 
@@ -91,20 +84,20 @@ JsonObject = dict[str, Any]
 MIN_POLL_INTERVAL_MS = 2_000
 MAX_POLL_INTERVAL_MS = 10_000
 POLLS_PER_AGE = 15
-"""A task is looked at this often while it doubles its age, within the two bounds above."""
+"""How often a client polls while the age of the task doubles, within the two bounds above."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
-    """How a task stands at one moment.
+    """The state of a task at one moment.
 
     Attributes:
-        task_id: Which task.
-        status: In the words of the protocol.
-        message: One line for people, free of arguments and results.
+        task_id: The task.
+        status: As in the protocol.
+        message: One line for people, without arguments and results of tools.
         created_at: Milliseconds since the epoch.
         updated_at: Milliseconds since the epoch.
-        payload: What comes with the status: the result, the error or the open questions.
+        payload: The result, the error or the open questions, as the status requires.
     """
 
     task_id: str
@@ -114,29 +107,52 @@ class TaskState:
     updated_at: int
     payload: JsonObject = field(default_factory=dict[str, Any])
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the state never changes."""
+        return self.status not in ("working", "input_required")
+
+
+def state_from_record(task: TaskRecord) -> TaskState:
+    """The final state of a task that has one."""
+    fields = task.payload or {}
+    return TaskState(
+        task_id=task.task_id,
+        status=cast("TaskStatus", task.status),
+        message=fields["message"],
+        created_at=task.created_at,
+        updated_at=fields["updatedAt"],
+        payload=fields["content"],
+    )
+
+
+def to_record_payload(state: TaskState) -> JsonObject:
+    """What is stored of a final state beside its status."""
+    return {"message": state.message, "updatedAt": state.updated_at, "content": state.payload}
+
 
 def to_create_task_result(state: TaskState) -> JsonObject:
-    """The result of a call that became a task."""
+    """The result of a call that has become a task."""
     return {"resultType": "task", **_task_fields(state)}
 
 
 def to_get_task_result(state: TaskState) -> JsonObject:
-    """The answer to `tasks/get`."""
+    """The result of `tasks/get`."""
     return {"resultType": "complete", **_task_fields(state), **state.payload}
 
 
 def result_payload(result: CallToolResult) -> JsonObject:
-    """What comes with status `completed`."""
+    """The payload of status `completed`."""
     return {"result": result.model_dump(by_alias=True, mode="json", exclude_none=True)}
 
 
 def error_payload(message: str) -> JsonObject:
-    """What comes with status `failed`."""
+    """The payload of status `failed`."""
     return {"error": {"code": INTERNAL_ERROR, "message": message}}
 
 
 def input_requests_payload(questions: tuple[Question, ...]) -> JsonObject:
-    """What comes with status `input_required`."""
+    """The payload of status `input_required`."""
     return {
         "inputRequests": {
             question.id: elicit_request_for(question).model_dump(
@@ -154,7 +170,7 @@ def _task_fields(state: TaskState) -> JsonObject:
         "status": state.status,
         "createdAt": _iso_timestamp(state.created_at),
         "lastUpdatedAt": _iso_timestamp(state.updated_at),
-        "ttlMs": None,  # jobs are kept for good
+        "ttlMs": None,  # tasks live as long as their jobs
         "pollIntervalMs": min(
             max(age // POLLS_PER_AGE, MIN_POLL_INTERVAL_MS), MAX_POLL_INTERVAL_MS
         ),
