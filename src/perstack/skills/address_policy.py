@@ -1,4 +1,4 @@
-"""Where a remote skill may be: which hosts, and which of their addresses."""
+"""Which hosts and addresses a remote skill may have."""
 
 import ipaddress
 import socket
@@ -8,26 +8,24 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from perstack.definition.model import McpSseSkill
 from perstack.definition.references import is_private_address
 from perstack.errors import SkillError
 
 HostResolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The addresses of a name, as text. Raises OSError for a name that is unknown."""
+"""Returns the addresses of a host; raises OSError if the name is unknown."""
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
-    """Ask the system's resolver."""
     address_infos = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [entry[4][0].partition("%")[0] for entry in address_infos]
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """What a remote skill's definition allows.
+    """The hosts and addresses that the definition of a remote skill allows.
 
     Attributes:
-        skill_name: Named in errors.
+        skill_name: For errors.
         allow_private: Whether addresses of this machine or a private network are
             allowed, also without TLS.
         resolver: Finds the addresses of a host.
@@ -42,7 +40,7 @@ class AddressPolicy:
     async def resolve(self, url: str) -> tuple[str, ...]:
         """The addresses of a URL's host, all of them allowed.
 
-        To connect to these and no others defeats a name that resolves differently the next time.
+        Connect to these only: the name may resolve to other addresses the next time.
 
         Raises:
             SkillError: The scheme, the host or one of its addresses is not allowed, or the name
@@ -81,15 +79,6 @@ class AddressPolicy:
 
     def _policy_error(self, problem: str, hint: str) -> SkillError:
         return SkillError(f"Skill {self.skill_name!r} {problem}.", skill=self.skill_name, hint=hint)
-
-
-def build_address_policy(name: str, skill: McpSseSkill) -> AddressPolicy:
-    """The rules of a definition."""
-    return AddressPolicy(
-        skill_name=name,
-        allow_private=skill.allow_private,
-        allowed_domains=skill.allowed_domains,
-    )
 
 
 def is_allowed_domain(host: str, patterns: tuple[str, ...]) -> bool:

@@ -1,9 +1,8 @@
-"""Which environment variables a child process gets: few by default, named ones on top.
+"""The environment variables of child processes: an allow-list, and what is requested by name.
 
-Skills and commands are as untrusted as the text that a model writes. So a child starts from an
-allow-list and not from the environment of perstack, which holds provider keys; and it can never be
-handed a variable that makes an interpreter, a loader, a shell or git run something else than it was
-asked to run.
+Skills and commands are as untrusted as the text that a model writes. A child does not inherit the
+environment of perstack, which holds provider keys, and never gets a variable that makes an
+interpreter, a loader, a shell or git run other code.
 """
 
 import re
@@ -26,7 +25,7 @@ INHERITED = frozenset(
         "NPM_CONFIG_HTTPS_PROXY",
     }
 )
-"""What every child inherits. NODE_PATH is not among them: it decides which code a server loads."""
+"""NODE_PATH is not inherited: it decides which code a server loads."""
 
 PROTECTED = re.compile(
     r"""
@@ -44,7 +43,7 @@ PROTECTED = re.compile(
     """,
     re.VERBOSE,
 )
-"""Names, in upper case, that nobody can set for a child: neither `requiredEnv` nor a tool call."""
+"""Names, in upper case, that neither `requiredEnv` nor a tool call can set for a child."""
 
 PROVIDER_KEYS = re.compile(
     r"""
@@ -63,16 +62,12 @@ def child_environment(
     required: Iterable[str] = (),
     extra: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The environment of a child process, and the names that it was refused.
+    """The environment of a child process, and the requested names that were refused.
 
     Args:
-        environment: What perstack itself has.
-        required: Names whose values an author asked for (`requiredEnv`). One without a value is
-            left out; whether that is an error is for the caller to say.
-        extra: Variables that a tool call asked for, with their values.
-
-    Returns:
-        The variables for the child, and each asked-for name that is not the asker's to set.
+        environment: The environment of perstack.
+        required: The names in `requiredEnv`; those without a value are left out.
+        extra: The variables in a tool call.
     """
     child = {name: environment[name] for name in INHERITED if environment.get(name)}
     refused: list[str] = []
@@ -92,10 +87,8 @@ def child_environment(
 
 
 def is_protected(name: str) -> bool:
-    """Whether nobody can set this variable for a child process, however it is spelled."""
     return PROTECTED.fullmatch(name.upper()) is not None
 
 
 def is_provider_key(name: str) -> bool:
-    """Whether this variable is a credential of perstack itself."""
     return PROVIDER_KEYS.fullmatch(name.upper()) is not None

@@ -58,10 +58,7 @@ class UnsupportedResponseError(Exception):
 
 
 class ConnectionState(Enum):
-    """How far a connection has come; the states follow each other in this order.
-
-    A connection that never becomes ready passes from `CONNECTING` to `CLOSED`.
-    """
+    """The states of a connection, in order; one that fails to open skips `READY` and `CLOSING`."""
 
     CONNECTING = auto()
     READY = auto()
@@ -176,7 +173,7 @@ class ServerConnection:
                     is_connecting = self._state is ConnectionState.CONNECTING
                     if not (is_connecting and self._scope.cancel_called):
                         raise
-                    # As an exception of its own, so that what measures the attempt sees it fail.
+                    # Not as a cancellation: `connecting` records the attempt as failed.
                     raise self._skill_error(self._cancel_reason()) from cancelled
                 except Exception as error:
                     raise self._to_skill_error(error) from error
@@ -196,7 +193,7 @@ class ServerConnection:
             self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
 
     def end(self) -> None:
-        """The server has ended, or is to be ended."""
+        """Accept no more calls: the server has ended, or has to."""
         if self._state is ConnectionState.READY:
             self._set_state(ConnectionState.CLOSING)
         self._end.set()
@@ -204,7 +201,7 @@ class ServerConnection:
     async def call(
         self, tool_name: str, args: dict[str, Any], idempotency_key: str
     ) -> CallToolResult:
-        """Call a tool and wait for its answer; cancellation is passed on to the server.
+        """Call a tool. Cancellation is passed on to the server.
 
         Raises:
             ConnectionLostError: The server ended before it answered; whether it acted is unknown.
@@ -237,7 +234,7 @@ class ServerConnection:
         request = CallToolRequest(params=params)
         try:
             with self._call_timeout.limit():
-                # Not `call_tool`: it discards a result that strays from the tool's output schema.
+                # Not `call_tool`: it rejects a result that does not match the tool's output schema.
                 return await client.session.send_request(request, TOOL_RESULT_ADAPTER)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             self.end()
@@ -251,7 +248,6 @@ class ServerConnection:
     async def _answer_input_requests(
         self, input_required: InputRequiredResult
     ) -> InputResponses | None:
-        """What the user answers to all that a server asks in the place of a result."""
         input_requests = input_required.input_requests
         if not input_requests:
             await anyio.sleep(EMPTY_INPUT_RETRY_SECONDS)
@@ -272,10 +268,10 @@ class ServerConnection:
         return responses
 
     async def _elicit_urls(self, error: MCPError) -> None:
-        """Have the user open what a server of the older protocol wants opened before the call.
+        """Ask the user to open the URLs that the error of an older server requires.
 
         Raises:
-            MCPError: It wants something else, or the user does not open it.
+            MCPError: It is another error, or the user declines.
         """
         if error.code != URL_ELICITATION_REQUIRED:
             raise error
@@ -287,7 +283,7 @@ class ServerConnection:
     async def _on_elicitation(
         self, context: ClientRequestContext, params: ElicitRequestParams
     ) -> ElicitResult:
-        """A server of the older protocol asks while its call is open."""
+        # A server of the older protocol asks while its call is open.
         with self._call_timeout.pause():
             return await self._elicit(params)
 
@@ -295,11 +291,10 @@ class ServerConnection:
         return await ask_user(self.listener, self.name, params, self._transport.redactor.redact)
 
     def redact_result(self, text: str) -> str:
-        """A result's text without the secrets that the server was given."""
         return self._transport.result_redactor.redact(text)
 
     def describe_error(self, error: BaseException) -> str:
-        """What went wrong, in words that can be shown."""
+        """An error for a message to users, without secrets."""
         if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
             return "it ended before it was ready"
         if isinstance(error, ValidationError):

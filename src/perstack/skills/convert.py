@@ -1,4 +1,4 @@
-"""From what MCP servers offer and answer to tools and parts of a conversation."""
+"""Converts tools and results of MCP servers to those of a run."""
 
 import base64
 import binascii
@@ -38,7 +38,7 @@ Redact = Callable[[str], str]
 def filter_tools(
     tools: Sequence[Tool], pick: Sequence[str], omit: Sequence[str], warn: Callable[[str], None]
 ) -> list[Tool]:
-    """The tools that a definition leaves: without `omit`, then only `pick` if it names any."""
+    """The tools without `omit`, then only `pick` if it names any."""
     available = [tool.name for tool in tools]
     for key, names in (("pick", pick), ("omit", omit)):
         unknown = [name for name in names if name not in available]
@@ -52,7 +52,6 @@ def filter_tools(
 
 
 def to_tool_definition(skill_name: str, tool: Tool) -> ToolDefinition:
-    """A server's tool as the model is shown it."""
     hints = tool.annotations
     is_read_only = hints is not None and hints.read_only_hint is True
     return ToolDefinition(
@@ -66,10 +65,10 @@ def to_tool_definition(skill_name: str, tool: Tool) -> ToolDefinition:
 
 
 def to_tool_result(call: ToolCall, result: CallToolResult, redact: Redact) -> ToolResult:
-    """What the model is shown of a server's answer.
+    """The result of a call for the model.
 
-    Text, images and embedded resources are kept; what no model can take, such as sound, is
-    described in words; structured content stands in for missing text.
+    Text, images and embedded resources are kept; content that no model accepts, such as audio, is
+    replaced by a description; structured content replaces missing text.
     """
     parts = [part for block in result.content for part in _to_result_parts(block, redact)]
     if result.structured_content is not None and not _has_text(parts):
@@ -110,7 +109,7 @@ def _media_part(encoded: str, mime_type: str, label: str) -> ResultPart:
     try:
         base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        # A provider would refuse the whole history from here on.
+        # A provider would refuse every later request with this message.
         return TextPart(text=f"[{label}: its data of type {mime_type} is not valid base64.]")
     if mime_type.startswith("image/"):
         return ImageInlinePart(encoded_data=encoded, mime_type=mime_type)

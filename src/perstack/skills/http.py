@@ -13,18 +13,18 @@ from perstack.definition.model import McpSseSkill
 from perstack.definition.references import VARIABLE_REFERENCE
 from perstack.errors import SkillError
 from perstack.redaction import Redactor, secret_variables
-from perstack.skills.address_policy import build_address_policy
+from perstack.skills.address_policy import AddressPolicy
 from perstack.skills.connection import ProtocolMode, ServerConnection
 from perstack.skills.server_command import required_values
 
 # Statuses by which a server of the older transport refuses the first message of the newer one.
 LEGACY_SERVER_STATUSES = frozenset({400, 404, 405})
-# No read limit: how long a call may take is decided by the caller of the tool.
+# No read limit: the connection limits how long a call may take.
 TIMEOUT = httpx2.Timeout(30.0, read=None)
 
 
 class HttpEndpoint:
-    """Where a remote skill is and what is sent along; knows how the last request was answered.
+    """The URL and headers of a remote skill, and how its last request failed.
 
     Args:
         name: Name of the skill.
@@ -38,7 +38,11 @@ class HttpEndpoint:
     def __init__(self, name: str, skill: McpSseSkill, environment: Mapping[str, str]) -> None:
         values = required_values(name, skill.required_env, environment)
         self.url = skill.endpoint
-        self.address_policy = build_address_policy(name, skill)
+        self.address_policy = AddressPolicy(
+            skill_name=name,
+            allow_private=skill.allow_private,
+            allowed_domains=skill.allowed_domains,
+        )
         self.redactor = Redactor.of_variables(values)
         self.result_redactor = Redactor.of_variables(secret_variables(values))
         self.error_status: int | None = None
@@ -63,7 +67,6 @@ class HttpEndpoint:
         )
 
     def failure_details(self) -> str:
-        """How the server refused, for an error message."""
         if self.connection_error is not None:
             return f"Endpoint: {self.url}: {self.redactor.redact(self.connection_error)}."
         if self.error_status is not None:
@@ -72,7 +75,7 @@ class HttpEndpoint:
 
 
 class PinnedAddressTransport(httpx2.AsyncBaseTransport):
-    """Checks the address of each request, redirects included, and connects to what was checked."""
+    """Checks the address of each request, redirects included, and connects to that address."""
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
         self._endpoint = endpoint
@@ -136,7 +139,7 @@ class HttpTransport:
         self._endpoint = endpoint
 
     def fallback(self) -> "HttpTransport | None":
-        """The older transport, for a server that refused the first message as one of those does."""
+        """The older transport, for a server that refused the first message as its servers do."""
         if self.protocol_mode == "auto" and self._endpoint.error_status in LEGACY_SERVER_STATUSES:
             return HttpTransport(self._endpoint, "legacy")
         return None

@@ -1,4 +1,4 @@
-"""The skills of one job: opened when first needed, shared by its runs, closed with it."""
+"""The skills of one job: opened when first needed, shared by its runs, closed at its end."""
 
 import shutil
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -118,7 +118,7 @@ class SkillPool:
         return await built_in.verify(verification, answer)
 
     async def close(self) -> None:
-        """End every connection; calls that come later are answered with an error."""
+        """End every connection; later calls get an error result."""
         self._is_closed = True
         if self._connections is not None:
             await self._connections.close()

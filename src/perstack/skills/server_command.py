@@ -30,7 +30,7 @@ class ServerSpec:
 
     @property
     def identity(self) -> str:
-        """Equal for definitions that start the same server: their experts share it."""
+        """Equal for definitions that start the same server, which their experts share."""
         return repr((self.command_line, self.skill.model_dump_json(exclude=PRESENTATION_FIELDS)))
 
 

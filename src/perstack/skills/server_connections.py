@@ -24,7 +24,7 @@ class ServerConnections:
     async def open(
         self, servers: Mapping[str, ServerSpec], listener: SkillListener
     ) -> dict[str, list[ToolDefinition]]:
-        """Connect what is not connected yet, all at once, and return the tools by skill.
+        """Connect the servers that are not connected yet, concurrently, and return their tools.
 
         Raises:
             SkillError: The first skill, in order, that cannot be used. The others stay connected.
@@ -50,10 +50,9 @@ class ServerConnections:
     async def call(
         self, server: ServerSpec, tool_name: str, call: ToolCall, idempotency_key: str
     ) -> ToolResult:
-        """Call a server's tool by the server's own name for it. Never raises but for cancellation.
+        """Call a tool by its server's own name for it. Raises nothing but cancellation.
 
-        A server that is gone is connected again once; the call that it left unanswered is not
-        repeated.
+        A server that has ended is connected again; the call that it did not answer is not repeated.
         """
         if call.args_error is not None:
             return text_result(call, call.args_error, is_error=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
-# Reads the process groups to guard from its stdin. When that ends, and it ends however this process
-# ends, what is still guarded is told to stop and then killed. A shell is used as it starts in a
-# millisecond, and a watcher because a death signal would reach the child only, not what it started.
+# Reads the process groups to guard from its stdin. At its end, which comes however this process
+# ends, the groups that are still guarded get SIGTERM and then SIGKILL. A shell starts in a
+# millisecond; a parent-death signal would reach the child only, and not its own children.
 WATCHDOG_SCRIPT = """
 trap '' HUP INT TERM
 groups=" "
@@ -179,7 +179,7 @@ async def _stop_group(process: Process, grace_seconds: float, orphan_seconds: fl
             await process.stdin.aclose()
         with anyio.move_on_after(grace_seconds):
             await process.wait()
-    # Also when the process itself is gone: what it started may still be there.
+    # Also when the process itself is gone: its children may still be there.
     if signal_group(process.pid, signal.SIGTERM):
         with anyio.move_on_after(grace_seconds):
             await process.wait()
@@ -194,7 +194,7 @@ async def _stop_group(process: Process, grace_seconds: float, orphan_seconds: fl
 
 
 def signal_group(group: int, signal_number: int) -> bool:
-    """Signal a process group; whether there was one that could be signalled."""
+    """Signal a process group; returns whether there was one that could be signalled."""
     try:
         os.killpg(group, signal_number)
     except (ProcessLookupError, PermissionError):
@@ -217,7 +217,7 @@ def _reap_orphans(group: int) -> None:
 
 
 async def _start_watchdog() -> Process:
-    # A session of its own: in the foreground group it would be ended together with what it watches.
+    # In the foreground process group it would be ended together with what it guards.
     return await _open_process(
         ["/bin/sh", "-c", WATCHDOG_SCRIPT],
         None,

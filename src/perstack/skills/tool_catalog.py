@@ -1,4 +1,4 @@
-"""The tools of one expert: uniquely named, and traceable to the server's tool that each is."""
+"""The tools of one expert, by unique names."""
 
 import json
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from perstack.tool_names import skill_tool_name
 
 @dataclass(slots=True)
 class ToolCatalog:
-    """What an expert's model is shown, and what each name stands for."""
+    """The tools that a model is shown, and each tool's own name by skill and shown name."""
 
     definitions: list[ToolDefinition] = field(default_factory=list[ToolDefinition])
     original_names: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     def add(self, skill_name: str, tools: Iterable[ToolDefinition]) -> None:
-        """Add a skill's tools. A name that is taken or unacceptable is changed, always alike."""
+        """Add a skill's tools; a name that is taken or that providers refuse is replaced."""
         taken = {definition.name for definition in self.definitions}
         for tool in tools:
             name = skill_tool_name(skill_name, tool.name, taken)
@@ -29,10 +29,10 @@ class ToolCatalog:
 
 
 def interactive_tools(skill_name: str, skill: InteractiveSkill) -> list[ToolDefinition]:
-    """The tools that a person or an application answers.
+    """The tools of an interactive skill.
 
     Raises:
-        SkillError: A schema is not the JSON of a schema.
+        SkillError: A schema is not a JSON object.
     """
     return [_interactive_tool(skill_name, name, tool) for name, tool in skill.tools.items()]
 

@@ -47,16 +47,11 @@ DEFINITIONS: tuple[ToolDefinition, ...] = (
     ),
     define_tool("clearTodo", "Empty the todo list.", {}, effect="reads"),
 )
-"""They change the run only, so for everything else they read and can be repeated."""
-
-
-class HealthCheckArguments(FrozenModel):
-    """Arguments of `healthCheck`: none."""
+"""They change nothing outside the run, so they count as reading and can be repeated."""
 
 
 async def health_check(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
-    """Facts about this process."""
-    HealthCheckArguments.model_validate(raw)
+    FrozenModel.model_validate(raw)
     peak = _peak_memory_bytes()
     return {
         "status": "ok",
@@ -71,7 +66,6 @@ async def health_check(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutp
 
 
 def _memory_bytes() -> int | None:
-    """Memory in use now, where the system tells it."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
@@ -96,7 +90,7 @@ TOOLS = (
             {},
             effect="reads",
         ),
-        HealthCheckArguments,
+        FrozenModel,
         health_check,
     ),
 )

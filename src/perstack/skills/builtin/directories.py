@@ -22,14 +22,11 @@ MAX_ITEMS = 1000
 
 
 class DeleteDirectoryArguments(FrozenModel):
-    """Arguments of `deleteDirectory`."""
-
     path: PathText
     recursive: bool = False
 
 
 def list_directory(workspace: Workspace, args: PathArguments) -> JsonObject:
-    """One level, in alphabetical order, without perstack's own folder."""
     with workspace.directory(args.path) as directory:
         listed = os.listdir(directory.dir_fd)  # noqa: PTH208 - pathlib cannot list an open handle
         names = sorted(listed, key=lambda name: (name.casefold(), name))
@@ -64,7 +61,7 @@ def _describe_item(workspace: Workspace, directory: WorkspaceEntry, name: str) -
 
 
 def _links_to_directory(workspace: Workspace, path: str) -> bool:
-    """Whether a link leads to a folder inside; about places outside nothing is said."""
+    """Whether a link leads to a folder inside the workspace."""
     try:
         with workspace.directory(path):
             return True
@@ -73,7 +70,6 @@ def _links_to_directory(workspace: Workspace, path: str) -> bool:
 
 
 def create_directory(workspace: Workspace, args: PathArguments) -> JsonObject:
-    """Make a directory and those on the way to it."""
     if not workspace.parts(args.path):
         raise _directory_exists(args.path)
     with workspace.entry(args.path, "Directory", create_parents=True) as entry:
@@ -89,7 +85,6 @@ def _directory_exists(path: str) -> ToolFailure:
 
 
 def delete_directory(workspace: Workspace, args: DeleteDirectoryArguments) -> JsonObject:
-    """Delete a directory; with its content only if that was said."""
     with workspace.entry(args.path, "Directory") as entry:
         file_stat = entry.stat()
         if file_stat is not None and not stat.S_ISDIR(file_stat.st_mode):
@@ -108,7 +103,7 @@ def _delete_empty(entry: WorkspaceEntry, path: str) -> None:
     try:
         os.rmdir(entry.name, dir_fd=entry.dir_fd)
     except OSError as error:
-        # Systems differ in which of the two they say.
+        # Systems differ in which of the two they report.
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise
         raise ToolFailure(

@@ -1,4 +1,4 @@
-"""`exec`: commands of the machine, without a shell, inside the workspace."""
+"""`exec`: runs a command in the workspace, without a shell."""
 
 import os
 import signal
@@ -40,22 +40,20 @@ MAX_KEPT_BYTES = 32 * 1024
 HALF_KEPT_BYTES = MAX_KEPT_BYTES // 2
 READ_CHUNK_BYTES = 64 * 1024
 TERMINATE_GRACE_SECONDS = 2.0
-"""Between the request to stop and the kill."""
+"""Between SIGTERM and SIGKILL."""
 
 ORPHAN_GRACE_SECONDS = 0.25
-"""For the rest of the group once the command itself has stopped; short, because dead ones that the
-system has not collected yet cannot be told from living ones."""
+"""For the rest of the group once the command has ended; short, because zombies that the system has
+not reaped yet cannot be told from running processes."""
 
 PIPE_GRACE_SECONDS = 0.5
-"""For what is left in the pipes when everything that we know of has ended."""
+"""For reading the pipes to their end when the group has ended."""
 
 NO_OUTPUT = "Command executed successfully, but produced no output."
 EnvironmentName = Annotated[SystemText, StringConstraints(pattern=r"^[^=]+$")]
 
 
 class ExecArguments(FrozenModel):
-    """Arguments of `exec`."""
-
     command: PathText
     args: tuple[SystemText, ...] = ()
     env: dict[EnvironmentName, SystemText] = Field(default_factory=dict)
@@ -66,7 +64,7 @@ class ExecArguments(FrozenModel):
 
 
 class OutputBuffer:
-    """One stream of a command: counts everything, keeps what an answer can show."""
+    """One stream of a command: counts all bytes, keeps the beginning and the end."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -78,13 +76,12 @@ class OutputBuffer:
         remaining = HALF_KEPT_BYTES - len(self._head)
         self._head += data[:remaining]
         self._tail += data[remaining:]
-        # Trimmed only now and then, so that many small reads do not move the tail each time.
+        # Trimmed rarely, so that many small reads do not move the tail each time.
         if len(self._tail) > 2 * MAX_KEPT_BYTES:
             del self._tail[:-HALF_KEPT_BYTES]
 
     @property
     def text(self) -> str:
-        """The output, or its two ends with a note between them."""
         tail = self._tail[-HALF_KEPT_BYTES:]
         omitted = self.size - len(self._head) - len(tail)
         if omitted == 0:
@@ -97,7 +94,6 @@ class OutputBuffer:
 
 
 async def run_exec(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
-    """Run a command and say what it wrote."""
     args = ExecArguments.model_validate(raw)
     environment, refused = child_environment(context.environment, extra=args.env)
     result = await run_in_workspace(context, args, environment)
@@ -120,8 +116,8 @@ async def run_in_workspace(
 ) -> CommandResult:
     """Run a command in the workspace with exactly this environment.
 
-    It ends when the command ends, its time is up, or it writes more than it may; then, and when it
-    is cancelled, everything that the command started is ended too.
+    It is stopped when its time is up or it writes too much. At its end, and on cancellation, all
+    that it started is ended too.
 
     Raises:
         ToolFailure: It cannot be started.
@@ -197,7 +193,7 @@ async def _read_chunk(handle: int) -> bytes:
 
 
 def _directory_path(workspace: Workspace, directory: WorkspaceEntry) -> str:
-    """A path that leads to the open folder itself, whatever its name means by now."""
+    """A path that leads to the open folder itself, even if it was renamed."""
     if sys.platform == "linux":
         return f"/proc/self/fd/{directory.dir_fd}"
     return str(workspace.root / directory.path)
@@ -219,7 +215,7 @@ def _start_failure(error: OSError, args: ExecArguments, cwd: str) -> ToolFailure
 
 def _to_output(args: ExecArguments, result: CommandResult, note: JsonObject) -> JsonObject:
     stdout, stderr = result.stdout.text, result.stderr.text
-    # What a failing command wrote is told in any case: it is what the model needs next.
+    # The output of a failing command is always included: the model needs it next.
     streams = {"stdout": stdout, "stderr": stderr}
     captured = {name: text for name, text in streams.items() if text.strip()} | note
     if result.exit_reason == "timedOut":

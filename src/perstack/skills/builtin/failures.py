@@ -1,4 +1,4 @@
-"""How a tool says that it could not do what it was asked, in words that help the model to go on."""
+"""Failures of tools, with messages that help the model to continue."""
 
 import errno
 import os
@@ -26,11 +26,11 @@ ErrorName = Literal[
 
 
 class ToolFailure(Exception):
-    """A tool call that failed. It ends up as a result for the model and goes no further.
+    """A tool call that failed; the tool's caller turns it into an error result.
 
     Args:
         error: Short stable kind.
-        message: What was wrong and, where it is not obvious, what to do instead.
+        message: The problem and, if it is not obvious, what to do instead.
         details: More facts, each a key of the result.
     """
 
@@ -45,11 +45,11 @@ class ToolFailure(Exception):
 
 @contextmanager
 def os_errors_as_failures(noun: str, path: str) -> Generator[None]:
-    """Tell what the system refuses in terms of the path that the model gave.
+    """Turn errors of the system into failures that name the path as the model wrote it.
 
     Args:
         noun: What the tool expected there, such as `File`.
-        path: As the model wrote it. What the system reports is left out, it may name other places.
+        path: As the model wrote it. The path that the system reports may be another one.
 
     Raises:
         ToolFailure: In place of an `OSError`.
@@ -61,7 +61,6 @@ def os_errors_as_failures(noun: str, path: str) -> Generator[None]:
 
 
 def failure_from_os_error(error: OSError, noun: str, path: str) -> ToolFailure:
-    """The failure that stands for a refusal of the system."""
     match error.errno:
         case errno.ENOENT:
             return ToolFailure("NotFound", f"{noun} {path} does not exist.")

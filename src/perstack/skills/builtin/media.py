@@ -1,7 +1,7 @@
-"""`readImageFile` and `readPdfFile`: files that a model looks at rather than reads.
+"""`readImageFile` and `readPdfFile`.
 
 The content goes into the result here, where the path was checked, and not later by the name of the
-tool: otherwise any server with a tool of that name could have any file of the machine read.
+tool: otherwise a server with a tool of that name could read any file of the machine.
 """
 
 import base64
@@ -31,12 +31,11 @@ SIGNATURES = {
     "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
 }
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
-# Readers accept what mail programs and servers put in front of the header.
+# Readers accept leading bytes, which mail programs and servers add.
 PDF_HEADER_SEARCH_BYTES = 1024
 
 
 def read_image_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
-    """An image, in the result."""
     with workspace.entry(args.path, follow=True) as entry:
         if PurePosixPath(entry.name).suffix.lower() not in IMAGE_EXTENSIONS:
             raise ToolFailure(
@@ -59,7 +58,6 @@ def read_image_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
 
 
 def read_pdf_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
-    """A PDF, in the result."""
     with workspace.entry(args.path, follow=True) as entry:
         if PurePosixPath(entry.name).suffix.lower() != ".pdf":
             raise ToolFailure("Unsupported", f"File {args.path} is not a PDF file.")

@@ -18,19 +18,17 @@ from perstack.skills.builtin.tool import (
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 
-# File systems without hard links say one of these.
+# What file systems without hard links report.
 HARD_LINK_UNSUPPORTED_ERRORS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
 class MoveFileArguments(FrozenModel):
-    """Arguments of `moveFile`."""
-
     source: PathText
     destination: PathText
 
 
 def move_file(workspace: Workspace, args: MoveFileArguments) -> JsonObject:
-    """Move or rename a file or directory; never onto something that is there."""
+    """Move or rename a file or directory; never onto an existing one."""
     with workspace.entry(args.source) as source:
         file_stat = source.stat()
         if file_stat is None:
@@ -74,11 +72,7 @@ def _move(
 def _try_hard_link(
     source: WorkspaceEntry, destination: WorkspaceEntry, args: MoveFileArguments
 ) -> bool:
-    """Give the file its second name. Unlike a rename that never replaces what came meanwhile.
-
-    Returns:
-        Whether the file system could; not all have hard links.
-    """
+    # Unlike a rename, a link never replaces a file that was created meanwhile.
     try:
         os.link(
             source.name,
@@ -101,7 +95,6 @@ def _destination_exists(path: str) -> ToolFailure:
 
 
 def delete_file(workspace: Workspace, args: PathArguments) -> JsonObject:
-    """Delete a file; of a link, the link itself."""
     with workspace.entry(args.path) as entry:
         file_stat = entry.stat()
         if file_stat is not None and stat.S_ISDIR(file_stat.st_mode):

@@ -24,14 +24,12 @@ from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 KIBIBYTE = 1024
 MAX_FILE_BYTES = 16 * KIBIBYTE * KIBIBYTE
 MAX_CONTENT_CHARACTERS = 100_000
-"""About 25,000 tokens: what one answer may take of a model's context."""
+"""About 25,000 tokens."""
 
 FILE_INFO_NOUN = "File or directory"
 
 
 class ReadTextFileArguments(FrozenModel):
-    """Arguments of `readTextFile`."""
-
     path: PathText
     from_line: int | None = Field(default=None, ge=0, alias="from")
     to_line: int | None = Field(default=None, ge=0, alias="to")
@@ -44,11 +42,11 @@ class ReadTextFileArguments(FrozenModel):
 
 
 def read_text_file(workspace: Workspace, args: ReadTextFileArguments) -> JsonObject:
-    """The lines that were asked for, as many as fit."""
+    """The requested lines, as many as fit."""
     with workspace.entry(args.path, follow=True) as entry:
         text = read_text(entry).removeprefix("\ufeff")
     lines = text.split("\n")
-    # A newline ends its line, so that consecutive ranges put together are the file.
+    # A newline belongs to its line, so that consecutive ranges joined are the file.
     lines = [f"{line}\n" for line in lines[:-1]] + lines[-1:] * bool(lines[-1])
     start = min(args.from_line or 0, len(lines))
     stop = len(lines) if args.to_line is None else min(args.to_line, len(lines))
@@ -81,7 +79,7 @@ def read_text(entry: WorkspaceEntry) -> str:
     """The whole text of a file, exactly as it is.
 
     Raises:
-        ToolFailure: The file is too large or no text.
+        ToolFailure: The file is too large or not text.
         OSError: It cannot be read.
     """
     with entry.open(os.O_RDONLY) as handle:
@@ -125,7 +123,6 @@ def _fit_lines(lines: list[str], start: int, stop: int) -> tuple[str, int]:
 
 
 def get_file_info(workspace: Workspace, args: PathArguments) -> JsonObject:
-    """What is known about a file or directory without opening it."""
     with workspace.entry(args.path, FILE_INFO_NOUN, follow=True) as entry:
         file_stat = entry.stat()
         if file_stat is None:
@@ -159,18 +156,16 @@ def get_file_info(workspace: Workspace, args: PathArguments) -> JsonObject:
 
 
 def guess_mime_type(name: str) -> str:
-    """What the extension of a file name says about its content."""
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def iso_timestamp(seconds: float) -> str:
-    """A moment in ISO 8601, to the millisecond, in UTC."""
     moment = datetime.fromtimestamp(seconds, tz=UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_size(size: int) -> str:
-    """A number of bytes for people: `1.21 KB`."""
+    """A number of bytes as `1.21 KB`."""
     if size < KIBIBYTE:
         return f"{size} B"
     value = size / KIBIBYTE

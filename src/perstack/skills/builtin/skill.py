@@ -41,7 +41,7 @@ DEFINITIONS_BY_NAME: dict[str, ToolDefinition] = {
 def select_definitions(
     pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()
 ) -> tuple[ToolDefinition, ...]:
-    """The tools that an expert is shown: those it picks, else the usual ones.
+    """The tools that an expert is shown: those it picks, else the default ones.
 
     Args:
         pick: Names out of all tools; unknown ones are ignored.
@@ -56,7 +56,7 @@ class BuiltInSkill:
 
     Args:
         workspace: The folder that the tools may touch.
-        environment: What commands inherit from, filtered; its `HOME` is what `~` stands for.
+        environment: Commands inherit from it, filtered; its `HOME` is the value of `~`.
         launcher: Starts the commands.
         monotonic: Seconds on a clock that only goes forward.
 
@@ -83,11 +83,10 @@ class BuiltInSkill:
     def definitions(
         self, pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()
     ) -> tuple[ToolDefinition, ...]:
-        """See `shown`."""
         return select_definitions(pick, omit)
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Answer a call. Whatever goes wrong is a result; only cancellation is raised."""
+        """Execute a call. Every failure is an error result; only cancellation is raised."""
         try:
             return _tool_result(call, await self._execute(call))
         except ValidationError as error:
@@ -103,7 +102,7 @@ class BuiltInSkill:
             return _error_result(call, ToolFailure("IOError", reason))
 
     async def verify(self, verification: Verification, answer: str) -> VerificationResult:
-        """Make a check. Whatever goes wrong is a result; only cancellation is raised."""
+        """Run a verification. Every failure is a result; only cancellation is raised."""
         try:
             return await run_verification(self._context, verification, answer)
         except ToolFailure as failure:

@@ -58,7 +58,7 @@ def define_tool(
     arguments: type[FrozenModel] = FrozenModel,
     effect: Literal["reads", "repeatable", "changes"] = "changes",
 ) -> ToolDefinition:
-    """How the model sees a tool.
+    """The definition of a tool, as the model sees it.
 
     Args:
         name: What the model calls.
@@ -94,7 +94,7 @@ def workspace_tool(
     *,
     effect: Literal["reads", "repeatable", "changes"] = "changes",
 ) -> BuiltInTool:
-    """A tool that works on files, in a worker thread; those that change any run one at a time."""
+    """A tool that works on files, in a worker thread; tools that change files run one at a time."""
 
     async def handle(context: ToolContext, args: Mapping[str, Any]) -> ToolOutput:
         validated = arguments.model_validate(args)
@@ -136,12 +136,10 @@ FileText = Annotated[str, AfterValidator(_check_unicode)]
 """A text that can be written to a file."""
 
 SystemText = Annotated[FileText, AfterValidator(_check_no_nul)]
-"""A text that is handed to the operating system, which cannot take a NUL in it."""
+"""A text for the operating system, which accepts no NUL in it."""
 
 PathText = Annotated[SystemText, StringConstraints(min_length=1)]
 
 
 class PathArguments(FrozenModel):
-    """Arguments that are a path and nothing else."""
-
     path: PathText

@@ -1,4 +1,4 @@
-"""How a check that an expert declares is made in the workspace."""
+"""Runs the verifications of an expert in the workspace."""
 
 from anyio import to_thread
 
@@ -19,10 +19,10 @@ from perstack.skills.child_environment import child_environment
 async def run_verification(
     context: ToolContext, verification: Verification, answer: str
 ) -> VerificationResult:
-    """Run the command, or read what shall fit the schema, and judge it.
+    """Run the command, or check the file or the answer against the schema.
 
     Raises:
-        ToolFailure: The command cannot be started, or the file not be read.
+        ToolFailure: The command cannot be started, or the file cannot be read.
     """
     if verification.command is not None:
         return await _verify_command(context, verification, verification.command)

@@ -19,7 +19,7 @@ from perstack.skills.builtin.failures import ToolFailure, os_errors_as_failures
 RESERVED_FOLDER = "perstack"
 MAX_LINKS = 40
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Without O_NONBLOCK the opening of a named pipe would wait for its other end.
+# Without O_NONBLOCK, opening a named pipe would wait for its other end.
 FILE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 PathParts = tuple[str, ...]
@@ -27,14 +27,14 @@ PathParts = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceEntry:
-    """A name in an open folder of the workspace; the thing itself may or may not be there."""
+    """A name in an open folder of the workspace; whether something has that name is not known."""
 
     dir_fd: int
     name: str
     path: str
 
     def stat(self) -> os.stat_result | None:
-        """What is there, links not followed; `None` if nothing is."""
+        """The status of the file, links not followed; `None` if there is none."""
         try:
             return os.stat(self.name, dir_fd=self.dir_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -45,8 +45,8 @@ class WorkspaceEntry:
         """A handle of the regular file.
 
         Raises:
-            ToolFailure: It is a link or something else that is no regular file.
-            OSError: It is not there or cannot be opened.
+            ToolFailure: It is a link or something else that is not a regular file.
+            OSError: It does not exist or cannot be opened.
         """
         try:
             handle = os.open(self.name, flags | FILE_FLAGS, dir_fd=self.dir_fd)
@@ -61,11 +61,11 @@ class WorkspaceEntry:
 
 
 class Workspace:
-    """Resolves what experts write as paths. Blocking, but only for a few system calls.
+    """Resolves the paths that experts write. Blocking, but only for a few system calls.
 
     Args:
-        root: The folder; it may be reached through links, which are resolved once, here.
-        home: What `~` stands for.
+        root: The folder; links in its path are resolved once, here.
+        home: The value of `~`.
     """
 
     def __init__(self, root: Path, home: str | None = None) -> None:
@@ -74,7 +74,7 @@ class Workspace:
         self._home = home
 
     def parts(self, path: str) -> PathParts:
-        """The components of a path below the root. Purely lexical; links are met when it is walked.
+        """The components of a path below the root. Purely lexical: links are not resolved.
 
         Raises:
             ToolFailure: The path leads outside or into perstack's own folder.
@@ -112,14 +112,14 @@ class Workspace:
     def entry(
         self, path: str, noun: str = "File", *, follow: bool = False, create_parents: bool = False
     ) -> Generator[WorkspaceEntry]:
-        """What a path names, in the open folder that holds it.
+        """The entry of a path, in its open parent folder.
 
         Args:
             path: As the expert wrote it.
             noun: What should be there, for messages.
             follow: Whether the last component may be a link to something inside. The root itself
                 can only be named for reading, that is with `follow`.
-            create_parents: Make the folders that are missing on the way.
+            create_parents: Create the missing parent folders.
 
         Raises:
             ToolFailure: As for `directory`.
@@ -152,7 +152,7 @@ class Workspace:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def _open_directory(self, parts: PathParts, *, create: bool) -> tuple[int, PathParts]:
-        """A handle of the folder `parts`, and where it really is."""
+        """A handle of the folder `parts`, and its components with links resolved."""
         remaining, resolved, links = list(parts), (), 0
         handle = os.open(self.root, DIRECTORY_FLAGS)
         try:
@@ -199,12 +199,12 @@ class Workspace:
 
 
 def display_path(parts: PathParts) -> str:
-    """A path as experts are told it: relative to the workspace."""
+    """A path relative to the workspace, as results contain it."""
     return "/".join(parts) or "."
 
 
 def is_reserved(parts: PathParts) -> bool:
-    """Whether this is perstack's own folder or below it, on any kind of file system."""
+    """Whether this is perstack's own folder or below it, also if names ignore case."""
     return bool(parts) and parts[0].casefold() == RESERVED_FOLDER
 
 
@@ -219,7 +219,7 @@ def _open_child_directory(parent: int, name: str, *, create: bool) -> int:
     except FileNotFoundError:
         if not create:
             raise
-    # Another call may make it meanwhile; what counts is what can be opened then.
+    # Another call may create it meanwhile.
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=parent)
     return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)

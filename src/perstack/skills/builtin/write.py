@@ -24,14 +24,14 @@ NEW_FILE_MODE = 0o644
 
 
 def replace_file(entry: WorkspaceEntry, data: bytes) -> None:
-    """Give a file this content; make it if it is not there. Its mode is kept.
+    """Replace the content of a file, or create it. Its mode is kept.
 
     Raises:
-        ToolFailure: Something else than a writable regular file is there.
-        OSError: The folder cannot be written, or the disk is full; the file is as it was.
+        ToolFailure: It exists and is not a writable regular file.
+        OSError: The folder cannot be written, or the disk is full; the file is unchanged.
     """
     mode = _writable_file_mode(entry)
-    # In the same folder, because only within one file system does a rename replace at once.
+    # In the same folder, because a rename is atomic only within one file system.
     temporary = f".{entry.name[:60]}.{secrets.token_hex(6)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, NEW_FILE_MODE, dir_fd=entry.dir_fd)
@@ -48,7 +48,7 @@ def replace_file(entry: WorkspaceEntry, data: bytes) -> None:
 
 
 def _writable_file_mode(entry: WorkspaceEntry) -> int | None:
-    """The mode of the file; `None` if there is none yet. A rename alone would not ask for leave."""
+    # A rename alone would replace a file that is not writable.
     try:
         with entry.open(os.O_WRONLY) as handle:
             return os.fstat(handle).st_mode & 0o7777
@@ -59,29 +59,23 @@ def _writable_file_mode(entry: WorkspaceEntry) -> int | None:
 
 
 class WriteTextFileArguments(FrozenModel):
-    """Arguments of `writeTextFile` and `appendTextFile`."""
-
     path: PathText
     text: FileText
 
 
 class EditTextFileArguments(FrozenModel):
-    """Arguments of `editTextFile`."""
-
     path: PathText
     old_text: FileText = Field(min_length=1)
     new_text: FileText
 
 
 def write_text_file(workspace: Workspace, args: WriteTextFileArguments) -> JsonObject:
-    """Write a file, making the folders on the way."""
     with workspace.entry(args.path, create_parents=True) as entry:
         replace_file(entry, args.text.encode())
     return {"path": entry.path, "text": args.text}
 
 
 def append_text_file(workspace: Workspace, args: WriteTextFileArguments) -> JsonObject:
-    """Add to the end of a file; exactly the text, no newline in between."""
     with (
         workspace.entry(args.path) as entry,
         entry.open(os.O_WRONLY | os.O_APPEND) as handle,
@@ -92,10 +86,10 @@ def append_text_file(workspace: Workspace, args: WriteTextFileArguments) -> Json
 
 
 def edit_text_file(workspace: Workspace, args: EditTextFileArguments) -> JsonObject:
-    """Replace the first occurrence of a text, and nothing else.
+    """Replace the first occurrence of a text.
 
-    What a line ends with does not count when the text is sought, because a model sees and writes
-    plain newlines; the lines that are put in end like those of the file.
+    Line endings do not count in the search, because a model sees and writes plain newlines; the new
+    lines end like those of the file.
     """
     with workspace.entry(args.path) as entry:
         text = read_text(entry)
