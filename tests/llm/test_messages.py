@@ -20,6 +20,9 @@ from perstack.core.messages import (
 )
 from perstack.core.tools import ToolDefinition
 from perstack.llm.messages import can_think, chat_messages, chat_tools
+from perstack.llm.providers.anthropic import ANTHROPIC
+from perstack.llm.providers.ollama import OLLAMA
+from perstack.llm.providers.openai import OPENAI
 from tests.llm.conversation import ADD, INSTRUCTION, answers, calls, returns, says
 
 IMAGE = ImageInlinePart(encoded_data="aW1n", mime_type="image/png")
@@ -37,7 +40,7 @@ def result_with(*contents: TextPart | ImageInlinePart | FileInlinePart) -> ToolM
 def test_openai_gets_plain_chat_messages() -> None:
     conversation = [INSTRUCTION, says("add"), calls("c1"), returns("c1", "3"), answers("It is 3.")]
 
-    assert chat_messages(conversation, "openai") == snapshot(
+    assert chat_messages(conversation, OPENAI) == snapshot(
         [
             {
                 "role": "system",
@@ -68,7 +71,7 @@ It is noon.\
 def test_anthropic_gets_thinking_back_and_cache_breakpoints() -> None:
     conversation = [INSTRUCTION, says("add"), calls("c1", SIGNED), returns("c1", "3")]
 
-    assert chat_messages(conversation, "anthropic") == snapshot(
+    assert chat_messages(conversation, ANTHROPIC) == snapshot(
         [
             {
                 "role": "system",
@@ -111,7 +114,7 @@ def test_only_the_last_two_turns_and_the_instruction_are_breakpoints() -> None:
     conversation = [INSTRUCTION]
     for number in range(5):
         conversation += [says("add"), calls(f"c{number}"), returns(f"c{number}", "3"), answers("3")]
-    chat = chat_messages(conversation, "anthropic")
+    chat = chat_messages(conversation, ANTHROPIC)
 
     marked = [index for index, message in enumerate(chat) if "cache_control" in repr(message)]
 
@@ -121,34 +124,34 @@ def test_only_the_last_two_turns_and_the_instruction_are_breakpoints() -> None:
 def test_the_prefix_of_a_conversation_stays_the_same_when_it_grows() -> None:
     start = [INSTRUCTION, says("add"), calls("c1"), returns("c1", "3")]
 
-    short = chat_messages(start, "openai")
-    long = chat_messages([*start, answers("3"), says("and 4?")], "openai")
+    short = chat_messages(start, OPENAI)
+    long = chat_messages([*start, answers("3"), says("and 4?")], OPENAI)
 
     assert long[: len(short)] == short
 
 
 def test_a_failed_tool_call_says_so() -> None:
-    chat = chat_messages([returns("c1", "no such file", is_error=True)], "openai")
+    chat = chat_messages([returns("c1", "no such file", is_error=True)], OPENAI)
 
     assert chat[0]["content"] == "Error: no such file"
 
 
 def test_thinking_of_another_provider_is_not_sent_to_anthropic() -> None:
-    chat = chat_messages([calls("c1", ThinkingPart(thinking="hm"))], "anthropic")
+    chat = chat_messages([calls("c1", ThinkingPart(thinking="hm"))], ANTHROPIC)
 
     assert "thinking_blocks" not in chat[0]
 
 
 def test_thinking_that_came_encrypted_goes_back_encrypted() -> None:
     chat = chat_messages(
-        [calls("c1", ThinkingPart(thinking="", signature="redacted:c2VjcmV0"))], "anthropic"
+        [calls("c1", ThinkingPart(thinking="", signature="redacted:c2VjcmV0"))], ANTHROPIC
     )
 
     assert chat[0]["thinking_blocks"] == [{"type": "redacted_thinking", "data": "c2VjcmV0"}]
 
 
 def test_a_turn_that_says_nothing_is_left_out() -> None:
-    assert chat_messages([ExpertMessage(contents=(SIGNED,))], "openai") == []
+    assert chat_messages([ExpertMessage(contents=(SIGNED,))], OPENAI) == []
 
 
 def test_images_and_files_of_the_caller_become_content_blocks() -> None:
@@ -162,7 +165,7 @@ def test_images_and_files_of_the_caller_become_content_blocks() -> None:
         )
     )
 
-    assert chat_messages([message], "openai") == snapshot(
+    assert chat_messages([message], OPENAI) == snapshot(
         [
             {
                 "role": "user",
@@ -194,7 +197,7 @@ def test_what_a_provider_cannot_show_is_named() -> None:
         )
     )
 
-    assert chat_messages([message], "ollama")[0]["content"] == snapshot("""\
+    assert chat_messages([message], OLLAMA)[0]["content"] == snapshot("""\
 [a file of type application/pdf, which ollama models cannot be shown]
 [image of type image/png at https://example.com/a.png]
 [file of type application/pdf at https://example.com/a.pdf]\
@@ -202,7 +205,7 @@ def test_what_a_provider_cannot_show_is_named() -> None:
 
 
 def test_an_image_in_a_result_follows_the_results_where_a_result_holds_text_only() -> None:
-    assert chat_messages([result_with(TextPart(text="taken"), IMAGE)], "openai") == snapshot(
+    assert chat_messages([result_with(TextPart(text="taken"), IMAGE)], OPENAI) == snapshot(
         [
             {
                 "role": "tool",
@@ -224,7 +227,7 @@ taken
 
 
 def test_an_image_in_a_result_stays_inside_for_anthropic() -> None:
-    chat = chat_messages([result_with(TextPart(text="taken"), IMAGE)], "anthropic")
+    chat = chat_messages([result_with(TextPart(text="taken"), IMAGE)], ANTHROPIC)
 
     assert [block["type"] for block in chat[0]["content"]] == ["text", "image_url"]
     assert len(chat) == 1
@@ -235,7 +238,7 @@ def test_images_follow_all_results_of_a_turn() -> None:
         ToolResultPart(tool_call_id=call_id, tool_name="look", contents=(IMAGE,))
         for call_id in ("c1", "c2")
     ]
-    chat = chat_messages([ToolMessage(contents=tuple(results))], "openai")
+    chat = chat_messages([ToolMessage(contents=tuple(results))], OPENAI)
 
     assert [message["role"] for message in chat] == ["tool", "tool", "user"]
 
@@ -261,7 +264,7 @@ def test_a_name_that_providers_refuse_is_the_same_in_tools_and_history(name: str
     call = ToolCallPart(tool_call_id="c1", tool_name=name)
 
     offered = chat_tools([tool])[0]["function"]["name"]
-    [message] = chat_messages([ExpertMessage(contents=(call,))], "openai")
+    [message] = chat_messages([ExpertMessage(contents=(call,))], OPENAI)
 
     assert message["tool_calls"][0]["function"]["name"] == offered != name
 

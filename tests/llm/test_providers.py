@@ -6,7 +6,9 @@ import pytest
 
 from perstack.definition.model import Provider
 from perstack.errors import ConfigError
-from perstack.llm.providers import host_of, reasoning_options, resolve_connection
+from perstack.llm.providers.anthropic import ANTHROPIC
+from perstack.llm.providers.connection import host_of, resolve_connection
+from perstack.llm.providers.openai import OPENAI
 
 KEYS = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
 
@@ -90,13 +92,13 @@ def test_a_host_is_told_without_credentials() -> None:
     [("minimal", 1024), ("low", 2048), ("medium", 5000), ("high", 10_000), (3000, 3000), (5, 1024)],
 )
 def test_anthropic_thinks_by_tokens(budget: Any, tokens: int) -> None:
-    assert reasoning_options(budget, "anthropic", "claude-sonnet-4-5") == {
+    assert ANTHROPIC.reasoning_options(budget, "claude-sonnet-4-5") == {
         "thinking": {"type": "enabled", "budget_tokens": tokens}
     }
 
 
 def test_anthropics_thinking_leaves_room_for_an_answer() -> None:
-    options = reasoning_options(100_000, "anthropic", "claude-3-5-haiku-latest")
+    options = ANTHROPIC.reasoning_options(100_000, "claude-3-5-haiku-latest")
 
     assert options["thinking"]["budget_tokens"] == 8192 - 1024
 
@@ -114,9 +116,9 @@ def test_anthropics_thinking_leaves_room_for_an_answer() -> None:
     ],
 )
 def test_openai_thinks_by_effort(budget: Any, effort: str) -> None:
-    assert reasoning_options(budget, "openai", "gpt-5") == {"reasoning_effort": effort}
+    assert OPENAI.reasoning_options(budget, "gpt-5") == {"reasoning_effort": effort}
 
 
 @pytest.mark.parametrize("budget", ["none", 0])
 def test_no_budget_is_no_option(budget: Any) -> None:
-    assert reasoning_options(budget, "anthropic", "m") == {}
+    assert ANTHROPIC.reasoning_options(budget, "m") == {}

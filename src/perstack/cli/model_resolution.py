@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from perstack.cli.expert_tools import EnvironmentVariable
 from perstack.definition.model import Definitions
 from perstack.errors import ConfigError
-from perstack.llm.providers import PROVIDER_PROFILES
+from perstack.llm.providers.registry import PROVIDER_PROFILES
 from perstack.llm.selection import create_model_selector
 
 SCRIPTED_PROVIDER = "scripted"
@@ -41,8 +41,8 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
     if name == SCRIPTED_PROVIDER:
         return _resolve_scripted(definitions, environment)
     problems: list[str] = []
-    route = PROVIDER_PROFILES.get(name)
-    if route is None:
+    profile = PROVIDER_PROFILES.get(name)
+    if profile is None:
         problems.append(
             f"provider {name!r} is not supported yet; supported: {_supported_providers()}"
         )
@@ -53,7 +53,7 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
             models[key] = selection.choose(expert).model
         except ConfigError as error:
             problems.append(str(error))
-    variable = route.key_variable if route else None
+    variable = profile.key_variable if profile else None
     return ModelResolution(
         provider=name,
         key=EnvironmentVariable(variable, bool(environment.get(variable))) if variable else None,

@@ -28,7 +28,7 @@ from perstack.llm.errors import (
     timeout_error,
 )
 from perstack.llm.messages import can_think, chat_messages, chat_tools
-from perstack.llm.providers import ProviderConnection, reasoning_options, resolve_connection
+from perstack.llm.providers.connection import ProviderConnection, resolve_connection
 from perstack.llm.responses import StreamedResponse, parse_response
 from perstack.llm.selection import ModelSelector, context_window
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest
@@ -89,7 +89,7 @@ class LiteLlmModel:
             with anyio.fail_after(choice.timeout_seconds):
                 generation = await call.run(deltas)
         except TimeoutError as error:
-            raise timeout_error(choice.timeout_seconds, provider=connection.provider) from error
+            raise timeout_error(choice.timeout_seconds, provider=connection.profile.name) from error
         # litellm puts its own name of the provider before some models.
         prefix = connection.model.removesuffix(choice.model)
         response_model = (generation.response_model or choice.model).removeprefix(prefix)
@@ -220,7 +220,7 @@ class _GenerationCall:
 
     def _to_model_error(self, error: Exception, *, is_stream: bool) -> ModelError:
         exchange, connection = self._exchange, self._connection
-        provider, secrets = connection.provider, connection.secrets
+        provider, secrets = connection.profile.name, connection.secrets
         if exchange.has_timed_out:
             return timeout_error(self._request.choice.timeout_seconds, provider=provider)
         if exchange.network_error is not None:
@@ -246,10 +246,10 @@ class _GenerationCall:
 
 def call_options(connection: ProviderConnection, request: GenerationRequest) -> dict[str, Any]:
     """The arguments of litellm's call, without the client."""
-    choice, provider = request.choice, connection.provider
+    choice, profile = request.choice, connection.profile
     options: dict[str, Any] = {
         "model": connection.model,
-        "messages": chat_messages(request.messages, provider),
+        "messages": chat_messages(request.messages, profile),
         "api_key": connection.api_key,
         "api_base": connection.base_url,
         "timeout": choice.timeout_seconds,
@@ -264,8 +264,8 @@ def call_options(connection: ProviderConnection, request: GenerationRequest) -> 
         options["tools"] = chat_tools(request.tools)
     if connection.headers:
         options["extra_headers"] = dict(connection.headers)
-    if provider == "anthropic" and (limits := model_limits(provider, choice.model)):
+    if profile.requires_max_tokens and (limits := model_limits(profile.name, choice.model)):
         options["max_tokens"] = limits.max_output
-    if provider != "anthropic" or can_think(request.messages):
-        options |= reasoning_options(choice.reasoning_budget, provider, choice.model)
+    if not profile.has_signed_thinking or can_think(request.messages):
+        options |= profile.reasoning_options(choice.reasoning_budget, choice.model)
     return options

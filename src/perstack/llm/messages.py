@@ -24,34 +24,30 @@ from perstack.core.messages import (
     UserPart,
 )
 from perstack.core.tools import ToolDefinition
-from perstack.definition.model import ProviderName
+from perstack.llm.providers.profile import ProviderProfile
 from perstack.tool_names import wire_name
 
 Block = dict[str, Any]
 
-# The others are told that a file is there, because their chat format has no place for one.
-_FILE_PROVIDERS = frozenset({"anthropic", "openai"})
-_IMAGE_URL_PROVIDERS = frozenset({"anthropic", "openai"})
-_FILE_URL_PROVIDERS = frozenset({"anthropic"})
 _TEXT_MIME_TYPES = frozenset({"application/json", "application/xml", "application/yaml"})
 
 
-def content_block(part: UserPart | ResultPart, provider: ProviderName) -> Block:
+def content_block(part: UserPart | ResultPart, profile: ProviderProfile) -> Block:
     match part:
         case TextPart():
             return text_block(part.text)
         case ImageUrlPart():
-            return _image_url_block(part, provider)
+            return _image_url_block(part, profile)
         case ImageInlinePart():
             return _image_block(_data_url(part.mime_type, part.encoded_data))
         case ImageBinaryPart():
             return _image_block(_data_url(part.mime_type, part.data))
         case FileUrlPart():
-            return _file_url_block(part, provider)
+            return _file_url_block(part, profile)
         case FileInlinePart():
-            return _file_block(part.mime_type, part.encoded_data, provider)
+            return _file_block(part.mime_type, part.encoded_data, profile)
         case FileBinaryPart():
-            return _file_block(part.mime_type, part.data, provider)
+            return _file_block(part.mime_type, part.data, profile)
 
 
 def text_block(text: str) -> Block:
@@ -62,8 +58,8 @@ def _image_block(url: str) -> Block:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _image_url_block(part: ImageUrlPart, provider: ProviderName) -> Block:
-    if provider in _IMAGE_URL_PROVIDERS:
+def _image_url_block(part: ImageUrlPart, profile: ProviderProfile) -> Block:
+    if profile.accepts_image_urls:
         return _image_block(part.url)
     # litellm would fetch it from this machine, past every check of addresses.
     return text_block(f"[image of type {part.mime_type} at {part.url}]")
@@ -73,17 +69,19 @@ def _data_url(mime_type: str, encoded: str) -> str:
     return f"data:{mime_type};base64,{encoded}"
 
 
-def _file_url_block(part: FileUrlPart, provider: ProviderName) -> Block:
-    if provider in _FILE_URL_PROVIDERS:
+def _file_url_block(part: FileUrlPart, profile: ProviderProfile) -> Block:
+    if profile.accepts_file_urls:
         return {"type": "file", "file": {"file_id": part.url, "format": part.mime_type}}
     return text_block(f"[file of type {part.mime_type} at {part.url}]")
 
 
-def _file_block(mime_type: str, encoded: str, provider: ProviderName) -> Block:
+def _file_block(mime_type: str, encoded: str, profile: ProviderProfile) -> Block:
     if mime_type.startswith("text/") or mime_type in _TEXT_MIME_TYPES:
         return text_block(_decode_text(encoded))
-    if provider not in _FILE_PROVIDERS:
-        return text_block(f"[a file of type {mime_type}, which {provider} models cannot be shown]")
+    if not profile.accepts_files:
+        return text_block(
+            f"[a file of type {mime_type}, which {profile.name} models cannot be shown]"
+        )
     name = f"file.{mime_type.rpartition('/')[2]}"
     data = _data_url(mime_type, encoded)
     return {"type": "file", "file": {"filename": name, "file_data": data, "format": mime_type}}
@@ -106,23 +104,23 @@ _CACHE_BREAKPOINT_TURNS = 2
 _CACHE_CONTROL = {"type": "ephemeral"}
 
 
-def chat_messages(messages: Sequence[Message], provider: ProviderName) -> list[ChatMessage]:
+def chat_messages(messages: Sequence[Message], profile: ProviderProfile) -> list[ChatMessage]:
     """The conversation in chat form; for Anthropic with its thinking and with cache breakpoints."""
     chat: list[ChatMessage] = []
     for message in messages:
         match message:
             # The kinds that a long history is made of come first: to pydantic each miss is costly.
             case ExpertMessage():
-                chat.extend(_assistant_messages(message, provider))
+                chat.extend(_assistant_messages(message, profile))
             case ToolMessage():
-                chat.extend(_tool_messages(message, provider))
+                chat.extend(_tool_messages(message, profile))
             case UserMessage():
-                chat.append({"role": "user", "content": _user_content(message, provider)})
+                chat.append({"role": "user", "content": _user_content(message, profile)})
             case InstructionMessage():
-                chat.append(_system_message(message, provider))
+                chat.append(_system_message(message, profile))
             case _:
                 assert_never(message)
-    if provider == "anthropic":
+    if profile.has_cache_breakpoints:
         _add_cache_breakpoints(chat)
     return chat
 
@@ -154,8 +152,8 @@ def can_think(messages: Sequence[Message]) -> bool:
     )
 
 
-def _system_message(message: InstructionMessage, provider: ProviderName) -> ChatMessage:
-    if provider != "anthropic":
+def _system_message(message: InstructionMessage, profile: ProviderProfile) -> ChatMessage:
+    if not profile.has_cache_breakpoints:
         text = "\n\n".join(part for part in (message.stable, message.volatile) if part)
         return {"role": "system", "content": text}
     blocks = [{**text_block(message.stable), "cache_control": _CACHE_CONTROL}]
@@ -164,19 +162,19 @@ def _system_message(message: InstructionMessage, provider: ProviderName) -> Chat
     return {"role": "system", "content": blocks}
 
 
-def _user_content(message: UserMessage, provider: ProviderName) -> str | list[Block]:
-    blocks = [content_block(part, provider) for part in message.contents]
+def _user_content(message: UserMessage, profile: ProviderProfile) -> str | list[Block]:
+    blocks = [content_block(part, profile) for part in message.contents]
     if all(block["type"] == "text" for block in blocks):
         return "\n".join(block["text"] for block in blocks)
     return blocks
 
 
-def _assistant_messages(message: ExpertMessage, provider: ProviderName) -> list[ChatMessage]:
+def _assistant_messages(message: ExpertMessage, profile: ProviderProfile) -> list[ChatMessage]:
     text, calls = message.text, message.tool_calls
     if not text and not calls:
         return []  # Providers refuse a turn that says nothing.
     chat: ChatMessage = {"role": "assistant", "content": text or None}
-    if provider == "anthropic" and (blocks := _thinking_blocks(message)):
+    if profile.has_signed_thinking and (blocks := _thinking_blocks(message)):
         chat["thinking_blocks"] = blocks
     if calls:
         chat["tool_calls"] = [
@@ -205,12 +203,12 @@ def _thinking_block(thinking: str, signature: str) -> Block:
     return {"type": "thinking", "thinking": thinking, "signature": signature}
 
 
-def _tool_messages(message: ToolMessage, provider: ProviderName) -> list[ChatMessage]:
+def _tool_messages(message: ToolMessage, profile: ProviderProfile) -> list[ChatMessage]:
     """The results, and after them the images and files that a result cannot hold."""
     chat: list[ChatMessage] = []
     deferred_blocks: list[Block] = []
     for result in message.contents:
-        content, deferred = _result_content(result, provider)
+        content, deferred = _result_content(result, profile)
         chat.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": content})
         deferred_blocks += deferred
     if deferred_blocks:
@@ -219,12 +217,12 @@ def _tool_messages(message: ToolMessage, provider: ProviderName) -> list[ChatMes
 
 
 def _result_content(
-    result: ToolResultPart, provider: ProviderName
+    result: ToolResultPart, profile: ProviderProfile
 ) -> tuple[str | list[Block], list[Block]]:
     texts = [part.text for part in result.contents if isinstance(part, TextPart)]
     media = [part for part in result.contents if not isinstance(part, TextPart)]
-    # Only Anthropic takes images and files inside a result.
-    inline_media, deferred_media = (media, []) if provider == "anthropic" else ([], media)
+    is_inline = profile.accepts_media_in_results
+    inline_media, deferred_media = (media, []) if is_inline else ([], media)
     if deferred_media:
         texts.append("[The content of this result follows after the results.]")
     text = "\n".join(texts)
@@ -234,11 +232,11 @@ def _result_content(
     deferred_blocks: list[Block] = []
     if deferred_media:
         deferred_blocks.append(text_block(f"Content of the result of {result.tool_name}:"))
-        deferred_blocks += [content_block(part, provider) for part in deferred_media]
+        deferred_blocks += [content_block(part, profile) for part in deferred_media]
     if not inline_media:
         return text, deferred_blocks
     blocks = [text_block(text)] if text else []
-    return [*blocks, *(content_block(part, provider) for part in inline_media)], deferred_blocks
+    return [*blocks, *(content_block(part, profile) for part in inline_media)], deferred_blocks
 
 
 def _add_cache_breakpoints(chat: list[ChatMessage]) -> None:

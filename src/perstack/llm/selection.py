@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from perstack.definition.model import Definitions, Expert, ModelChoice, Provider, ReasoningBudget
 from perstack.errors import ConfigError
 from perstack.llm.catalog import model_limits, tier_model
+from perstack.llm.providers.registry import PROVIDER_PROFILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,9 @@ def create_model_selector(
     is_budget_set = (
         reasoning_budget is not None or "reasoning_budget" in definitions.model_fields_set
     )
-    if provider.provider_name == "ollama" and not is_budget_set:
-        # Ollama refuses the request when a model that cannot think is asked to.
-        effective_budget = "none"
+    profile = PROVIDER_PROFILES.get(provider.provider_name)
+    if profile is not None and profile.default_reasoning_budget and not is_budget_set:
+        effective_budget = profile.default_reasoning_budget
     return ModelSelector(
         provider=provider,
         model_override=model,

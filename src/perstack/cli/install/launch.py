@@ -10,7 +10,7 @@ from shutil import which
 from perstack.definition.loader import LoadedDefinitions, load_environment
 from perstack.definition.model import Definitions, InteractiveSkill
 from perstack.errors import ConfigError
-from perstack.llm.providers import PROVIDER_PROFILES
+from perstack.llm.providers.registry import PROVIDER_PROFILES
 
 UVX_CACHE_MARKER = f"{os.sep}archive-v"
 """In the path of an environment that uvx made for one command, and may remove at any time."""
@@ -82,8 +82,8 @@ def missing_variables(definitions: Definitions, folder: Path) -> tuple[str, ...]
 
 def needed_variables(definitions: Definitions) -> tuple[str, ...]:
     """The key of the provider, then what skills ask for, each once."""
-    route = PROVIDER_PROFILES.get(definitions.provider.provider_name)
-    names = [route.key_variable] if route is not None and route.key_variable else []
+    profile = PROVIDER_PROFILES.get(definitions.provider.provider_name)
+    names = [profile.key_variable] if profile is not None and profile.key_variable else []
     for expert in definitions.experts.values():
         for skill in expert.skills.values():
             if not isinstance(skill, InteractiveSkill):

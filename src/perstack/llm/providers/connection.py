@@ -1,0 +1,83 @@
+"""How one call reaches its provider: address, key and headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from perstack.definition.model import Provider
+from perstack.errors import ConfigError
+from perstack.llm.providers.profile import ProviderProfile
+from perstack.llm.providers.registry import provider_profile
+from perstack.redaction import environment_secrets
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ProviderConnection:
+    """What one call needs beside the conversation. Holds the key, so it has no `repr`.
+
+    Attributes:
+        profile: The provider.
+        model: litellm's name of the model, with the provider's prefix.
+        secrets: Values that no message may contain: every key that is known, because a provider
+            may echo what it was sent, and the headers that a user adds.
+    """
+
+    profile: ProviderProfile
+    model: str
+    base_url: str
+    api_key: str | None
+    headers: dict[str, str]
+    secrets: tuple[str, ...]
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the request must carry no credential."""
+        names = {name.lower() for name in self.headers}
+        return self.api_key is None and "authorization" not in names
+
+    @property
+    def host(self) -> str:
+        """Host and port, for messages."""
+        return host_of(self.base_url)
+
+
+def host_of(url: str) -> str:
+    """`host:port` of a URL, without the credentials that it may carry."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.hostname}:{port}"
+
+
+def resolve_connection(
+    provider: Provider, model: str, environment: Mapping[str, str]
+) -> ProviderConnection:
+    """How to reach a model. A setting in the file takes precedence over the environment.
+
+    Raises:
+        ConfigError: The provider is not supported yet, or its key is not set.
+    """
+    profile, setting = provider_profile(provider.provider_name), provider.setting
+    headers = {**profile.headers(setting, environment), **setting.headers}
+    base_url = setting.base_url or environment.get(profile.base_url_variable)
+    return ProviderConnection(
+        profile=profile,
+        model=f"{profile.litellm_prefix}/{model}",
+        base_url=(base_url or profile.default_base_url)
+        .rstrip("/")
+        .removesuffix(profile.appended_path),
+        api_key=_api_key(profile, environment),
+        headers=headers,
+        secrets=(*environment_secrets(environment), *headers.values()),
+    )
+
+
+def _api_key(profile: ProviderProfile, environment: Mapping[str, str]) -> str | None:
+    if profile.key_variable is None:
+        return None
+    key = environment.get(profile.key_variable)
+    if not key:
+        raise ConfigError(
+            f"{profile.key_variable} is not set.",
+            hint="Put it into .env or into the environment.",
+        )
+    return key

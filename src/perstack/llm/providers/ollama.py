@@ -1,0 +1,13 @@
+"""Ollama on this machine or another: no key, no files."""
+
+from perstack.llm.providers.profile import ProviderProfile
+
+OLLAMA = ProviderProfile(
+    name="ollama",
+    litellm_prefix="ollama_chat",
+    default_base_url="http://localhost:11434",
+    base_url_variable="OLLAMA_BASE_URL",
+    appended_path="/api",
+    # It refuses the request when a model that cannot think is asked to.
+    default_reasoning_budget="none",
+)

@@ -1,0 +1,30 @@
+"""OpenAI, and servers that speak its Chat Completions."""
+
+from collections.abc import Mapping
+
+from perstack.definition.model import ProviderSetting
+from perstack.llm.providers.profile import ProviderProfile
+
+ORGANIZATION_HEADER = "OpenAI-Organization"
+PROJECT_HEADER = "OpenAI-Project"
+
+
+def account_headers(setting: ProviderSetting, environment: Mapping[str, str]) -> dict[str, str]:
+    """The organization and the project that a request is billed to."""
+    values = {
+        ORGANIZATION_HEADER: setting.organization or environment.get("OPENAI_ORGANIZATION"),
+        PROJECT_HEADER: setting.project or environment.get("OPENAI_PROJECT"),
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+OPENAI = ProviderProfile(
+    name="openai",
+    litellm_prefix="openai",
+    default_base_url="https://api.openai.com/v1",
+    base_url_variable="OPENAI_BASE_URL",
+    key_variable="OPENAI_API_KEY",
+    headers=account_headers,
+    accepts_files=True,
+    accepts_image_urls=True,
+)

@@ -1,0 +1,82 @@
+"""What differs between providers, as data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perstack.definition.model import ProviderName, ProviderSetting, ReasoningBudget
+
+BUDGET_TOKENS: dict[str, int] = {
+    "none": 0,
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 5000,
+    "high": 10_000,
+}
+
+Headers = Callable[[ProviderSetting, Mapping[str, str]], dict[str, str]]
+"""The headers that follow from the settings of the file and the environment."""
+
+Reasoning = Callable[[int, str], dict[str, Any]]
+"""The options of a call that switch thinking on, for a number of tokens and a model."""
+
+
+def reasoning_effort(tokens: int) -> str:
+    """The effort that a number of tokens stands for."""
+    if tokens <= BUDGET_TOKENS["low"]:
+        return "low"
+    return "medium" if tokens <= BUDGET_TOKENS["medium"] else "high"
+
+
+def effort_option(tokens: int, _model: str) -> dict[str, Any]:
+    return {"reasoning_effort": reasoning_effort(tokens)}
+
+
+def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> dict[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderProfile:
+    """What is fixed for a provider.
+
+    Attributes:
+        name: Its name in `perstack.toml`.
+        litellm_prefix: litellm's name of the provider.
+        default_base_url: Passed on every call, so that no variable of the process redirects one.
+        base_url_variable: Environment variable that replaces the default address.
+        key_variable: Environment variable of the key; `None` where no key is needed.
+        appended_path: Path that litellm appends itself; removed from an address that ends with it.
+        default_reasoning_budget: Replaces the general default.
+        reasoning: Options that switch thinking on.
+        headers: Headers beside those of the file.
+        accepts_files: Whether messages can hold files; else the model reads that there is one.
+        accepts_image_urls: Whether the provider fetches images; else the model reads the URL.
+        accepts_file_urls: Whether the provider fetches files.
+        accepts_media_in_results: Whether a tool result can hold images and files.
+        has_signed_thinking: Whether thinking is returned to the provider with its signature.
+        has_cache_breakpoints: Whether prefixes are cached where messages say so.
+        requires_max_tokens: Whether each call must limit its output.
+    """
+
+    name: ProviderName
+    litellm_prefix: str
+    default_base_url: str
+    base_url_variable: str
+    key_variable: str | None = None
+    appended_path: str = ""
+    default_reasoning_budget: ReasoningBudget | None = None
+    reasoning: Reasoning = effort_option
+    headers: Headers = no_headers
+    accepts_files: bool = False
+    accepts_image_urls: bool = False
+    accepts_file_urls: bool = False
+    accepts_media_in_results: bool = False
+    has_signed_thinking: bool = False
+    has_cache_breakpoints: bool = False
+    requires_max_tokens: bool = False
+
+    def reasoning_options(self, budget: ReasoningBudget, model: str) -> dict[str, Any]:
+        """The options of a call; none where thinking is off."""
+        tokens = BUDGET_TOKENS[budget] if isinstance(budget, str) else budget
+        return self.reasoning(tokens, model) if tokens else {}

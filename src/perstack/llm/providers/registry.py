@@ -1,0 +1,27 @@
+"""The providers that models can be reached through."""
+
+from perstack.definition.model import ProviderName
+from perstack.errors import ConfigError
+from perstack.llm.providers.anthropic import ANTHROPIC
+from perstack.llm.providers.ollama import OLLAMA
+from perstack.llm.providers.openai import OPENAI
+from perstack.llm.providers.profile import ProviderProfile
+
+PROVIDER_PROFILES: dict[ProviderName, ProviderProfile] = {
+    profile.name: profile for profile in (ANTHROPIC, OPENAI, OLLAMA)
+}
+
+
+def provider_profile(name: ProviderName) -> ProviderProfile:
+    """The profile of a provider.
+
+    Raises:
+        ConfigError: It is not supported yet.
+    """
+    profile = PROVIDER_PROFILES.get(name)
+    if profile is None:
+        raise ConfigError(
+            f"provider {name!r} is not supported yet.",
+            hint=f"Supported are {', '.join(sorted([*PROVIDER_PROFILES, 'scripted']))}.",
+        )
+    return profile
