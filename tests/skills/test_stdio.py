@@ -190,6 +190,22 @@ async def test_what_a_server_does_wrong_is_a_result(tmp_path: Path, tool: str, w
     assert after.text == "fine"
 
 
+async def test_arguments_that_utf8_cannot_encode_are_an_error_and_the_server_is_kept(
+    tmp_path: Path,
+) -> None:
+    tester, told = expert(plain=plain()), Recorder()
+
+    async with opened(tmp_path) as skills:
+        await skills.tools(tester, told)
+        result = await skills.call(tester, call("echo", text="a\ud800b"), "key")
+        after = await skills.call(tester, call("echo", text="fine"), "key")
+
+    assert result.is_error
+    assert "half of a surrogate pair" in result.text
+    assert after.text == "fine"
+    assert len(told.of("starting")) == 1
+
+
 async def test_a_result_that_strays_from_its_own_schema_is_kept(tmp_path: Path) -> None:
     tester = expert(plain=plain())
 

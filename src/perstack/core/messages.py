@@ -209,15 +209,20 @@ class ToolResult(FrozenModel):
         return "\n".join(part.text for part in self.result if isinstance(part, TextPart))
 
 
-def text_result(call: ToolCall, text: str, *, is_error: bool = False) -> ToolResult:
-    """A result of one text part for `call`."""
+def tool_result(
+    call: ToolCall, parts: tuple[ResultPart, ...], *, is_error: bool = False
+) -> ToolResult:
     return ToolResult(
         id=call.id,
         skill_name=call.skill_name,
         tool_name=call.tool_name,
-        result=(TextPart(text=text),),
+        result=parts,
         is_error=is_error,
     )
+
+
+def text_result(call: ToolCall, text: str, *, is_error: bool = False) -> ToolResult:
+    return tool_result(call, (TextPart(text=text),), is_error=is_error)
 
 
 class Usage(FrozenModel):

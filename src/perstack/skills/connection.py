@@ -5,6 +5,7 @@ the tasks of the runs: each carries its own trace context and is cancelled with 
 """
 
 import contextlib
+import json
 from enum import Enum, auto
 from typing import Any, Literal, Protocol, cast
 
@@ -208,8 +209,13 @@ class ServerConnection:
             TimeoutError: The answer took longer than any call may.
             MCPError: The server refused the call.
             UnsupportedResponseError: The server asks for what perstack does not provide.
-            ValueError: The protocol does not allow the answer.
+            ValueError: The protocol does not allow the answer, or UTF-8 not the arguments.
         """
+        try:
+            json.dumps(args, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            # Noticed later, by the transport, it would end the connection.
+            raise ValueError("the arguments contain half of a surrogate pair") from None
         params = CallToolRequestParams(
             name=tool_name, arguments=args, _meta={IDEMPOTENCY_KEY: idempotency_key}
         )

@@ -26,6 +26,7 @@ from perstack.core.messages import (
     TextPart,
     ToolCall,
     ToolResult,
+    tool_result,
 )
 from perstack.core.tools import ToolDefinition
 
@@ -76,13 +77,7 @@ def to_tool_result(call: ToolCall, result: CallToolResult, redact: Redact) -> To
         parts.append(TextPart(text=redact(text)))
     if not parts:
         parts.append(TextPart(text=_empty_result_text(call)))
-    return ToolResult(
-        id=call.id,
-        skill_name=call.skill_name,
-        tool_name=call.tool_name,
-        result=tuple(parts),
-        is_error=result.is_error,
-    )
+    return tool_result(call, tuple(parts), is_error=result.is_error)
 
 
 def _to_result_parts(block: ContentBlock, redact: Redact) -> Iterator[ResultPart]:

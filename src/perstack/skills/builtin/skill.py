@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from perstack.core.messages import ResultPart, ToolCall, ToolResult
+from perstack.core.messages import ResultPart, ToolCall, ToolResult, tool_result
 from perstack.core.tools import ToolDefinition, describe_validation_error
 from perstack.core.verification import VerificationResult, build_verification_result
 from perstack.definition.verification import Verification
@@ -88,7 +88,7 @@ class BuiltInSkill:
     async def call(self, call: ToolCall) -> ToolResult:
         """Execute a call. Every failure is an error result; only cancellation is raised."""
         try:
-            return _tool_result(call, await self._execute(call))
+            return tool_result(call, await self._execute(call))
         except ValidationError as error:
             return _error_result(
                 call, ToolFailure("InvalidArguments", describe_validation_error(error))
@@ -134,18 +134,6 @@ def _unknown_tool(name: str) -> ToolFailure:
     )
 
 
-def _tool_result(
-    call: ToolCall, parts: tuple[ResultPart, ...], *, is_error: bool = False
-) -> ToolResult:
-    return ToolResult(
-        id=call.id,
-        skill_name=call.skill_name,
-        tool_name=call.tool_name,
-        result=parts,
-        is_error=is_error,
-    )
-
-
 def _error_result(call: ToolCall, failure: ToolFailure) -> ToolResult:
     facts: dict[str, Any] = {"error": failure.error, "message": failure.message, **failure.details}
-    return _tool_result(call, (json_part(facts),), is_error=True)
+    return tool_result(call, (json_part(facts),), is_error=True)
