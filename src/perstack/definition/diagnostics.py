@@ -1,98 +1,85 @@
-"""What is wrong in a `perstack.toml`, where it stands, and how it is said to the user."""
+"""Problems of a `perstack.toml`, with their positions and their texts for the user."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Self
 
-from perstack.definition.toml_positions import KeyPath, KeyPositions, Position
+from perstack.definition.toml_positions import KeyPath, KeyPositions
 from perstack.errors import DefinitionError
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One thing wrong in a table.
-
-    Attributes:
-        reason: What is wrong, without the value, which may be a secret.
-        at: Path of the key within the validated table; empty for the table itself.
-        suggestion: What to write instead.
-    """
-
-    reason: str
-    at: tuple[str | int, ...] = ()
-    suggestion: str | None = None
-
-
-class InvalidFieldsError(ValueError):
-    """All that a validator found, where pydantic would keep one error a validator."""
-
-    def __init__(self, *errors: FieldError) -> None:
-        super().__init__("; ".join(fault.reason for fault in errors))
-        self.errors = errors
-
-
-def raise_field_errors(errors: list[FieldError]) -> None:
-    """Raise what was found.
-
-    Raises:
-        FaultsError: `errors` is not empty.
-    """
-    if errors:
-        raise InvalidFieldsError(*errors)
-
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _NAMED_TABLES = frozenset({"experts", "skills", "tools"})
 
 
 @dataclass(frozen=True, slots=True)
-class Issue:
-    """Something that a check found, by key.
+class Diagnostic:
+    """A problem of a definition file; as text it is one line for the user.
 
     Attributes:
-        key_path: The key concerned; empty for the whole file.
-        reason: What is wrong, as the end of a sentence about the key; holds no secret.
+        reason: What is wrong, as the end of a sentence about the key. It never repeats the value,
+            which may be a secret.
         suggestion: What to write instead or to do next.
+        key_path: The key concerned, relative to the validated table or to the file; empty for the
+            table or file itself.
+        path: The file, once the position is resolved.
+        line: Counted from 1; `None` while or where there is no position.
+        column: Counted from 1, in characters.
     """
 
-    key_path: KeyPath
     reason: str
     suggestion: str | None = None
+    key_path: KeyPath = ()
+    path: Path | None = None
+    line: int | None = None
+    column: int | None = None
 
+    def within(self, *parents: str | int) -> Self:
+        """The same problem, with its key path relative to an outer table."""
+        return replace(self, key_path=(*parents, *self.key_path))
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
-    """A finding with its place in the file; its text is one line for the user."""
-
-    path: Path
-    line: int | None
-    column: int | None
-    key_path: KeyPath
-    reason: str
-    suggestion: str | None = None
+    @property
+    def message(self) -> str:
+        """The text without the position."""
+        key = f"{render_key_path(self.key_path)}: " if self.key_path else ""
+        hint = f" ({self.suggestion})" if self.suggestion else ""
+        return f"{key}{self.reason}{hint}"
 
     def __str__(self) -> str:
-        position = "" if self.line is None else f":{self.line}:{self.column}"
-        key = f" {render_key_path(self.key_path)}:" if self.key_path else ""
-        hint = f" ({self.suggestion})" if self.suggestion else ""
-        return f"{self.path.name}{position}:{key} {self.reason}{hint}"
+        file = "" if self.path is None else f"{self.path.name}:"
+        position = "" if self.line is None else f"{self.line}:{self.column}:"
+        return f"{file}{position} {self.message}".lstrip()
+
+
+class InvalidFieldsError(ValueError):
+    """Carries every problem that a validator found; pydantic itself keeps one per validator."""
+
+    def __init__(self, errors: Iterable[Diagnostic]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(error.reason for error in self.errors))
+
+
+def raise_field_errors(errors: list[Diagnostic]) -> None:
+    """Raise `InvalidFieldsError` if there are any errors."""
+    if errors:
+        raise InvalidFieldsError(errors)
 
 
 class InvalidDefinitionError(DefinitionError):
-    """A definition file was found and cannot be accepted.
+    """A definition file is not valid.
 
     Args:
         path: The file.
-        details: Everything that must be put right, in the order of the file.
-        warnings: What else is odd.
+        details: The errors, in the order of the file.
+        warnings: Lint warnings beside them.
     """
 
     def __init__(
         self, path: Path, details: Sequence[Diagnostic], warnings: Sequence[Diagnostic] = ()
     ) -> None:
-        lines = tuple(str(problem) for problem in details)
+        lines = tuple(str(detail) for detail in details)
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         listing = "\n".join(f"  {problem}" for problem in lines)
         super().__init__(f"{path} has {count}:\n{listing}", problems=lines)
@@ -100,41 +87,31 @@ class InvalidDefinitionError(DefinitionError):
         self.warnings = tuple(warnings)
 
 
-def to_diagnostics(
-    issues: Iterable[Issue],
+def with_positions(
+    diagnostics: Iterable[Diagnostic],
     positions: KeyPositions,
     path: Path,
-    moved: dict[KeyPath, KeyPath] | None = None,
+    moved_keys: Mapping[KeyPath, KeyPath],
 ) -> tuple[Diagnostic, ...]:
-    """Give findings their places, in the order of the file.
+    """Diagnostics with their positions, without duplicates, in the order of the file.
 
     Args:
-        issues: What was found.
-        positions: Where the keys stand.
+        diagnostics: Problems whose key paths are relative to the file.
+        positions: The positions of all keys.
         path: The file.
-        moved: Where a key really stands that was taken from another table.
+        moved_keys: Where a key was written that normalization moved to another table.
     """
-    located: list[tuple[Position | None, Issue]] = []
-    for issue in dict.fromkeys(issues):
-        key_path = (moved or {}).get(issue.key_path, issue.key_path)
-        located_issue = Issue(key_path, issue.reason, issue.suggestion)
-        located.append((positions.find(key_path), located_issue))
-    located.sort(key=lambda item: (item[0].line, item[0].column) if item[0] else (0, 0))
-    return tuple(
-        Diagnostic(
-            path=path,
-            line=position.line if position else None,
-            column=position.column if position else None,
-            key_path=finding.key_path,
-            reason=finding.reason,
-            suggestion=finding.suggestion,
-        )
-        for position, finding in located
-    )
+    located: list[Diagnostic] = []
+    for each in dict.fromkeys(diagnostics):
+        key_path = moved_keys.get(each.key_path, each.key_path)
+        position = positions.find(key_path)
+        line, column = (position.line, position.column) if position else (None, None)
+        located.append(replace(each, key_path=key_path, path=path, line=line, column=column))
+    return tuple(sorted(located, key=lambda each: (each.line or 0, each.column or 0)))
 
 
 def render_key_path(path: KeyPath) -> str:
-    """A key path as one would write it in TOML: `experts."a".delegates[0]`."""
+    """A key path in TOML syntax: `experts."a".delegates[0]`."""
     text = ""
     parent: str | int = ""
     for part in path:
@@ -149,13 +126,13 @@ def render_key_path(path: KeyPath) -> str:
 
 
 def did_you_mean(word: str, options: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """A suggestion of the option nearest to `word`, if one is near."""
+    """A suggestion of the option closest to `word`, if any is close enough."""
     closest = closest_match(word, options, cutoff=cutoff)
     return None if closest is None else f'did you mean "{closest}"?'
 
 
 def closest_match(word: str, options: Iterable[str], *, cutoff: float) -> str | None:
-    """The option nearest to `word` but for case, - and _; `None` if none is near."""
+    """The option closest to `word`, ignoring case, `-` and `_`; `None` if none is close enough."""
     folded = {_fold_word(option): option for option in options}
     matches = get_close_matches(_fold_word(word), folded, n=1, cutoff=cutoff)
     return folded[matches[0]] if matches else None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from perstack.definition.diagnostics import FieldError, InvalidFieldsError, raise_field_errors
+from perstack.definition.diagnostics import Diagnostic, InvalidFieldsError, raise_field_errors
 from perstack.definition.schema_rules import check_input_schema, check_output_schema
 from perstack.models import FrozenModel, TomlTable, is_table, table_or_empty
 
@@ -19,19 +19,19 @@ def _parse_schema(value: object) -> object:
     """A schema that was written as JSON text, as the table that it stands for."""
     if not isinstance(value, str):
         if not is_table(value):
-            raise_field_errors([FieldError("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
+            raise_field_errors([Diagnostic("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
         return value
     try:
         schema: object = json.loads(value)
     except json.JSONDecodeError as error:
         raise_field_errors(
-            [FieldError(f"is not JSON at character {error.pos + 1}", suggestion=_SCHEMA_HINT)]
+            [Diagnostic(f"is not JSON at character {error.pos + 1}", suggestion=_SCHEMA_HINT)]
         )
     except (ValueError, RecursionError):
-        raise_field_errors([FieldError("is not JSON", suggestion=_SCHEMA_HINT)])
+        raise_field_errors([Diagnostic("is not JSON", suggestion=_SCHEMA_HINT)])
     else:
         if not is_table(schema):
-            raise_field_errors([FieldError("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
+            raise_field_errors([Diagnostic("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
         return schema
     return None
 

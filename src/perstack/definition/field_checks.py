@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from perstack.definition.diagnostics import FieldError
+from perstack.definition.diagnostics import Diagnostic
 from perstack.definition.references import VARIABLE_REFERENCE, endpoint_error
 
 PACKAGE_RUNNERS = frozenset({"npx", "uvx"})
@@ -16,32 +16,32 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OBJECT_SCHEMA_HINT = """write a JSON object in single quotes, such as '{"type":"object"}'"""
 
 
-def check_object_schema(text: str) -> list[FieldError]:
+def check_object_schema(text: str) -> list[Diagnostic]:
     """Why a text is not the JSON Schema of an object."""
     try:
         schema: Any = json.loads(text)
     except json.JSONDecodeError as error:
         return [
-            FieldError(f"is not JSON at character {error.pos + 1}", suggestion=_OBJECT_SCHEMA_HINT)
+            Diagnostic(f"is not JSON at character {error.pos + 1}", suggestion=_OBJECT_SCHEMA_HINT)
         ]
     except (ValueError, RecursionError):
-        return [FieldError("is not JSON", suggestion=_OBJECT_SCHEMA_HINT)]
+        return [Diagnostic("is not JSON", suggestion=_OBJECT_SCHEMA_HINT)]
     if not isinstance(schema, dict):
-        return [FieldError("must be the schema of an object", suggestion=_OBJECT_SCHEMA_HINT)]
+        return [Diagnostic("must be the schema of an object", suggestion=_OBJECT_SCHEMA_HINT)]
     table = cast("dict[str, Any]", schema)
     if table.get("type", "object") != "object":
-        return [FieldError("must be the schema of an object", suggestion=_OBJECT_SCHEMA_HINT)]
+        return [Diagnostic("must be the schema of an object", suggestion=_OBJECT_SCHEMA_HINT)]
     if not isinstance(table.get("properties", {}), dict):
         return [
-            FieldError("has properties that are no JSON object", suggestion=_OBJECT_SCHEMA_HINT)
+            Diagnostic("has properties that are no JSON object", suggestion=_OBJECT_SCHEMA_HINT)
         ]
     return []
 
 
-def check_domains(domains: Collection[str]) -> list[FieldError]:
+def check_domains(domains: Collection[str]) -> list[Diagnostic]:
     """Which entries are no host and no wildcard of hosts."""
     return [
-        FieldError(reason, at=(index,))
+        Diagnostic(reason, key_path=(index,))
         for index, domain in enumerate(domains)
         if (reason := _domain_error(domain))
     ]
@@ -58,14 +58,14 @@ def _domain_error(domain: str) -> str | None:
 
 def check_command(
     command: str, package_name: str | None, args: Collection[str]
-) -> list[FieldError]:
+) -> list[Diagnostic]:
     """Why it is not clear what to start, or nothing can be."""
     if any("\0" in word for word in (command, *args)):
-        return [FieldError("has a NUL character, which no command can have")]
+        return [Diagnostic("has a NUL character, which no command can have")]
     if package_name is not None and args:
-        return [FieldError("has both packageName and args", suggestion="give only one of them")]
+        return [Diagnostic("has both packageName and args", suggestion="give only one of them")]
     if command in PACKAGE_RUNNERS and package_name is None and not args:
-        return [FieldError("has no packageName or args", suggestion="give one of them")]
+        return [Diagnostic("has no packageName or args", suggestion="give one of them")]
     return []
 
 
@@ -75,13 +75,13 @@ def check_remote_server(
     required_env: Collection[str],
     *,
     allow_private: bool,
-) -> list[FieldError]:
+) -> list[Diagnostic]:
     """Why a server cannot be asked over HTTP."""
     errors = [
-        FieldError(
+        Diagnostic(
             f"uses the environment variable {name!r}, which requiredEnv does not name",
-            at=("headers", header),
             suggestion="add it to requiredEnv",
+            key_path=("headers", header),
         )
         for header, value in headers.items()
         for name in VARIABLE_REFERENCE.findall(value)
@@ -90,28 +90,30 @@ def check_remote_server(
     reason = endpoint_error(endpoint, allow_private=allow_private)
     if reason is not None:
         hint = "allowPrivate = true allows a server of your own" if "public" in reason else None
-        errors.append(FieldError(f"SSE endpoint {reason}", at=("endpoint",), suggestion=hint))
+        errors.append(Diagnostic(f"SSE endpoint {reason}", suggestion=hint, key_path=("endpoint",)))
     return errors
 
 
-def check_headers(headers: Mapping[str, str]) -> list[FieldError]:
+def check_headers(headers: Mapping[str, str]) -> list[Diagnostic]:
     """What keeps headers from being sent."""
-    errors: list[FieldError] = []
+    errors: list[Diagnostic] = []
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            errors.append(FieldError("is no name of an HTTP header", at=(name,)))
+            errors.append(Diagnostic("is no name of an HTTP header", key_path=(name,)))
         if any(ord(character) < ord(" ") and character != "\t" for character in value):
-            errors.append(FieldError("has a line break or another control character", at=(name,)))
+            errors.append(
+                Diagnostic("has a line break or another control character", key_path=(name,))
+            )
     return errors
 
 
 def check_provider_setting(
     provider: str, allowed: Collection[str], present: Collection[str], base_url: str | None
-) -> list[FieldError]:
+) -> list[Diagnostic]:
     """Why a provider cannot use its settings, of which only `present` are set."""
     hint = f"{provider} has {', '.join(sorted(allowed))}"
     errors = [
-        FieldError(f"is no setting of {provider}", at=("setting", key), suggestion=hint)
+        Diagnostic(f"is no setting of {provider}", suggestion=hint, key_path=("setting", key))
         for key in present
         if key not in allowed
     ]
@@ -120,15 +122,17 @@ def check_provider_setting(
     return errors
 
 
-def _check_base_url(provider: str, url: str) -> list[FieldError]:
+def _check_base_url(provider: str, url: str) -> list[Diagnostic]:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return [FieldError("is not a URL", at=("setting", "baseUrl"))]
+        return [Diagnostic("is not a URL", key_path=("setting", "baseUrl"))]
     if not host or parts.scheme not in {"http", "https"}:
-        return [FieldError("must be a URL such as https://example.com", at=("setting", "baseUrl"))]
+        return [
+            Diagnostic("must be a URL such as https://example.com", key_path=("setting", "baseUrl"))
+        ]
     if parts.scheme == "http" and provider != "ollama" and host not in LOOPBACK_HOSTS:
         reason = "must use HTTPS (HTTP only for ollama and for this machine)"
-        return [FieldError(reason, at=("setting", "baseUrl"))]
+        return [Diagnostic(reason, key_path=("setting", "baseUrl"))]
     return []

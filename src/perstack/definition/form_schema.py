@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, cast
 
-from perstack.definition.diagnostics import FieldError
+from perstack.definition.diagnostics import Diagnostic
 
 Schema = dict[str, Any]
 
@@ -45,19 +45,19 @@ _SECRET_PAIRS = frozenset(
 _FORM_HINT = "a form may have fields of type string, number, integer, boolean and array of choices"
 
 
-def check_answer_schema(text: str) -> list[FieldError]:
+def check_answer_schema(text: str) -> list[Diagnostic]:
     """Why a text is not the JSON Schema of a form that may be shown."""
     try:
         schema: Any = json.loads(text)
     except json.JSONDecodeError as error:
-        return [FieldError(f"is not JSON at character {error.pos + 1}", suggestion=_FORM_HINT)]
+        return [Diagnostic(f"is not JSON at character {error.pos + 1}", suggestion=_FORM_HINT)]
     except (ValueError, RecursionError):
-        return [FieldError("is not JSON", suggestion=_FORM_HINT)]
+        return [Diagnostic("is not JSON", suggestion=_FORM_HINT)]
     errors = [*form_schema_errors(schema)]
     if errors:
-        return [FieldError(problem, suggestion=_FORM_HINT) for problem in errors]
+        return [Diagnostic(problem, suggestion=_FORM_HINT) for problem in errors]
     return [
-        FieldError(
+        Diagnostic(
             f"asks for a secret: field {name!r}",
             suggestion="keys and passwords belong into environment variables; see `requiredEnv`",
         )

@@ -10,7 +10,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable
 from pathlib import Path
 
-from perstack.definition.diagnostics import Issue
+from perstack.definition.diagnostics import Diagnostic
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import Expert
 
@@ -32,14 +32,16 @@ class _InvalidIconError(Exception):
     """A picture cannot be used; the text is the end of a sentence about its key."""
 
 
-def load_icons(experts: dict[str, Expert], folder: Path) -> tuple[dict[str, Expert], list[Issue]]:
+def load_icons(
+    experts: dict[str, Expert], folder: Path
+) -> tuple[dict[str, Expert], list[Diagnostic]]:
     """The experts with pictures that can be sent, and what is wrong with those that cannot.
 
     Args:
         experts: As the file declares them, by key.
         folder: Where paths begin.
     """
-    issues: list[Issue] = []
+    issues: list[Diagnostic] = []
     loaded: dict[str, Expert] = {}
     for key, expert in experts.items():
         icon = None
@@ -48,7 +50,9 @@ def load_icons(experts: dict[str, Expert], folder: Path) -> tuple[dict[str, Expe
                 icon = _load_icon(expert.tool.icon, folder)
             except _InvalidIconError as error:
                 key_path = ("experts", key, "tool", "icon")
-                issues.append(Issue(key_path, str(error), "a simple one is drawn instead"))
+                issues.append(
+                    Diagnostic(str(error), "a simple one is drawn instead", key_path=key_path)
+                )
         loaded[key] = expert if icon == expert.tool.icon else _with_icon(expert, icon)
     return loaded, issues
 

@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from perstack.definition.diagnostics import (
     Diagnostic,
     InvalidDefinitionError,
-    Issue,
-    to_diagnostics,
+    with_positions,
 )
 from perstack.definition.icons import load_icons
 from perstack.definition.model import Definitions, Expert
@@ -215,19 +214,9 @@ def _syntax_error(error: tomli.TOMLDecodeError, source: str, path: Path) -> Inva
         duplicate = KeyPositions(source).duplicate
         if duplicate is not None:
             key, first, second = duplicate
-            return InvalidDefinitionError(
-                path,
-                [
-                    Diagnostic(
-                        path=path,
-                        line=second.line,
-                        column=second.column,
-                        key_path=key,
-                        reason=f"stands twice, first in line {first.line}",
-                        suggestion=_DUPLICATE_HINT,
-                    )
-                ],
-            )
+            reason = f"stands twice, first in line {first.line}"
+            detail = Diagnostic(reason, _DUPLICATE_HINT, key, path, second.line, second.column)
+            return InvalidDefinitionError(path, [detail])
     return _invalid_source(path, error.lineno, error.colno, *_describe_syntax_error(error.msg))
 
 
@@ -250,10 +239,7 @@ def _locate_long_number(source: str) -> tuple[int, int]:
 def _invalid_source(
     path: Path, line: int, column: int, reason: str, suggestion: str | None
 ) -> InvalidDefinitionError:
-    diagnostic = Diagnostic(
-        path=path, line=line, column=column, key_path=(), reason=reason, suggestion=suggestion
-    )
-    return InvalidDefinitionError(path, [diagnostic])
+    return InvalidDefinitionError(path, [Diagnostic(reason, suggestion, (), path, line, column)])
 
 
 __all__ = ["FILE_NAME", "LoadedDefinitions", "find_config", "load_definitions"]
@@ -295,14 +281,14 @@ def load_definitions(path: Path, *, strict: bool = False) -> LoadedDefinitions:
     experts, icon_issues = load_icons(definitions.experts, path.parent)
     lint_issues = [*normalized.issues, *lint_warnings(normalized.experts), *icon_issues]
     if not document.get("experts"):
-        lint_issues.append(Issue((), "the file defines no expert", _EXPERT_EXAMPLE))
+        lint_issues.append(Diagnostic("the file defines no expert", _EXPERT_EXAMPLE))
     if strict:
         errors, lint_issues = [*errors, *lint_issues], []
     positions = KeyPositions(source if errors or lint_issues else "")
-    warnings = to_diagnostics(lint_issues, positions, path, normalized.moved_keys)
+    warnings = with_positions(lint_issues, positions, path, normalized.moved_keys)
     if errors:
         raise InvalidDefinitionError(
-            path, to_diagnostics(errors, positions, path, normalized.moved_keys), warnings
+            path, with_positions(errors, positions, path, normalized.moved_keys), warnings
         )
     return LoadedDefinitions(
         path=path,
@@ -317,9 +303,9 @@ _EXPERT_EXAMPLE = 'write a table [experts."my-expert"] with description = "…" 
 
 def _validate(
     document: TomlTable, normalized: NormalizedDocument
-) -> tuple[Definitions, list[Issue]]:
+) -> tuple[Definitions, list[Diagnostic]]:
     """Validate part by part, so that a wrong part does not hide what is wrong with the others."""
-    errors: list[Issue] = []
+    errors: list[Diagnostic] = []
     definitions = Definitions()
     try:
         definitions = Definitions.model_validate(normalized.top, by_alias=True, by_name=False)
@@ -329,7 +315,7 @@ def _validate(
     for key, table in normalized.experts.items():
         path = ("experts", key)
         if not is_table(table):
-            errors.append(Issue(path, "must be a table", f'write [experts."{key}"]'))
+            errors.append(Diagnostic("must be a table", f'write [experts."{key}"]', key_path=path))
             continue
         expert_table = {**table, "key": key}
         try:
@@ -339,6 +325,8 @@ def _validate(
                 error, expert_table, document["experts"][key], path
             )
     if not is_table(document.get("experts", {})):
-        errors.append(Issue(("experts",), "must hold tables", 'write [experts."name"]'))
+        errors.append(
+            Diagnostic("must hold tables", 'write [experts."name"]', key_path=("experts",))
+        )
     errors += rule_errors(normalized.top, normalized.experts)
     return definitions.model_copy(update={"experts": experts}), errors

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from perstack.definition.diagnostics import FieldError, raise_field_errors
+from perstack.definition.diagnostics import Diagnostic, raise_field_errors
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.field_checks import (
     check_command,
@@ -318,7 +318,7 @@ class Expert(FrozenModel):
         if declared is not None and not isinstance(declared, McpStdioSkill):
             hint = 'it has type = "mcpStdioSkill"; choose another name for yours'
             raise_field_errors(
-                [FieldError("is the built-in skill", at=(BASE_SKILL,), suggestion=hint)]
+                [Diagnostic("is the built-in skill", suggestion=hint, key_path=(BASE_SKILL,))]
             )
         return {BASE_SKILL: base_skill(), **skills}
 
@@ -385,7 +385,7 @@ class Definitions(FrozenModel):
     @classmethod
     def _validate_perstack_api_base_url(cls, url: str) -> str:
         if not _is_https(url):
-            raise_field_errors([FieldError("must be a URL with HTTPS")])
+            raise_field_errors([Diagnostic("must be a URL with HTTPS")])
         return url
 
     def coordinators(self) -> tuple[Expert, ...]:

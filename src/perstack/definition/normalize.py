@@ -4,7 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from perstack.definition.diagnostics import Issue, did_you_mean
+from perstack.definition.diagnostics import Diagnostic, did_you_mean
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import (
     Definitions,
@@ -47,7 +47,7 @@ class NormalizedDocument:
 
     top: TomlTable
     experts: TomlTable
-    issues: list[Issue] = field(default_factory=list[Issue])
+    issues: list[Diagnostic] = field(default_factory=list[Diagnostic])
     moved_keys: dict[KeyPath, KeyPath] = field(default_factory=dict[KeyPath, KeyPath])
 
 
@@ -57,9 +57,9 @@ def normalize(document: TomlTable) -> NormalizedDocument:
     Keys that stand under `[provider]` because TOML puts whatever follows a table header into that
     table are moved to the top, where they were meant to be.
     """
-    issues: list[Issue] = []
+    issues: list[Diagnostic] = []
     top, moved_keys = _lift_misplaced_keys(document, issues)
-    issues += [Issue((key,), REMOVED_KEYS[key]) for key in REMOVED_KEYS if key in top]
+    issues += [Diagnostic(REMOVED_KEYS[key], key_path=(key,)) for key in REMOVED_KEYS if key in top]
     top = {key: value for key, value in top.items() if key not in REMOVED_KEYS}
     known_top = _keep_known_keys(top, Definitions, (), issues)
     experts = table_or_empty(known_top.pop("experts", None))
@@ -67,7 +67,7 @@ def normalize(document: TomlTable) -> NormalizedDocument:
 
 
 def _lift_misplaced_keys(
-    document: TomlTable, issues: list[Issue]
+    document: TomlTable, issues: list[Diagnostic]
 ) -> tuple[TomlTable, dict[KeyPath, KeyPath]]:
     provider = document.get("provider")
     if not is_table(provider):
@@ -78,15 +78,15 @@ def _lift_misplaced_keys(
         value = top["provider"].pop(key)
         path = ("provider", key)
         if key in REMOVED_KEYS:
-            issues.append(Issue(path, REMOVED_KEYS[key]))
+            issues.append(Diagnostic(REMOVED_KEYS[key], key_path=path))
         elif key in document:
             reason = f"has no effect: {key} is set at the top of the file"
-            issues.append(Issue(path, reason, "remove it"))
+            issues.append(Diagnostic(reason, "remove it", key_path=path))
         else:
             top[key] = value
             moved_keys[(key,)] = path
             reason = "belongs to the top of the file and is taken as if it stood there"
-            issues.append(Issue(path, reason, _MOVE_TO_TOP_HINT))
+            issues.append(Diagnostic(reason, _MOVE_TO_TOP_HINT, key_path=path))
     return top, moved_keys
 
 
@@ -98,11 +98,13 @@ def known_keys(model: type[FrozenModel]) -> list[str]:
 
 
 def _keep_known_keys(
-    table: TomlTable, model: type[FrozenModel], path: KeyPath, issues: list[Issue]
+    table: TomlTable, model: type[FrozenModel], path: KeyPath, issues: list[Diagnostic]
 ) -> TomlTable:
     allowed = known_keys(model)
     issues += [
-        Issue((*path, key), "is unknown and has no effect", _unknown_key_hint(key, model))
+        Diagnostic(
+            "is unknown and has no effect", _unknown_key_hint(key, model), key_path=(*path, key)
+        )
         for key in table
         if key not in allowed
     ]

@@ -7,7 +7,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from perstack.definition.diagnostics import InvalidFieldsError, Issue, closest_match, did_you_mean
+from perstack.definition.diagnostics import (
+    Diagnostic,
+    InvalidFieldsError,
+    closest_match,
+    did_you_mean,
+)
 from perstack.definition.normalize import SKILL_MODELS
 from perstack.definition.references import (
     ENVIRONMENT_PATTERN,
@@ -57,7 +62,7 @@ _MISSING_KEY_HINTS = {
 
 def issues_from_validation_error(
     error: ValidationError, table: TomlTable, source_table: TomlTable, base: KeyPath = ()
-) -> list[Issue]:
+) -> list[Diagnostic]:
     """What is wrong with a table.
 
     Args:
@@ -66,36 +71,34 @@ def issues_from_validation_error(
         source_table: The table as it stands in the file, with all its keys.
         base: Where the table stands in the file.
     """
-    issues: list[Issue] = []
+    issues: list[Diagnostic] = []
     for details in error.errors(include_url=False, include_input=False):
         issues += [
-            Issue((*base, *issue.key_path), issue.reason, issue.suggestion)
-            for issue in _issues_from_details(details, table, source_table)
+            each.within(*base) for each in _issues_from_details(details, table, source_table)
         ]
     return list(dict.fromkeys(issues))
 
 
 def _issues_from_details(
     details: ErrorDetails, table: TomlTable, source_table: TomlTable
-) -> list[Issue]:
+) -> list[Diagnostic]:
     path = _key_path(details["loc"])
     context: dict[str, Any] = details.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, InvalidFieldsError):
-        return [
-            Issue((*path, *field_error.at), field_error.reason, field_error.suggestion)
-            for field_error in cause.errors
-        ]
+        return [each.within(*path) for each in cause.errors]
     if path == ("reasoningBudget",):
-        return [Issue(path, *_describe_budget_error(table["reasoningBudget"]))]
+        return [Diagnostic(*_describe_budget_error(table["reasoningBudget"]), key_path=path)]
     if path == ("key",):
         expert_key = str(table["key"])
-        return [Issue((), *_describe_error(details, context, expert_key))]
+        return [Diagnostic(*_describe_error(details, context, expert_key))]
     if details["type"].startswith("union_tag"):
         return [_skill_type_issue(path, value_at(table, path))]
     if details["type"] == "missing":
-        return [Issue(path, "is missing", _missing_key_hint(path, table, source_table))]
-    return [Issue(path, *_describe_error(details, context, value_at(table, path)))]
+        return [
+            Diagnostic("is missing", _missing_key_hint(path, table, source_table), key_path=path)
+        ]
+    return [Diagnostic(*_describe_error(details, context, value_at(table, path)), key_path=path)]
 
 
 def _describe_error(
@@ -153,17 +156,19 @@ def _describe_budget_error(value: object) -> tuple[str, str | None]:
     return f"must be one of {efforts}, or a number of tokens that is 0 or more", hint
 
 
-def _skill_type_issue(path: KeyPath, skill: object) -> Issue:
+def _skill_type_issue(path: KeyPath, skill: object) -> Diagnostic:
     known_types = list(SKILL_MODELS)
     declared_type = skill.get("type") if is_table(skill) else None
     if declared_type is None:
         hint = 'write type = "mcpStdioSkill" for a local server, "mcpSseSkill" for a remote one'
-        return Issue((*path, "type"), "is missing", hint)
+        return Diagnostic("is missing", hint, key_path=(*path, "type"))
     reason, hint = _describe_literal_error(known_types, declared_type)
     # What the skill has says more about its type than how the type is spelt.
     likely_types = [name for name, key in _SKILL_TYPE_KEYS if is_table(skill) and key in skill]
-    return Issue(
-        (*path, "type"), reason, f'did you mean "{likely_types[0]}"?' if likely_types else hint
+    return Diagnostic(
+        reason,
+        f'did you mean "{likely_types[0]}"?' if likely_types else hint,
+        key_path=(*path, "type"),
     )
 
 

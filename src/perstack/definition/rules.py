@@ -7,10 +7,9 @@ what is wrong elsewhere; whatever has the wrong type is left to the models.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, cast
 
-from perstack.definition.diagnostics import FieldError, Issue, did_you_mean
+from perstack.definition.diagnostics import Diagnostic, did_you_mean
 from perstack.definition.expert_tool import schema_or_empty
 from perstack.definition.field_checks import (
     check_command,
@@ -76,16 +75,16 @@ def delegate_tool_names(
     return names
 
 
-RuleCheck = Callable[[TomlTable], Iterator[Issue]]
+RuleCheck = Callable[[TomlTable], Iterator[Diagnostic]]
 
 
-def rule_errors(top: TomlTable, experts: TomlTable) -> list[Issue]:
+def rule_errors(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
     """Every rule that a file breaks, by its top level and its expert tables."""
     issues = [issue for rule in _RULES for issue in rule(experts)]
     return [*_invalid_provider_settings(top), *issues]
 
 
-def lint_warnings(experts: TomlTable) -> list[Issue]:
+def lint_warnings(experts: TomlTable) -> list[Diagnostic]:
     """What is legal between experts and yet hardly meant."""
     return [issue for rule in _LINTS for issue in rule(experts)]
 
@@ -100,14 +99,16 @@ def _iter_delegations(experts: TomlTable) -> Iterator[tuple[str, int, str, list[
                 yield key, index, delegate, [name for name in names if isinstance(name, str)]
 
 
-def _forbidden_delegates(experts: TomlTable) -> Iterator[Issue]:
+def _forbidden_delegates(experts: TomlTable) -> Iterator[Diagnostic]:
     for key, index, delegate, _ in _iter_delegations(experts):
         error = delegation_error(key, delegate)
         if error is not None:
-            yield Issue(("experts", key, "delegates", index), f"is not allowed: {error}")
+            yield Diagnostic(
+                f"is not allowed: {error}", key_path=("experts", key, "delegates", index)
+            )
 
 
-def _unknown_delegates(experts: TomlTable) -> Iterator[Issue]:
+def _unknown_delegates(experts: TomlTable) -> Iterator[Diagnostic]:
     for key, index, delegate, _ in _iter_delegations(experts):
         if delegate in experts or delegation_error(key, delegate) is not None:
             continue
@@ -118,10 +119,10 @@ def _unknown_delegates(experts: TomlTable) -> Iterator[Issue]:
                 f'write "{strip_version(delegate)}": the experts of this file go without a version'
             )
         reason = f"{delegate!r} is not defined"
-        yield Issue(("experts", key, "delegates", index), reason, hint)
+        yield Diagnostic(reason, hint, key_path=("experts", key, "delegates", index))
 
 
-def _unsupported_runtime_versions(experts: TomlTable) -> Iterator[Issue]:
+def _unsupported_runtime_versions(experts: TomlTable) -> Iterator[Diagnostic]:
     for key, expert in experts.items():
         required_version = table_or_empty(expert).get("minRuntimeVersion")
         if not isinstance(required_version, str) or not re.fullmatch(
@@ -130,7 +131,9 @@ def _unsupported_runtime_versions(experts: TomlTable) -> Iterator[Issue]:
             continue
         if _precedence(required_version) > _precedence(RUNTIME_VERSION):
             reason = f"needs the runtime {required_version} or newer; this one is {RUNTIME_VERSION}"
-            yield Issue(("experts", key, "minRuntimeVersion"), reason, "update perstack")
+            yield Diagnostic(
+                reason, "update perstack", key_path=("experts", key, "minRuntimeVersion")
+            )
 
 
 def _precedence(version: str) -> tuple[int, int, int, bool]:
@@ -140,15 +143,15 @@ def _precedence(version: str) -> tuple[int, int, int, bool]:
     return major, minor, patch, not pre_release
 
 
-def _duplicate_tool_names(experts: TomlTable) -> Iterator[Issue]:
+def _duplicate_tool_names(experts: TomlTable) -> Iterator[Diagnostic]:
     yield from _conflicting_tool_names(experts, are_coordinators=True)
 
 
-def _duplicate_delegate_tool_names(experts: TomlTable) -> Iterator[Issue]:
+def _duplicate_delegate_tool_names(experts: TomlTable) -> Iterator[Diagnostic]:
     yield from _conflicting_tool_names(experts, are_coordinators=False)
 
 
-def _conflicting_tool_names(experts: TomlTable, *, are_coordinators: bool) -> Iterator[Issue]:
+def _conflicting_tool_names(experts: TomlTable, *, are_coordinators: bool) -> Iterator[Diagnostic]:
     """Experts of one tool name; only coordinators are always published and must differ."""
     owners: dict[str, str] = {}
     for key in experts:
@@ -156,10 +159,10 @@ def _conflicting_tool_names(experts: TomlTable, *, are_coordinators: bool) -> It
         are_both_coordinators = not is_delegate_name(key) and not is_delegate_name(other)
         if other != key and are_both_coordinators is are_coordinators:
             reason = f"would be published as the tool {tool_name(key)!r}, as {other!r} is already"
-            yield Issue(("experts", key), reason, "rename one of the two")
+            yield Diagnostic(reason, "rename one of the two", key_path=("experts", key))
 
 
-def _duplicate_interactive_tools(experts: TomlTable) -> Iterator[Issue]:
+def _duplicate_interactive_tools(experts: TomlTable) -> Iterator[Diagnostic]:
     owners: dict[tuple[str, str], str] = {}
     for key, name, skill in _iter_skills(experts):
         if skill.get("type") == "interactiveSkill":
@@ -167,34 +170,38 @@ def _duplicate_interactive_tools(experts: TomlTable) -> Iterator[Issue]:
                 other = owners.setdefault((key, tool), name)
                 if other != name:
                     path = ("experts", key, "skills", name, "tools", tool)
-                    yield Issue(path, f"is also a tool of the skill {other!r}", "rename one")
+                    yield Diagnostic(
+                        f"is also a tool of the skill {other!r}", "rename one", key_path=path
+                    )
 
 
-def _repeated_delegates(experts: TomlTable) -> Iterator[Issue]:
+def _repeated_delegates(experts: TomlTable) -> Iterator[Diagnostic]:
     for key, index, delegate, names in _iter_delegations(experts):
         if delegate in names[:index]:
             path = ("experts", key, "delegates", index)
-            yield Issue(path, f"{delegate!r} is listed twice", "remove one")
+            yield Diagnostic(f"{delegate!r} is listed twice", "remove one", key_path=path)
 
 
 _INEFFECTIVE_KEYS = ("providerTools", "providerToolOptions", "providerSkills")
 
 
-def _ineffective_keys(experts: TomlTable) -> Iterator[Issue]:
+def _ineffective_keys(experts: TomlTable) -> Iterator[Diagnostic]:
     """What could be taken for a limit or an ability that is not there."""
     for key, expert in experts.items():
         for ignored_key in _INEFFECTIVE_KEYS:
             if table_or_empty(expert).get(ignored_key):
                 reason = "has no effect: perstack asks providers for text and tool calls only"
-                yield Issue(("experts", key, ignored_key), reason, "use an MCP server as a skill")
+                yield Diagnostic(
+                    reason, "use an MCP server as a skill", key_path=("experts", key, ignored_key)
+                )
     for key, name, skill in _iter_skills(experts):
         if skill.get("type") == "mcpStdioSkill" and skill.get("allowedDomains"):
             path = ("experts", key, "skills", name, "allowedDomains")
             reason = "has no effect: a program that is started here may reach any host"
-            yield Issue(path, reason, "let the machine or a container limit it")
+            yield Diagnostic(reason, "let the machine or a container limit it", key_path=path)
 
 
-def _composed_input_schemas(experts: TomlTable) -> Iterator[Issue]:
+def _composed_input_schemas(experts: TomlTable) -> Iterator[Diagnostic]:
     """What is legal at the top of a schema, and yet not taken by all that read it."""
     for key, expert in experts.items():
         tool = table_or_empty(table_or_empty(expert).get("tool"))
@@ -202,18 +209,19 @@ def _composed_input_schemas(experts: TomlTable) -> Iterator[Issue]:
             if keyword in IN_PLACE_APPLICATORS:
                 path = ("experts", key, "tool", "inputSchema", keyword)
                 reason = "is refused by several models at the top of the arguments of a tool"
-                yield Issue(path, reason, "put it into a property, or say it in the description")
+                yield Diagnostic(
+                    reason, "put it into a property, or say it in the description", key_path=path
+                )
 
 
-def _invalid_skills(experts: TomlTable) -> Iterator[Issue]:
+def _invalid_skills(experts: TomlTable) -> Iterator[Diagnostic]:
     """What the models say only of skills whose keys are all of the right type."""
     for key, name, skill in _iter_skills(experts):
         for error in _check_skill(skill):
-            path = ("experts", key, "skills", name, *error.at)
-            yield Issue(path, error.reason, error.suggestion)
+            yield error.within("experts", key, "skills", name)
 
 
-def _check_skill(skill: TomlTable) -> list[FieldError]:
+def _check_skill(skill: TomlTable) -> list[Diagnostic]:
     if skill.get("type") == "mcpStdioSkill":
         package = skill.get("packageName")
         return check_command(
@@ -233,7 +241,7 @@ def _check_skill(skill: TomlTable) -> list[FieldError]:
     return []
 
 
-def _invalid_provider_settings(top: TomlTable) -> Iterator[Issue]:
+def _invalid_provider_settings(top: TomlTable) -> Iterator[Diagnostic]:
     provider = table_or_empty(top.get("provider"))
     setting = table_or_empty(provider.get("setting"))
     name, url = provider.get("providerName"), setting.get("baseUrl")
@@ -242,9 +250,9 @@ def _invalid_provider_settings(top: TomlTable) -> Iterator[Issue]:
     base_url = url if isinstance(url, str) else None
     errors = check_provider_setting(name, PROVIDER_SETTINGS[name], setting, base_url)
     for error in errors:
-        yield Issue(("provider", *error.at), error.reason, error.suggestion)
+        yield error.within("provider")
     for error in _prefix_headers(check_headers(_string_headers(setting))):
-        yield Issue(("provider", "setting", *error.at), error.reason, error.suggestion)
+        yield error.within("provider", "setting")
 
 
 def _string_headers(table: TomlTable) -> dict[str, str]:
@@ -252,8 +260,8 @@ def _string_headers(table: TomlTable) -> dict[str, str]:
     return {name: value for name, value in headers if isinstance(value, str)}
 
 
-def _prefix_headers(errors: list[FieldError]) -> list[FieldError]:
-    return [replace(error, at=("headers", *error.at)) for error in errors]
+def _prefix_headers(errors: list[Diagnostic]) -> list[Diagnostic]:
+    return [error.within("headers") for error in errors]
 
 
 def _iter_skills(experts: TomlTable) -> Iterator[tuple[str, str, TomlTable]]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from perstack.definition.diagnostics import FieldError, did_you_mean
+from perstack.definition.diagnostics import Diagnostic, did_you_mean
 from perstack.models import TomlTable, is_table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -44,23 +44,27 @@ _ANCHOR = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _PROPERTY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 SchemaPath = tuple[str | int, ...]
-KeywordCheck = Callable[[Any, SchemaPath], Iterator[FieldError]]
+KeywordCheck = Callable[[Any, SchemaPath], Iterator[Diagnostic]]
 
 
-def check_input_schema(schema: TomlTable) -> list[FieldError]:
+def check_input_schema(schema: TomlTable) -> list[Diagnostic]:
     """Why a table cannot be the schema of what an expert is told."""
     errors = [*_schema_errors(schema), *_object_type_errors(schema)]
     for keyword in schema:
         if keyword in _TOP_LEVEL_UNSUPPORTED:
             reason = "cannot stand at the top: the arguments of every expert are added there"
-            errors.append(FieldError(reason, at=(keyword,), suggestion="put it into a property"))
+            errors.append(
+                Diagnostic(reason, suggestion="put it into a property", key_path=(keyword,))
+            )
     if schema.get("additionalProperties", False) is not False:
         hint = "leave it out, and name every property"
-        errors.append(FieldError("must be false", at=("additionalProperties",), suggestion=hint))
+        errors.append(
+            Diagnostic("must be false", suggestion=hint, key_path=("additionalProperties",))
+        )
     properties = _table_or_empty(schema.get("properties"))
     for name, property_schema in properties.items():
         errors += [
-            FieldError(message, at=("properties", name))
+            Diagnostic(message, key_path=("properties", name))
             for message in _property_name_errors(name, property_schema)
         ]
     required = schema.get("required")
@@ -68,11 +72,13 @@ def check_input_schema(schema: TomlTable) -> list[FieldError]:
         for index, name in enumerate(cast("list[object]", required)):
             if isinstance(name, str) and name not in properties:
                 hint = did_you_mean(name, properties)
-                errors.append(FieldError("is no property", at=("required", index), suggestion=hint))
+                errors.append(
+                    Diagnostic("is no property", suggestion=hint, key_path=("required", index))
+                )
     return errors
 
 
-def check_output_schema(schema: TomlTable) -> list[FieldError]:
+def check_output_schema(schema: TomlTable) -> list[Diagnostic]:
     """Why a table cannot be the schema of what an expert answers."""
     return _schema_errors(schema)
 
@@ -88,21 +94,21 @@ def is_json(value: object) -> bool:
     return value is None or isinstance(value, str | int)
 
 
-def _schema_errors(schema: TomlTable) -> list[FieldError]:
+def _schema_errors(schema: TomlTable) -> list[Diagnostic]:
     try:
         if not is_json(schema):
-            return [FieldError("has a value that JSON does not have, such as a date")]
+            return [Diagnostic("has a value that JSON does not have, such as a date")]
         if len(json.dumps(schema, ensure_ascii=False)) > MAX_SCHEMA_CHARACTERS:
-            return [FieldError(f"has more than {MAX_SCHEMA_CHARACTERS} characters")]
+            return [Diagnostic(f"has more than {MAX_SCHEMA_CHARACTERS} characters")]
         return list(_check_schema(schema, ())) or list(_reference_errors(schema))
     except RecursionError:
-        return [FieldError("is nested too deeply")]
+        return [Diagnostic("is nested too deeply")]
 
 
-def _object_type_errors(schema: TomlTable) -> Iterator[FieldError]:
+def _object_type_errors(schema: TomlTable) -> Iterator[Diagnostic]:
     if schema.get("type") != "object":
         hint = 'write type = "object" and describe each argument in properties'
-        yield FieldError("must be the schema of an object", at=("type",), suggestion=hint)
+        yield Diagnostic("must be the schema of an object", suggestion=hint, key_path=("type",))
 
 
 def _property_name_errors(name: str, property_schema: object) -> Iterator[str]:
@@ -114,141 +120,141 @@ def _property_name_errors(name: str, property_schema: object) -> Iterator[str]:
         yield "must have 1 to 64 letters, digits, _, - and . only, which is what models accept"
 
 
-def _check_schema(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_schema(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if isinstance(value, bool):
         return
     if not is_table(value):
-        yield FieldError("must be a schema: a table, or true or false", at=at)
+        yield Diagnostic("must be a schema: a table, or true or false", key_path=at)
         return
     if len(at) > 2 * MAX_DEPTH:
-        yield FieldError("is nested too deeply", at=at)
+        yield Diagnostic("is nested too deeply", key_path=at)
         return
     for keyword, operand in value.items():
         keyword_path = (*at, keyword)
         check = KEYWORDS.get(keyword)
         if keyword in _UNSUPPORTED_KEYWORDS:
-            yield FieldError(
-                "is not supported", at=keyword_path, suggestion=_UNSUPPORTED_KEYWORDS[keyword]
+            yield Diagnostic(
+                "is not supported", suggestion=_UNSUPPORTED_KEYWORDS[keyword], key_path=keyword_path
             )
         elif check is not None:
             yield from check(operand, keyword_path)
         elif not keyword.startswith("x-"):
             hint = did_you_mean(keyword, KEYWORDS)
-            yield FieldError(
-                "is no keyword of JSON Schema 2020-12", at=keyword_path, suggestion=hint
+            yield Diagnostic(
+                "is no keyword of JSON Schema 2020-12", suggestion=hint, key_path=keyword_path
             )
     if "$schema" in value and at:
-        yield FieldError("belongs to the top of the schema", at=(*at, "$schema"))
+        yield Diagnostic("belongs to the top of the schema", key_path=(*at, "$schema"))
 
 
-def _check_dialect(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_dialect(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, str) or value.rstrip("#") != DIALECT:
-        yield FieldError(f"must be {DIALECT}", at=at, suggestion="or leave it out")
+        yield Diagnostic(f"must be {DIALECT}", suggestion="or leave it out", key_path=at)
 
 
-def _check_reference(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_reference(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, str) or _REFERENCE.fullmatch(value) is None:
         hint = "nothing is fetched, and the schema becomes a part of a larger one"
-        yield FieldError("must be of the form #/$defs/NAME", at=at, suggestion=hint)
+        yield Diagnostic("must be of the form #/$defs/NAME", suggestion=hint, key_path=at)
 
 
-def _check_anchor(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_anchor(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if len(at) != len(("$defs", "NAME", "$anchor")) or at[0] != "$defs":
-        yield FieldError("belongs to a definition in $defs", at=at, suggestion="leave it out")
+        yield Diagnostic("belongs to a definition in $defs", suggestion="leave it out", key_path=at)
     elif not isinstance(value, str) or _ANCHOR.fullmatch(value) is None:
-        yield FieldError("must be a name of letters, digits, _, - and .", at=at)
+        yield Diagnostic("must be a name of letters, digits, _, - and .", key_path=at)
 
 
-def _check_type(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_type(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     types = cast("list[object]", value) if isinstance(value, list) else [value]
     are_known = all(isinstance(kind, str) and kind in JSON_TYPES for kind in types)
     if not types or not are_known or len(set(map(str, types))) < len(types):
         hint = did_you_mean(value, JSON_TYPES) if isinstance(value, str) else None
-        yield FieldError(
-            f"must be one or several of {', '.join(JSON_TYPES)}", at=at, suggestion=hint
+        yield Diagnostic(
+            f"must be one or several of {', '.join(JSON_TYPES)}", suggestion=hint, key_path=at
         )
 
 
-def _check_schemas_by_name(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_schemas_by_name(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not is_table(value):
-        yield FieldError("must be a table of schemas", at=at)
+        yield Diagnostic("must be a table of schemas", key_path=at)
         return
     for name, schema in value.items():
         yield from _check_schema(schema, (*at, name))
 
 
-def _check_schemas_by_pattern(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_schemas_by_pattern(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     yield from _check_schemas_by_name(value, at)
     for pattern in _table_or_empty(value):
         yield from _check_pattern(pattern, (*at, pattern))
 
 
-def _check_schema_list(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_schema_list(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, list) or not value:
-        yield FieldError("must be a list of schemas that is not empty", at=at)
+        yield Diagnostic("must be a list of schemas that is not empty", key_path=at)
         return
     for index, schema in enumerate(cast("list[object]", value)):
         yield from _check_schema(schema, (*at, index))
 
 
-def _check_enum(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_enum(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, list) or not value:
-        yield FieldError("must be a list that is not empty", at=at)
+        yield Diagnostic("must be a list that is not empty", key_path=at)
 
 
-def _check_names(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_names(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     names = cast("list[object]", value) if isinstance(value, list) else [None]
     texts = [name for name in names if isinstance(name, str)]
     if len(texts) < len(names) or len(set(texts)) < len(texts):
-        yield FieldError("must be a list of different names", at=at)
+        yield Diagnostic("must be a list of different names", key_path=at)
 
 
-def _check_names_by_name(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_names_by_name(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not is_table(value):
-        yield FieldError("must be a table of lists of names", at=at)
+        yield Diagnostic("must be a table of lists of names", key_path=at)
         return
     for name, names in value.items():
         yield from _check_names(names, (*at, name))
 
 
-def _check_count(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_count(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        yield FieldError("must be a whole number that is 0 or more", at=at)
+        yield Diagnostic("must be a whole number that is 0 or more", key_path=at)
 
 
-def _check_number(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_number(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        yield FieldError("must be a number", at=at)
+        yield Diagnostic("must be a number", key_path=at)
 
 
-def _check_multiple_of(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_multiple_of(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        yield FieldError("must be a number above 0", at=at)
+        yield Diagnostic("must be a number above 0", key_path=at)
 
 
-def _check_boolean(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_boolean(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, bool):
-        yield FieldError("must be true or false", at=at)
+        yield Diagnostic("must be true or false", key_path=at)
 
 
-def _check_string(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_string(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, str):
-        yield FieldError("must be a text", at=at)
+        yield Diagnostic("must be a text", key_path=at)
 
 
-def _check_pattern(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_pattern(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     try:
         re.compile(cast("str", value))
     except (re.error, TypeError, OverflowError, RecursionError):
-        yield FieldError("is no regular expression", at=at)
+        yield Diagnostic("is no regular expression", key_path=at)
 
 
-def _check_list(value: object, at: SchemaPath) -> Iterator[FieldError]:
+def _check_list(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, list):
-        yield FieldError("must be a list", at=at)
+        yield Diagnostic("must be a list", key_path=at)
 
 
-def _accept_anything(_value: object, _at: SchemaPath) -> Iterator[FieldError]:
+def _accept_anything(_value: object, _at: SchemaPath) -> Iterator[Diagnostic]:
     return iter(())
 
 
@@ -302,22 +308,22 @@ _UNSUPPORTED_KEYWORDS = {
 }
 
 
-def _reference_errors(schema: TomlTable) -> Iterator[FieldError]:
+def _reference_errors(schema: TomlTable) -> Iterator[Diagnostic]:
     names = _table_or_empty(schema.get("$defs"))
     for name in names:
         if _PROPERTY_NAME.fullmatch(name) is None:
-            yield FieldError(
-                "must have 1 to 64 letters, digits, _, - and . only", at=("$defs", name)
+            yield Diagnostic(
+                "must have 1 to 64 letters, digits, _, - and . only", key_path=("$defs", name)
             )
     targets, repeated = _reference_targets(names)
     for name in repeated:
-        yield FieldError("stands twice", at=("$defs", name, "$anchor"))
+        yield Diagnostic("stands twice", key_path=("$defs", name, "$anchor"))
     for target, at in _iter_references(schema, ()):
         if target not in targets:
             hint = did_you_mean(target, targets)
-            yield FieldError("points to nothing in $defs", at=(*at, "$ref"), suggestion=hint)
+            yield Diagnostic("points to nothing in $defs", suggestion=hint, key_path=(*at, "$ref"))
         elif at[:1] == ("$defs",) and _is_circular(str(at[1]), names, targets):
-            yield FieldError("leads back to itself without an end", at=(*at, "$ref"))
+            yield Diagnostic("leads back to itself without an end", key_path=(*at, "$ref"))
 
 
 def _reference_targets(names: TomlTable) -> tuple[dict[str, str], list[str]]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from perstack.definition.diagnostics import FieldError, raise_field_errors
+from perstack.definition.diagnostics import Diagnostic, raise_field_errors
 from perstack.definition.references import MAX_QUERY_CHARACTERS
 from perstack.definition.verification import Pattern, check_pattern
 from perstack.models import FrozenModel
@@ -68,5 +68,5 @@ class ExpertTest(FrozenModel):
     @model_validator(mode="after")
     def _validate_query(self) -> Self:
         if not self.query.strip() and self.inputs is None:
-            raise_field_errors([FieldError("has no query", suggestion='write query = "…"')])
+            raise_field_errors([Diagnostic("has no query", suggestion='write query = "…"')])
         return self

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from perstack.definition.diagnostics import FieldError, raise_field_errors
+from perstack.definition.diagnostics import Diagnostic, raise_field_errors
 from perstack.definition.expert_tool import OutputSchema
 from perstack.models import FrozenModel
 
@@ -65,43 +65,47 @@ class Verification(FrozenModel):
         raise_field_errors(self._field_errors())
         return self
 
-    def _field_errors(self) -> list[FieldError]:
+    def _field_errors(self) -> list[Diagnostic]:
         if self.command is None and self.json_schema is None:
             hint = 'write command = ["pytest", "-q"], or a jsonSchema'
-            return [FieldError("checks nothing", suggestion=hint)]
+            return [Diagnostic("checks nothing", suggestion=hint)]
         if self.command is not None and self.json_schema is not None:
             hint = "write a verification for each"
-            return [FieldError("has both command and jsonSchema", suggestion=hint)]
+            return [Diagnostic("has both command and jsonSchema", suggestion=hint)]
         if self.command is None:
             present = [
                 key for name, key in _COMMAND_ONLY_KEYS.items() if name in self.model_fields_set
             ]
-            return [FieldError("has no effect without a command", at=(key,)) for key in present]
+            return [
+                Diagnostic("has no effect without a command", key_path=(key,)) for key in present
+            ]
         if any("\0" in word for word in self.command):
-            return [FieldError("has a NUL character, which no command can have", at=("command",))]
+            return [
+                Diagnostic("has a NUL character, which no command can have", key_path=("command",))
+            ]
         if not self.command[0]:
-            return [FieldError("must not be empty", at=("command", 0))]
+            return [Diagnostic("must not be empty", key_path=("command", 0))]
         hint = "a jsonSchema says what the file must have"
-        return [FieldError("has no effect without a jsonSchema", at=("file",), suggestion=hint)] * (
-            self.file is not None
-        )
+        return [
+            Diagnostic("has no effect without a jsonSchema", suggestion=hint, key_path=("file",))
+        ] * (self.file is not None)
 
 
-def check_pattern(pattern: str) -> list[FieldError]:
+def check_pattern(pattern: str) -> list[Diagnostic]:
     """Why a text is no regular expression."""
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         hint = r"write \\ where the expression has \, or use single quotes"
-        return [FieldError(f"is no regular expression: {error}", suggestion=hint)]
+        return [Diagnostic(f"is no regular expression: {error}", suggestion=hint)]
     return []
 
 
-def check_unique_names(names: Sequence[str]) -> list[FieldError]:
+def check_unique_names(names: Sequence[str]) -> list[Diagnostic]:
     """Which names stand for two things."""
     return [
-        FieldError(
-            "is the name of another one already", at=(index, "name"), suggestion="rename one"
+        Diagnostic(
+            "is the name of another one already", suggestion="rename one", key_path=(index, "name")
         )
         for index, name in enumerate(names)
         if name in names[:index]

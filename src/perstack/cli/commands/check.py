@@ -2,8 +2,8 @@
 
 import json
 import os
-import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from perstack.cli.expert_tools import (
 from perstack.cli.model_resolution import ModelResolution, resolve_models
 from perstack.cli.render.check import check_report_lines
 from perstack.cli.terminal import EXIT_SUCCESS, EXIT_USAGE_ERROR, Terminal
+from perstack.definition.diagnostics import Diagnostic, InvalidDefinitionError
 from perstack.definition.loader import (
     LoadedDefinitions,
     find_config,
@@ -27,7 +28,6 @@ from perstack.definition.loader import (
 from perstack.errors import DefinitionError, PerstackError
 
 Json = dict[str, Any]
-_POSITION = re.compile(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+): (?P<message>.+)", re.DOTALL)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         return _report_rejection_as_json([str(error)], [], terminal)
     toolsets = expert_toolsets(loaded.definitions, environment)
     resolution = resolve_models(loaded.definitions, environment)
-    warnings = (*map(str, loaded.warnings), *resolution.problems)
+    warnings = (*loaded.warnings, *resolution.problems)
     if options.json:
         _print_json(terminal, _report_document(loaded, toolsets, resolution, warnings))
         return EXIT_SUCCESS
@@ -68,26 +68,30 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 
 def _report_rejection(error: DefinitionError, options: Namespace, terminal: Terminal) -> int:
-    problems = list(error.problems)
-    warnings = [] if options.strict else _strict_warnings(problems, options)
+    details = error.details if isinstance(error, InvalidDefinitionError) else ()
+    warnings = [] if options.strict else _strict_warnings(details, options)
     if options.json:
-        return _report_rejection_as_json(problems or [str(error)], warnings, terminal)
+        return _report_rejection_as_json(details or [str(error)], warnings, terminal)
     terminal.error(error)
     for warning in warnings:
         terminal.info(f"warning: {warning}", "yellow")
     return EXIT_USAGE_ERROR
 
 
-def _strict_warnings(problems: list[str], options: Namespace) -> list[str]:
-    """What is merely odd in a file that is rejected for something else."""
+def _strict_warnings(errors: Sequence[Diagnostic], options: Namespace) -> list[Diagnostic]:
+    """The lint warnings of a rejected file."""
     try:
         load_definitions(find_config(options.config, Path.cwd()), strict=True)
-    except DefinitionError as error:
-        return [problem for problem in error.problems if problem not in problems]
+    except InvalidDefinitionError as error:
+        return [each for each in error.details if each not in errors]
+    except DefinitionError:
+        return []
     return []
 
 
-def _report_rejection_as_json(problems: list[str], warnings: list[str], terminal: Terminal) -> int:
+def _report_rejection_as_json(
+    problems: Sequence[Diagnostic | str], warnings: Sequence[Diagnostic], terminal: Terminal
+) -> int:
     document = {
         "ok": False,
         "problems": [_problem_document(problem) for problem in problems],
@@ -101,16 +105,15 @@ def _print_json(terminal: Terminal, document: Json) -> None:
     terminal.write_line(json.dumps(document, ensure_ascii=False, indent=2))
 
 
-def _problem_document(problem: str) -> Json:
-    """A problem with its place apart, for editors."""
-    match = _POSITION.fullmatch(problem)
-    if match is None:
-        return {"message": problem}
+def _problem_document(problem: Diagnostic | str) -> Json:
+    """A problem with its position apart, for editors."""
+    if isinstance(problem, str) or problem.path is None or problem.line is None:
+        return {"message": str(problem)}
     return {
-        "file": match["file"],
-        "line": int(match["line"]),
-        "column": int(match["column"]),
-        "message": match["message"],
+        "file": problem.path.name,
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message,
     }
 
 
@@ -118,7 +121,7 @@ def _report_document(
     loaded: LoadedDefinitions,
     toolsets: tuple[ExpertToolset, ...],
     resolution: ModelResolution,
-    warnings: tuple[str, ...],
+    warnings: Sequence[Diagnostic | str],
 ) -> Json:
     return {
         "ok": True,
