@@ -1,4 +1,4 @@
-"""The prompts: what a person can pick in a client, where a tool would be for the model to call."""
+"""The prompts: one for each expert, and one to review a job."""
 
 from collections.abc import Mapping, Sequence
 
@@ -40,13 +40,13 @@ _REVIEW_TEMPLATE = (
 
 
 def build_prompts(experts: Mapping[str, Expert], *, with_jobs: bool) -> list[Prompt]:
-    """One prompt for each of `experts`, which are given by tool name, and one for jobs."""
+    """The prompts of `experts`, by tool name, and those for jobs."""
     expert_prompts = [_expert_prompt_definition(name, expert) for name, expert in experts.items()]
     return [*expert_prompts, _review_prompt_definition()] if with_jobs else expert_prompts
 
 
 def prompt_arguments(expert: Expert) -> list[PromptArgument]:
-    """What an expert can be given: the values that it declares, a query, a job to continue."""
+    """The arguments of an expert's prompt: its declared inputs, a query and a job id."""
     schema = expert.tool.input_schema
     if schema is None:
         return [_QUERY_ARGUMENT, _JOB_ID_ARGUMENT]
@@ -68,7 +68,7 @@ def prompt_arguments(expert: Expert) -> list[PromptArgument]:
 
 
 def expert_prompt(tool: str, arguments: Mapping[str, str]) -> list[PromptMessage]:
-    """What the user says to have an expert called."""
+    """The messages that have the client's model call an expert."""
     argument_lines = "\n".join(f"{name}: {value}" for name, value in arguments.items() if value)
     return [
         user_message(
@@ -78,12 +78,11 @@ def expert_prompt(tool: str, arguments: Mapping[str, str]) -> list[PromptMessage
 
 
 def review_prompt(job_id: str, uri: str, events: str) -> PromptMessage:
-    """What the user says to have a job reviewed."""
+    """The message that has the client's model review a job."""
     return user_message(_REVIEW_TEMPLATE.format(job_id=job_id, uri=uri, events=events))
 
 
 def user_message(text: str) -> PromptMessage:
-    """Words of the user."""
     return PromptMessage(role="user", content=TextContent(type="text", text=text))
 
 

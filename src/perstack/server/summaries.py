@@ -1,7 +1,7 @@
-"""What a client is told while it waits: one short line for each thing that happens.
+"""Summaries of events and jobs for clients.
 
-Names only. Arguments and results of tools may hold secrets, and progress is shown and logged
-anywhere.
+Progress messages contain names only: arguments and results of tools may hold secrets, and clients
+may log progress.
 """
 
 import json
@@ -48,10 +48,7 @@ _EVENT_LABELS: dict[str, str] = {
 
 
 def progress_message(event: PerstackEvent) -> str | None:
-    """The line for an event, such as `reviewer · step 3 · readTextFile`.
-
-    `None` if it is not worth one.
-    """
+    """The progress message of an event, such as `reviewer · step 3 · readTextFile`, if any."""
     description = _describe_event(event)
     if description is None:
         return None
@@ -59,7 +56,7 @@ def progress_message(event: PerstackEvent) -> str | None:
 
 
 def status_line(events: Sequence[PerstackEvent]) -> str:
-    """The line for a job whose newest events these are; empty if none is worth one."""
+    """The progress message of the newest event that has one, or an empty string."""
     lines = (progress_message(event) for event in reversed(events))
     return next((line for line in lines if line is not None), "")
 
@@ -111,7 +108,7 @@ MIME_MARKDOWN = "text/markdown"
 MIME_TEXT = "text/plain"
 
 MAX_PAGE_BYTES = 256 * 1024
-"""Of one page of a list; a single entry that is longer is a page of its own."""
+"""Maximum size of a page, unless a single entry is longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +116,10 @@ class Document:
     """The content of a resource.
 
     Attributes:
-        text: All of it, or one page.
-        mime_type: Its form.
-        is_immutable: Whether it will be the same whenever it is read again.
-        next_uri: Where the next page is, if this is one of several.
+        text: The content, or one page of it.
+        mime_type: The MIME type of the text.
+        is_immutable: Whether the content can never change.
+        next_uri: The URI of the next page, if there is one.
     """
 
     text: str
@@ -136,10 +133,10 @@ class JobEntry:
     """A job in a listing.
 
     Attributes:
-        job_id: Its id.
+        job_id: The id of the job.
         expert: The key of its expert.
-        status: As results name it.
-        query: The beginning of what it was asked.
+        status: The public status.
+        query: The beginning of the query.
         updated_at: When it last changed, in ISO 8601.
     """
 
@@ -151,40 +148,37 @@ class JobEntry:
 
 
 def to_pretty_json(value: Mapping[str, Any]) -> str:
-    """For a document that people read too."""
     return replace_surrogates(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def to_json_line(value: Mapping[str, Any]) -> str:
-    """For a document of one object a line, and in the form of the event stream."""
+    """One line of JSON Lines."""
     return replace_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n"
 
 
 def iso_timestamp(milliseconds: int) -> str:
-    """A time in ISO 8601."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
 def utf8_size(text: str) -> int:
-    """In bytes, as it is sent."""
     return len(text.encode())
 
 
 MAX_VERIFICATION_OUTPUT = 800
 MAX_VERIFICATION_PROBLEM = 400
 MAX_TOTAL_VERIFICATION_OUTPUT = 4_000
-"""Of all checks together."""
+"""Maximum for all verifications of a job together."""
 
 
 def verification_summary(view: JobView) -> list[dict[str, Any]]:
-    """The checks of the last attempt to complete; empty if the expert has none."""
+    """The verifications of the last attempt to complete; empty if the expert has none."""
     results = view.verifications
     max_output = min(MAX_VERIFICATION_OUTPUT, MAX_TOTAL_VERIFICATION_OUTPUT // max(len(results), 1))
     return [_verification_entry(result, max_output) for result in results]
 
 
 def verification_line(view: JobView) -> str:
-    """The same on one line; empty if there is none."""
+    """The verifications on one line; empty if there are none."""
     summary = truncate_middle(
         format_verification_results(view.verifications), MAX_VERIFICATION_OUTPUT
     ).replace("\n", " ")
@@ -209,13 +203,12 @@ def _verification_entry(result: VerificationResult, max_output: int) -> dict[str
 
 
 def public_status(view: JobView) -> str:
-    """The status of a job as callers read it."""
-    # A job is still running while a skill's server waits for the user in the middle of a call.
+    """The status of a job as clients see it."""
+    # A job is running while a skill waits for the user in the middle of a call.
     return "needs_input" if view.questions else PUBLIC_STATUS[view.job.status]
 
 
 def text_mime_type(view: JobView) -> str:
-    """The form of the text of a job."""
     if view.job.status != "completed":
         return MIME_TEXT
     return MIME_JSON if view.checkpoint.is_typed else MIME_MARKDOWN

@@ -18,7 +18,6 @@ from perstack.jobs import JobView
 from perstack.server.caller import Caller
 from perstack.server.summaries import PUBLIC_STATUS, progress_message
 from perstack.server.tools.results import (
-    call_error_result,
     error_result,
     job_result,
     jobs_result,
@@ -120,7 +119,7 @@ def test_the_text_of_an_error_stays_below_what_clients_cut() -> None:
     result = job_result(job_view(text, status="stoppedByError"))
     assert sum(map(len, texts(result))) < 11_000
     assert sum(map(len, texts(error_result(StoreError(text), "job1")))) < 11_000
-    assert sum(map(len, texts(call_error_result(StoreError(text))))) < 11_000
+    assert sum(map(len, texts(error_result(StoreError(text))))) < 11_000
 
 
 def test_a_value_is_not_told_twice_when_it_is_long() -> None:

@@ -1,4 +1,4 @@
-"""The requests `tasks/get`, `tasks/update` and `tasks/cancel` of the tasks extension."""
+"""Handlers of `tasks/get`, `tasks/update` and `tasks/cancel` of the tasks extension."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,13 @@ class TaskParams(RequestParams):
 
 
 class UpdateTaskParams(TaskParams):
-    """Answers to questions of a task, by the key of the question."""
+    """Responses to questions of a task, by question id."""
 
     input_responses: dict[str, Any] = Field(alias="inputResponses", default_factory=dict)
 
 
 def add_tasks(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
-    """Have `server` answer for the calls that became tasks."""
+    """Register the handlers of the tasks extension."""
 
     async def get(context: RequestContext, params: TaskParams) -> JsonObject:
         caller = _authorize(context, params)
@@ -87,11 +87,11 @@ def _authorize(context: RequestContext, params: TaskParams) -> Caller:
 
 
 def _check_name_header(context: RequestContext, params: TaskParams) -> None:
-    """Over HTTP the name of a task is repeated in a header, for those who route by it."""
+    """Check the header that repeats the task id for routers."""
     header: str | None = None
     if context.request is not None:
         header = context.request.headers.get(MCP_NAME_HEADER)
-    # One that is missing misleads nobody; not every client sends it.
+    # Not every client sends the header.
     if header is not None and decode_header_value(header) != params.task_id:
         raise MCPError(
             code=HEADER_MISMATCH, message="The header Mcp-Name names another task than the request."

@@ -27,7 +27,7 @@ from perstack.server.tools.definitions import (
 )
 from perstack.server.tools.request import ToolCallRequest
 from perstack.server.tools.results import (
-    call_error_result,
+    error_result,
     quote_name,
     strip_unsupported,
     tasks_unsupported,
@@ -75,7 +75,7 @@ def add_tools(server: Server[dict[str, Any]], server_context: ServerContext) -> 
                 result = strip_unsupported(call.caller, outcome)
                 return await services.tasks.as_task(result) if call.caller.has_tasks else result
             except PerstackError as error:
-                return call_error_result(error)
+                return error_result(error)
 
     server.get_tool_input_schema = partial(_declared_input_schema, server_context)
     server.add_request_handler("tools/list", PaginatedRequestParams, list_tools)

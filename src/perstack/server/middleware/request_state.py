@@ -11,7 +11,7 @@ from mcp_types.methods import is_input_required
 from perstack.errors import PerstackError
 from perstack.server.caller import RequestContext, caller_of
 from perstack.server.context import ServerContext
-from perstack.server.tools.results import call_error_result
+from perstack.server.tools.results import error_result
 
 VALID_SECONDS = 24 * 3600.0
 AUDIENCE = "perstack"
@@ -44,7 +44,7 @@ class RequestStateMiddleware:
         try:
             boundary = await self._create_boundary(context)
         except PerstackError as error:
-            return call_error_result(error)
+            return error_result(error)
         try:
             return await boundary(context, call_next)
         except MCPError as error:

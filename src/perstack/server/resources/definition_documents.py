@@ -1,7 +1,7 @@
-"""The definitions as others may read them: what an expert is and may do, and nothing secret.
+"""Resources of the definitions: what experts are and may do, without secrets.
 
-Written field by field and not filtered from the file, so that a field which is added to it one day
-stays inside until someone decides that it may be seen.
+The fields are listed one by one, so that a field which is added to the file is not published until
+it is added here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ JsonObject = dict[str, Any]
 def definitions_document(
     definitions: Definitions, experts: Mapping[str, Expert], problems: Sequence[str] = ()
 ) -> Document:
-    """The settings that experts share, and what they are.
+    """The settings that experts share, and their summaries.
 
     Args:
-        definitions: The set in use.
-        experts: Those to be shown, by tool name.
-        problems: What is wrong with an edit of the file that was not taken.
+        definitions: The current definitions.
+        experts: The experts to show, by tool name.
+        problems: Why an edit of the file was rejected, if it was.
     """
     return Document(
         text=to_pretty_json(
@@ -89,7 +89,7 @@ def _skill_fields(skill: Skill) -> JsonObject:
     common: JsonObject = {"type": skill.type, "description": skill.description, "rule": skill.rule}
     match skill:
         case McpStdioSkill():
-            # Not the arguments: people write keys into them.
+            # Without the arguments, which may contain keys.
             return {
                 **common,
                 "command": skill.command,

@@ -1,8 +1,7 @@
-"""Lists that are too long for one answer, page by page.
+"""Resources of jobs, long ones page by page.
 
-A page is short enough for any client, and says where the next one is. Events are numbered within
-their job in the order of writing, which never changes; so a page that is full will always be the
-same.
+A page is short enough for any client and links to the next one. Events are numbered within their
+job in the order of writing, so a full page never changes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from perstack.core.checkpoint import Checkpoint, Job
-from perstack.core.events import RunEvent
+from perstack.core.history import RecordedEvent
 from perstack.core.wire import checkpoint_to_wire, to_wire
 from perstack.jobs import JobView
 from perstack.server.resources.uris import ResourceUri, job_uri
@@ -32,11 +31,11 @@ from perstack.text import replace_surrogates
 MAX_VALUE_CHARACTERS = 600
 MAX_OUTLINE_CHARACTERS = 60_000
 OMITTED_FIELDS = frozenset({"checkpoint", "initialCheckpoint", "jobId", "id", "usage"})
-"""What other events or the job itself say already."""
+"""Fields that other events or the job repeat."""
 
 
-def outline_events(events: Sequence[tuple[RunEvent, Checkpoint]]) -> str:
-    """One event a line, long values cut; of a very long job the beginning and the end."""
+def outline_events(events: Sequence[RecordedEvent]) -> str:
+    """One event a line, with long values cut; of a long job only the beginning and the end."""
     lines = [_outline_line(to_wire(event, checkpoint)) for event, checkpoint in events]
     budget = MAX_OUTLINE_CHARACTERS // 2
     first = _count_fitting(lines, budget)
@@ -89,7 +88,6 @@ def listing_entry(job: Job) -> JobEntry:
 
 
 def job_fields(job: Job) -> JsonObject:
-    """A job as one entry of a document."""
     finished = {} if job.finished_at is None else {"finished_at": iso_timestamp(job.finished_at)}
     return {
         "job_id": job.id,
@@ -105,7 +103,6 @@ def job_fields(job: Job) -> JsonObject:
 
 
 def job_document(view: JobView) -> Document:
-    """How a job stands."""
     job = view.job
     text = view.text[:MAX_TEXT_SHOWN]
     truncation = {"text_characters": len(view.text)} if len(view.text) > MAX_TEXT_SHOWN else {}
@@ -132,20 +129,20 @@ def job_document(view: JobView) -> Document:
 
 
 def result_document(view: JobView) -> Document:
-    """The whole answer; of a job without one, the error, the question or the text so far."""
+    """The answer; of an unfinished job the error, the question or the text so far."""
     messages = [question.message for question in view.questions]
     text = "\n".join(part for part in (view.text, *messages) if part)
     return Document(text=replace_surrogates(text), mime_type=text_mime_type(view))
 
 
 def _run_tree(runs: Sequence[Checkpoint]) -> list[JsonObject]:
-    """The runs that nobody delegated, each with those that it delegated to, however deep."""
+    """The root runs, each with its delegates, recursively."""
     branches: dict[str, list[JsonObject]] = {}
     roots: list[JsonObject] = []
     for run in runs:
         node = _run_fields(run)
         branches[run.run_id] = node["delegates"]
-        # A run is always younger than the one that delegated it.
+        # The delegating run comes first.
         parent = run.delegated_by and branches.get(run.delegated_by.run_id)
         (roots if parent is None else parent).append(node)
     return roots
@@ -163,15 +160,14 @@ def _run_fields(run: Checkpoint) -> JsonObject:
     }
 
 
-PageJson = dict[str, Any]
-RecordedEvents = Sequence[tuple[RunEvent, Checkpoint]]
+RecordedEvents = Sequence[RecordedEvent]
 
 STAMP_FIELDS = ("type", "id", "timestamp", "jobId", "runId", "expertKey", "stepNumber")
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Some entries of a list, already written as text; `next_index` is the number after them."""
+    """Rendered entries of a list; `next_index` is the number of the entry after them."""
 
     lines: tuple[str, ...]
     next_index: int
@@ -181,7 +177,7 @@ class _Page:
 def events_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Document:
     """Events in the form of the event stream, one a line."""
 
-    def line(entry: tuple[RunEvent, Checkpoint]) -> str:
+    def line(entry: RecordedEvent) -> str:
         event, checkpoint = entry
         return _event_line(to_wire(event, checkpoint), uri, checkpoint)
 
@@ -190,14 +186,14 @@ def events_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Documen
         text="".join(page.lines),
         mime_type=MIME_JSON_LINES,
         is_immutable=page.is_full,
-        next_uri=_next_page_uri(uri, "after", page),
+        next_uri=_next_page_uri(uri, page),
     )
 
 
 def checkpoints_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Document:
-    """Where a job could be continued, without the states themselves."""
+    """The checkpoints of a job, without the states themselves."""
 
-    def line(entry: tuple[RunEvent, Checkpoint]) -> str:
+    def line(entry: RecordedEvent) -> str:
         event, checkpoint = entry
         path_params = {**uri.path_params, "checkpoint_id": checkpoint.id}
         return to_json_line(
@@ -214,7 +210,7 @@ def checkpoints_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Do
         )
 
     page = _fit_page(events, uri.query_params.get("after", 0), limit, line)
-    next_uri = _next_page_uri(uri, "after", page)
+    next_uri = _next_page_uri(uri, page)
     next_link = {"next": next_uri} if next_uri else {}
     entries = ",\n".join(f"  {each.strip()}" for each in page.lines)
     head = to_pretty_json({"job_id": uri.path_params["job_id"], **next_link}).removesuffix("\n}")
@@ -226,13 +222,13 @@ def checkpoints_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Do
 
 
 def checkpoint_page(checkpoint: Checkpoint, uri: ResourceUri) -> Document:
-    """The state of a run; of a long conversation, as many messages as a page has room for."""
+    """The state of a run, with as many messages as fit on a page."""
     wire = checkpoint_to_wire(checkpoint)
     page = _fit_page(
         wire["messages"], uri.query_params.get("after", 0), len(wire["messages"]), to_json_line
     )
     first = page.next_index - len(page.lines)
-    next_uri = _next_page_uri(uri, "after", page)
+    next_uri = _next_page_uri(uri, page)
     next_link = {"next": next_uri} if next_uri else {}
     return Document(
         text=to_pretty_json(
@@ -258,7 +254,7 @@ def jobs_page(jobs: Sequence[Job], offset: int, limit: int) -> Document:
 def _fit_page(
     entries: Sequence[Any], after: int, limit: int, line_of: Callable[[Any], str]
 ) -> _Page:
-    """At least one entry, if there is any left, and no more than fit."""
+    """Render as many entries as fit, but at least one."""
     lines: list[str] = []
     remaining_bytes = MAX_PAGE_BYTES
     for entry in entries[after : after + limit]:
@@ -271,16 +267,15 @@ def _fit_page(
     return _Page(tuple(lines), next_index, is_full=next_index < len(entries))
 
 
-def _next_page_uri(uri: ResourceUri, query_param: str, page: _Page) -> str | None:
+def _next_page_uri(uri: ResourceUri, page: _Page) -> str | None:
     if not page.is_full:
         return None
-    return ResourceUri(
-        uri.kind, uri.path_params, {**uri.query_params, query_param: page.next_index}
-    ).text
+    query_params = {**uri.query_params, "after": page.next_index}
+    return ResourceUri(uri.kind, uri.path_params, query_params).text
 
 
 def _event_line(wire: Mapping[str, Any], uri: ResourceUri, checkpoint: Checkpoint) -> str:
-    """An event as a line; of one that is longer than a page, only what it is and where to look."""
+    """An event on one line; if that is longer than a page, only its stamp and a link."""
     line = to_json_line(wire)
     if utf8_size(line) <= MAX_PAGE_BYTES:
         return line

@@ -1,7 +1,7 @@
-"""Reads what jobs have left behind: how they stand, their events, checkpoints and results.
+"""Reads jobs as resources.
 
-All of it comes from the store, so it does not matter which process drives a job, and nothing is
-shown that was not fit to be stored.
+Everything comes from the store, so the answer does not depend on which process drives a job, and
+has nothing that was not stored.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from perstack.core.checkpoint import Checkpoint
-from perstack.core.events import RunEvent
+from perstack.core.history import RecordedEvent
 from perstack.errors import NotFoundError
 from perstack.server.resources.documents import (
     checkpoint_page,
@@ -29,39 +28,37 @@ from perstack.server.summaries import Document, JobEntry
 if TYPE_CHECKING:
     from perstack.engine import Engine
 
-RecordedEvents = Sequence[tuple[RunEvent, Checkpoint]]
-
 MAX_JOBS = 100
 MAX_ENTRIES = 500
 MAX_JOBS_SEARCHED = 1000
-"""How many of the newest jobs are looked through for an id that a client completes."""
+"""How many of the newest jobs are searched for ids that complete a prefix."""
 
 
 class ResourceReader:
-    """Answers for one principal, whose engine it is given."""
+    """Reads the jobs of one tenant."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
         self._readers: dict[ResourceKind, Callable[[ResourceUri], Awaitable[Document]]] = {
             "jobs": self._read_jobs,
             "job": self._read_job,
-            "events": self._read_events,
-            "checkpoints": self._read_checkpoints,
+            "events": partial(self._read_page, events_page),
+            "checkpoints": partial(self._read_page, checkpoints_page),
             "checkpoint": self._read_checkpoint,
             "result": self._read_result,
         }
 
     async def read(self, uri: ResourceUri) -> Document:
-        """What is at an address of jobs.
+        """Read a resource of jobs.
 
         Raises:
-            NotFoundError: Nothing is.
+            NotFoundError: There is no such resource.
             StoreError: The store cannot be read.
         """
         return await self._readers[uri.kind](uri)
 
     async def newest_jobs(self, limit: int) -> tuple[JobEntry, ...]:
-        """The newest jobs.
+        """The newest jobs for a listing.
 
         Raises:
             StoreError: The store cannot be read.
@@ -78,9 +75,7 @@ class ResourceReader:
         return await to_thread.run_sync(outline_events, await self._engine.history(job_id))
 
     async def job_ids(self, prefix: str, expert_key: str | None) -> list[str]:
-        """The ids that begin with `prefix`, of an expert's jobs or of all.
-
-        They are the newest first, and not those of too long ago.
+        """The ids of recent jobs that begin with `prefix`, newest first; of one expert or of all.
 
         Raises:
             StoreError: The store cannot be read.
@@ -92,7 +87,7 @@ class ResourceReader:
         ]
 
     async def checkpoint_ids(self, job_id: str, prefix: str) -> list[str]:
-        """The ids that begin with `prefix`, newest first; none if there is no such job.
+        """The checkpoint ids that begin with `prefix`, newest first; none if there is no such job.
 
         Raises:
             StoreError: The store cannot be read.
@@ -106,7 +101,7 @@ class ResourceReader:
     async def _read_jobs(self, uri: ResourceUri) -> Document:
         offset = uri.query_params.get("offset", 0)
         limit = _clamp(1, uri.query_params.get("limit", MAX_JOBS), MAX_JOBS)
-        # One more than is shown tells whether there are more.
+        # One more than a page has, to know whether there is a next one.
         jobs = await self._engine.jobs(limit=limit + 1, offset=offset)
         return jobs_page(jobs, offset, limit)
 
@@ -116,14 +111,10 @@ class ResourceReader:
     async def _read_result(self, uri: ResourceUri) -> Document:
         return result_document(await self._engine.job(uri.path_params["job_id"]))
 
-    async def _read_events(self, uri: ResourceUri) -> Document:
-        return await self._read_page(uri, events_page)
-
-    async def _read_checkpoints(self, uri: ResourceUri) -> Document:
-        return await self._read_page(uri, checkpoints_page)
-
     async def _read_page(
-        self, uri: ResourceUri, render: Callable[[RecordedEvents, ResourceUri, int], Document]
+        self,
+        render: Callable[[Sequence[RecordedEvent], ResourceUri, int], Document],
+        uri: ResourceUri,
     ) -> Document:
         events = await self._engine.history(uri.path_params["job_id"])
         limit = _clamp(1, uri.query_params.get("limit", MAX_ENTRIES), MAX_ENTRIES)

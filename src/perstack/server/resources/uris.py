@@ -1,6 +1,6 @@
-"""The addresses of resources, from `perstack://definitions` to one checkpoint of one job.
+"""Resource URIs, from `perstack://definitions` to one checkpoint of a job.
 
-An id is looked up and never becomes a path, so that no address reaches anything but what it names.
+An id in a URI is looked up in the store and never becomes a path of a file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,19 +24,19 @@ ResourceKind = Literal[
 
 
 class InvalidResourceUriError(PerstackError):
-    """An address names a resource, but what follows its question mark makes no sense."""
+    """The query part of a resource URI is not valid."""
 
     code = "resource.address"
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceUri:
-    """Where a resource is.
+    """A parsed resource URI.
 
     Attributes:
-        kind: What it is.
-        path_params: The variable parts of its path, such as `job_id`.
-        query_params: What follows the question mark, such as `after`.
+        kind: The kind of resource.
+        path_params: Variables of the path, such as `job_id`.
+        query_params: Query parameters, such as `after`.
     """
 
     kind: ResourceKind
@@ -45,7 +45,7 @@ class ResourceUri:
 
     @property
     def text(self) -> str:
-        """As clients write it."""
+        """The URI as a string."""
         path_params = {name: quote(value, safe="@") for name, value in self.path_params.items()}
         path = "/".join(part.format(**path_params) for part in TEMPLATES[self.kind].segments)
         query = f"?{urlencode(self.query_params)}" if self.query_params else ""
@@ -54,11 +54,11 @@ class ResourceUri:
 
 @dataclass(frozen=True, slots=True)
 class UriTemplate:
-    """How the addresses of one kind are written.
+    """The form of the URIs of one kind.
 
     Attributes:
-        segments: The parts of the path; a part in braces is a name.
-        query_params: What may follow the question mark.
+        segments: The parts of the path; variables in braces.
+        query_params: Names of query parameters.
     """
 
     segments: tuple[str, ...]
@@ -66,17 +66,16 @@ class UriTemplate:
 
     @property
     def text(self) -> str:
-        """As a URI template of RFC 6570."""
+        """The template in the syntax of RFC 6570."""
         query = f"{{?{','.join(self.query_params)}}}" if self.query_params else ""
         return f"{SCHEME}{'/'.join(self.segments)}{query}"
 
     @property
     def path_variables(self) -> tuple[str, ...]:
-        """The names in the path."""
         return tuple(part[1:-1] for part in self.segments if part.startswith("{"))
 
     def match(self, parts: tuple[str, ...]) -> dict[str, str] | None:
-        """The names in a path, or `None` if it has another shape."""
+        """The variables of a path, or `None` if it does not match."""
         if len(parts) != len(self.segments):
             return None
         path_params: dict[str, str] = {}
@@ -101,15 +100,15 @@ TEMPLATES: dict[ResourceKind, UriTemplate] = {
 
 
 def job_uri(kind: ResourceKind, job_id: str, **query_params: int) -> ResourceUri:
-    """The address of a job, or of what belongs to it."""
+    """The URI of a job or of a part of it."""
     return ResourceUri(kind, {"job_id": job_id}, query_params)
 
 
 def parse_uri(uri: str) -> ResourceUri | None:
-    """The address that is written as `uri`, or `None` if there can be no such resource.
+    """Parse a URI; `None` if it names no kind of resource.
 
     Raises:
-        BadAddressError: There can be, but a number in it is wrong or unknown.
+        InvalidResourceUriError: The query part is not valid.
     """
     if not uri.startswith(SCHEME) or len(uri) > MAX_URI_CHARACTERS or "#" in uri:
         return None
@@ -133,7 +132,7 @@ def _parse_query(query: str, template: UriTemplate) -> dict[str, int]:
                 f"{name[:40]!r} is not part of this address.",
                 hint=f"After the question mark it takes {allowed}.",
             )
-        # Only what is an ordinary number: str.isdigit also holds for digits of other scripts.
+        # isascii, because str.isdigit accepts digits of other scripts.
         is_number = value.isascii() and value.isdigit() and int(value[:12]) <= MAX_QUERY_NUMBER
         if not is_number:
             raise InvalidResourceUriError(f"{name} is not a number from 0 to {MAX_QUERY_NUMBER}.")
@@ -142,13 +141,13 @@ def _parse_query(query: str, template: UriTemplate) -> dict[str, int]:
 
 
 MAX_LISTED_JOBS = 20
-"""How many jobs a listing names; the others are reached by their address."""
+"""Maximum number of jobs in `resources/list`."""
 
 MAX_QUERY_IN_TITLE = 60
 
 
 def definition_resources(experts: Mapping[str, Expert]) -> list[Resource]:
-    """What there is without any job; `experts` by tool name."""
+    """The resources that need no engine; `experts` by tool name."""
     definitions = Resource(
         name="definitions",
         title="Definitions",
@@ -160,7 +159,7 @@ def definition_resources(experts: Mapping[str, Expert]) -> list[Resource]:
 
 
 def job_resources(jobs: Sequence[JobEntry]) -> list[Resource]:
-    """The list of jobs, and those of `jobs`."""
+    """The list of jobs, and the jobs themselves."""
     job_list = Resource(
         name="jobs",
         title="Jobs",
@@ -172,7 +171,6 @@ def job_resources(jobs: Sequence[JobEntry]) -> list[Resource]:
 
 
 def resource_templates(*, with_jobs: bool) -> list[ResourceTemplate]:
-    """How the addresses of all other resources are made."""
     kinds = ("expert", *_JOB_KINDS) if with_jobs else ("expert",)
     return [_resource_template(kind) for kind in kinds]
 
@@ -233,7 +231,7 @@ _TEMPLATE_INFO: dict[ResourceKind, tuple[str, str, str | None]] = {
     ),
     "result": ("Result of a job", "The whole text of the answer, however long.", None),
 }
-"""Title, description and form, by kind."""
+"""Title, description and MIME type."""
 
 
 def _resource_template(kind: ResourceKind) -> ResourceTemplate:

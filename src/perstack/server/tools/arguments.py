@@ -1,7 +1,7 @@
-"""Checks the arguments of a call against the schema that the client was shown.
+"""Validates the arguments of a call against the published schema.
 
-Models send `null`, an empty string or `45.0` where they mean "left out" or 45; that is taken as
-meant. Whatever else does not fit is named, all of it at once, so that the caller can repair it.
+Models send `null`, an empty string or `45.0` for an omitted argument or 45; these are normalized.
+An error names everything that does not fit, so that the caller can repair it in one go.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,10 @@ class InvalidArgumentsError(PerstackError):
 
 
 def validate_arguments(arguments: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-    """The arguments that were given, each of the type that `schema` says.
+    """The arguments, normalized to the types of `schema`.
 
     Raises:
-        BadArguments: Names every argument that is missing, unknown or wrong.
+        InvalidArgumentsError: Names every argument that is missing, unknown or wrong.
     """
     parsed, problems = parse_arguments(arguments, schema)
     raise_for_problems(problems, schema)
@@ -40,10 +40,10 @@ def validate_arguments(arguments: Mapping[str, Any], schema: Schema) -> dict[str
 
 
 def raise_for_problems(problems: Sequence[str], schema: Schema) -> None:
-    """Tell the caller about all problems at once.
+    """Report all problems in one error.
 
     Raises:
-        BadArguments: There are any.
+        InvalidArgumentsError: There are problems.
     """
     if problems:
         raise InvalidArgumentsError(
@@ -55,7 +55,7 @@ def raise_for_problems(problems: Sequence[str], schema: Schema) -> None:
 def parse_arguments(
     arguments: Mapping[str, Any], schema: Schema
 ) -> tuple[dict[str, Any], list[str]]:
-    """The arguments as they are meant, and what is wrong with them."""
+    """The normalized arguments, and what is wrong with them."""
     properties: dict[str, Schema] = schema["properties"]
     required: list[str] = schema["required"]
     parsed: dict[str, Any] = {}
@@ -129,11 +129,11 @@ def _array_problems(name: str, value: list[object], schema: Schema) -> list[str]
 
 @dataclass(frozen=True, slots=True)
 class CallArguments:
-    """The arguments of a call, checked.
+    """The validated arguments of a call.
 
     Attributes:
-        common: Those that every expert has, by name; `query` is always there.
-        inputs: Those that the expert declares; none at all for one that declares none.
+        common: Arguments that every expert's tool has, by name; always with `query`.
+        inputs: Arguments that the expert declares; `None` if it declares none.
     """
 
     common: Mapping[str, Any]
@@ -141,14 +141,14 @@ class CallArguments:
 
     @property
     def needs_previous_query(self) -> bool:
-        """Whether it takes the job's earlier query to tell what is new."""
+        """Whether the query depends on the earlier query of the job."""
         return bool("job_id" in self.common and self.inputs)
 
     def query(self, previous_query: str = "") -> str:
-        """What the expert is told.
+        """The query for the expert.
 
         Args:
-            previous_query: The present query of the job that goes on.
+            previous_query: The query of the job that is continued.
         """
         query: str = self.common["query"]
         if self.inputs is None:
@@ -161,10 +161,10 @@ class CallArguments:
 def parse_call_arguments(
     expert: Expert, arguments: Mapping[str, Any], default_wait_seconds: float | None
 ) -> CallArguments:
-    """The arguments of a call of an expert's tool.
+    """Validate the arguments of a call of an expert's tool.
 
     Raises:
-        BadArguments: Names every argument that is missing, unknown or wrong.
+        InvalidArgumentsError: Names every argument that is missing, unknown or wrong.
     """
     declared_schema = expert.tool.input_schema
     common_schema = schemas.expert_input(default_wait_seconds)
@@ -175,7 +175,7 @@ def parse_call_arguments(
             common_schema,
             schemas.expert_input(default_wait_seconds, declared_schema),
         )
-    # Who names a job and says nothing else, wants to wait for it or to have it go on.
+    # A job id alone means to wait for the job or to resume it.
     defaults = {"query": ""} if arguments.get("job_id") else {}
     common, problems = parse_arguments({**defaults, **arguments}, common_schema)
     raise_for_problems(problems, common_schema)
@@ -200,7 +200,7 @@ def _parse_typed_arguments(
     if is_new or inputs:
         inputs = normalize_inputs(declared_schema, inputs)
     query = common_arguments["query"] if isinstance(common_arguments["query"], str) else ""
-    # Before they are checked, which may take long for what is large.
+    # Before the validation, which may take long for large values.
     length = len(describe_inputs(inputs, query))
     if length > MAX_QUERY_CHARACTERS:
         reason = f"they have {length:,} characters together, more than {MAX_QUERY_CHARACTERS:,}"

@@ -1,4 +1,4 @@
-"""The tools that a client sees, made from the definitions alone."""
+"""Definitions of the published tools, made from the expert definitions alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ EFFECT_OF_BASE_TOOL: dict[str, Effect] = {
     "deleteDirectory": "destroys",
     "healthCheck": "reads",
 }
-"""Here as data, because listing the tools must not wait for the skills themselves to load."""
+"""Kept here so that `tools/list` does not import the built-in tools."""
 
 READ_ONLY_PROVIDER_TOOLS = frozenset(
     {
@@ -56,7 +56,7 @@ READ_ONLY_PROVIDER_TOOLS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ToolCapabilities:
-    """The most that an expert can do, with everything it may delegate to."""
+    """The most that an expert can do, including its delegates."""
 
     is_read_only: bool = True
     is_destructive: bool = False
@@ -75,7 +75,7 @@ ALL_CAPABILITIES = ToolCapabilities(is_read_only=False, is_destructive=True, is_
 
 
 def capabilities(expert: Expert, definitions: Definitions) -> ToolCapabilities:
-    """What an expert can do by itself and through its delegates, however deep."""
+    """The capabilities of an expert and all its delegates."""
     total = NO_CAPABILITIES
     seen = {expert.key}
     pending = [expert]
@@ -93,10 +93,7 @@ def capabilities(expert: Expert, definitions: Definitions) -> ToolCapabilities:
 
 
 def declared_capabilities(expert: Expert, derived: ToolCapabilities) -> ToolCapabilities:
-    """What an expert can do as its author says it, where the author says it.
-
-    An author knows what a server behind a command can do; nothing is checked.
-    """
+    """The derived capabilities, overridden by the unchecked hints of the definition."""
     declared = expert.tool
     is_destructive = derived.is_destructive and declared.read_only_hint is not True
     return ToolCapabilities(
@@ -151,11 +148,11 @@ def _base_tool_capabilities(tool: str) -> ToolCapabilities:
 
 JOB_TOOL, JOBS_TOOL, CANCEL_TOOL = "perstack_job", "perstack_jobs", "perstack_cancel"
 REVIEW_PROMPT = "perstack_review_job"
-"""A prompt; the prompts of experts are named as their tools are."""
+"""The name of a prompt; prompts of experts have the names of their tools."""
 RESERVED_NAMES = frozenset({JOB_TOOL, JOBS_TOOL, CANCEL_TOOL, REVIEW_PROMPT})
 
 RESULT_META = {"anthropic/maxResultSizeChars": 200_000}
-"""Else Claude Code replaces a long result by the path of a file."""
+"""Claude Code replaces longer results by the path of a file; this is its maximum."""
 
 _USAGE_HINT = (
     'Runs an autonomous expert on its own workspace. If status is "running", wait for the result '
@@ -174,7 +171,7 @@ _JOB_TOOLS_INSTRUCTIONS = (
 
 
 def instructions(*, has_job_tools: bool) -> str:
-    """What a client tells its model about the whole server."""
+    """The instructions of the server for the model of a client."""
     if has_job_tools:
         return (
             _SERVER_INSTRUCTIONS.format(experts="without the prefix perstack_")
@@ -191,7 +188,7 @@ def _usage_hint(*, has_job_tools: bool) -> str:
 
 
 def published_experts(definitions: Definitions, publish: PublishMode) -> dict[str, Expert]:
-    """The experts that are tools, by tool name, in the order of the file."""
+    """The published experts by tool name, in the order of the file."""
     experts = (
         definitions.coordinators() if publish == "coordinators" else definitions.experts.values()
     )
@@ -251,7 +248,7 @@ def _expert_tool(
 
 
 def job_tools(default_wait_seconds: float | None) -> list[Tool]:
-    """The tools that look after jobs."""
+    """The tools that manage jobs."""
     return [
         Tool(
             name=JOB_TOOL,

@@ -1,7 +1,6 @@
-"""Pictures for people: those that experts declare, and a simple one for every other.
+"""Icons: those that experts declare, and a generated one for every other.
 
-A picture that is made here depends on the expert's key alone, so an expert looks the same wherever
-and whenever it is listed. It is small, because it is sent with every list.
+A generated icon depends on the key of the expert only, and is small, because every list has it.
 """
 
 import colorsys
@@ -24,7 +23,6 @@ MIME_SVG = "image/svg+xml"
 
 
 def icon_of(expert: Expert) -> Icon:
-    """The expert's picture."""
     declared = expert.tool.icon
     if declared is None:
         return generate_icon(expert.key)
@@ -33,9 +31,9 @@ def icon_of(expert: Expert) -> Icon:
 
 @lru_cache(maxsize=1024)
 def generate_icon(key: str) -> Icon:
-    """The initials of `key` on a colour of its own."""
+    """The initials of `key` on a colour derived from it."""
     hue = hashlib.sha256(key.encode()).digest()[0] / 256
-    # Dark enough for white letters, whatever the hue.
+    # Dark enough for white letters in every hue.
     channels = colorsys.hls_to_rgb(hue, 0.36, 0.5)
     colour = "#" + "".join(f"{round(channel * 255):02x}" for channel in channels)
     drawing = _SVG_TEMPLATE.format(colour=colour, letters=_initials(key))
@@ -44,7 +42,7 @@ def generate_icon(key: str) -> Icon:
 
 
 def _initials(key: str) -> str:
-    # Of a delegate such as @reviewer/file, its own name is what tells it from others.
+    # Delegates such as @reviewer/file and @reviewer/test differ in the last part only.
     words = re.findall(r"[a-z0-9]+", key.lower().rpartition("/")[2])
     letters = "".join(word[0] for word in words[:2]) if len(words) > 1 else "".join(words)[:2]
     return letters.upper()

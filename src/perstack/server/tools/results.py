@@ -1,7 +1,7 @@
-"""A job as the result of a call.
+"""Results of tool calls.
 
-Some clients show their model the text of a result only, others the structured content only; so the
-answer, the status and the job id stand in both.
+Some clients show their model only the text of a result, others only the structured content; so both
+have the answer, the status and the job id.
 """
 
 import json
@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 
 
 def strip_unsupported(caller: Caller, result: Result) -> Result:
-    """The result without what the caller's protocol does not know, or the caller cannot read."""
+    """Remove resource links that the protocol version does not have or the caller may not read."""
     if not isinstance(result, CallToolResult) or (caller.has_links and caller.may_read_jobs):
         return result
     plain = [block for block in result.content if not isinstance(block, ResourceLink)]
@@ -57,18 +57,12 @@ def strip_unsupported(caller: Caller, result: Result) -> Result:
 
 
 def quote_name(name: str) -> str:
-    """A name that a caller gave, to be put into a message about it, if it can be a name."""
+    """The name in quotes with a space before it, or nothing if it cannot be a name."""
     return f" {name!r}" if is_quotable_name(name) else ""
 
 
-def call_error_result(error: PerstackError) -> CallToolResult:
-    """Something that the caller can read and repair."""
-    text = replace_surrogates(str(error))[:MAX_ERROR_CHARACTERS]
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
-
-
 def tasks_unsupported(subject: str) -> MCPError:
-    """The refusal of something that only clients with tasks can have; `subject` begins the text."""
+    """The error for clients without tasks; `subject` begins its message."""
     return MCPError(
         code=MISSING_REQUIRED_CLIENT_CAPABILITY,
         message=f"{subject} needs a client that declares {TASKS_EXTENSION}.",
@@ -79,7 +73,7 @@ def tasks_unsupported(subject: str) -> MCPError:
 MAX_QUERY_SHOWN = 200
 MAX_ARGUMENTS_SHOWN = 10_000
 MAX_DUPLICATED_SHARE = 0.2
-"""Of the room, for a text that the structured content has as a value too."""
+"""Share of the budget that a text may have which the structured content repeats as a value."""
 MIN_FIELDS_DESCRIBED = 2
 
 _RESUME_CALL = "call {tool} with this job_id and an empty query."
@@ -92,7 +86,7 @@ NEXT_STEPS = {
     "cancelled": f"To go on, {_RESUME_CALL}",
     "interrupted": f"The process that worked on it has ended. To go on, {_RESUME_CALL}",
 }
-"""What to do next, by status; `tool` is the tool of the job's expert."""
+"""The next step by status; `tool` is the tool of the expert."""
 _WAIT_CALL = f"call {JOB_TOOL} with this job_id"
 
 
@@ -103,13 +97,13 @@ def job_result(
     has_job_tools: bool = True,
     budget: OutputBudget = DEFAULT_BUDGET,
 ) -> CallToolResult:
-    """How a job stands.
+    """The result of a call for a job.
 
     Args:
         view: The job.
         offset: Where to begin in its text, in characters.
-        has_job_tools: Whether the caller has the tools that look after jobs.
-        budget: How much text the caller's client takes.
+        has_job_tools: Whether the caller has the tools that manage jobs.
+        budget: Maximum size of the text for the client.
     """
     status = public_status(view)
     is_error = status == "error"
@@ -156,7 +150,6 @@ def job_result(
 
 
 def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
-    """A list of jobs."""
     entries = [
         {
             "job_id": job.id,
@@ -180,7 +173,7 @@ def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
 
 
 def error_result(error: PerstackError, job_id: str | None = None) -> CallToolResult:
-    """Something that the caller can read and repair."""
+    """An error as a result, which the caller's model can read and react to."""
     text = replace_surrogates(str(error))[:MAX_ERROR_CHARACTERS]
     footer = f"status: error · job_id: {job_id}" if job_id is not None else ""
     return CallToolResult(
@@ -189,7 +182,7 @@ def error_result(error: PerstackError, job_id: str | None = None) -> CallToolRes
 
 
 def _result_link(view: JobView, text: str) -> ResourceLink:
-    """Where the whole text of a job is; for people, as models have it in the result."""
+    """A link for people; models have the text in the result."""
     return ResourceLink(
         type="resource_link",
         name=f"result {view.job.id}",
@@ -213,7 +206,7 @@ def _full_text(view: JobView) -> str:
 
 
 def _answer_format_hint(view: JobView) -> str:
-    """How to answer in text what is more than one field."""
+    """The fields of an answer that has more than one."""
     schema = view.questions[0].schema if view.questions else None
     if schema is None or len(schema["properties"]) < MIN_FIELDS_DESCRIBED:
         return ""

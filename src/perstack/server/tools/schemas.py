@@ -1,7 +1,7 @@
-"""What the tools take and return, as JSON Schema written by hand.
+"""Input and output schemas of the tools.
 
-Flat and without references or unions: clients hand these to models, whose providers accept little
-more, and every word costs the caller tokens. What an expert declares itself is its author's choice.
+Flat, without references or unions: clients pass them to models whose providers support little
+more, and each word costs tokens. Schemas that experts declare are used as they are.
 """
 
 from typing import Any
@@ -33,7 +33,6 @@ def _wait_seconds_schema(default_seconds: float | None) -> Schema:
     purpose = "How long to wait for the result before status running is returned"
     schema: Schema = {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS}
     if default_seconds is None:
-        # The same for every client, although it is not the same time.
         return {**schema, "description": f"{purpose}; by default as long as your client allows."}
     return {**schema, "default": int(default_seconds), "description": f"{purpose}."}
 
@@ -41,12 +40,11 @@ def _wait_seconds_schema(default_seconds: float | None) -> Schema:
 def expert_input(
     default_wait_seconds: float | None, declared_schema: Schema | None = None
 ) -> Schema:
-    """Arguments of the tool of an expert.
+    """The input schema of an expert's tool.
 
     Args:
-        default_wait_seconds: How long a call waits that does not say it. `None` depends on its
-        client.
-        declared_schema: The schema of the arguments that the expert itself declares, if it does.
+        default_wait_seconds: The default of `wait_seconds`; `None` if it depends on the client.
+        declared_schema: The schema of the arguments that the expert declares, if it does.
     """
     common: dict[str, Schema] = {
         "job_id": _job_id_schema("Continue this job instead of starting a new one."),
@@ -88,7 +86,7 @@ def _query_schema(description: str) -> Schema:
 
 
 def job_input(default_wait_seconds: float | None) -> Schema:
-    """Arguments of the tool that waits for a job."""
+    """The input schema of the tool that waits for a job."""
     return _object_schema(
         {
             "job_id": _job_id_schema("The job."),
@@ -152,10 +150,10 @@ RESULT_OUTPUT: Schema = {
 
 
 def expert_output(declared_schema: Schema | None) -> Schema:
-    """What the tool of an expert returns.
+    """The output schema of an expert's tool.
 
     Args:
-        declared_schema: The schema of the answer that the expert itself declares, if it does.
+        declared_schema: The schema of the answer that the expert declares, if it does.
     """
     if declared_schema is None:
         return RESULT_OUTPUT

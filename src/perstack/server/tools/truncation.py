@@ -1,7 +1,7 @@
-"""What of a long text fits into one result, and how the reader gets the rest.
+"""Truncates long texts of results, with a hint how to get the rest.
 
-Clients cut what is longer, or put it where a model does not look. So a result has at most 40,000
-characters, fewer where letters need several tokens each, and fewer for clients that take less.
+Clients cut long results, or save them where a model does not look. So a result has at most 40,000
+characters; fewer where characters need several tokens each, and for some clients.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,19 @@ from perstack.server.tools.definitions import JOB_TOOL
 from perstack.text import replace_surrogates
 
 MAX_ERROR_CHARACTERS = 10_000
-"""Of the text of a result that is an error, which some clients cut at 11,000."""
+"""Maximum of the text of an error result; some clients cut at 11,000."""
 
 TAIL_SHARE = 0.2
-"""How much of a first result is for the end of the text, where conclusions stand."""
+"""Share of the end of the text, where conclusions are, in a first result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputBudget:
-    """How much text one client takes in a result, beside what stands around it.
+    """Maximum size of the text of a result for one client, without the lines around it.
 
     Attributes:
         characters: So that a block stays below 40,000.
-        utf8_bytes: Limit in bytes. A letter of three bytes is about one token, so this stays below
-        25,000 tokens.
+        utf8_bytes: Stays below 25,000 tokens: three bytes are about one.
     """
 
     characters: int = 39_000
@@ -34,14 +33,13 @@ class OutputBudget:
 
 DEFAULT_BUDGET = OutputBudget()
 BUDGET_BY_CLIENT = {
-    # Cuts out the middle of what has more than 12,000 bytes, the line that tells it included.
+    # Removes the middle of texts above 12,000 bytes, and with it the hint.
     "codex": OutputBudget(characters=9_500, utf8_bytes=9_500),
 }
-"""Clients that take less than others, by the beginning of the name that they give themselves."""
+"""Smaller budgets, by the beginning of the client's name for itself."""
 
 
 def budget_for(client_name: str) -> OutputBudget:
-    """The room in the results for a client."""
     client = client_name.casefold()
     return next(
         (budget for prefix, budget in BUDGET_BY_CLIENT.items() if client.startswith(prefix)),
@@ -51,11 +49,11 @@ def budget_for(client_name: str) -> OutputBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TruncatedText:
-    """A part of a text, with a line on what is missing, if anything is.
+    """A text, or a part of it with a hint how to get the rest.
 
     Attributes:
-        text: The part.
-        is_complete: Whether it is the whole text.
+        text: The text.
+        is_complete: Whether nothing is left out.
     """
 
     text: str
@@ -65,17 +63,17 @@ class TruncatedText:
 def truncate_text(
     text: str, job_id: str, *, budget: OutputBudget, offset: int = 0, has_job_tools: bool = True
 ) -> TruncatedText:
-    """As much of `text` from `offset` on as fits into a result.
+    """As much of `text` from `offset` on as the budget allows.
 
-    The first result of a text that is too long has its beginning and its end; those that follow
-    have one piece after the other.
+    The first result of a text that is too long has its beginning and its end; later ones have
+    consecutive pieces.
 
     Args:
         text: The text of a job.
         job_id: The job.
-        budget: How much is taken.
+        budget: The maximum size.
         offset: Where to begin, in characters.
-        has_job_tools: Whether the reader can call the tools that look after jobs.
+        has_job_tools: Whether the caller has the tools that manage jobs.
     """
     full_text = replace_surrogates(text)
     remaining = full_text[offset:]
@@ -92,7 +90,6 @@ def truncate_text(
 
 
 def _head(text: str, budget: OutputBudget, reserved: str = "") -> str:
-    """As much as there is room for, beside a text that has its place already."""
     piece = text[: budget.characters - len(reserved)].encode()[
         : budget.utf8_bytes - utf8_size(reserved)
     ]
