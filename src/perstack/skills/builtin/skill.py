@@ -80,10 +80,7 @@ class BuiltInSkill:
             started_at=monotonic(),
         )
 
-    def definitions(
-        self, pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()
-    ) -> tuple[ToolDefinition, ...]:
-        return select_definitions(pick, omit)
+    definitions = staticmethod(select_definitions)
 
     async def call(self, call: ToolCall) -> ToolResult:
         """Execute a call. Every failure is an error result; only cancellation is raised."""
