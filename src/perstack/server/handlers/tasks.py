@@ -1,5 +1,7 @@
 """Handlers of `tasks/get`, `tasks/update` and `tasks/cancel` of the tasks extension."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from mcp.server import Server
@@ -41,31 +43,28 @@ class UpdateTaskParams(TaskParams):
 def add_tasks(server: Server[dict[str, Any]], server_context: ServerContext) -> None:
     """Register the handlers of the tasks extension."""
 
-    async def get(context: RequestContext, params: TaskParams) -> JsonObject:
+    @asynccontextmanager
+    async def task_service(
+        context: RequestContext, params: TaskParams
+    ) -> AsyncGenerator[tuple["TaskService", Caller]]:
         caller = _authorize(context, params)
         try:
-            tasks = await _task_service(server_context, caller)
-            return await tasks.get(params.task_id, caller)
+            yield (await server_context.tenants.services_for(caller)).tasks, caller
         except PerstackError as error:
             raise _to_mcp_error(error, params) from error
 
+    async def get(context: RequestContext, params: TaskParams) -> JsonObject:
+        async with task_service(context, params) as (tasks, caller):
+            return await tasks.get(params.task_id, caller)
+
     async def update(context: RequestContext, params: UpdateTaskParams) -> JsonObject:
-        caller = _authorize(context, params)
-        try:
-            tasks = await _task_service(server_context, caller)
+        async with task_service(context, params) as (tasks, caller):
             await tasks.update(params.task_id, params.input_responses, caller)
-        except PerstackError as error:
-            raise _to_mcp_error(error, params) from error
         return {}
 
     async def cancel(context: RequestContext, params: TaskParams) -> JsonObject:
-        caller = _authorize(context, params)
-        try:
-            if not caller.may_cancel_jobs:
-                raise NotFoundError("A task that the caller may not cancel.")
-            await (await _task_service(server_context, caller)).cancel(params.task_id, caller)
-        except PerstackError as error:
-            raise _to_mcp_error(error, params) from error
+        async with task_service(context, params) as (tasks, caller):
+            await tasks.cancel(params.task_id, caller)
         return {}
 
     server.extensions[TASKS_EXTENSION] = {}
@@ -79,10 +78,12 @@ def _authorize(context: RequestContext, params: TaskParams) -> Caller:
     if not caller.is_modern:
         raise MCPError(code=METHOD_NOT_FOUND, message="Method not found", data=context.method)
     if not caller.may_read_jobs:
-        raise _task_not_found(params)  # whatever the client declares, it was never given one
+        raise _task_not_found(params)
     if not caller.has_tasks:
         raise tasks_unsupported(context.method)
     _check_name_header(context, params)
+    if context.method == "tasks/cancel" and not caller.may_cancel_jobs:
+        raise _task_not_found(params)
     return caller
 
 
@@ -96,10 +97,6 @@ def _check_name_header(context: RequestContext, params: TaskParams) -> None:
         raise MCPError(
             code=HEADER_MISMATCH, message="The header Mcp-Name names another task than the request."
         )
-
-
-async def _task_service(server_context: ServerContext, caller: Caller) -> "TaskService":
-    return (await server_context.tenants.services_for(caller)).tasks
 
 
 def _to_mcp_error(error: PerstackError, params: TaskParams) -> MCPError:

@@ -58,11 +58,17 @@ class UriTemplate:
 
     Attributes:
         segments: The parts of the path; variables in braces.
+        title: For people.
+        description: For models and people.
         query_params: Names of query parameters.
+        mime_type: The MIME type of the documents; `None` if it differs between them.
     """
 
     segments: tuple[str, ...]
+    title: str
+    description: str
     query_params: tuple[str, ...] = ()
+    mime_type: str | None = MIME_JSON
 
     @property
     def text(self) -> str:
@@ -88,14 +94,46 @@ class UriTemplate:
 
 
 TEMPLATES: dict[ResourceKind, UriTemplate] = {
-    "definitions": UriTemplate(("definitions",)),
-    "expert": UriTemplate(("experts", "{name}")),
-    "jobs": UriTemplate(("jobs",), ("offset", "limit")),
-    "job": UriTemplate(("jobs", "{job_id}")),
-    "events": UriTemplate(("jobs", "{job_id}", "events"), ("after", "limit")),
-    "checkpoints": UriTemplate(("jobs", "{job_id}", "checkpoints"), ("after", "limit")),
-    "checkpoint": UriTemplate(("jobs", "{job_id}", "checkpoints", "{checkpoint_id}"), ("after",)),
-    "result": UriTemplate(("jobs", "{job_id}", "result")),
+    "definitions": UriTemplate(
+        ("definitions",),
+        "Definitions",
+        "The experts of this server and the settings they share.",
+    ),
+    "expert": UriTemplate(
+        ("experts", "{name}"), "Expert", "What an expert is told, and what it may use."
+    ),
+    "jobs": UriTemplate(
+        ("jobs",),
+        "Jobs",
+        "Jobs, newest first: `offset` is how many to leave out, `limit` how many to return.",
+        ("offset", "limit"),
+    ),
+    "job": UriTemplate(("jobs", "{job_id}"), "Job", "How a job stands, and the tree of its runs."),
+    "events": UriTemplate(
+        ("jobs", "{job_id}", "events"),
+        "Events of a job",
+        "Everything that happened, one event a line; `after` is how many lines to skip, to go on.",
+        ("after", "limit"),
+        MIME_JSON_LINES,
+    ),
+    "checkpoints": UriTemplate(
+        ("jobs", "{job_id}", "checkpoints"),
+        "Checkpoints of a job",
+        "The points from which a job can be continued; `after` and `limit` as for events.",
+        ("after", "limit"),
+    ),
+    "checkpoint": UriTemplate(
+        ("jobs", "{job_id}", "checkpoints", "{checkpoint_id}"),
+        "Checkpoint",
+        "The whole state of a run at one point; `after` is how many messages to leave out.",
+        ("after",),
+    ),
+    "result": UriTemplate(
+        ("jobs", "{job_id}", "result"),
+        "Result of a job",
+        "The whole text of the answer, however long.",
+        mime_type=None,
+    ),
 }
 
 
@@ -150,9 +188,9 @@ def definition_resources(experts: Mapping[str, Expert]) -> list[Resource]:
     """The resources that need no engine; `experts` by tool name."""
     definitions = Resource(
         name="definitions",
-        title="Definitions",
+        title=TEMPLATES["definitions"].title,
         uri=ResourceUri("definitions").text,
-        description="The experts of this server and the settings they share.",
+        description=TEMPLATES["definitions"].description,
         mime_type=MIME_JSON,
     )
     return [definitions, *(_expert_resource(name, expert) for name, expert in experts.items())]
@@ -171,8 +209,17 @@ def job_resources(jobs: Sequence[JobEntry]) -> list[Resource]:
 
 
 def resource_templates(*, with_jobs: bool) -> list[ResourceTemplate]:
-    kinds = ("expert", *_JOB_KINDS) if with_jobs else ("expert",)
-    return [_resource_template(kind) for kind in kinds]
+    return [
+        ResourceTemplate(
+            name=kind,
+            title=template.title,
+            uri_template=template.text,
+            description=template.description,
+            mime_type=template.mime_type,
+        )
+        for kind, template in TEMPLATES.items()
+        if kind == "expert" or (with_jobs and kind != "definitions")
+    ]
 
 
 def _expert_resource(name: str, expert: Expert) -> Resource:
@@ -195,51 +242,4 @@ def _job_resource(job: JobEntry) -> Resource:
         description=f"A job of {job.expert}, {job.status}.",
         mime_type=MIME_JSON,
         annotations=Annotations(last_modified=job.updated_at),
-    )
-
-
-_JOB_KINDS: tuple[ResourceKind, ...] = (
-    "jobs",
-    "job",
-    "events",
-    "checkpoints",
-    "checkpoint",
-    "result",
-)
-_TEMPLATE_INFO: dict[ResourceKind, tuple[str, str, str | None]] = {
-    "expert": ("Expert", "What an expert is told, and what it may use.", MIME_JSON),
-    "jobs": (
-        "Jobs",
-        "Jobs, newest first: `offset` is how many to leave out, `limit` how many to return.",
-        MIME_JSON,
-    ),
-    "job": ("Job", "How a job stands, and the tree of its runs.", MIME_JSON),
-    "events": (
-        "Events of a job",
-        "Everything that happened, one event a line; `after` is how many lines to skip, to go on.",
-        MIME_JSON_LINES,
-    ),
-    "checkpoints": (
-        "Checkpoints of a job",
-        "The points from which a job can be continued; `after` and `limit` as for events.",
-        MIME_JSON,
-    ),
-    "checkpoint": (
-        "Checkpoint",
-        "The whole state of a run at one point; `after` is how many messages to leave out.",
-        MIME_JSON,
-    ),
-    "result": ("Result of a job", "The whole text of the answer, however long.", None),
-}
-"""Title, description and MIME type."""
-
-
-def _resource_template(kind: ResourceKind) -> ResourceTemplate:
-    title, description, mime_type = _TEMPLATE_INFO[kind]
-    return ResourceTemplate(
-        name=kind,
-        title=title,
-        uri_template=TEMPLATES[kind].text,
-        description=description,
-        mime_type=mime_type,
     )
