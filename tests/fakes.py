@@ -362,9 +362,9 @@ def _key(name: str) -> str:
     return f"@{scope}/{rest}" if rest else name
 
 
-def counting_ids() -> Callable[[], str]:
+def counting_ids(first: int) -> Callable[[], str]:
     """Makes the ids run2, run3 and so on."""
-    numbers = itertools.count(2)
+    numbers = itertools.count(first)
     return lambda: f"run{next(numbers)}"
 
 
@@ -393,7 +393,8 @@ def job_context(
         lease=Lease("job1", "fake", store.fence),
         telemetry=NoTelemetry(),
         clock=clock or ManualClock(),
-        new_id=counting_ids(),
+        # A process that continues a job hands out no id that an earlier one did.
+        new_id=counting_ids(100 if known else 2),
         redactor=Redactor(["sk-canary-123"]),
         jitter=lambda: 1.0,
         stop_reason=lambda: "cancelled",

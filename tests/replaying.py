@@ -87,8 +87,8 @@ def replay_of_what_engines_did(monkeypatch: pytest.MonkeyPatch) -> Generator[Non
         used[loaded.digest] = loaded.definitions
         await adopt(self, loaded)
 
-    monkeypatch.setattr(engine, "_put_together", watched)
-    monkeypatch.setattr(engine.Engine, "adopt", adopting)
+    monkeypatch.setattr(engine, put_together.__name__, watched)
+    monkeypatch.setattr(engine.Engine, adopt.__name__, adopting)
     before = len(TALLY.faults)
     yield
     if TALLY.faults[before:]:
