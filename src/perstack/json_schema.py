@@ -1,6 +1,6 @@
-"""What keeps a value from fitting a JSON Schema, in words for the model that wrote it.
+"""Validates values against JSON Schemas, with error texts for the model that wrote the value.
 
-No value is repeated: whoever sent it knows it, and it may be long or secret.
+No text repeats the value, which may be long or secret.
 """
 
 import json
@@ -14,12 +14,20 @@ from perstack.models import TomlTable, is_table
 MAX_REPORTED_ERRORS = 20
 MAX_QUOTED_CHARACTERS = 200
 
+_PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+    "array": list,
+}
+
 SchemaViolation = tuple[str, str]
-"""Where, as a path such as `lines[0].amount`, and what is wrong there."""
+"""The path of the value, such as `lines[0].amount`, and the error."""
 
 
 def validation_errors(value: object, schema: TomlTable) -> tuple[str, ...]:
-    """Everything in `value` that does not fit `schema`, each with its path; empty if it fits.
+    """All violations of `schema` by `value`, each with its path.
 
     Args:
         value: What `json.loads` returns.
@@ -38,7 +46,7 @@ def validation_errors(value: object, schema: TomlTable) -> tuple[str, ...]:
 
 
 def _iter_violations(value: Any, schema: TomlTable) -> Iterator[SchemaViolation]:
-    # Loading it takes as long as everything else that a list of tools waits for.
+    # Importing it would double the time until tools can be listed.
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - see above
 
     errors: Iterable[Any] = Draft202012Validator(schema).iter_errors(value)  # pyright: ignore[reportUnknownMemberType] - its stubs leave the type of a value open
@@ -68,10 +76,9 @@ def _describe_error(error: Any) -> Iterator[SchemaViolation]:
 
 
 def _describe_branch_mismatch(error: Any) -> str:
-    """Which of several forms came nearest, judged by how many problems it has."""
     branches: dict[int, list[SchemaViolation]] = {}
     for inner in error.context:
-        # A branch that is plainly `false` has no path; it comes near to nothing.
+        # A branch that is `false` has no path.
         branch: int | None = next(iter(inner.schema_path), None)
         if branch is not None:
             branches.setdefault(branch, []).extend(_describe_error(inner))
@@ -122,6 +129,18 @@ def _list_values(values: list[object]) -> str:
     return text if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[:MAX_QUOTED_CHARACTERS]}…"
 
 
+def type_error(value: object, type_name: str) -> str | None:
+    """Why a value is not of a JSON type: `must be an integer`; `None` if it is.
+
+    Needs no validator, which takes long to load. `1.0` is a number and not an integer here.
+    """
+    if isinstance(value, bool):
+        is_of_type = type_name == "boolean"
+    else:
+        is_of_type = isinstance(value, _PYTHON_TYPES.get(type_name, ()))
+    return None if is_of_type else _describe_types(type_name)
+
+
 def _describe_types(types: object) -> str:
     if isinstance(types, list):
         return f"must be one of {', '.join(cast('list[str]', types))}"
@@ -152,4 +171,4 @@ _KEYWORD_MESSAGES: dict[str, Callable[[Any], str]] = {
     "unevaluatedItems": lambda _: "has an item that is unknown",
     "": lambda _: "is not allowed",
 }
-"""What is said for each keyword, by what the schema gives to it."""
+"""The error text of each keyword, from the keyword's value in the schema."""

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 from perstack.core.messages import ToolCall
 from perstack.definition.form_schema import field_choices
+from perstack.json_schema import type_error
 
 FormContent = Mapping[str, Any]
 
@@ -37,7 +38,7 @@ def format_content(content: FormContent) -> str:
 def parse_reply(text: str, schema: Mapping[str, Any]) -> FormContent:
     """The form that a text stands for: the value of its only field, or a JSON object.
 
-    What the text does not hold is left out; `misfits` says so.
+    Fields that the text does not have are left out; `form_errors` reports them.
     """
     fields: dict[str, dict[str, Any]] = schema["properties"]
     value = _parse_json(text)
@@ -104,23 +105,26 @@ def _match_choice(text: str, allowed: tuple[str, ...] | None) -> str | None:
 
 
 def _field_errors(value: object, field_schema: Mapping[str, Any]) -> Iterator[str]:
-    match field_schema["type"], value:
-        case "string", str():
+    kind: str = field_schema["type"]
+    is_fraction = kind == "integer" and isinstance(value, float)
+    error = type_error(value, "number" if is_fraction else kind)
+    if error is not None:
+        yield error
+        return
+    match value:
+        case str():
             yield from _range_errors(len(value), field_schema, "Length", "characters")
             yield from _choice_errors([value], field_schema)
-        case "boolean", bool():
+        case bool():
             pass
-        case ("number" | "integer") as kind, int() | float() if not isinstance(value, bool):
-            if kind == "integer" and not float(value).is_integer():
+        case int() | float():
+            if is_fraction and not float(value).is_integer():
                 yield "must be a whole number"
             yield from _range_errors(value, field_schema, "imum", "")
-        case "array", list():
+        case _:
             items = cast("list[object]", value)
             yield from _range_errors(len(items), field_schema, "Items", "items")
             yield from _choice_errors(items, field_schema)
-        case kind, _:
-            article = "an" if kind in ("integer", "array") else "a"
-            yield f"must be {article} {kind}"
 
 
 def _range_errors(

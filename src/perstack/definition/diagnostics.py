@@ -1,14 +1,19 @@
 """Problems of a `perstack.toml`, with their positions and their texts for the user."""
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+
+from pydantic import AfterValidator
 
 from perstack.definition.toml_positions import KeyPath, KeyPositions
 from perstack.errors import DefinitionError
+
+T = TypeVar("T")
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _NAMED_TABLES = frozenset({"experts", "skills", "tools"})
@@ -65,6 +70,29 @@ def raise_field_errors(errors: list[Diagnostic]) -> None:
     """Raise `InvalidFieldsError` if there are any errors."""
     if errors:
         raise InvalidFieldsError(errors)
+
+
+def validated_by(check: Callable[[T], list[Diagnostic]]) -> AfterValidator:
+    """A validator for the annotation of a field, from a function that lists the errors."""
+
+    def validate(value: T) -> T:
+        raise_field_errors(check(value))
+        return value
+
+    return AfterValidator(validate)
+
+
+def parse_json(text: str, hint: str) -> object:
+    """The value of a JSON text.
+
+    Raises:
+        InvalidFieldsError: The text is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        at = f" at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else ""
+        raise InvalidFieldsError([Diagnostic(f"is not JSON{at}", hint)]) from None
 
 
 class InvalidDefinitionError(DefinitionError):

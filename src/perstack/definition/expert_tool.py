@@ -1,11 +1,16 @@
 """`[experts."<key>".tool]`: an expert as its callers see it."""
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from perstack.definition.diagnostics import Diagnostic, InvalidFieldsError, raise_field_errors
+from perstack.definition.diagnostics import (
+    Diagnostic,
+    InvalidFieldsError,
+    parse_json,
+    raise_field_errors,
+    validated_by,
+)
 from perstack.definition.schema_rules import check_input_schema, check_output_schema
 from perstack.models import FrozenModel, TomlTable, is_table, table_or_empty
 
@@ -16,28 +21,15 @@ _SCHEMA_HINT = "write a table, or a JSON object in single quotes"
 
 
 def _parse_schema(value: object) -> object:
-    """A schema that was written as JSON text, as the table that it stands for."""
-    if not isinstance(value, str):
-        if not is_table(value):
-            raise_field_errors([Diagnostic("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
-        return value
-    try:
-        schema: object = json.loads(value)
-    except json.JSONDecodeError as error:
-        raise_field_errors(
-            [Diagnostic(f"is not JSON at character {error.pos + 1}", suggestion=_SCHEMA_HINT)]
-        )
-    except (ValueError, RecursionError):
-        raise_field_errors([Diagnostic("is not JSON", suggestion=_SCHEMA_HINT)])
-    else:
-        if not is_table(schema):
-            raise_field_errors([Diagnostic("must be a JSON Schema", suggestion=_SCHEMA_HINT)])
-        return schema
-    return None
+    """The schema itself, where it is written as JSON text."""
+    schema = parse_json(value, _SCHEMA_HINT) if isinstance(value, str) else value
+    if not is_table(schema):
+        raise_field_errors([Diagnostic("must be a JSON Schema", _SCHEMA_HINT)])
+    return schema
 
 
 def schema_or_empty(value: object) -> TomlTable:
-    """What a file has as a schema, whether it can be accepted or not; empty if it is none."""
+    """The table of a schema, valid or not; empty if it is no table."""
     try:
         schema = _parse_schema(value)
     except InvalidFieldsError:
@@ -45,27 +37,17 @@ def schema_or_empty(value: object) -> TomlTable:
     return table_or_empty(schema)
 
 
-def _validate_input_schema(schema: TomlTable) -> TomlTable:
-    raise_field_errors(check_input_schema(schema))
-    return schema
-
-
-def _validate_output_schema(schema: TomlTable) -> TomlTable:
-    raise_field_errors(check_output_schema(schema))
-    return schema
-
-
 _TEXT_OR_TABLE = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
 InputSchema = Annotated[
     dict[str, Any],
     BeforeValidator(_parse_schema),
-    AfterValidator(_validate_input_schema),
+    validated_by(check_input_schema),
     _TEXT_OR_TABLE,
 ]
 OutputSchema = Annotated[
     dict[str, Any],
     BeforeValidator(_parse_schema),
-    AfterValidator(_validate_output_schema),
+    validated_by(check_output_schema),
     _TEXT_OR_TABLE,
 ]
 AnnotationHint = Annotated[bool, Field(strict=True)]

@@ -1,13 +1,12 @@
 """What makes a skill or a provider unusable, seen from its table alone; repeats no values."""
 
-import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, cast
 from urllib.parse import urlsplit
 
-from perstack.definition.diagnostics import Diagnostic
+from perstack.definition.diagnostics import Diagnostic, parse_json
 from perstack.definition.references import VARIABLE_REFERENCE, endpoint_error
+from perstack.models import is_table
 
 PACKAGE_RUNNERS = frozenset({"npx", "uvx"})
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -17,34 +16,23 @@ _OBJECT_SCHEMA_HINT = """write a JSON object in single quotes, such as '{"type":
 
 
 def check_object_schema(text: str) -> list[Diagnostic]:
-    """Why a text is not the JSON Schema of an object."""
-    try:
-        schema: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        return [
-            Diagnostic(f"is not JSON at character {error.pos + 1}", suggestion=_OBJECT_SCHEMA_HINT)
-        ]
-    except (ValueError, RecursionError):
-        return [Diagnostic("is not JSON", suggestion=_OBJECT_SCHEMA_HINT)]
-    if not isinstance(schema, dict):
-        return [Diagnostic("must be the schema of an object", suggestion=_OBJECT_SCHEMA_HINT)]
-    table = cast("dict[str, Any]", schema)
-    if table.get("type", "object") != "object":
-        return [Diagnostic("must be the schema of an object", suggestion=_OBJECT_SCHEMA_HINT)]
-    if not isinstance(table.get("properties", {}), dict):
-        return [
-            Diagnostic("has properties that are no JSON object", suggestion=_OBJECT_SCHEMA_HINT)
-        ]
+    """Why a text is not the JSON Schema of an object.
+
+    Raises:
+        InvalidFieldsError: It is not JSON.
+    """
+    schema = parse_json(text, _OBJECT_SCHEMA_HINT)
+    if not is_table(schema) or schema.get("type", "object") != "object":
+        return [Diagnostic("must be the schema of an object", _OBJECT_SCHEMA_HINT)]
+    if not is_table(schema.get("properties", {})):
+        return [Diagnostic("has properties that are no JSON object", _OBJECT_SCHEMA_HINT)]
     return []
 
 
-def check_domains(domains: Collection[str]) -> list[Diagnostic]:
-    """Which entries are no host and no wildcard of hosts."""
-    return [
-        Diagnostic(reason, key_path=(index,))
-        for index, domain in enumerate(domains)
-        if (reason := _domain_error(domain))
-    ]
+def check_domain(domain: str) -> list[Diagnostic]:
+    """Why a text is neither a host nor a wildcard of hosts."""
+    reason = _domain_error(domain)
+    return [Diagnostic(reason)] if reason else []
 
 
 def _domain_error(domain: str) -> str | None:
@@ -63,9 +51,9 @@ def check_command(
     if any("\0" in word for word in (command, *args)):
         return [Diagnostic("has a NUL character, which no command can have")]
     if package_name is not None and args:
-        return [Diagnostic("has both packageName and args", suggestion="give only one of them")]
+        return [Diagnostic("has both packageName and args", "give only one of them")]
     if command in PACKAGE_RUNNERS and package_name is None and not args:
-        return [Diagnostic("has no packageName or args", suggestion="give one of them")]
+        return [Diagnostic("has no packageName or args", "give one of them")]
     return []
 
 
@@ -90,7 +78,7 @@ def check_remote_server(
     reason = endpoint_error(endpoint, allow_private=allow_private)
     if reason is not None:
         hint = "allowPrivate = true allows a server of your own" if "public" in reason else None
-        errors.append(Diagnostic(f"SSE endpoint {reason}", suggestion=hint, key_path=("endpoint",)))
+        errors.append(Diagnostic(f"SSE endpoint {reason}", hint, key_path=("endpoint",)))
     return errors
 
 
@@ -113,7 +101,7 @@ def check_provider_setting(
     """Why a provider cannot use its settings, of which only `present` are set."""
     hint = f"{provider} has {', '.join(sorted(allowed))}"
     errors = [
-        Diagnostic(f"is no setting of {provider}", suggestion=hint, key_path=("setting", key))
+        Diagnostic(f"is no setting of {provider}", hint, key_path=("setting", key))
         for key in present
         if key not in allowed
     ]

@@ -3,13 +3,12 @@
 No more than that can be shown as a form by the programs that people sit in front of.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, cast
 
-from perstack.definition.diagnostics import Diagnostic
+from perstack.definition.diagnostics import Diagnostic, parse_json
 
 Schema = dict[str, Any]
 
@@ -46,16 +45,15 @@ _FORM_HINT = "a form may have fields of type string, number, integer, boolean an
 
 
 def check_answer_schema(text: str) -> list[Diagnostic]:
-    """Why a text is not the JSON Schema of a form that may be shown."""
-    try:
-        schema: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        return [Diagnostic(f"is not JSON at character {error.pos + 1}", suggestion=_FORM_HINT)]
-    except (ValueError, RecursionError):
-        return [Diagnostic("is not JSON", suggestion=_FORM_HINT)]
+    """Why a text is not the JSON Schema of a form that may be shown.
+
+    Raises:
+        InvalidFieldsError: It is not JSON.
+    """
+    schema = cast("Schema", parse_json(text, _FORM_HINT))
     errors = [*form_schema_errors(schema)]
     if errors:
-        return [Diagnostic(problem, suggestion=_FORM_HINT) for problem in errors]
+        return [Diagnostic(problem, _FORM_HINT) for problem in errors]
     return [
         Diagnostic(
             f"asks for a secret: field {name!r}",

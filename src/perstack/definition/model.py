@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from perstack.definition.diagnostics import Diagnostic, raise_field_errors
+from perstack.definition.diagnostics import Diagnostic, raise_field_errors, validated_by
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.field_checks import (
     check_command,
-    check_domains,
+    check_domain,
     check_headers,
     check_object_schema,
     check_provider_setting,
@@ -33,9 +33,7 @@ from perstack.definition.references import (
 from perstack.definition.tests import MAX_TESTS, ExpertTest
 from perstack.definition.verification import (
     DEFAULT_MAX_ATTEMPTS,
-    MAX_VERIFICATIONS,
-    Verification,
-    check_unique_names,
+    Verifications,
 )
 from perstack.models import FrozenModel
 
@@ -56,7 +54,8 @@ ReasoningBudget = ReasoningEffort | Annotated[int, Field(strict=True, ge=0)]
 ModelTier = Literal["low", "middle", "high"]
 Description = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Rule = Annotated[str, StringConstraints(max_length=2048)]
-DomainPattern = Annotated[str, StringConstraints(max_length=255)]
+DomainPattern = Annotated[str, StringConstraints(max_length=255), validated_by(check_domain)]
+Headers = Annotated[dict[str, str], validated_by(check_headers)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 NaturalInt = Annotated[int, Field(strict=True, ge=0)]
 StrictFlag = Annotated[bool, Field(strict=True)]
@@ -85,7 +84,7 @@ class ProviderSetting(FrozenModel):
     """`[provider.setting]`: which keys are allowed depends on the provider."""
 
     base_url: str | None = Field(default=None, description="URL to use instead of the usual one.")
-    headers: dict[str, str] = Field(
+    headers: Headers = Field(
         default_factory=dict, description="Sent with each request to the provider."
     )
     organization: str | None = Field(default=None, description="openai: organization.")
@@ -102,12 +101,6 @@ class ProviderSetting(FrozenModel):
         default=None,
         description="scripted: path of the script of replies, relative to perstack.toml.",
     )
-
-    @field_validator("headers")
-    @classmethod
-    def _validate_headers(cls, headers: dict[str, str]) -> dict[str, str]:
-        raise_field_errors(check_headers(headers))
-        return headers
 
 
 class Provider(FrozenModel):
@@ -134,27 +127,20 @@ class InteractiveTool(FrozenModel):
     description: Description | None = Field(
         default=None, description="What the tool is for, as the model reads it."
     )
-    input_json_schema: Annotated[str, StringConstraints(max_length=20_480)] = Field(
+    input_json_schema: Annotated[
+        str, StringConstraints(max_length=20_480), validated_by(check_object_schema)
+    ] = Field(
         default='{"type":"object"}', description="JSON Schema of the arguments, as a JSON string."
     )
 
-    answer_json_schema: Annotated[str, StringConstraints(max_length=20_480)] | None = Field(
+    answer_json_schema: (
+        Annotated[str, StringConstraints(max_length=20_480), validated_by(check_answer_schema)]
+        | None
+    ) = Field(
         default=None,
         description="JSON Schema of the answer, as a JSON string: an object of plain values, "
         "choices and lists of choices; else one text.",
     )
-
-    @field_validator("input_json_schema")
-    @classmethod
-    def _validate_input_json_schema(cls, text: str) -> str:
-        raise_field_errors(check_object_schema(text))
-        return text
-
-    @field_validator("answer_json_schema")
-    @classmethod
-    def _validate_answer_json_schema(cls, text: str | None) -> str | None:
-        raise_field_errors([] if text is None else check_answer_schema(text))
-        return text
 
 
 class SkillCommon(FrozenModel):
@@ -181,12 +167,6 @@ class ToolFilter(SkillCommon):
         max_length=255,
         description="Environment variables that must be set; only these reach the skill.",
     )
-
-    @field_validator("allowed_domains")
-    @classmethod
-    def _validate_allowed_domains(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
-        raise_field_errors(check_domains(domains))
-        return domains
 
 
 class McpStdioSkill(ToolFilter):
@@ -217,19 +197,13 @@ class McpSseSkill(ToolFilter):
     endpoint: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
         description="URL of the server: HTTPS and public, unless allowPrivate is set."
     )
-    headers: dict[str, str] = Field(
+    headers: Headers = Field(
         default_factory=dict,
         description="Sent with each request; ${NAME} takes a requiredEnv value.",
     )
     allow_private: StrictFlag = Field(
         default=False, description="Allow an endpoint on this machine or in a private network."
     )
-
-    @field_validator("headers")
-    @classmethod
-    def _validate_headers(cls, headers: dict[str, str]) -> dict[str, str]:
-        raise_field_errors(check_headers(headers))
-        return headers
 
     @model_validator(mode="after")
     def _validate_endpoint(self) -> Self:
@@ -289,9 +263,8 @@ class Expert(FrozenModel):
     tool: ExpertTool = Field(
         default_factory=ExpertTool, description="How the expert is shown to its callers."
     )
-    verifications: tuple[Verification, ...] = Field(
+    verifications: Verifications = Field(
         default=(),
-        max_length=MAX_VERIFICATIONS,
         description="What is checked whenever the expert wants to complete.",
     )
     max_verification_attempts: PositiveInt = Field(
@@ -317,20 +290,8 @@ class Expert(FrozenModel):
         declared = skills.get(BASE_SKILL)
         if declared is not None and not isinstance(declared, McpStdioSkill):
             hint = 'it has type = "mcpStdioSkill"; choose another name for yours'
-            raise_field_errors(
-                [Diagnostic("is the built-in skill", suggestion=hint, key_path=(BASE_SKILL,))]
-            )
+            raise_field_errors([Diagnostic("is the built-in skill", hint, key_path=(BASE_SKILL,))])
         return {BASE_SKILL: base_skill(), **skills}
-
-    @field_validator("verifications")
-    @classmethod
-    def _validate_verifications(
-        cls, verifications: tuple[Verification, ...]
-    ) -> tuple[Verification, ...]:
-        raise_field_errors(
-            check_unique_names([verification.name for verification in verifications])
-        )
-        return verifications
 
     @property
     def name(self) -> str:

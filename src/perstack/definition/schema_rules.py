@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from perstack.definition.diagnostics import Diagnostic, did_you_mean
-from perstack.models import TomlTable, is_table
+from perstack.models import TomlTable, is_table, table_or_empty
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SCHEMA_CHARACTERS = 20_480
@@ -53,15 +53,11 @@ def check_input_schema(schema: TomlTable) -> list[Diagnostic]:
     for keyword in schema:
         if keyword in _TOP_LEVEL_UNSUPPORTED:
             reason = "cannot stand at the top: the arguments of every expert are added there"
-            errors.append(
-                Diagnostic(reason, suggestion="put it into a property", key_path=(keyword,))
-            )
+            errors.append(Diagnostic(reason, "put it into a property", key_path=(keyword,)))
     if schema.get("additionalProperties", False) is not False:
         hint = "leave it out, and name every property"
-        errors.append(
-            Diagnostic("must be false", suggestion=hint, key_path=("additionalProperties",))
-        )
-    properties = _table_or_empty(schema.get("properties"))
+        errors.append(Diagnostic("must be false", hint, key_path=("additionalProperties",)))
+    properties = table_or_empty(schema.get("properties"))
     for name, property_schema in properties.items():
         errors += [
             Diagnostic(message, key_path=("properties", name))
@@ -72,9 +68,7 @@ def check_input_schema(schema: TomlTable) -> list[Diagnostic]:
         for index, name in enumerate(cast("list[object]", required)):
             if isinstance(name, str) and name not in properties:
                 hint = did_you_mean(name, properties)
-                errors.append(
-                    Diagnostic("is no property", suggestion=hint, key_path=("required", index))
-                )
+                errors.append(Diagnostic("is no property", hint, key_path=("required", index)))
     return errors
 
 
@@ -108,13 +102,13 @@ def _schema_errors(schema: TomlTable) -> list[Diagnostic]:
 def _object_type_errors(schema: TomlTable) -> Iterator[Diagnostic]:
     if schema.get("type") != "object":
         hint = 'write type = "object" and describe each argument in properties'
-        yield Diagnostic("must be the schema of an object", suggestion=hint, key_path=("type",))
+        yield Diagnostic("must be the schema of an object", hint, key_path=("type",))
 
 
 def _property_name_errors(name: str, property_schema: object) -> Iterator[str]:
     if name in RESERVED_INPUTS:
         yield "is an argument that every expert has; choose another name"
-    elif name == "query" and _table_or_empty(property_schema).get("type") != "string":
+    elif name == "query" and table_or_empty(property_schema).get("type") != "string":
         yield "must be a string: it is also the text of a follow-up"
     elif _PROPERTY_NAME.fullmatch(name) is None:
         yield "must have 1 to 64 letters, digits, _, - and . only, which is what models accept"
@@ -149,18 +143,18 @@ def _check_schema(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
 
 def _check_dialect(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, str) or value.rstrip("#") != DIALECT:
-        yield Diagnostic(f"must be {DIALECT}", suggestion="or leave it out", key_path=at)
+        yield Diagnostic(f"must be {DIALECT}", "or leave it out", key_path=at)
 
 
 def _check_reference(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if not isinstance(value, str) or _REFERENCE.fullmatch(value) is None:
         hint = "nothing is fetched, and the schema becomes a part of a larger one"
-        yield Diagnostic("must be of the form #/$defs/NAME", suggestion=hint, key_path=at)
+        yield Diagnostic("must be of the form #/$defs/NAME", hint, key_path=at)
 
 
 def _check_anchor(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     if len(at) != len(("$defs", "NAME", "$anchor")) or at[0] != "$defs":
-        yield Diagnostic("belongs to a definition in $defs", suggestion="leave it out", key_path=at)
+        yield Diagnostic("belongs to a definition in $defs", "leave it out", key_path=at)
     elif not isinstance(value, str) or _ANCHOR.fullmatch(value) is None:
         yield Diagnostic("must be a name of letters, digits, _, - and .", key_path=at)
 
@@ -185,7 +179,7 @@ def _check_schemas_by_name(value: object, at: SchemaPath) -> Iterator[Diagnostic
 
 def _check_schemas_by_pattern(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     yield from _check_schemas_by_name(value, at)
-    for pattern in _table_or_empty(value):
+    for pattern in table_or_empty(value):
         yield from _check_pattern(pattern, (*at, pattern))
 
 
@@ -309,7 +303,7 @@ _UNSUPPORTED_KEYWORDS = {
 
 
 def _reference_errors(schema: TomlTable) -> Iterator[Diagnostic]:
-    names = _table_or_empty(schema.get("$defs"))
+    names = table_or_empty(schema.get("$defs"))
     for name in names:
         if _PROPERTY_NAME.fullmatch(name) is None:
             yield Diagnostic(
@@ -321,7 +315,7 @@ def _reference_errors(schema: TomlTable) -> Iterator[Diagnostic]:
     for target, at in _iter_references(schema, ()):
         if target not in targets:
             hint = did_you_mean(target, targets)
-            yield Diagnostic("points to nothing in $defs", suggestion=hint, key_path=(*at, "$ref"))
+            yield Diagnostic("points to nothing in $defs", hint, key_path=(*at, "$ref"))
         elif at[:1] == ("$defs",) and _is_circular(str(at[1]), names, targets):
             yield Diagnostic("leads back to itself without an end", key_path=(*at, "$ref"))
 
@@ -331,7 +325,7 @@ def _reference_targets(names: TomlTable) -> tuple[dict[str, str], list[str]]:
     targets = {f"#/$defs/{name}": name for name in names}
     repeated: list[str] = []
     for name, definition in names.items():
-        anchor = _table_or_empty(definition).get("$anchor")
+        anchor = table_or_empty(definition).get("$anchor")
         if isinstance(anchor, str) and targets.setdefault(f"#{anchor}", name) != name:
             repeated.append(name)
     return targets, repeated
@@ -348,7 +342,7 @@ def _iter_references(value: object, at: SchemaPath) -> Iterator[tuple[str, Schem
         if check is _check_schema:
             yield from _iter_references(operand, (*at, keyword))
         elif check in (_check_schemas_by_name, _check_schemas_by_pattern):
-            for name, inner in _table_or_empty(operand).items():
+            for name, inner in table_or_empty(operand).items():
                 yield from _iter_references(inner, (*at, keyword, name))
         elif check is _check_schema_list:
             for index, inner in enumerate(cast("list[object]", operand)):
@@ -377,7 +371,3 @@ def _in_place_references(value: object, targets: dict[str, str]) -> list[str]:
         if target in targets
         and all(isinstance(part, int) or part in IN_PLACE_APPLICATORS for part in at)
     ]
-
-
-def _table_or_empty(value: object) -> TomlTable:
-    return value if is_table(value) else {}

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from perstack.definition.diagnostics import Diagnostic, raise_field_errors
 from perstack.definition.references import MAX_QUERY_CHARACTERS
-from perstack.definition.verification import Pattern, check_pattern
+from perstack.definition.verification import Pattern
 from perstack.models import FrozenModel
 
 MAX_TESTS = 255
@@ -32,12 +32,6 @@ class Expectation(FrozenModel):
     max_seconds: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Seconds that the job may take."
     )
-
-    @field_validator("output_matches")
-    @classmethod
-    def _validate_output_matches(cls, pattern: str | None) -> str | None:
-        raise_field_errors([] if pattern is None else check_pattern(pattern))
-        return pattern
 
 
 class ExpertTest(FrozenModel):
@@ -68,5 +62,5 @@ class ExpertTest(FrozenModel):
     @model_validator(mode="after")
     def _validate_query(self) -> Self:
         if not self.query.strip() and self.inputs is None:
-            raise_field_errors([Diagnostic("has no query", suggestion='write query = "…"')])
+            raise_field_errors([Diagnostic("has no query", 'write query = "…"')])
         return self

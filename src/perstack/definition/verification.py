@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from perstack.definition.diagnostics import Diagnostic, raise_field_errors
+from perstack.definition.diagnostics import Diagnostic, raise_field_errors, validated_by
 from perstack.definition.expert_tool import OutputSchema
 from perstack.models import FrozenModel
 
@@ -15,7 +15,20 @@ DEFAULT_MAX_ATTEMPTS = 3
 MAX_VERIFICATIONS = 32
 
 Priority = Literal["must", "should"]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+
+
+def _check_pattern(pattern: str) -> list[Diagnostic]:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        hint = r"write \\ where the expression has \, or use single quotes"
+        return [Diagnostic(f"is no regular expression: {error}", hint)]
+    return []
+
+
+Pattern = Annotated[
+    str, StringConstraints(min_length=1, max_length=2048), validated_by(_check_pattern)
+]
 CommandWord = Annotated[str, StringConstraints(max_length=32_768)]
 
 _COMMAND_ONLY_KEYS = {"expect_exit_code": "expectExitCode", "expect_output": "expectOutput"}
@@ -54,12 +67,6 @@ class Verification(FrozenModel):
         default=DEFAULT_TIMEOUT_MS, description="Milliseconds that the command may take."
     )
 
-    @field_validator("expect_output")
-    @classmethod
-    def _validate_expect_output(cls, pattern: str | None) -> str | None:
-        raise_field_errors([] if pattern is None else check_pattern(pattern))
-        return pattern
-
     @model_validator(mode="after")
     def _validate_exclusive_fields(self) -> Self:
         raise_field_errors(self._field_errors())
@@ -68,10 +75,10 @@ class Verification(FrozenModel):
     def _field_errors(self) -> list[Diagnostic]:
         if self.command is None and self.json_schema is None:
             hint = 'write command = ["pytest", "-q"], or a jsonSchema'
-            return [Diagnostic("checks nothing", suggestion=hint)]
+            return [Diagnostic("checks nothing", hint)]
         if self.command is not None and self.json_schema is not None:
             hint = "write a verification for each"
-            return [Diagnostic("has both command and jsonSchema", suggestion=hint)]
+            return [Diagnostic("has both command and jsonSchema", hint)]
         if self.command is None:
             present = [
                 key for name, key in _COMMAND_ONLY_KEYS.items() if name in self.model_fields_set
@@ -85,28 +92,23 @@ class Verification(FrozenModel):
             ]
         if not self.command[0]:
             return [Diagnostic("must not be empty", key_path=("command", 0))]
-        hint = "a jsonSchema says what the file must have"
-        return [
-            Diagnostic("has no effect without a jsonSchema", suggestion=hint, key_path=("file",))
-        ] * (self.file is not None)
+        if self.file is not None:
+            hint = "a jsonSchema says what the file must have"
+            return [Diagnostic("has no effect without a jsonSchema", hint, ("file",))]
+        return []
 
 
-def check_pattern(pattern: str) -> list[Diagnostic]:
-    """Why a text is no regular expression."""
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        hint = r"write \\ where the expression has \, or use single quotes"
-        return [Diagnostic(f"is no regular expression: {error}", suggestion=hint)]
-    return []
-
-
-def check_unique_names(names: Sequence[str]) -> list[Diagnostic]:
-    """Which names stand for two things."""
+def _check_unique_names(verifications: Sequence[Verification]) -> list[Diagnostic]:
+    names = [each.name for each in verifications]
     return [
-        Diagnostic(
-            "is the name of another one already", suggestion="rename one", key_path=(index, "name")
-        )
+        Diagnostic("is the name of another one already", "rename one", (index, "name"))
         for index, name in enumerate(names)
         if name in names[:index]
     ]
+
+
+Verifications = Annotated[
+    tuple[Verification, ...],
+    Field(max_length=MAX_VERIFICATIONS),
+    validated_by(_check_unique_names),
+]

@@ -6,7 +6,7 @@ An error names everything that does not fit, so that the caller can repair it in
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from perstack.core.typed_io import (
     declared_arguments,
@@ -18,6 +18,7 @@ from perstack.core.typed_io import (
 from perstack.definition.model import Expert
 from perstack.definition.references import MAX_QUERY_CHARACTERS
 from perstack.errors import PerstackError, is_quotable_name
+from perstack.json_schema import type_error
 from perstack.server.tools import schemas
 from perstack.server.tools.schemas import Schema
 
@@ -82,17 +83,16 @@ def _coerce_integer(value: Any, schema: Schema) -> Any:
     return int(value) if is_whole and schema["type"] == "integer" else value
 
 
-def _value_problems(name: str, value: object, schema: Schema) -> list[str]:
-    match schema["type"], value:
-        case "string", str():
+def _value_problems(name: str, value: Any, schema: Schema) -> list[str]:
+    if error := type_error(value, schema["type"]):
+        return [f"{name} {error}"]
+    match value:
+        case str():
             return _string_problems(name, value, schema)
-        case "integer", int() if not isinstance(value, bool):
+        case int():
             return _integer_problems(name, value, schema)
-        case "array", list():
-            return _array_problems(name, cast("list[object]", value), schema)
-        case kind, _:
-            article = "an" if kind in ("integer", "array") else "a"
-            return [f"{name} must be {article} {kind}"]
+        case _:
+            return _array_problems(name, value, schema)
 
 
 def _string_problems(name: str, value: str, schema: Schema) -> list[str]:
