@@ -168,6 +168,18 @@ class Engine:
         query = query_of_run(record, state.root.run_id)
         return build_view(state.checkpoints, query=query, status=record.job.status)
 
+    async def summary(self, job_id: str) -> Job:
+        """A job of any process without its runs, for those who read it again and again.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        live = self._runner.get(job_id)
+        if live is not None and live.began.is_set():
+            return live.view().job
+        return await self._context.store.summary(job_id)
+
     async def jobs(
         self,
         *,
@@ -260,7 +272,7 @@ class Engine:
 
     async def _exists(self, job_id: str) -> bool:
         try:
-            await self._context.store.load(job_id)
+            await self._context.store.summary(job_id)
         except NotFoundError:
             return False
         return True

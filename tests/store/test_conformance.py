@@ -318,3 +318,11 @@ async def test_a_task_is_seen_by_other_owners_of_the_store(backend: Backend) -> 
     await one.create_task(TASK)
     await two.settle_task("job.1", "cancelled", {})
     assert await one.task("job.1") == replace(TASK, status="cancelled", payload={})
+
+
+async def test_a_summary_is_the_job_without_its_events(store: Store) -> None:
+    run = RunStory()
+    await write(store, run.start("look"), *run.step())
+    assert await store.summary("job") == (await store.load("job")).job
+    with pytest.raises(NotFoundError):
+        await store.summary("nosuchjob")

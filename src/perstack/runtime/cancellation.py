@@ -64,4 +64,4 @@ async def mark_cancelled(store: Store, clock: Clock, job_id: str, reason: str) -
 
 
 async def _is_running(store: Store, job_id: str) -> bool:
-    return (await store.load(job_id)).job.status == "running"
+    return (await store.summary(job_id)).status == "running"

@@ -349,6 +349,15 @@ class Store(TaskStore, Protocol):
         """
         ...
 
+    async def summary(self, job_id: str) -> Job:
+        """A job without its events.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: The store cannot be read.
+        """
+        ...
+
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
         """The job's events after position `after`, over all runs in the order of writing.
 

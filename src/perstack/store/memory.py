@@ -105,7 +105,13 @@ class MemoryStore:
 
     async def load(self, job_id: str) -> JobRecord:
         _, events = await self.events(job_id)
-        return JobRecord(self._job_summary(self._data.projections[job_id]), group_by_run(events))
+        return JobRecord(await self.summary(job_id), group_by_run(events))
+
+    async def summary(self, job_id: str) -> Job:
+        projection = self._data.projections.get(job_id)
+        if projection is None:
+            raise job_not_found(job_id)
+        return self._job_summary(projection)
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
         if job_id not in self._data.projections:

@@ -146,12 +146,6 @@ class SqliteStore:
         )
 
     async def summary(self, job_id: str) -> Job:
-        """How a job stands, without its events.
-
-        Raises:
-            NotFoundError: There is no such job.
-            StoreError: The store cannot be read.
-        """
         return await self._run_query(
             lambda connection: statements_read.summary(connection, self._lease_policy, job_id)
         )

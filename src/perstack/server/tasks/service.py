@@ -309,7 +309,7 @@ class TaskService:
         return history.to_state("working")
 
     async def _can_resume(self, history: TaskHistory, caller: Caller) -> bool:
-        job = (await self._engine.job(history.task.job_id)).job
+        job = await self._engine.summary(history.task.job_id)
         # A job that has stopped in another way has done so since its history was read.
         is_orphaned = job.status == "interrupted" or (
             history.activation.stop_event is not None and job.status == "stoppedByCancellation"

@@ -109,14 +109,14 @@ async def wait_by_id(
     if running_job is not None:
         return await wait_for_job(running_job, seconds, progress)
     deadline = anyio.current_time() + seconds
-    view = await engine.job(job_id)
-    while view.job.status == "running" and anyio.current_time() < deadline:
+    job = await engine.summary(job_id)
+    while job.status == "running" and anyio.current_time() < deadline:
         poll_seconds = progress.poll_settings.poll_seconds
         await anyio.sleep(min(poll_seconds, deadline - anyio.current_time()))
         if anyio.current_time() >= progress.next_heartbeat:
             await progress.heartbeat()
-        view = await engine.job(job_id)
-    return view
+        job = await engine.summary(job_id)
+    return await engine.job(job_id)
 
 
 async def _report_events(
