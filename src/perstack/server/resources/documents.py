@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from perstack.core.checkpoint import Checkpoint, Job
 from perstack.core.history import RecordedEvent
-from perstack.core.wire import checkpoint_to_wire, to_wire
+from perstack.core.wire import JsonObject, checkpoint_to_wire, to_wire
 from perstack.jobs import JobView
 from perstack.server.resources.uris import ResourceUri, job_uri
 from perstack.server.summaries import (
@@ -28,13 +28,17 @@ from perstack.server.summaries import (
 )
 from perstack.text import replace_surrogates
 
+RecordedEvents = Sequence[RecordedEvent]
+
+STAMP_FIELDS = ("type", "id", "timestamp", "jobId", "runId", "expertKey", "stepNumber")
+MAX_TEXT_SHOWN = 2000
 MAX_VALUE_CHARACTERS = 600
 MAX_OUTLINE_CHARACTERS = 60_000
 OMITTED_FIELDS = frozenset({"checkpoint", "initialCheckpoint", "jobId", "id", "usage"})
 """Fields that other events or the job repeat."""
 
 
-def outline_events(events: Sequence[RecordedEvent]) -> str:
+def outline_events(events: RecordedEvents) -> str:
     """One event a line, with long values cut; of a long job only the beginning and the end."""
     lines = [_outline_line(to_wire(event, checkpoint)) for event, checkpoint in events]
     budget = MAX_OUTLINE_CHARACTERS // 2
@@ -70,11 +74,6 @@ def _shorten_value(value: Any) -> Any:
     if isinstance(value, list):
         return [_shorten_value(part) for part in cast("list[Any]", value)]
     return value
-
-
-JsonObject = dict[str, Any]
-
-MAX_TEXT_SHOWN = 2000
 
 
 def listing_entry(job: Job) -> JobEntry:
@@ -158,11 +157,6 @@ def _run_fields(run: Checkpoint) -> JsonObject:
         "usage": run.usage.model_dump(by_alias=False),
         "delegates": list[JsonObject](),
     }
-
-
-RecordedEvents = Sequence[RecordedEvent]
-
-STAMP_FIELDS = ("type", "id", "timestamp", "jobId", "runId", "expertKey", "stepNumber")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,15 @@ Everything comes from the store, so the answer does not depend on which process 
 has nothing that was not stored.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from perstack.core.history import RecordedEvent
 from perstack.errors import NotFoundError
 from perstack.server.resources.documents import (
+    RecordedEvents,
     checkpoint_page,
     checkpoints_page,
     events_page,
@@ -113,7 +113,7 @@ class ResourceReader:
 
     async def _read_page(
         self,
-        render: Callable[[Sequence[RecordedEvent], ResourceUri, int], Document],
+        render: Callable[[RecordedEvents, ResourceUri, int], Document],
         uri: ResourceUri,
     ) -> Document:
         events = await self._engine.history(uri.path_params["job_id"])

@@ -11,6 +11,7 @@ from mcp_types import INTERNAL_ERROR, CallToolResult
 from perstack.core import events as ev
 from perstack.core.activations import JobActivation, StopEvent
 from perstack.core.elicitation import Question
+from perstack.core.wire import JsonObject
 from perstack.jobs import SHUTDOWN_REASON
 from perstack.runtime.ports import TaskRecord
 from perstack.server.tools.elicitation import elicit_request_for
@@ -79,7 +80,6 @@ def parse_task_id(task_id: str) -> tuple[str, int]:
 
 
 TaskStatus = Literal["working", "input_required", "completed", "cancelled", "failed"]
-JsonObject = dict[str, Any]
 
 MIN_POLL_INTERVAL_MS = 2_000
 MAX_POLL_INTERVAL_MS = 10_000

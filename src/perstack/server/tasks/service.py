@@ -20,6 +20,7 @@ from perstack.core import events as ev
 from perstack.core.activations import JobActivation, checkpoints_at_end, split_into_activations
 from perstack.core.elicitation import Question, form_errors
 from perstack.core.history import RecordedEvent
+from perstack.core.wire import JsonObject
 from perstack.errors import (
     JobStateError,
     LeaseLostError,
@@ -33,7 +34,6 @@ from perstack.runtime.start_plan import JobRequest
 from perstack.server.caller import Caller
 from perstack.server.summaries import status_line
 from perstack.server.tasks.model import (
-    JsonObject,
     TaskState,
     TaskStatus,
     error_payload,

@@ -8,12 +8,13 @@ from typing import Any
 
 from perstack.core.typed_io import argument_schema
 from perstack.definition.references import MAX_QUERY_CHARACTERS
+from perstack.server.summaries import PUBLIC_STATUS
 
 Schema = dict[str, Any]
 
 LONGEST_WAIT_SECONDS = 3600
 MAX_JOBS_LISTED = 100
-STATUSES = ("completed", "running", "needs_input", "max_steps", "error", "cancelled", "interrupted")
+STATUSES = tuple(PUBLIC_STATUS.values())
 
 
 def _object_schema(properties: dict[str, Schema], required: tuple[str, ...]) -> Schema:
