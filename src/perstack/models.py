@@ -1,4 +1,4 @@
-"""TOML as the parser gives it: tables and arrays of any value, not yet validated."""
+"""The base of frozen pydantic models, and access to TOML tables before validation."""
 
 from typing import Any, TypeGuard, cast
 
@@ -34,7 +34,7 @@ def table_or_empty(value: object) -> TomlTable:
 
 
 def value_at(value: object, path: tuple[str | int, ...]) -> object:
-    """What stands at a path, or `None` if there is nothing."""
+    """The value at a path, or `None` if there is none."""
     for part in path:
         if is_table(value):
             value = value.get(str(part))

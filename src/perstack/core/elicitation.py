@@ -1,4 +1,4 @@
-"""What the user answers: whether it fits the form, and how an expert is told of it."""
+"""Questions to the user, and validation and rendering of the answers."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ FormContent = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElicitationReply:
-    """What becomes of a question that a skill's server asks.
+    """The answer to an elicitation of a skill's server.
 
     Attributes:
         action: What the user did with the form: filled it in, said no, or closed it.
@@ -26,7 +26,7 @@ class ElicitationReply:
 
 
 def format_content(content: FormContent) -> str:
-    """A filled form in words: the only field by itself, several as JSON."""
+    """A filled form as text: the value of a single field, several fields as JSON."""
     if not content:
         return "The user agreed."
     if len(content) == 1:
@@ -36,7 +36,7 @@ def format_content(content: FormContent) -> str:
 
 
 def parse_reply(text: str, schema: Mapping[str, Any]) -> FormContent:
-    """The form that a text stands for: the value of its only field, or a JSON object.
+    """The form content from a text: the value of the only field, or a JSON object.
 
     Fields that the text does not have are left out; `form_errors` reports them.
     """
@@ -68,7 +68,7 @@ def form_errors(content: FormContent, schema: Mapping[str, Any]) -> list[str]:
 
 
 def describe_fields(schema: Mapping[str, Any]) -> str:
-    """What a form asks for, in words: each field with its type or its choices."""
+    """The fields of a form as text, each with its type or its choices."""
     fields: dict[str, dict[str, Any]] = schema["properties"]
     return ", ".join(
         f"{name} ({' | '.join(field_choices(field) or (field['type'],))})"
@@ -100,7 +100,7 @@ def _coerce_text(text: str, value: object, field_schema: Mapping[str, Any]) -> o
 
 
 def _match_choice(text: str, allowed: tuple[str, ...] | None) -> str | None:
-    """The choice that is meant, however its letters are written."""
+    """The choice that equals the text, ignoring case."""
     return next((each for each in allowed or () if each.casefold() == text.casefold()), None)
 
 

@@ -1,4 +1,4 @@
-"""What makes a skill or a provider unusable, seen from its table alone; repeats no values."""
+"""Checks of single fields of skills and providers; no text repeats a value."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -47,7 +47,7 @@ def _domain_error(domain: str) -> str | None:
 def check_command(
     command: str, package_name: str | None, args: Collection[str]
 ) -> list[Diagnostic]:
-    """Why it is not clear what to start, or nothing can be."""
+    """Why a command is ambiguous or cannot be started."""
     if any("\0" in word for word in (command, *args)):
         return [Diagnostic("has a NUL character, which no command can have")]
     if package_name is not None and args:
@@ -64,7 +64,7 @@ def check_remote_server(
     *,
     allow_private: bool,
 ) -> list[Diagnostic]:
-    """Why a server cannot be asked over HTTP."""
+    """Why a server cannot be reached over HTTP."""
     errors = [
         Diagnostic(
             f"uses the environment variable {name!r}, which requiredEnv does not name",
@@ -83,7 +83,7 @@ def check_remote_server(
 
 
 def check_headers(headers: Mapping[str, str]) -> list[Diagnostic]:
-    """What keeps headers from being sent."""
+    """Why headers cannot be sent."""
     errors: list[Diagnostic] = []
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):

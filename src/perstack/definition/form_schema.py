@@ -1,6 +1,6 @@
 """The schema of an answer: a flat form of plain values, choices and lists of choices.
 
-No more than that can be shown as a form by the programs that people sit in front of.
+MCP clients can show no other form to a user.
 """
 
 import re
@@ -64,7 +64,7 @@ def check_answer_schema(text: str) -> list[Diagnostic]:
 
 
 def form_schema_errors(schema: object) -> Iterator[str]:
-    """What keeps a schema from being a flat form."""
+    """Why a schema is not a flat form."""
     if not isinstance(schema, dict):
         yield "must be the schema of an object"
         return
@@ -87,7 +87,7 @@ def form_schema_errors(schema: object) -> Iterator[str]:
 
 
 def without_unknown_keywords(schema: object) -> Schema:
-    """A form with only those keywords that forms have; what is no form is left as it is."""
+    """A form without the keywords that forms do not have."""
     if not isinstance(schema, dict):
         return {}
     form = {key: value for key, value in cast("Schema", schema).items() if key in _FORM_KEYWORDS}

@@ -1,7 +1,7 @@
-"""The pictures that experts declare: looked at, and read where they are files.
+"""Validates the icons that experts declare, and loads those that are files.
 
-Clients are given a picture as part of a list and fetch nothing from this machine, so a file becomes
-a data: URI. A picture that cannot be used is worth a warning and keeps no expert from working.
+Clients get icons with lists and cannot fetch files, so a file becomes a data: URI. An invalid icon
+is a warning; the expert works without it.
 """
 
 import re
@@ -29,17 +29,17 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class _InvalidIconError(Exception):
-    """A picture cannot be used; the text is the end of a sentence about its key."""
+    """An icon is invalid; the text is the end of a sentence about its key."""
 
 
 def load_icons(
     experts: dict[str, Expert], folder: Path
 ) -> tuple[dict[str, Expert], list[Diagnostic]]:
-    """The experts with pictures that can be sent, and what is wrong with those that cannot.
+    """The experts with valid icons, and a warning for each invalid one.
 
     Args:
-        experts: As the file declares them, by key.
-        folder: Where paths begin.
+        experts: The declared experts, by key.
+        folder: The folder that paths are relative to.
     """
     issues: list[Diagnostic] = []
     loaded: dict[str, Expert] = {}
@@ -92,7 +92,7 @@ def _check_data_uri(uri: str) -> None:
 
 def _read_icon(path: Path) -> bytes:
     try:
-        # A pipe or a device would keep the reader waiting.
+        # Reading a pipe or a device would block.
         if not path.is_file():
             raise _InvalidIconError("names no file")
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""From the bytes of a file to its TOML tables, with every kind of damage put into words."""
+"""Finds, reads and validates `perstack.toml`, and loads its `.env` files."""
 
 import hashlib
 import io
@@ -31,7 +31,7 @@ def load_environment(
 ) -> dict[str, str]:
     """Merge `.env` files into an environment without touching the process's own.
 
-    What is set and not empty in `base` stays; of the files, the first that sets a name wins.
+    Values in `base` that are not empty take precedence; then the first file that sets a name.
 
     Args:
         paths: The files, relative to `folder`.
@@ -40,7 +40,7 @@ def load_environment(
         must_exist: Whether a missing file is an error.
 
     Raises:
-        ConfigError: A file is missing although it was asked for, or cannot be read.
+        ConfigError: A file that must exist is missing, or a file cannot be read.
     """
     merged = {name: value for name, value in base.items() if value}
     for relative_path in paths:
@@ -76,7 +76,7 @@ def find_config(explicit: Path | str | None, cwd: Path) -> Path:
 
     Args:
         explicit: A file, or a folder with a `perstack.toml`, relative to `cwd`.
-        cwd: Where to begin.
+        cwd: The folder to search from.
 
     Raises:
         DefinitionError: There is none, or `explicit` is a URL.
@@ -106,12 +106,12 @@ def _explicit_config(explicit: Path | str, cwd: Path) -> Path:
             f'Given config path "{explicit}" is not found.',
             hint="Give the path of a perstack.toml with --config.",
         )
-    # The folder's true name, but the file's own: what lies beside a link belongs to it.
+    # Relative paths in the file are resolved beside a link, not beside its target.
     return path.parent.resolve() / path.name
 
 
 def _is_true_of_path(predicate: Callable[[Path], bool], path: Path) -> bool:
-    """Whether a path is something; what cannot be looked at, is not."""
+    """`predicate(path)`, or false if the path cannot be accessed."""
     try:
         return predicate(path)
     except OSError:
@@ -145,7 +145,7 @@ def read_bytes(path: Path) -> bytes:
     """The content of a definition file.
 
     Raises:
-        DefinitionError: It is not there, is a folder, cannot be read or is far too large.
+        DefinitionError: It does not exist, is a folder, cannot be read or is too large.
     """
     try:
         with path.open("rb") as file:
@@ -184,7 +184,7 @@ def decode_source(content: bytes, path: Path) -> str:
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        # Positions count from behind the mark, where the decoder began.
+        # Positions are relative to the end of the byte order mark.
         body = bytes(error.object)[: error.start]
         column = len(body.rpartition(b"\n")[2].decode("utf-8", errors="replace")) + 1
         line = body.count(b"\n") + 1
@@ -195,7 +195,7 @@ def parse_toml(source: str, path: Path) -> dict[str, Any]:
     """The tables of a TOML text.
 
     Raises:
-        InvalidDefinitionError: The text is no TOML; the problem names the first place.
+        InvalidDefinitionError: The text is not TOML; the first error is reported.
     """
     try:
         return tomli.loads(source)
@@ -251,8 +251,8 @@ class LoadedDefinitions:
 
     Attributes:
         path: The file.
-        definitions: What it says.
-        warnings: What is odd about it, but was accepted.
+        definitions: Its content.
+        warnings: Lint warnings.
         digest: SHA-256 of its bytes, in hexadecimal.
     """
 
@@ -267,11 +267,11 @@ def load_definitions(path: Path, *, strict: bool = False) -> LoadedDefinitions:
 
     Args:
         path: The file.
-        strict: Whether what is merely odd, such as an unknown key, is an error too.
+        strict: Whether lint warnings, such as an unknown key, are errors.
 
     Raises:
         DefinitionError: The file cannot be read.
-        InvalidDefinitionError: The file cannot be accepted; it has every problem with its place.
+        InvalidDefinitionError: The file is invalid; it carries every problem with its position.
     """
     content = read_bytes(path)
     source = decode_source(content, path)
@@ -304,7 +304,7 @@ _EXPERT_EXAMPLE = 'write a table [experts."my-expert"] with description = "…" 
 def _validate(
     document: TomlTable, normalized: NormalizedDocument
 ) -> tuple[Definitions, list[Diagnostic]]:
-    """Validate part by part, so that a wrong part does not hide what is wrong with the others."""
+    """Validate each part by itself, so that one invalid part does not hide errors of the others."""
     errors: list[Diagnostic] = []
     definitions = Definitions()
     try:

@@ -1,4 +1,4 @@
-"""What `perstack.toml` says, validated: the snapshot that every face and every run works from."""
+"""The validated content of `perstack.toml`, an immutable snapshot for every run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -350,7 +350,7 @@ class Definitions(FrozenModel):
         return url
 
     def coordinators(self) -> tuple[Expert, ...]:
-        """The experts that are nobody's delegate by name, in file order."""
+        """The experts whose names are not `@coordinator/delegate`, in file order."""
         return tuple(expert for expert in self.experts.values() if not expert.is_delegate)
 
 

@@ -1,4 +1,4 @@
-"""Which keys a definition file may have where; what has no effect is taken out and reported."""
+"""Removes unknown and obsolete keys of a definition file, and moves misplaced ones."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -40,9 +40,9 @@ class NormalizedDocument:
 
     Attributes:
         top: The top level without its experts.
-        experts: The expert tables, which may be no tables at all.
-        issues: What was taken out, moved or ignored.
-        moved_keys: Keys of `top` that stand elsewhere in the file.
+        experts: The expert tables, not yet validated.
+        issues: A warning for each key removed, moved or ignored.
+        moved_keys: Keys of `top` that are written elsewhere in the file.
     """
 
     top: TomlTable
@@ -52,10 +52,10 @@ class NormalizedDocument:
 
 
 def normalize(document: TomlTable) -> NormalizedDocument:
-    """The document as the models expect it, and what had to be changed for that.
+    """The document as the models expect it.
 
-    Keys that stand under `[provider]` because TOML puts whatever follows a table header into that
-    table are moved to the top, where they were meant to be.
+    TOML puts keys below a table header into that table, so top-level keys written below
+    `[provider]` are moved to the top.
     """
     issues: list[Diagnostic] = []
     top, moved_keys = _lift_misplaced_keys(document, issues)
@@ -167,7 +167,7 @@ def _listed_tables(table: TomlTable, key: str, model: type[FrozenModel]) -> Inne
 
 def _skill_tables(table: TomlTable) -> InnerTables:
     for name, inner in table_or_empty(table.get("skills")).items():
-        # Without a known type nobody can tell which keys belong here; the models report the type.
+        # The models report an unknown type; its keys cannot be checked.
         model = SKILL_MODELS.get(str(inner.get("type"))) if is_table(inner) else None
         if model is not None:
             yield ("skills", name), inner, model

@@ -1,4 +1,4 @@
-"""What a validation error says, in plain words and without the value, which may be a secret."""
+"""Diagnostics from pydantic's errors, without the value, which may be a secret."""
 
 import re
 from collections.abc import Callable
@@ -63,13 +63,13 @@ _MISSING_KEY_HINTS = {
 def issues_from_validation_error(
     error: ValidationError, table: TomlTable, source_table: TomlTable, base: KeyPath = ()
 ) -> list[Diagnostic]:
-    """What is wrong with a table.
+    """The problems of a table.
 
     Args:
-        error: What the model said.
+        error: The error of its model.
         table: The table as it was validated.
-        source_table: The table as it stands in the file, with all its keys.
-        base: Where the table stands in the file.
+        source_table: The table as written, with all its keys.
+        base: The key path of the table in the file.
     """
     issues: list[Diagnostic] = []
     for details in error.errors(include_url=False, include_input=False):
@@ -163,7 +163,7 @@ def _skill_type_issue(path: KeyPath, skill: object) -> Diagnostic:
         hint = 'write type = "mcpStdioSkill" for a local server, "mcpSseSkill" for a remote one'
         return Diagnostic("is missing", hint, key_path=(*path, "type"))
     reason, hint = _describe_literal_error(known_types, declared_type)
-    # What the skill has says more about its type than how the type is spelt.
+    # The skill's other keys are better evidence of its type than the spelling.
     likely_types = [name for name, key in _SKILL_TYPE_KEYS if is_table(skill) and key in skill]
     return Diagnostic(
         reason,

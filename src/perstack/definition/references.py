@@ -1,7 +1,7 @@
 """Which addresses a remote skill may have, judged by the URL alone.
 
-Whoever connects checks the resolved addresses and every redirect again with `is_private_address`,
-because a public name may lead to a private machine.
+Connecting checks the resolved addresses and every redirect again with `is_private_address`,
+because a public name may resolve to a private address.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, StringConstraints
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Translated to IPv4 by whatever the local network says.
+# Translated to IPv4 as the local network configures it.
 LOCAL_TRANSLATION_NETWORKS = (
     ipaddress.IPv6Network("64:ff9b:1::/48"),
     ipaddress.IPv6Network("::ffff:0:0:0/96"),
@@ -112,7 +112,7 @@ MAX_KEY_CHARACTERS = 511
 MAX_QUERY_CHARACTERS = 20_480
 BASE_SKILL = "@perstack/base"
 VARIABLE_REFERENCE = re.compile(r"\$\{([^}]*)\}")
-"""`${NAME}` in a header of a remote skill stands for the value of that variable."""
+"""`${NAME}` in a header of a remote skill, replaced by the value of that variable."""
 
 RUNTIME_VERSION = "1.0.0"
 """The version of the definition language that `minRuntimeVersion` is compared with."""

@@ -1,7 +1,7 @@
-"""What must hold between the parts of a definition file.
+"""Rules and lint warnings across the tables of a definition file.
 
-The rules look at the tables and not at validated experts, so that one wrong expert does not hide
-what is wrong elsewhere; whatever has the wrong type is left to the models.
+They read tables and not validated experts, so that one invalid expert does not hide other errors;
+wrong types are left to the models.
 """
 
 import re
@@ -59,7 +59,7 @@ def delegate_tool_names(
 
     A delegate is called by the last segment of its name. Delegates that would share it are called
     by their whole names, and should even these be alike, by names with a hash. Tools of MCP skills
-    are known at run time only and not regarded.
+    are known at run time only and ignored here.
     """
     short_names = {key: short_tool_name(strip_version(key)) for key in expert.delegates}
     uses = Counter(short_names.values())
@@ -85,7 +85,7 @@ def rule_errors(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
 
 
 def lint_warnings(experts: TomlTable) -> list[Diagnostic]:
-    """What is legal between experts and yet hardly meant."""
+    """Warnings about what is valid but probably a mistake."""
     return [issue for rule in _LINTS for issue in rule(experts)]
 
 
@@ -202,7 +202,7 @@ def _ineffective_keys(experts: TomlTable) -> Iterator[Diagnostic]:
 
 
 def _composed_input_schemas(experts: TomlTable) -> Iterator[Diagnostic]:
-    """What is legal at the top of a schema, and yet not taken by all that read it."""
+    """Warnings about schemas that some models refuse."""
     for key, expert in experts.items():
         tool = table_or_empty(table_or_empty(expert).get("tool"))
         for keyword in schema_or_empty(tool.get("inputSchema")):
@@ -215,7 +215,7 @@ def _composed_input_schemas(experts: TomlTable) -> Iterator[Diagnostic]:
 
 
 def _invalid_skills(experts: TomlTable) -> Iterator[Diagnostic]:
-    """What the models say only of skills whose keys are all of the right type."""
+    """Errors that pydantic reports only once all keys of a skill have the right type."""
     for key, name, skill in _iter_skills(experts):
         for error in _check_skill(skill):
             yield error.within("experts", key, "skills", name)

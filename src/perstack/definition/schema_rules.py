@@ -1,8 +1,8 @@
-"""Checks that a table is a JSON Schema 2020-12 which every caller can be given.
+"""Checks that a table is a JSON Schema 2020-12 that every caller supports.
 
-Written out, because a library for it takes longer to load than a server may take to start, and
-because a mistake shall be named at its key in the file. Stricter than the standard where leniency
-would hide a mistake: a word that is no keyword is refused, and references stay within the schema.
+Not done by a library, because importing one takes longer than a server may take to start, and
+because errors are reported at their key in the file. Stricter than the standard where leniency
+would hide a mistake: unknown keywords are refused, and references stay within the schema.
 """
 
 import json
@@ -22,7 +22,7 @@ RESERVED_INPUTS = frozenset({"job_id", "checkpoint_id", "files", "wait_seconds"}
 """Arguments that the tool of every expert has."""
 
 IN_PLACE_APPLICATORS = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
-"""Keywords that say something about the very value that a schema is about."""
+"""Keywords whose subschemas apply to the same value."""
 
 _TOP_LEVEL_UNSUPPORTED = frozenset(
     {
@@ -37,7 +37,7 @@ _TOP_LEVEL_UNSUPPORTED = frozenset(
         "unevaluatedProperties",
     }
 )
-"""What cannot be said of arguments that others are added to."""
+"""Keywords that do not allow further arguments to be added."""
 
 _REFERENCE = re.compile(r"#(/\$defs/)?([A-Za-z0-9_.-]+)")
 _ANCHOR = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -48,7 +48,7 @@ KeywordCheck = Callable[[Any, SchemaPath], Iterator[Diagnostic]]
 
 
 def check_input_schema(schema: TomlTable) -> list[Diagnostic]:
-    """Why a table cannot be the schema of what an expert is told."""
+    """Why a table cannot be the schema of an expert's arguments."""
     errors = [*_schema_errors(schema), *_object_type_errors(schema)]
     for keyword in schema:
         if keyword in _TOP_LEVEL_UNSUPPORTED:
@@ -73,12 +73,12 @@ def check_input_schema(schema: TomlTable) -> list[Diagnostic]:
 
 
 def check_output_schema(schema: TomlTable) -> list[Diagnostic]:
-    """Why a table cannot be the schema of what an expert answers."""
+    """Why a table cannot be the schema of an expert's answer."""
     return _schema_errors(schema)
 
 
 def is_json(value: object) -> bool:
-    """Whether a value of a TOML file could stand in a JSON file as it is."""
+    """Whether a value of a TOML file is a JSON value."""
     if isinstance(value, list):
         return all(is_json(item) for item in cast("list[object]", value))
     if is_table(value):

@@ -1,4 +1,4 @@
-"""Where each key of a TOML text stands, which the parser does not tell."""
+"""The position of each key of a TOML text, which the parser does not provide."""
 
 import re
 from bisect import bisect_right
@@ -34,10 +34,10 @@ class Position:
 
 
 class KeyPositions:
-    """The places of all keys and array elements of a TOML text with plain line feeds.
+    """The positions of all keys and array elements of a TOML text with plain line feeds.
 
-    Text that is no TOML is read as far as it makes sense, and what follows has no position.
-    `duplicate` is the first key that is given a value twice, with both places.
+    Text that is not TOML is read up to the first error; later keys have no position.
+    `duplicate` is the first key that is defined twice, with both positions.
     """
 
     def __init__(self, source: str) -> None:
@@ -53,7 +53,7 @@ class KeyPositions:
         )
 
     def find(self, path: KeyPath) -> Position | None:
-        """The place of a key, or of the nearest table around it if it is not there."""
+        """The position of a key, or of the innermost enclosing table that exists."""
         for length in range(len(path), 0, -1):
             if (offset := self._offsets.get(path[:length])) is not None:
                 return self._position_at(offset)
@@ -173,7 +173,7 @@ class _Scanner:
             raise _ScanError
 
     def _record_offset(self, path: KeyPath, offset: int, *, is_definition: bool = False) -> None:
-        """A table may be mentioned in many headers; the place where it is defined counts."""
+        """Record a position; that of a definition replaces that of an earlier mention."""
         if not is_definition:
             self.offsets.setdefault(path, offset)
             return

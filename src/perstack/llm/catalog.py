@@ -1,4 +1,4 @@
-"""What is known about models: their sizes, and which one a tier means. Facts: `models.json`."""
+"""Model sizes and the models of tiers, from `models.json`."""
 
 from functools import cache
 from importlib.resources import files
@@ -28,7 +28,7 @@ class ProviderModels(FrozenModel):
 
 
 def model_limits(provider: ProviderName, model: str) -> ModelLimits | None:
-    """The sizes of a model, if they are known."""
+    """The sizes of a model, if the catalog has it."""
     provider_models = _catalog().get(provider)
     return provider_models.models.get(model) if provider_models else None
 

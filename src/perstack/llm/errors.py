@@ -1,4 +1,4 @@
-"""What went wrong with a call: in words, without secrets, and whether to try again. Pure."""
+"""`ModelError`s for failed calls: texts without secrets, and whether a retry may help."""
 
 import json
 import math
@@ -87,7 +87,7 @@ def status_error(
     retry_after_seconds: float | None = None,
     is_final: bool = False,
 ) -> ModelError:
-    """The error for a status, whether it was the answer's own or came inside a stream."""
+    """The error for a status of the response or of an error event in its stream."""
     is_context = status in {400, 413} and _CONTEXT_WINDOW_MESSAGE.search(message) is not None
     return ModelError(
         sanitize_message(f"{provider} answered {status}: {message}", secrets),
@@ -113,7 +113,7 @@ def is_retryable(status: int, message: str) -> bool:
 
 
 def network_error(message: str, *, provider: str, secrets: Iterable[str]) -> ModelError:
-    """The error for a connection that could not be made or did not hold."""
+    """The error for a connection that failed or was lost."""
     return ModelError(
         sanitize_message(message, secrets),
         name="APIConnectionError",
@@ -135,9 +135,9 @@ def timeout_error(seconds: float, *, provider: str) -> ModelError:
 def invalid_response_error(
     error: BaseException, *, provider: str, secrets: Iterable[str], is_stream: bool
 ) -> ModelError:
-    """The error for a reply that began well: an error event, no JSON, a stream without an end.
+    """The error for an invalid response with a success status, such as an incomplete stream.
 
-    Always worth another try, because the provider had accepted the request.
+    Always retryable, because the provider had accepted the request.
     """
     # Unstreamed, the status is one that litellm made up.
     status = getattr(error, "status_code", None) if is_stream else None
@@ -156,7 +156,7 @@ def invalid_response_error(
 def request_build_error(
     error: BaseException, *, provider: str, secrets: Iterable[str]
 ) -> ModelError:
-    """The error for a request that could not even be put together."""
+    """The error for a request that could not be built."""
     return ModelError(
         sanitize_message(f"{provider} could not be asked: {_first_line(error)}", secrets),
         name=type(error).__name__,
@@ -165,7 +165,7 @@ def request_build_error(
 
 
 def _first_line(error: BaseException) -> str:
-    """The reason alone: around it litellm puts names of classes, the body and tracebacks."""
+    """The reason, without the class names, body and traceback that litellm adds."""
     lines = str(getattr(error, "message", None) or error).strip().splitlines()
     if not lines:
         return type(error).__name__
@@ -218,7 +218,7 @@ def _find_message(value: Any) -> str | None:
 
 
 def sanitize_message(message: str, secrets: Iterable[str]) -> str:
-    """The message without secrets and of bearable length."""
+    """The message without secrets, truncated."""
     message = Redactor(secrets, "***").redact(message)
     message = _URL_CREDENTIALS.sub(r"\1***@", message)
     message = _BEARER.sub(r"\1 ***", message)

@@ -1,8 +1,7 @@
-"""The HTTP layer below litellm's client: what really happened on the wire, for each call.
+"""Observes the HTTP exchange of each call, below litellm's client.
 
-litellm turns refused connections, resets and error bodies into exceptions of its own, from which
-host, status, Retry-After and the provider's words cannot be told reliably. This layer sees them
-first.
+litellm turns refused connections, resets and error bodies into exceptions of its own, which do not
+reliably carry the host, status, Retry-After and the provider's message.
 """
 
 import os
@@ -22,14 +21,14 @@ _MAX_ERROR_BYTES = 20_000
 
 @dataclass(slots=True)
 class HttpExchange:
-    """What one call did on the wire.
+    """The HTTP exchange of one call.
 
     Attributes:
-        is_anonymous: Credentials are taken off the request.
+        is_anonymous: Credentials are removed from the request.
         preparation_scope: Shields the call until its request goes out, because litellm prepares it
             in a thread that cannot be interrupted and whose result must not be thrown away.
-        network_error: Why there was no answer, or none to the end.
-        is_connection_lost: The connection had been made.
+        network_error: Why there was no complete response.
+        is_connection_lost: The connection had been established.
     """
 
     is_anonymous: bool = False
@@ -44,7 +43,7 @@ class HttpExchange:
     response: httpx.Response | None = None
 
     async def close(self) -> None:
-        """Give the connection up, if the answer was not read to its end."""
+        """Close the connection if the response was not read completely."""
         if self.response is not None:
             with anyio.CancelScope(shield=True):
                 await self.response.aclose()
@@ -58,7 +57,7 @@ class NetworkError(Exception):
 
 
 class ObservingTransport(httpx.AsyncBaseTransport):
-    """Passes requests on and notes in the current exchange what became of them."""
+    """Forwards requests and records their outcome in the current exchange."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -126,7 +125,7 @@ def _describe_network_error(error: httpx.TransportError) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno is not None:
-            # The event loop's own text tells the address in place of the reason.
+            # The text of the event loop's error has the address instead of the reason.
             return (os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)).lower()
         cause = cause.__cause__ or cause.__context__
     return str(error) or "no connection"

@@ -106,7 +106,7 @@ class LiteLlmModel:
 
 @dataclass(frozen=True, slots=True)
 class _LiteLlm:
-    """What is used of litellm.
+    """The parts of litellm that are used.
 
     Attributes:
         acompletion: litellm's call.
@@ -253,7 +253,7 @@ def call_options(connection: ProviderConnection, request: GenerationRequest) -> 
         "api_key": connection.api_key,
         "api_base": connection.base_url,
         "timeout": choice.timeout_seconds,
-        "num_retries": 0,  # The runtime retries, and nobody else.
+        "num_retries": 0,  # Only the runtime retries.
         "max_retries": 0,
         # A model that litellm does not know to think is asked without thinking …
         "drop_params": True,

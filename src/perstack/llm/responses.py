@@ -1,4 +1,4 @@
-"""What litellm hands back, whole or in chunks, as a `Generation`. Pure."""
+"""Parses litellm's responses and chunks into a `Generation`."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 
 
 class IncompleteResponseError(Exception):
-    """The stream ended before the provider said that the reply is finished."""
+    """The stream ended before a finish reason."""
 
 
 def parse_response(response: Any, names: Mapping[str, str]) -> Generation:
@@ -50,13 +50,13 @@ def parse_response(response: Any, names: Mapping[str, str]) -> Generation:
 
 
 def parse_finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:
-    """The provider's reason in our words. Some providers say `stop` although they call tools."""
+    """The normalized finish reason. Some providers send `stop` although they call tools."""
     mapped = _FINISH_REASONS.get(reason or "", "other")
     return "toolCalls" if mapped == "stop" and has_calls else mapped
 
 
 def parse_usage(counts: Any) -> Usage:
-    """Token counts; what the provider does not tell is 0."""
+    """Token counts; those that the provider omits are 0."""
     if counts is None:
         return Usage()
     prompt = getattr(counts, "prompt_tokens_details", None)
@@ -82,7 +82,7 @@ def _token_count(counts: Any, name: str) -> int:
 def parse_tool_call(
     call_id: str | None, name: str | None, arguments: Any, names: Mapping[str, str]
 ) -> ToolCallPart:
-    """A tool call; arguments that cannot be read are left for the model to be told about."""
+    """A tool call; invalid arguments become its `args_error`."""
     wire = name or ""
     args, error = _parse_arguments(arguments)
     return ToolCallPart(
@@ -131,10 +131,9 @@ class _PartialToolCall:
 
 
 class StreamedResponse:
-    """Puts a reply together from litellm's chunks, and tells `deltas` what comes in.
+    """Builds a reply from litellm's chunks, and passes each delta on.
 
-    Chunks have OpenAI's shape; plain dicts with text and finish stand for what has none, such as
-    keep-alives and the end.
+    Chunks have OpenAI's shape; some, such as keep-alives and the end, are plain dicts.
     """
 
     def __init__(self, deltas: Deltas, names: Mapping[str, str]) -> None:
@@ -204,7 +203,7 @@ class StreamedResponse:
         """The whole reply.
 
         Raises:
-            IncompleteReplyError: No chunk said that the reply is finished.
+            IncompleteResponseError: No chunk had a finish reason.
         """
         if self._finish_reason is None:
             raise IncompleteResponseError("the stream ended before the reply was finished")
@@ -225,7 +224,7 @@ class StreamedResponse:
 
 
 def _merge_usage(one: Usage, other: Usage) -> Usage:
-    """Field by field: counts arrive in parts, at the beginning and at the end, and grow."""
+    """The maximum of each field: counts arrive in parts and grow."""
     input_tokens = max(one.input_tokens, other.input_tokens)
     output_tokens = max(one.output_tokens, other.output_tokens)
     return Usage(

@@ -13,7 +13,7 @@ from perstack.redaction import environment_secrets
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ProviderConnection:
-    """What one call needs beside the conversation. Holds the key, so it has no `repr`.
+    """Address and credentials of one call. Holds the key, so it has no `repr`.
 
     Attributes:
         profile: The provider.

@@ -22,7 +22,7 @@ Reasoning = Callable[[int, str], dict[str, Any]]
 
 
 def reasoning_effort(tokens: int) -> str:
-    """The effort that a number of tokens stands for."""
+    """The effort for a number of tokens."""
     if tokens <= BUDGET_TOKENS["low"]:
         return "low"
     return "medium" if tokens <= BUDGET_TOKENS["medium"] else "high"
@@ -38,7 +38,7 @@ def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> di
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderProfile:
-    """What is fixed for a provider.
+    """The constants of a provider.
 
     Attributes:
         name: Its name in `perstack.toml`.

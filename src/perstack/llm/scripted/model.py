@@ -11,7 +11,7 @@ expert key:
     text = "It says: {{lastToolResult}}"
 
 Which reply is played depends on the conversation alone: an expert that has spoken n times so far
-gets its reply n + 1. So a run that is resumed in another process goes on where it was.
+gets its reply n + 1. So a run that is resumed in another process continues where it was.
 `docs/scripted.md` describes the fields.
 """
 
@@ -51,7 +51,7 @@ _CONTEXT_WINDOW = 200_000
 
 
 class ScriptedModel:
-    """Plays a script."""
+    """Replays a script."""
 
     def __init__(self, selector: ModelSelector, script: Script) -> None:
         self._selector = selector
@@ -111,7 +111,7 @@ class ScriptedModel:
 
 
 def _count_replies(messages: Sequence[Message]) -> int:
-    """How many replies of the model a conversation has.
+    """The number of the model's replies in a conversation.
 
     The result of an accepted `attemptCompletion` closes a conversation as one more message of the
     expert, which was not a reply of its own.
@@ -168,7 +168,7 @@ def _build_generation(request: GenerationRequest, reply: ScriptedReply, index: i
 
 
 def _call_id(request: GenerationRequest, index: int, number: int) -> str:
-    """The same for the same place in the same conversation, and for no other."""
+    """A deterministic id, unique per position and conversation."""
     seed = f"{request.conversation_id}\n{request.expert_key}\n{index}\n{number}"
     return f"call_{sha256(seed.encode()).hexdigest()[:24]}"
 
@@ -184,7 +184,7 @@ def _first_query(messages: Sequence[Message]) -> str:
 
 
 def text_of(message: UserMessage) -> str:
-    """What a caller says, as scripts know it."""
+    """The text of a user message."""
     return "\n".join(part.text for part in message.contents if isinstance(part, TextPart))
 
 
@@ -210,10 +210,10 @@ def _fill_placeholders(value: Any, values: dict[str, str]) -> Any:
 
 
 def _placeholder_value(match: re.Match[str], values: dict[str, str]) -> str:
-    """What stands for a placeholder; a text without the field asked for is put in whole."""
+    """The value of a placeholder; the whole text if it does not have the field."""
     text, field = values[match[1]], match[2]
     try:
-        # Typed arguments stand behind a heading, the result of a tool stands alone.
+        # Typed arguments follow a heading, a tool result does not.
         table: Any = json.loads(text.rpartition(INPUT_HEADING)[2]) if field else None
     except ValueError:
         return text
@@ -226,7 +226,7 @@ def _placeholder_value(match: re.Match[str], values: dict[str, str]) -> str:
 def _estimate_usage(
     messages: Sequence[Message], output_text: str, calls: Sequence[ToolCallPart]
 ) -> Usage:
-    """Plausible counts, so that budgets and figures can be tried out."""
+    """Estimated counts, so that budgets and statistics can be tried."""
     input_tokens = sum(_character_count(message) for message in messages) // _CHARACTERS_PER_TOKEN
     output_tokens = (
         len(output_text) + sum(len(str(call.args)) for call in calls)
@@ -250,7 +250,7 @@ def _character_count(message: Message) -> int:
 
 
 async def _emit_deltas(generation: Generation, delay_seconds: float, deltas: Deltas | None) -> None:
-    """Take the time, and say the reply in pieces where somebody listens."""
+    """Wait for the delay, and emit the reply in pieces during it."""
     if deltas is None:
         await anyio.sleep(delay_seconds)
         return
