@@ -39,6 +39,7 @@ from perstack.settings import EngineContext, Overrides, Settings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
 from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.task_groups import unwrap_group
 from perstack.telemetry.setup import configure_telemetry
 
 
@@ -297,6 +298,7 @@ async def open_engine(
     """
     overrides = overrides or Overrides()
     async with AsyncExitStack() as stack:
+        stack.enter_context(unwrap_group())
         loaded = loaded or load_definitions(
             find_config(settings.config, Path.cwd()), strict=settings.is_strict
         )

@@ -17,7 +17,6 @@ from anyio.streams.memory import MemoryObjectSendStream
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.transient_events import PerstackEvent
 from perstack.engine import open_engine
-from perstack.errors import PerstackError
 from perstack.jobs import JobView
 from perstack.runtime.ports import Listener
 from perstack.runtime.start_plan import JobRequest
@@ -163,15 +162,10 @@ def _send_if_open(send: MemoryObjectSendStream[PerstackEvent], event: PerstackEv
 async def _run_job(
     request: JobRequest, settings: Settings, overrides: Overrides | None, listener: Listener
 ) -> JobView:
-    outcome: JobView | PerstackError
     async with open_engine(settings, overrides) as engine:
-        try:
-            outcome = await (await engine.start(request, listener)).wait()
-        except PerstackError as error:
-            outcome = error  # carried out of the engine's task group by hand, which would wrap it
-    if isinstance(outcome, PerstackError):
-        raise outcome
-    return outcome
+        job = await engine.start(request, listener)
+        return await job.wait()
+    raise AssertionError("an engine suppresses no exception")
 
 
 def _merge_settings(

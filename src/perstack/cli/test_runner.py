@@ -140,7 +140,6 @@ async def _run_test_job(
         try:
             return await (await engine.start(request)).wait()
         except PerstackError as error:
-            # Carried out of the engine's task group by hand, which would wrap it in a group.
             return error
     raise AssertionError("an engine is not left without a result")
 

@@ -7,7 +7,7 @@ the tasks of the runs: each carries its own trace context and is cancelled with 
 import contextlib
 import json
 from enum import Enum, auto
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import anyio
 from mcp.client import Client, Transport
@@ -35,6 +35,7 @@ from perstack.redaction import Redactor
 from perstack.runtime.ports import SkillListener
 from perstack.skills.context import SkillTimeouts
 from perstack.skills.elicitation import PausableTimeout, ask_user
+from perstack.task_groups import first_exception
 
 MAX_PAGES = 100
 MAX_INPUT_REQUESTS = 10
@@ -365,7 +366,7 @@ class ServerConnection:
             self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
 
     def _to_skill_error(self, error: Exception) -> SkillError:
-        cause = _unwrap_group(error)
+        cause = first_exception(error)
         return (
             cause
             if isinstance(cause, SkillError)
@@ -397,12 +398,6 @@ class ServerConnection:
             skill=self.name,
             hint="Try the command or endpoint by hand, and compare it with the definition.",
         )
-
-
-def _unwrap_group(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-    return error
 
 
 async def list_tools(client: Client) -> tuple[Tool, ...]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from mcp import Client, MCPError, StdioServerParameters
 
 from perstack.errors import PerstackError
+from perstack.task_groups import first_exception
 
 JOB_TOOL = "perstack_job"
 RUNNING = "running"
@@ -54,7 +55,7 @@ async def call_expert(
             return answer
     except (MCPError, OSError, ExceptionGroup) as failure:
         # The client works in a task group, which wraps what is raised inside of it.
-        raise _as_demo_error(failure) from failure
+        raise _as_demo_error(first_exception(failure)) from failure
 
 
 async def _call_tool(
@@ -76,12 +77,9 @@ async def _call_tool(
     return JobAnswer(content["job_id"], content["status"], content["text"])
 
 
-def _as_demo_error(failure: Exception) -> DemoError:
+def _as_demo_error(failure: BaseException) -> DemoError:
     if isinstance(failure, DemoError):
         return failure
-    if isinstance(failure, ExceptionGroup):
-        group = cast("ExceptionGroup[Exception]", failure)
-        return _as_demo_error(group.exceptions[0])
     return DemoError(
         f"The server did not answer: {failure or type(failure).__name__}.",
         hint="What it said itself is above.",

@@ -15,7 +15,7 @@ from perstack.cli.event_stream import EventStreamWriter, summary_line
 from perstack.cli.run_options import RunOptions, add_run_arguments, run_options_from
 from perstack.cli.terminal import EXIT_CANCELLED, Terminal, exit_code_for_status
 from perstack.engine import Engine, open_engine
-from perstack.errors import NotFoundError, PerstackError
+from perstack.errors import NotFoundError
 from perstack.jobs import JobHandle, JobView
 from perstack.runtime.start_plan import JobRequest
 from perstack.settings import Overrides
@@ -53,19 +53,13 @@ async def run_job(
     Raises:
         PerstackError: It could not be begun, or the store failed.
     """
-    outcome: JobView | PerstackError
     async with open_engine(run_options.settings, overrides) as engine:
         for warning in engine.loaded.warnings:
             terminal.info(f"perstack: {warning}", "yellow")
-        try:
-            outcome = await _run_until_stopped(engine, run_options, terminal)
-        except PerstackError as error:
-            outcome = error  # carried out of the engine's task group by hand, which would wrap it
-    if isinstance(outcome, PerstackError):
-        raise outcome
-    terminal.info(f"perstack: {summary_line(outcome, run_options.repeated_options)}")
-    failure = outcome.checkpoint.error
-    return exit_code_for_status(outcome.job.status, failure.name if failure else None)
+        view = await _run_until_stopped(engine, run_options, terminal)
+    terminal.info(f"perstack: {summary_line(view, run_options.repeated_options)}")
+    failure = view.checkpoint.error
+    return exit_code_for_status(view.job.status, failure.name if failure else None)
 
 
 async def _run_until_stopped(
