@@ -191,11 +191,6 @@ def _check_schema_list(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
         yield from _check_schema(schema, (*at, index))
 
 
-def _check_enum(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
-    if not isinstance(value, list) or not value:
-        yield Diagnostic("must be a list that is not empty", key_path=at)
-
-
 def _check_names(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     names = cast("list[object]", value) if isinstance(value, list) else [None]
     texts = [name for name in names if isinstance(name, str)]
@@ -211,31 +206,6 @@ def _check_names_by_name(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
         yield from _check_names(names, (*at, name))
 
 
-def _check_count(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        yield Diagnostic("must be a whole number that is 0 or more", key_path=at)
-
-
-def _check_number(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        yield Diagnostic("must be a number", key_path=at)
-
-
-def _check_multiple_of(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        yield Diagnostic("must be a number above 0", key_path=at)
-
-
-def _check_boolean(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
-    if not isinstance(value, bool):
-        yield Diagnostic("must be true or false", key_path=at)
-
-
-def _check_string(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
-    if not isinstance(value, str):
-        yield Diagnostic("must be a text", key_path=at)
-
-
 def _check_pattern(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
     try:
         re.compile(cast("str", value))
@@ -243,28 +213,42 @@ def _check_pattern(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
         yield Diagnostic("is no regular expression", key_path=at)
 
 
-def _check_list(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
-    if not isinstance(value, list):
-        yield Diagnostic("must be a list", key_path=at)
+def _requires(is_valid: Callable[[object], bool], reason: str) -> KeywordCheck:
+    def check(value: object, at: SchemaPath) -> Iterator[Diagnostic]:
+        if not is_valid(value):
+            yield Diagnostic(reason, key_path=at)
+
+    return check
 
 
-def _accept_anything(_value: object, _at: SchemaPath) -> Iterator[Diagnostic]:
-    return iter(())
+def _is_number(value: object, *, above: float = -math.inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > above
 
+
+_check_count = _requires(
+    lambda value: isinstance(value, int) and _is_number(value, above=-1),
+    "must be a whole number that is 0 or more",
+)
+_check_number = _requires(_is_number, "must be a number")
+_check_boolean = _requires(lambda value: isinstance(value, bool), "must be true or false")
+_check_string = _requires(lambda value: isinstance(value, str), "must be a text")
+_accept_anything = _requires(lambda _: True, "")
 
 KEYWORDS: dict[str, KeywordCheck] = {
     "$schema": _check_dialect,
     "$ref": _check_reference,
     "$anchor": _check_anchor,
     "type": _check_type,
-    "enum": _check_enum,
+    "enum": _requires(
+        lambda value: isinstance(value, list) and value != [], "must be a list that is not empty"
+    ),
     "const": _accept_anything,
     "default": _accept_anything,
-    "examples": _check_list,
+    "examples": _requires(lambda value: isinstance(value, list), "must be a list"),
     "patternProperties": _check_schemas_by_pattern,
     "dependentRequired": _check_names_by_name,
     "required": _check_names,
-    "multipleOf": _check_multiple_of,
+    "multipleOf": _requires(lambda value: _is_number(value, above=0), "must be a number above 0"),
     "pattern": _check_pattern,
     **dict.fromkeys(("$defs", "properties", "dependentSchemas"), _check_schemas_by_name),
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _check_schema_list),
@@ -289,7 +273,7 @@ KEYWORDS: dict[str, KeywordCheck] = {
         _check_string,
     ),
 }
-"""What each keyword of JSON Schema 2020-12 takes."""
+"""The check of each keyword's value in JSON Schema 2020-12."""
 
 _UNSUPPORTED_KEYWORDS = {
     "$id": "leave it out",
@@ -321,7 +305,7 @@ def _reference_errors(schema: TomlTable) -> Iterator[Diagnostic]:
 
 
 def _reference_targets(names: TomlTable) -> tuple[dict[str, str], list[str]]:
-    """Which definition a reference means, and those whose anchor another one has already."""
+    """The definition of each reference target, and the names of those with a repeated anchor."""
     targets = {f"#/$defs/{name}": name for name in names}
     repeated: list[str] = []
     for name, definition in names.items():
@@ -332,7 +316,7 @@ def _reference_targets(names: TomlTable) -> tuple[dict[str, str], list[str]]:
 
 
 def _iter_references(value: object, at: SchemaPath) -> Iterator[tuple[str, SchemaPath]]:
-    """Where a schema refers to a definition, in all its parts that are schemas themselves."""
+    """The references of a schema and its subschemas, with their paths."""
     if not is_table(value):
         return
     if isinstance(value.get("$ref"), str):
@@ -350,7 +334,7 @@ def _iter_references(value: object, at: SchemaPath) -> Iterator[tuple[str, Schem
 
 
 def _is_circular(name: str, names: TomlTable, targets: dict[str, str]) -> bool:
-    """Whether a definition means itself by references alone, without a part in between."""
+    """Whether a definition refers to itself by in-place references alone."""
     seen: set[str] = set()
     pending = _in_place_references(names[name], targets)
     while pending:
@@ -364,7 +348,7 @@ def _is_circular(name: str, names: TomlTable, targets: dict[str, str]) -> bool:
 
 
 def _in_place_references(value: object, targets: dict[str, str]) -> list[str]:
-    """The definitions that apply to the very value that a schema applies to."""
+    """The definitions that apply to the same value as a schema."""
     return [
         targets[target]
         for target, at in _iter_references(value, ())
