@@ -1,4 +1,4 @@
-"""The composition root: definitions, model, skills, store and telemetry meet here only."""
+"""The composition root: wires definitions, model, skills, store and telemetry together."""
 
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -44,7 +44,7 @@ from perstack.telemetry.setup import configure_telemetry
 
 
 class Engine:
-    """Starts, watches, continues and stops jobs; the one object that every face works with."""
+    """Starts, continues, reads and cancels the jobs of one workspace."""
 
     def __init__(self, context: EngineContext, runner: JobRunner, models: ModelCache) -> None:
         self._context = context
@@ -64,12 +64,10 @@ class Engine:
 
     @property
     def workspace(self) -> Path:
-        """The folder that experts work in."""
         return self._context.workspace
 
     @property
     def settings(self) -> Settings:
-        """What the face decided."""
         return self._context.settings
 
     @property
@@ -78,7 +76,6 @@ class Engine:
 
     @property
     def live_job_ids(self) -> tuple[str, ...]:
-        """The jobs that it drives."""
         return tuple(job.job_id for job in self._runner.live)
 
     async def tokens_since(self, moment_ms: int) -> int:
@@ -101,11 +98,11 @@ class Engine:
         self._context = replace(self._context, loaded=loaded, model=model)
 
     def subscribe(self, observer: JobObserver) -> None:
-        """Have `observer` told of every job that is driven here from now on."""
+        """Call `observer` on each change of the jobs that this process drives from now on."""
         self._runner.subscribe(observer)
 
     async def warm_up(self) -> None:
-        """Load what the first job would otherwise wait for."""
+        """Load what the first generation would otherwise wait for."""
         await self._context.model.warm_up()
 
     def running(self, job_id: str) -> JobHandle | None:
@@ -113,10 +110,10 @@ class Engine:
         return self._runner.get(job_id)
 
     async def start(self, request: JobRequest, listener: Listener | None = None) -> JobHandle:
-        """Do what `request` asks: begin, continue, answer, resume or branch a job, or join it.
+        """Start, continue, answer, resume or branch a job as requested, or join it.
 
         To join is to wait for a job that is running already. The job outlives the caller.
-        `listener` is told of each event of a job begun or continued here, once it is durable.
+        `listener` receives each event of a job that is driven here, once it is durable.
 
         Raises:
             ConfigError: The query is empty or too long, the inputs do not fit the expert, or a
@@ -132,7 +129,7 @@ class Engine:
         if request.job_id is not None:
             live = self._runner.get(request.job_id)
             if live is not None and live.is_ending:
-                # Its end is known already, to those who stopped it and those who read the store.
+                # Its end is visible already to those who stopped it and to readers of the store.
                 await live.stopped.wait()
             elif live is not None:
                 return join_running(live, request)
@@ -141,7 +138,7 @@ class Engine:
         try:
             execution = await self._prepare(job_id, request)
             if not execution.is_done:
-                # The last that is waited for: what was counted is still true when it is launched.
+                # Nothing is awaited between this check and the launch, so its count still holds.
                 await self._context.overrides.admit(self)
         except BaseException:
             await self._release(lease)
@@ -155,7 +152,7 @@ class Engine:
         return job
 
     async def job(self, job_id: str) -> JobView:
-        """How a job stands, whoever drives it.
+        """The state of a job, whichever process drives it.
 
         Raises:
             NotFoundError: There is no such job.
@@ -225,7 +222,7 @@ class Engine:
         return await self._history_cache.get(job_id)
 
     async def cancel(self, job_id: str, reason: str) -> JobView:
-        """Stop a job at once; it stays resumable. A job that has stopped already is left as it is.
+        """Stop a job at once; it stays resumable. A job that has stopped already does not change.
 
         Raises:
             NotFoundError: There is no such job.
@@ -245,7 +242,7 @@ class Engine:
     async def mark_cancelled(self, job_id: str, reason: str) -> JobView:
         """Record that a job is cancelled which waits, or which was left in the middle of its work.
 
-        It stays resumable. One that has finished is left as it is.
+        It stays resumable. A finished one does not change.
 
         Raises:
             NotFoundError: There is no such job.

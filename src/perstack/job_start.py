@@ -1,17 +1,10 @@
-"""From a request to a job at work: which run begins or goes on, with which messages and steps."""
+"""From a request to a running job: which run starts or resumes, with which messages and steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.messages import (
-    InstructionMessage,
-    TextPart,
-    ToolCall,
-    ToolResult,
-    UserMessage,
-    text_result,
-)
+from perstack.core.messages import InstructionMessage, TextPart, UserMessage
 from perstack.core.typed_io import declared_arguments, render_query
 from perstack.definition.model import Expert
 from perstack.definition.references import MAX_QUERY_CHARACTERS
@@ -67,7 +60,7 @@ def apply_inputs(context: EngineContext, request: JobRequest) -> JobRequest:
 
 
 def check_query(request: JobRequest) -> None:
-    """Refuse a query that no expert could work with.
+    """Check the length of the query.
 
     Raises:
         ConfigError: It is too long, or empty for a new job.
@@ -107,7 +100,7 @@ def join_running(job: JobHandle, request: JobRequest) -> JobHandle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExecution:
-    """One stretch of work on a job, ready to be driven."""
+    """One activation of a job, ready to be driven."""
 
     engine_context: EngineContext
     job_id: str
@@ -124,7 +117,7 @@ class JobExecution:
         return isinstance(self.start_plan, AlreadyDone)
 
     def create_handle(self, listener: Listener | None) -> JobHandle:
-        """The job as others see it while it is driven."""
+        """The handle with which callers follow and stop the job while it is driven."""
         job = JobHandle(
             job_id=self.job_id,
             expert_key=self.expert.key,
@@ -141,7 +134,7 @@ class JobExecution:
         return job
 
     async def drive(self, job: JobHandle, lease: Lease) -> None:
-        """Work on the job until it stops.
+        """Drive the job until it stops.
 
         Raises:
             PerstackError: It could not be begun, or the store failed.
@@ -166,7 +159,7 @@ class JobExecution:
             case AlreadyDone():
                 return
             case ResumePlan(checkpoint=checkpoint, answer=answer):
-                await resume_run(context, self.expert, checkpoint, _answer_result(answer))
+                await resume_run(context, self.expert, checkpoint, answer)
 
     def _run_start(self, context: JobContext, start_plan: StartRunPlan) -> RunStart:
         base, query, fork = start_plan.base, start_plan.query, start_plan.fork
@@ -178,7 +171,7 @@ class JobExecution:
                 instruction=self._fork_instruction(context, fork.instruction),
             )
         if base is not None and not query.strip():
-            return RunStart(continued_from=base.id, answer=_answer_result(start_plan.answer))
+            return RunStart(continued_from=base.id, answer=start_plan.answer)
         user_messages = self._user_messages(query)
         if base is not None:
             return RunStart(messages=user_messages, continued_from=base.id)
@@ -226,10 +219,6 @@ class JobExecution:
         )
 
 
-def _answer_result(answer: tuple[ToolCall, str] | None) -> ToolResult | None:
-    return None if answer is None else text_result(*answer)
-
-
 def _query_texts(query: str, files: tuple[str, ...]) -> tuple[str, ...]:
     if not files:
         return (query,)
@@ -238,7 +227,7 @@ def _query_texts(query: str, files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) -> JobExecution:
-    """A job that begins.
+    """Prepare the first activation of a new job.
 
     Raises:
         UnknownExpertError: The expert is not defined.
@@ -262,7 +251,7 @@ def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) ->
 def prepare_continuation(
     context: EngineContext, request: JobRequest, state: JobState
 ) -> JobExecution:
-    """A job that goes on.
+    """Prepare a further activation of a stored job.
 
     Raises:
         UnknownExpertError: Its expert is not defined any more.

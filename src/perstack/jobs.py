@@ -24,10 +24,10 @@ from perstack.runtime.ports import Clock, Lease, Listener, Store
 LOG = getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
 STOP_POLL_SECONDS = 1.0
-"""Between two looks for what other processes ask."""
+"""Between two polls of the stop requests of other processes."""
 
 SHUTDOWN_REASON = "perstack was shut down"
-"""Why a job was cancelled that nobody wanted to be."""
+"""Why jobs are cancelled when the engine closes."""
 
 WATCH_BUFFER = 4096
 MAX_RECENT_EVENTS = 8
@@ -38,18 +38,18 @@ JobEvent = tuple[PerstackEvent, Checkpoint | None]
 Drive = Callable[["JobHandle", Lease], Awaitable[None]]
 
 JobChange = Literal["began", "moved", "stopped"]
-"""The first event of a new job is durable, or a further one of any job; or it is not driven now.
+"""The first event of a new job is durable; a further event of a job is; or the job has stopped.
 
-A skill that asks the user, or is answered, moves its job too.
+A question of a skill to the user, and its answer, count as `moved`.
 """
 
 JobObserver = Callable[[str, JobChange], None]
-"""Is told the id of a job that is driven here, and what happened."""
+"""Receives the id of a job that is driven here, and its change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """What there is to say about a job at one moment.
+    """The state of a job at one moment.
 
     Attributes:
         job: Its summary; the status is that of the newest run that nobody delegated.
@@ -88,7 +88,7 @@ class JobView:
 def build_view(
     checkpoints: Mapping[str, Checkpoint], *, query: str, status: JobStatus | None = None
 ) -> JobView:
-    """A job as its runs' newest checkpoints have it.
+    """The view of a job from the newest checkpoints of its runs.
 
     `status` overrides what the newest root run says.
     """
@@ -160,7 +160,7 @@ class JobHandle:
     )
 
     def publish(self, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
-        """Take in an event and pass it on.
+        """Apply an event and pass it on.
 
         A watcher that does not keep up loses events rather than slow the job down.
         """
@@ -183,7 +183,7 @@ class JobHandle:
 
     @property
     def open_questions(self) -> tuple[Question, ...]:
-        """What skill servers ask the user in the middle of a call."""
+        """Questions of skill servers that wait for the user in the middle of a call."""
         return self.questions.open_questions
 
     @contextmanager
@@ -202,7 +202,7 @@ class JobHandle:
             receive.close()
 
     async def wait(self, seconds: float | None = None) -> JobView:
-        """How the job stands once it has stopped, or after `seconds` if that is earlier.
+        """The state of the job once it has stopped, or after `seconds` if that is earlier.
 
         Raises:
             PerstackError: The job could not be begun, or its store failed.
@@ -214,7 +214,7 @@ class JobHandle:
         return self.view()
 
     def view(self) -> JobView:
-        """How the job stands.
+        """The present state of the job.
 
         Raises:
             PerstackError: The job could not be begun, or its store failed.
@@ -230,8 +230,8 @@ class JobHandle:
 
     @property
     def is_ending(self) -> bool:
-        """Whether nothing is left to do here but to tidy up: it was stopped, or has its end."""
-        # Before its first event, a job that goes on has the checkpoints of how it stopped last.
+        """Whether only cleanup is left: the job was cancelled, or its root run has stopped."""
+        # Before its first event, a continued job has the checkpoints of its last activation.
         root = newest_root(self.checkpoints) if self.began.is_set() else None
         has_end = root is not None and JOB_STATUS_OF[root.status] != "running"
         return self.scope.cancel_called or has_end
@@ -243,7 +243,7 @@ class JobHandle:
             self.scope.cancel()
 
     def finish(self) -> None:
-        """Tell everyone who waits that the job has stopped."""
+        """Mark the job as stopped and wake all waiters."""
         self.stopped.set()
         self.began.set()
         for watcher in self._watchers:
@@ -273,16 +273,13 @@ class JobRunner:
         self._polling_scope: anyio.CancelScope | None = None
 
     def subscribe(self, observer: JobObserver) -> None:
-        """Have `observer` told of every job that is driven here from now on."""
         self._observers.append(observer)
 
     @property
     def live(self) -> tuple[JobHandle, ...]:
-        """Those that have not stopped yet."""
         return tuple(self._live.values())
 
     def get(self, job_id: str) -> JobHandle | None:
-        """The job, if this process drives it."""
         return self._live.get(job_id)
 
     def launch(self, job: JobHandle, lease: Lease, drive: Drive) -> None:
@@ -343,7 +340,7 @@ class JobRunner:
             try:
                 await drive(job, lease)
             except PerstackError as error:
-                # Carried out of the task group by hand, which would wrap it in a group.
+                # Raised from here, the task group would wrap it.
                 job.failure = error
             tasks.cancel_scope.cancel()
 

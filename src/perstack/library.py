@@ -134,7 +134,7 @@ async def stream(  # noqa: PLR0913 - as for run
                 yield event
         await work
     finally:
-        # Also for a reader who is being cancelled, the job comes to rest before the iterator ends.
+        # The job stops before the iterator ends, also for a reader that is being cancelled.
         with anyio.CancelScope(shield=True):
             scope.cancel()
             await asyncio.wait([work])
@@ -154,7 +154,7 @@ async def _feed_events(
 
 
 def _send_if_open(send: MemoryObjectSendStream[PerstackEvent], event: PerstackEvent) -> None:
-    """Pass an event on; one that comes after the reader has left is of interest to nobody."""
+    """Pass an event on unless the reader has closed the stream."""
     if send.statistics().open_receive_streams:
         send.send_nowait(event)
 

@@ -1,4 +1,4 @@
-"""What an engine is made from: the face's decisions, stand-ins for tests, and what came of both."""
+"""The settings of an engine, the overrides of tests, and the resulting dependencies."""
 
 import random
 import secrets
@@ -22,7 +22,7 @@ Leaving the context closes every connection and ends every process.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a face decides; `None` leaves it to `perstack.toml`, then to the built-in default.
+    """Settings of the caller; `None` leaves one to `perstack.toml`, then to the built-in default.
 
     Attributes:
         config: Path of the definition file; else it is looked for from the current folder upwards.
@@ -38,11 +38,11 @@ class Settings:
         timeout_ms: Milliseconds for one generation.
         max_job_seconds: Seconds after which a job is stopped, resumable.
         is_strict: Whether unknown keys of the file are errors.
-        is_streaming: Whether someone listens for a reply piece by piece.
+        is_streaming: Whether replies are published piece by piece.
         environment: The process's environment, if not the real one.
         is_in_memory: Keep nothing on disk.
-        is_attended: Whether someone answers the questions of skill servers; else each is closed at
-        once.
+        is_attended: Whether a user answers the questions of skill servers; else each is cancelled
+        at once.
         transport: What the telemetry says about the way in: cli, stdio, http or library.
     """
 
@@ -72,11 +72,11 @@ def new_id() -> str:
 
 
 class EngineLoad(Protocol):
-    """What an engine tells whoever decides whether it may drive one more job."""
+    """The load of an engine, for the decision whether it may drive one more job."""
 
     @property
     def live_job_ids(self) -> tuple[str, ...]:
-        """The jobs that it drives."""
+        """The jobs that the engine drives."""
         ...
 
     async def tokens_since(self, moment_ms: int) -> int:
@@ -91,7 +91,7 @@ class EngineLoad(Protocol):
 Admit = Callable[[EngineLoad], Awaitable[None]]
 """Raises `JobStateError` if an engine may not drive one more job now.
 
-Must count live jobs after whatever it waits for.
+Must count live jobs after its last `await`.
 """
 
 
@@ -101,7 +101,7 @@ async def admit_all(_engine: EngineLoad) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """Stand-ins for what the engine would otherwise make or decide itself."""
+    """Replacements for the dependencies that the engine would otherwise create."""
 
     model: Model | None = None
     store: Store | None = None
@@ -115,7 +115,7 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineContext:
-    """What an engine has put together."""
+    """The dependencies of an engine."""
 
     settings: Settings
     workspace: Path

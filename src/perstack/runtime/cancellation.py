@@ -9,13 +9,13 @@ from perstack.runtime.start_plan import rebuild_state
 
 STOP_POLLS = 20
 STOP_POLL_SECONDS = 0.5
-"""So often, and with so much time between, it is seen whether another process stops a job."""
+"""How often, and at which interval, the job is polled after a stop request."""
 
 UNFINISHED_STATUSES = ("init", "proceeding", "stoppedByDelegate", "stoppedByInteractiveTool")
 
 
 async def request_remote_cancel(store: Store, clock: Clock, job_id: str, reason: str) -> None:
-    """Have the process that drives a job stop it. One that nobody drives is left as it is.
+    """Have the process that drives a job stop it. A job that no process drives does not change.
 
     Raises:
         NotFoundError: There is no such job.
@@ -37,14 +37,14 @@ async def request_remote_cancel(store: Store, clock: Clock, job_id: str, reason:
 async def mark_cancelled(store: Store, clock: Clock, job_id: str, reason: str) -> None:
     """Record that a job is cancelled which waits, or which was left in the middle of its work.
 
-    It stays resumable. One that has finished is left as it is.
+    It stays resumable. A finished one does not change.
 
     Raises:
         NotFoundError: There is no such job.
         JobStateError: A process drives it.
         StoreError: The store cannot be read or written.
     """
-    await store.load(job_id)  # no lease is taken of what does not exist
+    await store.load(job_id)  # a job that does not exist gets no lease
     lease = await store.acquire(job_id)
     try:
         root = rebuild_state(await store.load(job_id)).root

@@ -1,7 +1,7 @@
-"""The questions that the skill servers of a job have put to the user and that are still open.
+"""The open questions of a job's skill servers to the user.
 
-They live in the process that drives the job: the server that asks waits in the middle of a call,
-and is gone with it. So nothing of them is stored.
+They exist only in the process that drives the job: the server waits in the middle of a call and
+ends with that process. So they are not stored.
 """
 
 from collections.abc import Generator
@@ -28,7 +28,7 @@ ELICITATION_TIMEOUT_SECONDS = 3600.0
 
 @dataclass(eq=False, slots=True)
 class PendingQuestion:
-    """A question on its way to an answer."""
+    """An open question and its reply."""
 
     question: Question
     is_attended: bool
@@ -36,7 +36,7 @@ class PendingQuestion:
     closed: anyio.Event = field(default_factory=anyio.Event)
 
     async def wait(self) -> ElicitationReply:
-        """What the user answers; a closed form if nobody does, or nobody is there to do it."""
+        """The user's reply, or `cancel` after the timeout or where no user is present."""
         if self.is_attended:
             with anyio.move_on_after(ELICITATION_TIMEOUT_SECONDS):
                 await self.closed.wait()
@@ -48,7 +48,7 @@ class PendingElicitations:
 
     Args:
         new_id: Makes the ids of questions.
-        is_attended: Whether somebody answers. If not, each question is closed at once.
+        is_attended: Whether a user can answer. If not, each question is cancelled at once.
     """
 
     def __init__(self, new_id: NewId, *, is_attended: bool) -> None:
@@ -58,7 +58,7 @@ class PendingElicitations:
 
     @property
     def open_questions(self) -> tuple[Question, ...]:
-        """What waits for an answer, oldest first."""
+        """The open questions, oldest first."""
         return tuple(asked.question for asked in self._pending.values())
 
     @contextmanager
@@ -100,7 +100,7 @@ class PendingElicitations:
 
 
 def unattended() -> PendingElicitations:
-    """For a job without anybody who could answer."""
+    """For a job without a user who could answer."""
     return PendingElicitations(lambda: "nobody", is_attended=False)
 
 

@@ -1,4 +1,4 @@
-"""Events that are only for watching: a reply as it streams, and what happens to the skills."""
+"""Publishes events that are not stored: streamed replies and the state of skills."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ StampFactory = Callable[[], Stamp]
 
 
 class TransientPublisher:
-    """Sends passing events of one run to the listener. Satisfies `Deltas` and `SkillListener`."""
+    """Sends transient events of one run to the listener. Satisfies `Deltas` and `SkillListener`."""
 
     def __init__(
         self, listener: Listener, span: RunSpan, stamp: StampFactory, questions: PendingElicitations
@@ -29,7 +29,7 @@ class TransientPublisher:
         self._text: list[str] = []
 
     def initialized(self, details: dict[str, Any]) -> None:
-        """A process took up the run."""
+        """This process drives the run from now on."""
         self._publish(lambda head: ev.InitializeRuntime(**head, **details))
 
     def reasoning(self, delta: str) -> None:

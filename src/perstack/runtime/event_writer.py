@@ -1,4 +1,4 @@
-"""The way of an event into the store and on to whoever watches."""
+"""Writes the events of a run to the store, then publishes them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,7 +12,7 @@ from perstack.runtime.telemetry_port import RunSpan
 
 
 class EventLog(Protocol):
-    """What a journal needs of a `Store`."""
+    """The part of a `Store` that an `EventWriter` uses."""
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
         """Write the events in one transaction; they are durable on return.
@@ -28,7 +28,7 @@ class EventWriter:
     """Collects a run's events and makes them durable, in one transaction, before it acts on them.
 
     Events that are decided without an effect between them share a commit. Every effect begins with
-    `flush`, and nobody hears of an event that is not durable.
+    `flush`, and only durable events are published.
     """
 
     def __init__(self, store: EventLog, lease: Lease, span: RunSpan, listener: Listener) -> None:
@@ -39,11 +39,11 @@ class EventWriter:
         self._pending: list[tuple[RunEvent, Checkpoint]] = []
 
     def add(self, event: RunEvent, checkpoint: Checkpoint) -> None:
-        """Take in an event with the checkpoint that it led to."""
+        """Queue an event with the checkpoint that it led to."""
         self._pending.append((event, checkpoint))
 
     async def flush(self) -> None:
-        """Make everything noted durable, then tell the trace and the listener.
+        """Write the queued events, then pass them to the span and the listener.
 
         A write once begun is finished even if the run is cancelled meanwhile.
 

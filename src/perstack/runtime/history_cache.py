@@ -1,4 +1,4 @@
-"""Trails of stored jobs, so that who looks again and again pays for what is new only."""
+"""Caches the folded histories of jobs, so that repeated reads fold only new events."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from perstack.core.history import JobHistory, RecordedEvent
 from perstack.runtime.ports import Store
 
 MAX_CACHED_JOBS = 4
-"""A trail has every checkpoint of its job, so only those of the jobs read last are kept."""
+"""A history holds every checkpoint of its job, so only the most recently read are kept."""
 
 
 @dataclass(slots=True)
@@ -21,14 +21,14 @@ class _CacheEntry:
 
 
 class JobHistoryCache:
-    """The trails of the jobs of one store."""
+    """Histories of the jobs of one store, least recently used dropped first."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: OrderedDict[str, _CacheEntry] = OrderedDict()
 
     async def get(self, job_id: str) -> list[RecordedEvent]:
-        """The trail of a job as the store has it now.
+        """The history of a job as the store has it now.
 
         Raises:
             NotFoundError: There is no such job.
@@ -39,8 +39,8 @@ class JobHistoryCache:
         async with entry.lock:
             try:
                 position, events = await self._store.events(job_id, entry.position)
-                # A thread goes on when its caller is cancelled, so what it works on must not be
-                # what the next caller finds.
+                # The thread keeps running when its caller is cancelled; the lock must be held until
+                # it ends.
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(entry.history.extend, events)
             except Exception:

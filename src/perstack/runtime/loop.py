@@ -9,10 +9,10 @@ from perstack.runtime.states import DECIDE
 
 
 async def drive(run: Run) -> Checkpoint:
-    """Work on the run until it stops.
+    """Drive the run until it stops.
 
-    If it is cancelled, it calls no model or tool any more, records what has finished meanwhile and
-    the stop itself, and lets the cancellation pass. The run can be resumed from there.
+    When cancelled, it calls no further model or tool, records finished results and the stop itself,
+    and re-raises the cancellation. The run can be resumed from there.
 
     Raises:
         LeaseLostError: Another process drives the job.
@@ -34,7 +34,7 @@ async def drive(run: Run) -> Checkpoint:
 async def record_cancellation(run: Run) -> None:
     """Record results that arrived before the cancellation, then the stop.
 
-    A run that has no event yet leaves no trace: there is nothing to resume.
+    A run without events is not recorded: there is nothing to resume.
     """
     if run.checkpoint.sequence == 0:
         return

@@ -1,4 +1,4 @@
-"""A run from its opening to its stop, delegates included."""
+"""A run from its start to its stop, delegates included."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from perstack.runtime.states import init
 
 @dataclass(frozen=True, slots=True)
 class DelegateRun:
-    """A child run that is to be started, or taken up again if the store knows it."""
+    """A child run to start, or to resume if the store has it."""
 
     run_id: str
     expert_key: str
@@ -35,9 +35,9 @@ ExecuteDelegate = Callable[[DelegateRun], Awaitable[Checkpoint | None]]
 
 
 async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
-    """Carry the unanswered delegate calls of a stopped run to their end, then resume the run.
+    """Run the unanswered delegate calls of a stopped run, then resume the run.
 
-    A delegate that fails is an error result for the run and leaves the others alone.
+    A delegate that fails is an error result for the run; the others continue.
 
     Raises:
         LeaseLostError: Another process drives the job.
@@ -121,7 +121,7 @@ async def start_run(
     run_id: str,
     first_step: int,
 ) -> Checkpoint:
-    """Start a new run, from nothing or on top of `base`, and work on it until it stops.
+    """Start a new run, from nothing or on top of `base`, and drive it until it stops.
 
     Raises:
         ConfigError: No model can be determined for the expert.
@@ -147,7 +147,7 @@ async def start_run(
 async def resume_run(
     job: JobContext, expert: Expert, checkpoint: Checkpoint, answer: ToolResult | None = None
 ) -> Checkpoint:
-    """Go on with a run where its newest checkpoint stands, and work on it until it stops.
+    """Resume a run from its newest checkpoint, and drive it until it stops.
 
     `answer` is the user's answer to a question that the run waits for.
 
@@ -184,9 +184,7 @@ async def _activate(
                 run.publisher.initialized(_runtime_details(job, run))
                 outcome = await _drive_to_stop(run)
             except PerstackError as error:
-                outcome = (
-                    error  # carried out of the task group by hand, which would wrap it in a group
-                )
+                outcome = error  # raised from here, the task group would wrap it
     if isinstance(outcome, Checkpoint):
         return outcome
     raise outcome if outcome is not None else RuntimeError("a run ended without a checkpoint")
@@ -195,7 +193,7 @@ async def _activate(
 async def _drive_to_stop(run: Run) -> Checkpoint:
     answer = run.run_start.answer
     if answer is not None:
-        if run.checkpoint.state is State.INIT:  # nothing comes before the beginning of a branch
+        if run.checkpoint.state is State.INIT:  # a branch begins with its own first event
             run.advance(await init(run, run.checkpoint))
         run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=answer))
     if _needs_resume(run.checkpoint):
@@ -213,7 +211,7 @@ async def _drive_to_stop(run: Run) -> Checkpoint:
             await drive(run)
     except PerstackError:
         raise
-    except Exception as error:  # without an event, the job would seem to run for ever
+    except Exception as error:  # without an event, the job would look like running for ever
         if run.checkpoint.sequence == 0:
             raise
         LOG.exception("Run %s of %s failed", run.checkpoint.run_id, run.expert.key)
@@ -231,7 +229,7 @@ def _needs_resume(checkpoint: Checkpoint) -> bool:
 
 
 async def execute_delegate(job: JobContext, delegate: DelegateRun) -> Checkpoint | None:
-    """Carry a delegated run to its stop, whether it is new, half done or done.
+    """Drive a delegated run until it stops, whether it is new, unfinished or done.
 
     Returns `None` if the job has no step left for it.
 

@@ -1,4 +1,4 @@
-"""What a request means for its job: begin, go on, answer, branch, or nothing more to do."""
+"""What a request means for its job: start, resume, answer or branch a run, or do nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.elicitation import format_content
 from perstack.core.history import checkpoint_at, newest_checkpoints, newest_root
-from perstack.core.messages import TextPart, ToolCall, UserMessage
+from perstack.core.messages import TextPart, ToolResult, UserMessage, text_result
 from perstack.errors import JobStateError, NotFoundError
 from perstack.runtime.ports import JobRecord
 
 DECLINED_ANSWER = "The user declined to answer. Go on without the answer, or end the task."
-"""What an expert is told instead."""
+"""The tool result that stands for the missing answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,30 +78,27 @@ class JobRequest:
 class StartRunPlan:
     """Start a new run on top of `base`, if there is one, with `query` as the next user message.
 
-    Without a query the run goes on where `base` stands, after `answer`, if there is one; as a
-    `fork` it starts anew from there.
+    Without a query the run continues from `base`, after recording `answer`, if there is one; a
+    `fork` starts a new conversation there.
     """
 
     base: Checkpoint | None
     query: str
-    answer: tuple[ToolCall, str] | None = None
+    answer: ToolResult | None = None
     fork: Fork | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePlan:
-    """Go on with the run of `checkpoint`.
-
-    `answer`, a question and what the user says to it, is recorded first.
-    """
+    """Resume the run of `checkpoint`, after recording the user's `answer` to its open question."""
 
     checkpoint: Checkpoint
-    answer: tuple[ToolCall, str] | None = None
+    answer: ToolResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyDone:
-    """There is nothing to do: the job stands at `checkpoint`."""
+    """There is nothing to do: `checkpoint` is final."""
 
     checkpoint: Checkpoint
 
@@ -137,7 +134,7 @@ def rebuild_state(record: JobRecord) -> JobState:
 
 
 def plan_start(state: JobState, request: JobRequest) -> StartPlan:
-    """Decide what `request` asks of a job that no one is driving.
+    """Decide what `request` asks of a job that no process drives.
 
     Raises:
         NotFoundError: The job has no such checkpoint.
@@ -196,14 +193,14 @@ def _plan_branch(base: Checkpoint, request: JobRequest) -> StartRunPlan:
     return StartRunPlan(base, request.query)
 
 
-def _match_answer(checkpoint: Checkpoint, request: JobRequest) -> tuple[ToolCall, str] | None:
+def _match_answer(checkpoint: Checkpoint, request: JobRequest) -> ToolResult | None:
     questions = checkpoint.pending("interactive")
     answer = request.answer or (InteractiveAnswer(text=request.query) if request.query else None)
     if answer is None:
         return None
     for call in questions:
         if answer.tool_call_id in (None, call.id):
-            return call, _answer_text(answer)
+            return text_result(call, _answer_text(answer))
     raise JobStateError(
         f"Job {checkpoint.job_id} has no open question {answer.tool_call_id!r}.",
         hint=f"The first that is open has the toolCallId {questions[0].id!r}.",
@@ -217,7 +214,7 @@ def _answer_text(answer: InteractiveAnswer) -> str:
 
 
 def query_of_run(record: JobRecord, run_id: str) -> str:
-    """The text with which the caller began a run; empty for a branch that went on without one."""
+    """The text with which the caller began a run; empty for a branch that continued without one."""
     first = record.runs[run_id][0]
     if not isinstance(first, ev.StartRun):
         return ""
