@@ -43,7 +43,8 @@ from perstack.skills.pool import open_skills
 from perstack.store.connection import open_connections
 from perstack.store.group_commit import GroupCommitter
 from perstack.store.leases import LeasePolicy, current_owner, process_is_alive
-from perstack.store.sqlite import SqliteStore, store_path
+from perstack.store.sqlite import SqliteStore
+from perstack.stores import store_path
 
 
 @dataclass(frozen=True)

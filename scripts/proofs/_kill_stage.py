@@ -22,7 +22,8 @@ from _stage import workplace
 from perstack.core.events import RecordToolResult
 from perstack.core.history import newest_checkpoints, newest_root
 from perstack.runtime.ports import JobRecord
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.model_server import ModelServer, Request
 
 WORKERS = 2

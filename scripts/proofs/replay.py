@@ -23,7 +23,8 @@ from kill_matrix import PLACES, counted, sampled
 from perstack.core.events import RunEvent
 from perstack.definition.loader import load_definitions
 from perstack.replay.runner import replay
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.replay.rough import rough_job
 
 SUITE = ("engine", "runtime", "replay", "cli", "faces", "server", "telemetry", "test_library.py")

@@ -18,7 +18,8 @@ from _stage import conclude, plain_environment, say, workplace
 
 from perstack.core.events import RunEvent
 from perstack.runtime.ports import JobRecord, SystemClock
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.model_server import ModelServer, Reply, Request, Slow, ToolCall
 
 CALLS = 200

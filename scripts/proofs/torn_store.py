@@ -20,7 +20,8 @@ from _torn_photos import TRACES, Disk, Moment, Torn, moments, torn
 
 from perstack.core.events import RunEvent
 from perstack.errors import NotFoundError, PerstackError, StoreError
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 
 CHECKPOINT_PAGES = 24
 """So that the log is folded back again and again, while it is written about."""

@@ -38,7 +38,7 @@ from perstack.runtime.usage import tokens_since
 from perstack.settings import EngineContext, Overrides, Settings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.stores import open_store, sqlite_url, store_path
 from perstack.task_groups import unwrap_group
 from perstack.telemetry.setup import configure_telemetry
 
@@ -378,5 +378,5 @@ async def _open_store(
     if settings.is_in_memory:
         return MemoryStore(clock=overrides.clock)
     return await stack.enter_async_context(
-        open_sqlite_store(store_path(workspace), clock=overrides.clock)
+        open_store(sqlite_url(store_path(workspace)), overrides.clock)
     )

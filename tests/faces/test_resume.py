@@ -24,7 +24,8 @@ from perstack.server.tenants.engine import TenantEngineFactory
 from perstack.server.tenants.registry import TenantRegistry
 from perstack.settings import Settings
 from perstack.store.leases import current_owner
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.cli.harness import Stage, calls, done, says, stage
 from tests.server.harness import facts
 

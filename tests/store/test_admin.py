@@ -12,7 +12,8 @@ from perstack.core.messages import ImageInlinePart, UserMessage
 from perstack.errors import LeaseLostError, NotFoundError
 from perstack.runtime.ports import TaskRecord
 from perstack.store.event_codec import MAX_INLINE_CHARACTERS
-from perstack.store.sqlite import SqliteStore, open_sqlite_store, store_path
+from perstack.store.sqlite import SqliteStore, open_sqlite_store
+from perstack.stores import store_path
 from tests.fakes import ManualClock
 from tests.store.sample_job import RunStory, write
 

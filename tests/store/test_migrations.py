@@ -18,7 +18,8 @@ from perstack.errors import StoreError
 from perstack.runtime.ports import TaskRecord
 from perstack.store.connection import open_connections
 from perstack.store.migrations import SCHEMA_VERSION
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.fakes import ManualClock
 from tests.store.sample_job import RunStory, write
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from perstack.errors import StoreError
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,8 @@ import pytest
 
 from perstack.errors import JobStateError
 from perstack.store.leases import current_owner, process_is_alive
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio

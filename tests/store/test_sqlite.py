@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from perstack.errors import JobStateError, StoreError
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.store.sample_job import RunStory, write
 
 pytestmark = pytest.mark.anyio

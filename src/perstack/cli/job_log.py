@@ -15,7 +15,7 @@ from perstack.errors import DefinitionError, NotFoundError, StoreError
 from perstack.jobs import JobView, build_view
 from perstack.runtime.ports import Clock, JobRecord
 from perstack.runtime.start_plan import query_of_run
-from perstack.store.sqlite import SqliteStore, open_sqlite_store, store_path
+from perstack.stores import StoreAdmin, open_store, sqlite_url, store_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class JobLogReader:
     """
 
     def __init__(
-        self, store: SqliteStore, storage: Path, job_id: str, *, is_latest: bool = False
+        self, store: StoreAdmin, storage: Path, job_id: str, *, is_latest: bool = False
     ) -> None:
         self.job_id = job_id
         self._store = store
@@ -148,17 +148,17 @@ def _config_folder(config: Path | None, cwd: Path) -> tuple[Path, ...]:
 
 
 @asynccontextmanager
-async def open_existing_store(path: Path) -> AsyncGenerator[SqliteStore]:
+async def open_existing_store(path: Path) -> AsyncGenerator[StoreAdmin]:
     """The store at `path`, which must exist.
 
     Raises:
         StoreError: It cannot be opened.
     """
-    async with open_sqlite_store(path) as store:
+    async with open_store(sqlite_url(path)) as store:
         yield store
 
 
-async def find_job_log(store: SqliteStore, storage: Path, selector: JobSelector) -> JobLogReader:
+async def find_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLogReader:
     """The job that is meant, not yet read.
 
     Raises:
@@ -181,7 +181,7 @@ async def find_job_log(store: SqliteStore, storage: Path, selector: JobSelector)
     return JobLogReader(store, storage, newest[0].id, is_latest=True)
 
 
-async def read_job_log(store: SqliteStore, storage: Path, selector: JobSelector) -> JobLog:
+async def read_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLog:
     """A job with its events.
 
     Raises:

@@ -13,7 +13,7 @@ from perstack.server.resources.reader import ResourceReader
 from perstack.server.tasks.service import TaskService
 from perstack.server.tools.call import ToolCallHandler
 from perstack.server.tools.wait import PollSettings, WaitPolicy
-from perstack.store.sqlite import store_path
+from perstack.stores import store_path
 
 if TYPE_CHECKING:
     from perstack.engine import Engine

@@ -29,10 +29,6 @@ from perstack.store.leases import (
 T = TypeVar("T")
 
 
-def store_path(workspace: Path) -> Path:
-    return workspace / "perstack" / "store.db"
-
-
 def has_unfinished_jobs(path: Path, since_ms: int) -> bool:
     """Whether a store may have jobs that have not stopped and to which something happened lately.
 
@@ -234,7 +230,7 @@ async def open_sqlite_store(
     """Open the store at `path`, made with its folder if missing; leaving the context closes it.
 
     Args:
-        path: The file, see `store_path`.
+        path: The file.
         owner: Who takes leases through this store; this process by default.
         clock: Tells when leases expire; the machine's by default.
         is_alive: Tells whether another owner may still be working.

@@ -15,7 +15,8 @@ from perstack.cli.commands.gc import (
     parse_retention_rule,
 )
 from perstack.core.checkpoint import Job
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.cli.harness import Outcome, Stage, calls, done, says
 from tests.store.sample_job import RunStory, write
 

@@ -11,7 +11,7 @@ import pytest
 
 from perstack.cli.event_filter import parse_step_filter
 from perstack.cli.job_log import JobLog, JobSelector, open_existing_store, read_job_log
-from perstack.store.sqlite import store_path
+from perstack.stores import store_path
 from tests.cli.harness import Stage, calls, done, process, says
 
 

@@ -14,7 +14,8 @@ from perstack.analysis.statistics import GroupedStats, Stats
 from perstack.cli.render.stats import StatsReport, print_stats
 from perstack.cli.terminal import Terminal
 from perstack.runtime.ports import SystemClock
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.cli.harness import Outcome, Stage, calls, done, says
 from tests.store.sample_job import RunStory, write
 

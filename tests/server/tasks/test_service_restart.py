@@ -10,7 +10,8 @@ import pytest
 from perstack.runtime.ports import Store
 from perstack.runtime.start_plan import JobRequest
 from perstack.store.memory import MemoryStore
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.fakes import FakeModel, FakeSkills, Reply, done
 from tests.server.harness import TOML, connected, engine_on
 from tests.server.tasks.client import TaskClient, task_client

@@ -26,7 +26,8 @@ from perstack.server.tenants.recovery import RecoveryPolicy, recover_orphans
 from perstack.server.tenants.registry import TenantRegistry
 from perstack.settings import Settings
 from perstack.store.leases import current_owner
-from perstack.store.sqlite import open_sqlite_store, store_path
+from perstack.store.sqlite import open_sqlite_store
+from perstack.stores import store_path
 from tests.fakes import ManualClock
 from tests.store.sample_job import RunStory, write
 

@@ -26,7 +26,7 @@ from perstack.cli.render.demo import DemoView
 from perstack.cli.terminal import Terminal, exit_code_for_status
 from perstack.definition.model import ProviderName
 from perstack.errors import ConfigError
-from perstack.store.sqlite import store_path
+from perstack.stores import store_path
 
 TOOL = "release-review"
 QUERY = "Which service is worse off since the release, and what should we look at first?"

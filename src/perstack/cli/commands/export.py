@@ -15,9 +15,9 @@ from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
 from perstack.errors import ConfigError, NotFoundError
-from perstack.store.sqlite import SqliteStore
 from perstack.store.transfer.job_archive import SUFFIX, pack
 from perstack.store.transfer.upstream_export import export_job_folder, path_component
+from perstack.stores import StoreAdmin
 
 PAGE_SIZE = 100
 
@@ -98,7 +98,7 @@ async def export_files(
         return [await _write_files(folder, store, await _job_or_latest(store, job_id))]
 
 
-async def _all_jobs(store: SqliteStore) -> AsyncIterator[Job]:
+async def _all_jobs(store: StoreAdmin) -> AsyncIterator[Job]:
     offset = 0
     while jobs := await store.jobs(limit=PAGE_SIZE, offset=offset):
         for job in jobs:
@@ -106,12 +106,12 @@ async def _all_jobs(store: SqliteStore) -> AsyncIterator[Job]:
         offset += len(jobs)
 
 
-async def _write_files(folder: Path, store: SqliteStore, job: Job) -> Path:
+async def _write_files(folder: Path, store: StoreAdmin, job: Job) -> Path:
     _, events = await store.events(job.id)
     return await anyio.to_thread.run_sync(export_job_folder, folder, job, events)
 
 
-async def _job_or_latest(store: SqliteStore, job_id: str | None) -> Job:
+async def _job_or_latest(store: StoreAdmin, job_id: str | None) -> Job:
     if job_id is not None:
         return await store.summary(job_id)
     newest = await store.jobs(limit=1)

@@ -15,7 +15,7 @@ from perstack.cli.render.log import job_line
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import Job
 from perstack.runtime.ports import SystemClock
-from perstack.store.sqlite import SqliteStore, open_sqlite_store
+from perstack.stores import StoreAdmin, open_store, sqlite_url
 
 HOUR_MS = 60 * 60 * 1000
 UNIT_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
@@ -72,7 +72,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 async def _remove_expired_jobs(storage: Path, options: Namespace, terminal: Terminal) -> None:
     clock = SystemClock()
-    async with open_sqlite_store(storage, clock=clock) as store:
+    async with open_store(sqlite_url(storage), clock) as store:
         jobs = await store.jobs(limit=NO_LIMIT)
         statuses = options.status or (
             *FINISHED_STATUSES,
@@ -101,7 +101,7 @@ async def _remove_expired_jobs(storage: Path, options: Namespace, terminal: Term
             await _shrink_store(store, storage, terminal)
 
 
-async def _shrink_store(store: SqliteStore, storage: Path, terminal: Terminal) -> None:
+async def _shrink_store(store: StoreAdmin, storage: Path, terminal: Terminal) -> None:
     sizes = await store.vacuum()
     if sizes is not None:
         before, after = map(format_bytes, sizes)

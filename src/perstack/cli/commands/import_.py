@@ -9,10 +9,10 @@ import anyio
 from perstack.cli.args import add_workspace_argument
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.errors import ConfigError
-from perstack.store.sqlite import open_sqlite_store, store_path
 from perstack.store.transfer.import_job import ImportOutcome, import_events
 from perstack.store.transfer.job_archive import ArchivedJob, unpack
 from perstack.store.transfer.upstream_import import find_job_folders, read_job
+from perstack.stores import open_store, sqlite_url, store_path
 
 CHANGE_LABELS: dict[ImportOutcome, str] = {
     "added": "imported",
@@ -47,14 +47,14 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             f"The workspace {workspace} is not a folder.",
             hint="Create it or give another --workspace.",
         )
-    anyio.run(partial(_import_jobs, store_path(workspace), options.files, terminal))
+    anyio.run(partial(_import_jobs, sqlite_url(store_path(workspace)), options.files, terminal))
     return EXIT_SUCCESS
 
 
-async def _import_jobs(storage: Path, files: list[Path], terminal: Terminal) -> None:
+async def _import_jobs(url: str, files: list[Path], terminal: Terminal) -> None:
     # Everything is read before anything is written.
     archived_jobs = [job for path in files for job in _read_archived_jobs(path)]
-    async with open_sqlite_store(storage) as store:
+    async with open_store(url) as store:
         for job in archived_jobs:
             change = await import_events(store, job.job_id, job.events)
             terminal.write_line(job.job_id)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from perstack.errors import ConfigError
 from perstack.settings import Settings
+from perstack.stores import has_unfinished_jobs
 
 TENANT_ENV_FILES = (".env",)
 WORKSPACE = "workspace"
@@ -64,13 +65,10 @@ def settings_for_tenant(settings: Settings, folder: Path, principal: str) -> Set
 
 def tenants_with_unfinished_jobs(folder: Path, since_ms: int) -> tuple[str, ...]:
     """The principals with unfinished jobs, driven by a process or not."""
-    # tools/list must not wait for this import.
-    from perstack.store.sqlite import has_unfinished_jobs, store_path  # noqa: PLC0415 - see above
-
     return tuple(
         home.name
         for home in sorted(folder.iterdir())
-        if has_unfinished_jobs(store_path(home / WORKSPACE), since_ms)
+        if has_unfinished_jobs(home / WORKSPACE, since_ms)
     )
 
 
