@@ -11,7 +11,13 @@ STOP_POLLS = 20
 STOP_POLL_SECONDS = 0.5
 """How often, and at which interval, the job is polled after a stop request."""
 
-UNFINISHED_STATUSES = ("init", "proceeding", "stoppedByDelegate", "stoppedByInteractiveTool")
+CANCELLABLE_STATUSES = (
+    "init",
+    "proceeding",
+    "stoppedByDelegate",
+    "stoppedByInteractiveTool",
+    "stoppedByCancellation",
+)
 
 
 async def request_remote_cancel(store: Store, clock: Clock, job_id: str, reason: str) -> None:
@@ -48,7 +54,7 @@ async def mark_cancelled(store: Store, clock: Clock, job_id: str, reason: str) -
     lease = await store.acquire(job_id)
     try:
         root = rebuild_state(await store.load(job_id)).root
-        if root.status in (*UNFINISHED_STATUSES, "stoppedByCancellation"):
+        if root.status in CANCELLABLE_STATUSES:
             stamp = ev.Stamp(
                 job_id=job_id,
                 run_id=root.run_id,

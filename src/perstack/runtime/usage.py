@@ -28,15 +28,11 @@ async def tokens_since(store: Store, moment_ms: int) -> int:
             elif job.updated_at >= moment_ms:
                 _, events = await store.events(job.id)
                 tokens += sum(
-                    _event_tokens(event) for event in events if _timestamp_ms(event) >= moment_ms
+                    _event_tokens(event) for event in events if event.stamp.timestamp >= moment_ms
                 )
         if len(page) < PAGE_SIZE:
             return tokens
         offset += PAGE_SIZE
-
-
-def _timestamp_ms(event: RunEvent) -> int:
-    return event.stamp.timestamp
 
 
 def _event_tokens(event: RunEvent) -> int:
