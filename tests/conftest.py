@@ -5,6 +5,14 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is slow, and that is no failure. With CI set, Hypothesis brings the same itself.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+if "CI" not in os.environ:
+    settings.load_profile("any machine")
 
 PROVIDER_CREDENTIAL = re.compile(
     r"""

@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perstack.core.checkpoint import Checkpoint
@@ -138,10 +138,10 @@ def assert_each_call_is_answered_once(checkpoint: Checkpoint) -> None:
             assert len(set(asked)) == len(asked)
 
 
-lenient = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=120)
 
 
-@lenient
+@thorough
 @given(scripts)
 def test_every_script_ends_in_a_final_status_with_every_call_answered_once(
     script: list[Reply],
@@ -158,7 +158,7 @@ def test_every_script_ends_in_a_final_status_with_every_call_answered_once(
     assert max(steps) <= LIMIT
 
 
-@lenient
+@thorough
 @given(scripts)
 def test_folding_any_prefix_of_the_stored_events_gives_the_checkpoint_of_that_moment(
     script: list[Reply],
@@ -176,7 +176,7 @@ def through_json(events: tuple[RunEvent, ...]) -> tuple[RunEvent, ...]:
     return tuple(RUN_EVENT.validate_json(RUN_EVENT.dump_json(event)) for event in events)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(scripts, st.data())
 def test_a_job_cut_off_after_any_event_goes_on_to_a_final_status(
     script: list[Reply], data: st.DataObject
