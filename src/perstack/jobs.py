@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from perstack.core.checkpoint import JOB_STATUS_OF, Checkpoint, Job, JobStatus
+from perstack.core.checkpoint import FINISHED_STATUSES, JOB_STATUS_OF, Checkpoint, Job, JobStatus
 from perstack.core.elicitation import Question, question_from_call
 from perstack.core.history import newest_root
 from perstack.core.messages import ExpertMessage, Usage
@@ -109,9 +109,7 @@ def build_view(
         run_count=len(checkpoints),
         started_at=first,
         updated_at=latest,
-        finished_at=None
-        if state in ("running", "interrupted", "stoppedByInteractiveTool")
-        else latest,
+        finished_at=latest if state in FINISHED_STATUSES else None,
     )
     return JobView(
         job=job,

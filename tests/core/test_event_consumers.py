@@ -21,7 +21,7 @@ EVENTS: dict[str, str] = {
 CONSUMERS: dict[str, tuple[str, ...]] = {
     "projection": ("store/projection.py",),
     "statistics": ("store/stats_query.py",),
-    "usage": ("runtime/usage.py",),
+    "usage": ("core/events.py#generation_usage",),
     "transcript": ("analysis/transcript.py",),
     "text": ("cli/render/events.py",),
     "tree": ("cli/job_tree.py",),
@@ -39,18 +39,18 @@ CONSUMERS: dict[str, tuple[str, ...]] = {
         "replay/script_export.py",
     ),
 }
-"""Consumers and the files in which they look at event types."""
+"""Consumers and the files, or functions of files, in which they look at event types."""
 
 HANDLED_BY = {
     "StartRun": "projection statistics transcript text tree progress spans replay",
     "ResumeFromStop": "projection statistics tree progress spans activations replay",
     "StartGeneration": "statistics progress",
-    "Retry": "projection statistics usage transcript text filter progress spans replay",
-    "CallTools": "projection statistics usage transcript text filter progress replay",
+    "Retry": "statistics usage transcript text filter progress spans replay",
+    "CallTools": "statistics usage transcript text filter progress replay",
     "StartToolCalls": "statistics",
     "RecordToolResult": "statistics transcript text progress activations replay",
     "AttemptCompletion": "statistics transcript text",
-    "StartVerification": "projection statistics usage transcript text replay",
+    "StartVerification": "statistics usage transcript text replay",
     "RecordVerification": "transcript text progress replay",
     "FinishMcpTools": "",
     "CallDelegate": "transcript text tree filter progress replay",
@@ -73,12 +73,23 @@ HANDLED_BY = {
 }
 
 
+def parsed(path: str) -> ast.AST:
+    """A file, or with `#name` one function of it."""
+    file, _, name = path.partition("#")
+    tree = ast.parse((SRC / file).read_text(encoding="utf-8"))
+    return next(
+        node
+        for node in ast.walk(tree)
+        if not name or (isinstance(node, ast.FunctionDef) and node.name == name)
+    )
+
+
 def mentioned(paths: tuple[str, ...]) -> set[str]:
     """The event types whose class or wire name stands in the files, imports aside."""
     found: set[str] = set()
     types = {wire: name for name, wire in EVENTS.items()}
     for path in paths:
-        for node in ast.walk(ast.parse((SRC / path).read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Attribute):
                 found.add(node.attr)
             elif isinstance(node, ast.Name):

@@ -90,7 +90,10 @@ def transcripts(history: Sequence[RecordedEvent]) -> list[RunTranscript]:
         run = runs.setdefault(after.run_id, RunTranscript(after.run_id, after))
         step_numbers[after.id] = event.stamp.step_number
         if event.stamp.sequence == 1 and after.parent_id is not None:
-            run.base = (runs[after.parent_id.rpartition("-")[0]], step_numbers[after.parent_id])
+            run.base = (
+                runs[ev.parse_checkpoint_id(after.parent_id).run_id],
+                step_numbers[after.parent_id],
+            )
         run.newest_checkpoint = after
         number = event.stamp.step_number
         if not run.steps or run.steps[-1].number != number:

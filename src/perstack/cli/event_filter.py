@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from perstack.cli.job_log import JobSelector, LogEntry
 from perstack.core import events as ev
+from perstack.core.events import parse_checkpoint_id
 from perstack.core.wire import to_wire
 
 Json = dict[str, Any]
@@ -205,7 +206,7 @@ def event_filter_from(options: Namespace, take: int) -> EventFilter:
 def _scope_predicate(selector: JobSelector) -> EntryPredicate:
     """The events of a run, those that led to a checkpoint, or all."""
     run_id, checkpoint_id = selector.target_run_id, selector.checkpoint_id
-    last = int(checkpoint_id.rpartition("-")[2]) if checkpoint_id is not None else None
+    last = int(parse_checkpoint_id(checkpoint_id).sequence) if checkpoint_id is not None else None
 
     def is_in_scope(entry: LogEntry) -> bool:
         stamp = entry.event.stamp

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perstack.core.checkpoint import Checkpoint, Job
-from perstack.core.events import RunEvent
+from perstack.core.events import RunEvent, parse_checkpoint_id
 from perstack.core.history import JobHistory
 from perstack.core.machine import IllegalTransitionError
 from perstack.definition.loader import find_config
@@ -50,7 +50,7 @@ class JobSelector:
         """The run that is concerned, if it is only one."""
         if self.checkpoint_id is None:
             return self.run_id
-        return self.checkpoint_id.rpartition("-")[0]
+        return parse_checkpoint_id(self.checkpoint_id).run_id
 
 
 class JobLogReader:

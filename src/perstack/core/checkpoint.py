@@ -50,6 +50,14 @@ JobStatus = Literal[
     "interrupted",
 ]
 
+FINISHED_STATUSES: tuple[JobStatus, ...] = (
+    "completed",
+    "stoppedByMaxSteps",
+    "stoppedByError",
+    "stoppedByCancellation",
+)
+"""Jobs with these have ended. The others run, wait for an answer, or have lost their process."""
+
 
 class Checkpoint(FrozenModel):
     """A run as one event left it; each event makes a new checkpoint.

@@ -5,7 +5,7 @@ event carries one or repeats what an earlier event said. `docs/events.md` lists 
 form; `core.passing` has the events that are not stored.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
@@ -42,6 +42,19 @@ class Event(FrozenModel):
     """Anything that happened in a run."""
 
     stamp: Stamp
+
+
+class CheckpointId(NamedTuple):
+    """The run of a checkpoint, and the number of events that led to it."""
+
+    run_id: str
+    sequence: str
+
+
+def parse_checkpoint_id(checkpoint_id: str) -> CheckpointId:
+    """Split an id; `sequence` is any text if it is none that this product made."""
+    run_id, _, sequence = checkpoint_id.rpartition("-")
+    return CheckpointId(run_id, sequence)
 
 
 class StoredEvent(Event):
@@ -365,3 +378,10 @@ RunEvent = Annotated[
 
 
 RUN_EVENT: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
+
+
+def generation_usage(event: RunEvent) -> Usage | None:
+    """The tokens of the generation that an event ends; `None` if it ends none."""
+    if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
+        return event.usage
+    return None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.events import ResumeFromStop, RunEvent, StartRun
+from perstack.core.events import ResumeFromStop, RunEvent, StartRun, parse_checkpoint_id
 from perstack.core.machine import evolve, fold, initial_checkpoint
 
 EventsByRun = Mapping[str, Sequence[RunEvent]]
@@ -11,7 +11,7 @@ EventsByRun = Mapping[str, Sequence[RunEvent]]
 
 def checkpoint_at(runs: EventsByRun, checkpoint_id: str) -> Checkpoint | None:
     """The checkpoint with this id, or `None` if no event of the job led to it."""
-    run_id, _, sequence = checkpoint_id.rpartition("-")
+    run_id, sequence = parse_checkpoint_id(checkpoint_id)
     events = runs.get(run_id)
     if events is None or not sequence.isdigit() or not 1 <= int(sequence) <= len(events):
         return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.events import parse_checkpoint_id
 from perstack.core.history import RecordedEvent
 from perstack.core.messages import ExpertMessage, UserMessage
 from perstack.errors import ModelError
@@ -64,7 +65,7 @@ def _iter_conversation_events(
     first = events[run_id][0]
     base = first.continued_from if isinstance(first, ev.StartRun | ev.ResumeFromStop) else None
     if base is not None:
-        base_id, _, sequence = base.rpartition("-")
+        base_id, sequence = parse_checkpoint_id(base)
         base_events = _iter_conversation_events(events, base_id)
         yield from (
             event

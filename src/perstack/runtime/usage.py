@@ -1,13 +1,6 @@
 """How many tokens the jobs of a store have used since a moment."""
 
-from perstack.core.events import (
-    CallTools,
-    CompleteRun,
-    Retry,
-    RunEvent,
-    StartVerification,
-    StopRunByError,
-)
+from perstack.core.events import RunEvent, generation_usage
 from perstack.runtime.ports import Store
 
 PAGE_SIZE = 100
@@ -36,6 +29,5 @@ async def tokens_since(store: Store, moment_ms: int) -> int:
 
 
 def _event_tokens(event: RunEvent) -> int:
-    if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
-        return event.usage.total_tokens
-    return 0
+    usage = generation_usage(event)
+    return 0 if usage is None else usage.total_tokens

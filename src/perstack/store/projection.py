@@ -6,18 +6,15 @@ Pure, and shared by all stores, so that they agree on statuses and on what they 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from perstack.core.checkpoint import JOB_STATUS_OF, CheckpointStatus, Job, JobStatus
+from perstack.core.checkpoint import FINISHED_STATUSES, JOB_STATUS_OF, CheckpointStatus, Job
 from perstack.core.events import (
-    CallTools,
-    CompleteRun,
     ResumeFromStop,
-    Retry,
     RunEvent,
     StartRun,
-    StartVerification,
-    StopRunByError,
+    generation_usage,
+    parse_checkpoint_id,
 )
-from perstack.core.messages import TextPart, Usage, UserMessage
+from perstack.core.messages import TextPart, UserMessage
 from perstack.errors import StoreError
 from perstack.text import replace_surrogates
 
@@ -33,9 +30,6 @@ STATUS_BY_EVENT_TYPE: dict[str, CheckpointStatus] = {
     "stopRunByError": "stoppedByError",
     "stopRunByCancellation": "stoppedByCancellation",
 }
-FINISHED_STATUSES: frozenset[JobStatus] = frozenset(
-    {"completed", "stoppedByMaxSteps", "stoppedByError", "stoppedByCancellation"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +142,7 @@ def _new_run_head(projection: JobProjection, event: RunEvent) -> RunHead:
 
 def _base_run_id(event: RunEvent) -> str | None:
     if isinstance(event, ResumeFromStop) and event.continued_from:
-        return event.continued_from.rpartition("-")[0]
+        return parse_checkpoint_id(event.continued_from).run_id
     return None
 
 
@@ -157,7 +151,7 @@ def _update_summary(job: Job, event: RunEvent, *, is_first: bool, is_root: bool)
     if is_root and event.type in STATUS_BY_EVENT_TYPE:
         status = JOB_STATUS_OF[STATUS_BY_EVENT_TYPE[event.type]]
         finished_at = event.stamp.timestamp if status in FINISHED_STATUSES else None
-    usage = _usage_of_event(event)
+    usage = generation_usage(event)
     return job.model_copy(
         update={
             "status": status,
@@ -168,9 +162,3 @@ def _update_summary(job: Job, event: RunEvent, *, is_first: bool, is_root: bool)
             "updated_at": max(job.updated_at, event.stamp.timestamp),
         }
     )
-
-
-def _usage_of_event(event: RunEvent) -> Usage | None:
-    if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
-        return event.usage
-    return None

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from perstack.analysis.statistics import JobFacts, RunFacts
 from perstack.core.checkpoint import Job
+from perstack.core.events import parse_checkpoint_id
 from perstack.core.messages import Usage
 from perstack.store.leases import LeasePolicy
 from perstack.store.projection import STATUS_BY_EVENT_TYPE
@@ -168,7 +169,7 @@ class _RunFactsBuilder:
                 return
 
     def _inherit_model(self, facts: RunFacts, values: Sequence[Any]) -> None:
-        base = self._earlier_runs.get((values[0] or "").rpartition("-")[0])
+        base = self._earlier_runs.get(parse_checkpoint_id(values[0] or "").run_id)
         if base is not None:
             facts.model = base.model
 

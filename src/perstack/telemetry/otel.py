@@ -11,6 +11,7 @@ from opentelemetry.trace import Link, SpanContext, TraceFlags, Tracer
 
 from perstack import __version__
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.events import parse_checkpoint_id
 from perstack.definition.model import Expert, McpSseSkill, ToolFilter
 from perstack.redaction import Redactor
 from perstack.runtime.telemetry_port import RunSpan
@@ -158,7 +159,7 @@ def _resume_attributes(checkpoint: Checkpoint, previous: SpanContext | None) -> 
     source = checkpoint.parent_id if is_branch and checkpoint.parent_id else checkpoint.id
     attributes = {
         semconv.RESUMED_FROM_CHECKPOINT_ID: source,
-        semconv.RESUMED_FROM_RUN_ID: source.rpartition("-")[0],
+        semconv.RESUMED_FROM_RUN_ID: parse_checkpoint_id(source).run_id,
     }
     if previous is not None:
         attributes[semconv.RESUMED_FROM_TRACE_ID] = f"{previous.trace_id:032x}"

@@ -17,7 +17,7 @@ from perstack.cli.run_options import (
     run_settings_from,
 )
 from perstack.cli.terminal import Terminal
-from perstack.core.events import ResumeFromStop, RunEvent, StartRun
+from perstack.core.events import ResumeFromStop, RunEvent, StartRun, parse_checkpoint_id
 from perstack.core.history import JobHistory
 from perstack.definition.loader import load_definitions
 from perstack.errors import ConfigError, NotFoundError, UnknownExpertError
@@ -96,7 +96,7 @@ def checkpoint_at_end_of_step(events: tuple[RunEvent, ...], step: int) -> str:
         base = first.continued_from if isinstance(first, StartRun | ResumeFromStop) else None
         if base is None:
             raise _step_not_found(root_events, step)
-        run_id, _, sequence = base.rpartition("-")
+        run_id, sequence = parse_checkpoint_id(base)
         last = int(sequence)
 
 

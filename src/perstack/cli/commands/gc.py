@@ -13,13 +13,12 @@ from perstack.cli.args import add_store_arguments
 from perstack.cli.job_log import find_store
 from perstack.cli.render.log import job_line
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
-from perstack.core.checkpoint import Job
+from perstack.core.checkpoint import FINISHED_STATUSES, Job
 from perstack.runtime.ports import SystemClock
 from perstack.stores import StoreAdmin, open_store, sqlite_url
 
 HOUR_MS = 60 * 60 * 1000
 UNIT_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
-FINISHED_STATUSES = ("completed", "stoppedByMaxSteps", "stoppedByError", "stoppedByCancellation")
 UNFINISHED_STATUSES = ("stoppedByInteractiveTool", "interrupted")
 NO_LIMIT = 2**31
 THOUSAND = 1000

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from perstack.analysis.statistics import GroupedStats, Stats, quantile
 from perstack.cli.render.log import format_timestamp
 from perstack.cli.terminal import Terminal
+from perstack.core.checkpoint import FINISHED_STATUSES
 
 Json = dict[str, Any]
 Name = TypeVar("Name", bound=str)
 
-UNFINISHED_STATUSES = ("running", "interrupted", "stoppedByInteractiveTool")
 """Statuses of jobs that may still become a success."""
 
 GROUP_HEADINGS = (
@@ -223,7 +223,7 @@ def _quantiles_document(values: Sequence[int]) -> Json:
 
 
 def _ended_jobs(stats: Stats) -> int:
-    return sum(count for status, count in stats.jobs.items() if status not in UNFINISHED_STATUSES)
+    return sum(count for status, count in stats.jobs.items() if status in FINISHED_STATUSES)
 
 
 def _rate(part: int, whole: int) -> float | None:
