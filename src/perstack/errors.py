@@ -1,7 +1,7 @@
 """Every exception that perstack raises on purpose.
 
 Outcomes of a run (limits, retries spent, questions, provider failures) are events with a status,
-and a tool's failure is a result for the model; neither is an exception. What is left is bad
+and a tool's failure is a result for the model; neither is an exception. The rest is bad
 configuration and broken surroundings, and it is translated into words for the user exactly once, at
 the faces (`server`, `cli`).
 """
@@ -14,7 +14,7 @@ _NAME_PATTERN = re.compile(r"[\w@:/.{}?,~-]{1,128}", re.ASCII)
 def is_quotable_name(text: str) -> bool:
     """Whether a text that a caller gave can be a name, and so be repeated in a message about it.
 
-    What cannot be one is not repeated: whoever reads the message shall read nothing else in it.
+    Text that cannot be an id is not repeated, so that a message contains nothing foreign.
     """
     return _NAME_PATTERN.fullmatch(text) is not None
 
@@ -79,7 +79,7 @@ class SkillError(PerstackError):
     """A skill could not be started or its connection was refused.
 
     Args:
-        skill: Name of the skill as it stands in `perstack.toml`.
+        skill: Name of the skill in `perstack.toml`.
     """
 
     code = "skill.failed"

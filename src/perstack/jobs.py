@@ -52,7 +52,7 @@ class JobView:
     """The state of a job at one moment.
 
     Attributes:
-        job: Its summary; the status is that of the newest run that nobody delegated.
+        job: Its summary; the status is that of the newest root run.
         checkpoint: The newest checkpoint of that run.
         text: The answer, the error, the open question or the text so far, as the status has it.
         questions: The questions that wait for the user: those with which the expert stopped, or

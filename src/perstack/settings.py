@@ -25,7 +25,7 @@ class Settings:
     """Settings of the caller; `None` leaves one to `perstack.toml`, then to the built-in default.
 
     Attributes:
-        config: Path of the definition file; else it is looked for from the current folder upwards.
+        config: Path of the definition file; else it is searched from the current folder upwards.
         workspace: The folder that experts work in; else `home` decides.
         home: Where the workspace and the `.env` files are unless told otherwise: beside the
         definition file or in the current folder.

@@ -20,12 +20,12 @@ def new_durations() -> "array[int]":
 
 @dataclass(slots=True, kw_only=True)
 class RunFacts:
-    """What there is to count of one run.
+    """Figures of one run.
 
     Attributes:
         expert_key: Whose run it is.
         model: Who generated.
-        status: How it stands.
+        status: Its status.
         started_at: Milliseconds since the epoch.
         steps: How many of the job's steps were this run's.
         usage: Tokens of all generations, the failed ones included.

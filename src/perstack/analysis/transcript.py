@@ -83,7 +83,7 @@ class RunTranscript:
 
 
 def transcripts(history: Sequence[RecordedEvent]) -> list[RunTranscript]:
-    """The runs that nobody delegated, in order, each with those below it."""
+    """The root runs in order, each with its delegates."""
     runs: dict[str, RunTranscript] = {}
     step_numbers: dict[str, int] = {}
     for event, after in history:

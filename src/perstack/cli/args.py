@@ -1,4 +1,4 @@
-"""Arguments of `perstack serve` for many users: who is let in, and how much they may do."""
+"""Command-line arguments that several commands share."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path

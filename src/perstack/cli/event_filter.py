@@ -69,7 +69,7 @@ def _parse_literal(word: str, text: str) -> LiteralValue:
 
 
 def _values_at(value: object, path: list[str]) -> Iterator[object]:
-    """Everything that a path leads to; an array stands for its elements."""
+    """All values at a path; an array counts as its elements."""
     if isinstance(value, list):
         for element in cast("list[object]", value):
             yield from _values_at(element, path)
@@ -125,7 +125,7 @@ class EventCounts:
 
 @dataclass(frozen=True, slots=True)
 class SelectedEvent:
-    """An event to show, because it matches or because it stands beside one that does."""
+    """An event to show, because it matches or is next to one that does."""
 
     entry: LogEntry
     is_context: bool = False

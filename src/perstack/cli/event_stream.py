@@ -1,4 +1,4 @@
-"""One line about how a job ended and how to go on with it."""
+"""Events of a job as JSON lines, and one line about how it ended."""
 
 import json
 import math
@@ -91,7 +91,7 @@ _OUTCOME_LABELS = {
 
 
 def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
-    """How the job ended: status, steps, tokens, its id and the command that goes on with it.
+    """How the job ended: status, steps, tokens, its id and the command that continues it.
 
     Args:
         view: The job.
@@ -113,7 +113,7 @@ def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
 
 
 def format_usage(usage: Usage) -> str:
-    """Tokens in words."""
+    """Token counts as text."""
     cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
     return (
         f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
@@ -122,7 +122,7 @@ def format_usage(usage: Usage) -> str:
 
 
 def continue_command(view: JobView, repeated_options: tuple[str, ...]) -> str:
-    """The command that goes on with the job, to be pasted into a shell."""
+    """The shell command that continues the job."""
     words = ["perstack", "run"]
     status = view.job.status
     if status == "completed":

@@ -22,7 +22,7 @@ from perstack.tool_names import tool_name
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentVariable:
-    """An environment variable that something needs; its value is nobody's business here."""
+    """An environment variable that something needs, without its value."""
 
     name: str
     is_set: bool

@@ -81,7 +81,7 @@ class JobLogReader:
             NotFoundError: There is no such job.
             StoreError: The store cannot be read.
         """
-        # How the job stands comes first: once it has stopped, the events that follow are all.
+        # The status is read first: after a stop, the events read next are complete.
         self._job = await self._store.summary(self.job_id)
         self._position, events = await self._store.events(self.job_id, self._position)
         known_count = len(self._history.recorded_events)
@@ -99,7 +99,7 @@ class JobLogReader:
 
     @property
     def has_stopped(self) -> bool:
-        """Whether nobody drove the job any more when it was read."""
+        """Whether no process drove the job when it was read."""
         return self._job is not None and self._job.status != "running"
 
     def snapshot(self) -> JobLog:

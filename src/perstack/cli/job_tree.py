@@ -1,6 +1,6 @@
-"""The runs of a job drawn like the branches of a history: who called whom, and how each went on.
+"""The runs of a job drawn like the branches of a history: who called whom, and how each continued.
 
-A line is a stretch of a run, from where it starts or goes on to where it stops. Delegates branch
+A line is a segment of a run, from a start or resumption to a stop. Delegates branch
 off below the stretch that calls them, and the next stretch of their caller follows below them.
 """
 

@@ -1,4 +1,4 @@
-"""Who would generate for the experts, found out without asking anybody."""
+"""The models that would generate for the experts, without any request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ class RunOptions:
         request: For the engine; the job is filled in later if `is_for_newest`.
         is_for_newest: Continue the newest job of the workspace.
         event_types: The events to print; all if `None`.
-        is_verbose: Also say what goes on inside.
+        is_verbose: Also log internals.
         repeated_options: The options that a command which continues the job must repeat.
     """
 
@@ -108,7 +108,7 @@ def run_options_from(options: Namespace, terminal: Terminal) -> RunOptions:
 
 
 def run_settings_from(options: Namespace, event_types: frozenset[str] | None) -> Settings:
-    """What the arguments say about the engine, for who wants to see events of these types."""
+    """The engine settings of the arguments, for a consumer of these event types."""
     return replace(
         model_settings(options),
         config=options.config,
@@ -144,7 +144,7 @@ def _read_query(options: Namespace, terminal: Terminal) -> str:
     query: str | None = options.query
     is_continuing = options.is_for_newest or options.continue_job is not None
     is_needed = options.is_answer or not (is_continuing or options.input is not None)
-    # A job that merely goes on needs no query, and waiting for one would hang a script.
+    # A continued job needs no query, and waiting for one would hang a script.
     if query == STDIN or (query is None and is_needed and not terminal.stdin.isatty()):
         query = terminal.stdin.read().strip()
     if is_needed and not query:

@@ -31,7 +31,7 @@ AUTH_ARGUMENTS = {
 
 
 def add_auth_arguments(parser: ArgumentParser) -> None:
-    """Who is let in over HTTP, where their files are, and how much they may do."""
+    """Authentication over HTTP, tenant folders, and limits."""
     _add_authentication_arguments(parser)
     _add_limit_arguments(parser)
 
@@ -143,7 +143,7 @@ def public_hosts(options: Namespace) -> tuple[str, ...]:
 
 
 def tenant_settings_from(options: Namespace) -> TenantSettings | None:
-    """How principals are treated, `None` if nobody is asked who they are."""
+    """The tenant settings; `None` without authentication."""
     return None if _auth_kind(options) == "none" else TenantSettings(folder=options.principals)
 
 

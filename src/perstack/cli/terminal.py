@@ -112,7 +112,7 @@ def _with_lossless_encoding(stream: TextIO) -> TextIO:
 
 
 def _redirect_to_devnull(stream: TextIO) -> None:
-    """Lead a stream that nobody reads into nothing.
+    """Redirect a stream without a reader to the null device.
 
     At its end the interpreter flushes it once more, and would complain.
     """

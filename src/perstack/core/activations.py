@@ -24,8 +24,8 @@ class JobActivation:
     Attributes:
         run_id: The root run that worked.
         started_at: Milliseconds since the epoch.
-        end_index: Where the trail goes on after it.
-        stop_event: What ended it. `None` while it goes on, or if a later run took its place.
+        end_index: The index in the history after its last event.
+        stop_event: What ended it. `None` while it runs, or if a later run superseded it.
     """
 
     run_id: str
@@ -35,7 +35,7 @@ class JobActivation:
 
 
 def split_into_activations(history: Sequence[RecordedEvent]) -> list[JobActivation]:
-    """All stretches of a job, in order; only the last one can be going on."""
+    """All activations of a job, in order; only the last one can still run."""
     activations: list[JobActivation] = []
     current: JobActivation | None = None
     for end, (event, checkpoint) in enumerate(history, start=1):
@@ -75,7 +75,7 @@ _STOPS = (
 class ActivationSegment:
     """What was written between one request and the next, or before and after a crash.
 
-    A crash that no event betrays divides nothing: the run went on as if it had not happened.
+    A crash without a trace in the events divides nothing: the run continued as if uninterrupted.
 
     Attributes:
         start_index: Its place in the record.
@@ -98,7 +98,7 @@ class ActivationSegment:
 
     @property
     def is_external_cancellation(self) -> bool:
-        """Whether it is a cancellation of a job that nobody drove: no run has decided on it."""
+        """Whether it is the cancellation of a job without a driver, which no run decided."""
         first = self.events[0]
         before = self.before.get(first.stamp.run_id)
         return isinstance(first, ev.StopRunByCancellation) and is_idle(before)
@@ -110,7 +110,7 @@ class ActivationSegment:
 
 
 def is_idle(checkpoint: Checkpoint | None) -> bool:
-    """Whether nothing happens to a run any more unless somebody asks for it."""
+    """Whether a run has stopped and continues on request only."""
     return (
         checkpoint is not None and checkpoint.is_final and checkpoint.status != "stoppedByDelegate"
     )
@@ -130,11 +130,11 @@ def split_into_segments(history: Sequence[RecordedEvent]) -> list[ActivationSegm
 
 
 def _find_unrecorded_crash(segment: ActivationSegment) -> int | None:
-    """Where a crash must have been, although no event tells of it.
+    """Where a crash must have been, although no event records it.
 
-    A delegate that stopped is taken up by a later activation only, which begins no sooner than
+    A stopped delegate is resumed by a later activation only, which begins no sooner than
     right after the stop. And a run takes first the answers that were there from the beginning: if
-    another is before them, it was there already when the run was taken up once more.
+    another is before them, it existed already when the run was resumed.
     """
     children = {call: run_id for run_id, call in segment.parents.items()}
     first_new_result: dict[str, int] = {}

@@ -65,9 +65,9 @@ class Checkpoint(FrozenModel):
     Attributes:
         id: That of the event that led here; it ends in `-0` before the first one.
         parent_id: The checkpoint of another run that this run carries on from, if any.
-        sequence: How many events the run has had.
+        sequence: Number of events of the run.
         state: What the run does next.
-        status: How the run stands in the eyes of its user.
+        status: The status that users see.
         step_number: The present step, counted over all runs of the job.
         step_limit: The last step number that the job may use for the present request.
         messages: The whole conversation, instruction first.
@@ -154,7 +154,7 @@ class Checkpoint(FrozenModel):
 class Job(FrozenModel):
     """One request of a user and everything that was done for it, as listings show it.
 
-    `status` is that of the newest run that nobody delegated; a job that no process drives although
+    `status` is that of the newest root run; a job that no process drives although
     it has not stopped is `interrupted`. Times are in milliseconds since the epoch.
     """
 

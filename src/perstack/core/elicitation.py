@@ -163,7 +163,7 @@ class Question:
         arguments: What the expert gave to the tool; empty for a server's question.
         schema: A flat JSON Schema of the answer: an object of plain values, choices and lists of
         choices, as forms of the protocol allow.
-        origin: Who asks. The question of a `skill` is gone with the process that runs the job; that
+        origin: Who asks. The question of a `skill` ends with the process that runs the job; that
         of an `expert` is durable.
     """
 

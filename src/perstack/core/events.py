@@ -98,7 +98,7 @@ class Delegation(FrozenModel):
 
 
 INTERNAL_ERROR = "InternalError"
-"""The name of an error that is nobody's fault but perstack's."""
+"""The name of an error that is a bug in perstack."""
 
 
 class RunError(FrozenModel):
@@ -114,7 +114,7 @@ class StartRun(StoredEvent):
     """A run begins, from nothing or as the continuation of a checkpoint (`continued_from`).
 
     `step_limit` is the last step number that the job may use for this request; `new_instruction`
-    takes the place of the one that the conversation has had so far.
+    replaces the instruction of the conversation.
     """
 
     type: Literal["startRun"] = "startRun"
@@ -132,7 +132,7 @@ class StartRun(StoredEvent):
 
 
 class ResumeFromStop(StoredEvent):
-    """A stopped run goes on; with `continued_from`, a branch begins at that checkpoint."""
+    """A stopped run continues; with `continued_from`, a branch begins at that checkpoint."""
 
     type: Literal["resumeFromStop"] = "resumeFromStop"
     continued_from: str | None = None
@@ -276,7 +276,7 @@ class FinishToolCall(StoredEvent):
 
 
 class ResumeToolCalls(StoredEvent):
-    """After a stop, calls of the last message are still unanswered and are taken up again."""
+    """After a stop, calls of the last message are still unanswered and are executed again."""
 
     type: Literal["resumeToolCalls"] = "resumeToolCalls"
 
@@ -327,7 +327,7 @@ class StopRunByExceededMaxSteps(StoredEvent):
 
 
 class StopRunByError(StoredEvent):
-    """The run cannot go on.
+    """The run cannot continue.
 
     `unusable_message` is the last of the replies that were of no use, if these are why; it does not
     become a part of the conversation.

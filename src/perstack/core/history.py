@@ -45,7 +45,7 @@ def _initial_checkpoint_of_run(runs: EventsByRun, first: RunEvent) -> Checkpoint
 
 
 def newest_root(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
-    """The newest run that nobody delegated: the one that speaks for the job."""
+    """The newest root run, which represents the job."""
     roots = [checkpoint for checkpoint in checkpoints.values() if checkpoint.delegated_by is None]
     return roots[-1] if roots else None
 

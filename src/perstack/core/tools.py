@@ -1,4 +1,4 @@
-"""A tool as a model is shown it, and what it is told about arguments that do not fit."""
+"""Tool definitions for models, and messages about invalid arguments."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,6 +1,6 @@
 """Events that are never stored: a reply as it streams, and what happens around a run.
 
-They matter only to whoever is watching at that moment.
+They matter to current subscribers only.
 """
 
 from typing import Annotated, Any, Literal
@@ -76,7 +76,7 @@ StreamingEvent = Annotated[
 
 
 class InitializeRuntime(TransientEvent):
-    """A process takes up a run; `timeout` is in milliseconds, for one generation."""
+    """A process starts or resumes a run; `timeout` is in milliseconds, for one generation."""
 
     type: Literal["initializeRuntime"] = "initializeRuntime"
     runtime_version: str

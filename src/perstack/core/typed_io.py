@@ -97,7 +97,7 @@ def input_errors(
         schema: What it takes.
         inputs: The arguments, as they are meant.
         query: The free text.
-        is_new: A job begins. One that goes on needs no arguments, so what must be given, alone or
+        is_new: A new job. A continued one needs no arguments, so what is required, alone or
             together, holds for new ones only; and it takes any text.
     """
     closed_schema = {**schema, "additionalProperties": False}
@@ -112,7 +112,7 @@ def input_errors(
 
 
 def describe_inputs(inputs: Mapping[str, Any], query: str = "") -> str:
-    """What the expert is told: the free text, if there is any, then the arguments as JSON.
+    """The message to the expert: the free text, if any, then the arguments as JSON.
 
     The same values give the same text, so that a repeated request is recognised as one.
     """
@@ -127,7 +127,7 @@ def describe_inputs(inputs: Mapping[str, Any], query: str = "") -> str:
 
 
 def render_follow_up(inputs: Mapping[str, Any], query: str, first_query: str) -> str:
-    """What the expert is told when a job goes on that began with the text `first_query`.
+    """The message to the expert when a job that began with `first_query` is continued.
 
     Callers that hold to the schema repeat the arguments that it requires; those are not news.
     """
@@ -186,7 +186,7 @@ def parse_output(
 
 
 def _strip_code_fence(text: str) -> str:
-    """What stands in the only fence of a text, or else the text."""
+    """The content of the only fence of a text, else the text."""
     fenced: list[str] = _CODE_FENCE.findall(text)
     return fenced[0] if len(fenced) == 1 else text
 

@@ -1,4 +1,4 @@
-"""What a verification found: whether it passed, why not, and what the expert is told of it."""
+"""Results of verifications: whether they passed, why not, and the message to the expert."""
 
 import json
 import re
@@ -86,7 +86,7 @@ def truncate_middle(text: str, limit: int = MAX_OUTPUT_CHARACTERS) -> str:
 
 
 def feedback(results: Sequence[VerificationResult], attempt: int, max_attempts: int) -> str:
-    """What an expert is told that may not complete yet.
+    """The message to an expert that may not complete yet.
 
     Args:
         results: All checks of this attempt.

@@ -109,7 +109,7 @@ class RecordedSkills:
 
 
 class RecordedClock:
-    """Stands still. Satisfies the `Clock` port."""
+    """Time that does not pass. Satisfies the `Clock` port."""
 
     def __init__(self, recording: Recording, at_ms: int) -> None:
         self._recording = recording

@@ -19,7 +19,7 @@ _RETRIES_EXCEEDED = re.compile(r"Max retries \((\d+)\) exceeded: (.*)", re.DOTAL
 
 
 def recorded_response(event: ev.RunEvent) -> RecordedResponse | None:
-    """What a generation gave or raised, if this event tells of one."""
+    """The result or error of the generation that this event records, if any."""
     match event:
         case ev.CallTools():
             return _generation(event.new_message, event.usage, "toolCalls")
@@ -90,7 +90,7 @@ def _response_before_stop(event: ev.StopRunByError) -> RecordedResponse | None:
 
 
 def recorded_retry_limit(event: ev.RunEvent) -> int | None:
-    """How often a generation could be tried again, if this event tells."""
+    """The retry limit of a generation, if this event contains it."""
     if not isinstance(event, ev.StopRunByError):
         return None
     match = _RETRIES_EXCEEDED.fullmatch(event.error.message)
@@ -98,7 +98,7 @@ def recorded_retry_limit(event: ev.RunEvent) -> int | None:
 
 
 def unknown_exception(error: ev.RunError) -> Exception:
-    """An exception of the type that the record names, which nobody foresaw."""
+    """An unexpected exception of the recorded type."""
     name = error.message.rpartition(" ")[2]
     kind: type[Exception] = type(name, (Exception,), {})
     return kind(error.message)

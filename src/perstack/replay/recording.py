@@ -212,7 +212,7 @@ class Recording:
         return is_unanswered and not self.has_run(run_id)
 
     def _is_external_cancellation(self, recorded: ev.RunEvent) -> bool:
-        """Whether somebody cancelled the job after its process had died in the middle of it."""
+        """Whether the job was cancelled after its process had crashed."""
         is_cancellation = isinstance(recorded, ev.StopRunByCancellation)
         return is_cancellation and recorded is self.segment.events[-1]
 

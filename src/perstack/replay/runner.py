@@ -33,7 +33,7 @@ from perstack.runtime.run import RunStart
 from perstack.runtime.runner import resume_run, start_run
 
 STALL_TIMEOUT_SECONDS = 10.0
-"""A replay waits for nothing, so one that does not move for so long will not move any more."""
+"""A replay waits for nothing, so without progress for this time it is stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ def _to_scripted_reply(reply: Generation, failures: Sequence[RecordedResponse]) 
 
 
 def _to_scripted_error(failure: ModelError, times: int | None) -> ScriptedError:
-    # Nobody wants to wait in a test as long as the provider was waited for.
+    # Tests do not wait for the recorded delays.
     return ScriptedError(
         message=failure.message,
         status=failure.status,

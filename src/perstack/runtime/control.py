@@ -120,7 +120,7 @@ def final_answer(checkpoint: Checkpoint, output_schema: TomlTable | None) -> Fin
 
 
 def answer_from_text(text: str, output_schema: TomlTable | None) -> tuple[FinalAnswer, str | None]:
-    """The answer that a reply of plain text gives, and what to tell the model if it is none."""
+    """The answer in a plain text reply, and the message to the model if it is invalid."""
     if output_schema is None:
         return FinalAnswer(text), None
     answer, problems = parse_output({RESULT: text}, output_schema)

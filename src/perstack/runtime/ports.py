@@ -160,7 +160,7 @@ class Skills(Protocol):
 
 
 class SkillListener(Protocol):
-    """Is told what happens to the skills of a run. Must not raise, nor block but for `elicit`."""
+    """Receives what happens to a run's skills. Must not raise, nor block except in `elicit`."""
 
     def connecting(self, skill_name: str, skill_type: str) -> AbstractContextManager[None]:
         """Entered around one attempt to connect.
@@ -188,8 +188,8 @@ class SkillListener(Protocol):
     ) -> ElicitationReply:
         """A server asks the user in the middle of a call; returns what they do.
 
-        Contract: `schema` is a flat form that asks for no secret. Where nobody can answer, the form
-        is closed at once.
+        Contract: `schema` is a flat form that asks for no secret. Without a client that can answer,
+        the form is closed at once.
         """
         ...
 
@@ -220,7 +220,7 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A job that nobody drives, although it stands in the middle of its work.
+    """A job that no process drives, although it has not stopped.
 
     `takeovers` counts how often in a row it was taken over from a driver that had not given it
     back, as one that died.
@@ -235,7 +235,7 @@ class TaskRecord:
     """A task, which a client polls instead of waiting for the result of a call.
 
     Attributes:
-        task_id: Unique in the store, for ever.
+        task_id: Unique in the store, and never reused.
         job_id: The job whose result the task will have.
         activation: The number of the activation of the job that the task began with, from 0.
         created_at: Milliseconds since the epoch.
@@ -321,12 +321,12 @@ class Store(TaskStore, Protocol):
     async def request_stop(self, job_id: str, reason: str) -> bool:
         """Leave word for the process that drives a job; `False` if none does.
 
-        Contract: it concerns the present lease only. Whoever takes the job up later is not asked.
+        Contract: the request holds for the current lease only, not for a later owner.
         """
         ...
 
     async def stop_requests(self) -> dict[str, str]:
-        """The jobs with a lease of this process that somebody asked to stop, with the reasons.
+        """The jobs leased by this process that other processes asked to stop, with the reasons.
 
         Raises:
             StoreError: The store cannot be read.
@@ -393,7 +393,7 @@ class Clock(Protocol):
 
 
 Listener = Callable[[PerstackEvent, Checkpoint | None], None]
-"""Is told of each event once it is durable, with the checkpoint that it led to.
+"""Receives each event once it is durable, with its checkpoint.
 
 Must not block or raise.
 """

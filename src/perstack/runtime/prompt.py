@@ -1,4 +1,4 @@
-"""The system prompt: what every expert is told around its own instruction."""
+"""The system prompt around an expert's instruction."""
 
 import json
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from perstack.errors import JobStateError, NotFoundError
 from perstack.runtime.ports import JobRecord
 
 DECLINED_ANSWER = "The user declined to answer. Go on without the answer, or end the task."
-"""The tool result that stands for the missing answer."""
+"""The tool result in place of the missing answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class InteractiveAnswer:
         text: What the user says.
         tool_call_id: The id of the question; without it, the first open one.
         content: The fields of a form, where the user was given one.
-        is_declined: The user does not want to answer; the expert is told so.
+        is_declined: The user declines to answer, which the expert reads.
     """
 
     text: str = ""
@@ -53,13 +53,13 @@ class JobRequest:
         query: The task, a follow-up, or the answer to the open question. Empty with `job_id`: just
         go on.
         job_id: Continue this job.
-        new_job_id: The id that a new job shall have.
-        checkpoint_id: With `job_id`: go on from this checkpoint; an older one makes a branch.
+        new_job_id: The id of the new job.
+        checkpoint_id: With `job_id`: continue from this checkpoint; an older one makes a branch.
         answer: The answer to an open question, where `query` alone does not say which.
         inputs: The arguments that the expert declares; they become a part of the query.
         files: Paths in the workspace that the caller points to.
         max_steps: Steps that this request may use, over all its runs.
-        fork: Begin a run of its own at the checkpoint, or at the newest one, instead of going on.
+        fork: Begin a run of its own at the checkpoint, or at the newest one, instead of continuing.
     """
 
     expert_key: str | None = None

@@ -33,7 +33,7 @@ VERIFICATION_FAILED = "VerificationFailedError"
 
 
 async def verifying_completion(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
-    """Make the checks one by one, then let the expert complete or tell it what is wrong.
+    """Run the verifications one by one, then complete or return their problems to the expert.
 
     Each visit makes one check and records it, so a process that died makes the rest only.
     """
@@ -123,7 +123,7 @@ _UNKNOWN_OUTCOME = (
 
 
 async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
-    """Begin with messages, or as a branch that goes on where another run stood."""
+    """Begin with messages, or as a branch from a checkpoint of another run."""
     run_start = run.run_start
     if run_start.is_plain_continuation:
         return ev.ResumeFromStop(
@@ -150,7 +150,7 @@ async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
 
 
 async def resuming_from_stop(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
-    """Take up what the stop left open."""
+    """Resume after a stop."""
     if checkpoint.pending("mcp") or checkpoint.pending("delegate"):
         return ev.ResumeToolCalls(stamp=run.stamp())
     if checkpoint.pending("interactive"):

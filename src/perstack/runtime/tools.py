@@ -69,7 +69,7 @@ class Toolbox:
         )
 
     def rejection_reason(self, call: ToolCall) -> str | None:
-        """Why a call cannot even be tried, in words for the model; `None` if it can."""
+        """Why a call cannot be executed, for the model; `None` if it can."""
         if self.find(call.tool_name) is None:
             names = ", ".join(tool.name for tool in self.definitions)
             return f"There is no tool {call.tool_name!r}. The tools are: {names}."
@@ -89,7 +89,7 @@ class Toolbox:
         return f"Bad arguments: {'; '.join(problems)}." if problems else None
 
     def delegate_query(self, call: ToolCall) -> str:
-        """What a delegate is told by a call that is no cause for rejection."""
+        """The query of a valid call of a delegate."""
         input_schema = self.input_schemas.get(call.tool_name)
         return (
             str(call.args["query"])
@@ -119,7 +119,7 @@ def build_toolbox(
 ) -> Toolbox:
     """Put the tools of a run together.
 
-    A run that was delegated has nobody to ask, so it gets no interactive tools.
+    A delegated run has no user, so it gets no interactive tools.
     """
     own_tools = tuple(
         tool for tool in skill_tools if not (is_delegated and tool.kind == "interactive")

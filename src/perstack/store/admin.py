@@ -14,7 +14,7 @@ from perstack.store.leases import LeasePolicy, LeaseRecord
 from perstack.store.statements_write import load_lease
 
 MAX_JOBS_PER_COMMIT = 20
-"""Few enough that nobody who writes meanwhile waits for long."""
+"""Few enough that other writers do not wait for long."""
 
 VACUUM_LOCK_TIMEOUT_SECONDS = 2.0
 """Seconds to wait for others to finish what they write."""
@@ -44,7 +44,7 @@ def remove_jobs(
 ) -> list[str]:
     """Remove jobs with their runs and events, and return the ids of those removed.
 
-    One that somebody drives, or that has gone on since it was looked at, stays.
+    A job that a process drives, or that has changed since it was listed, stays.
     """
     return [job.id for job in jobs if _remove_job(connection, lease_policy, job)]
 
@@ -60,7 +60,7 @@ def _remove_job(connection: sqlite3.Connection, lease_policy: LeasePolicy, job: 
     connection.execute("DELETE FROM runs WHERE job = ?", ref)
     connection.execute("DELETE FROM jobs WHERE ref = ?", ref)
     connection.execute("DELETE FROM tasks WHERE job_id = ?", (job.id,))
-    # Whoever held it once and is not heard of any more finds no record, and so cannot write.
+    # A former holder finds no record and so cannot write.
     connection.execute("DELETE FROM leases WHERE job_id = ?", (job.id,))
     return True
 

@@ -1,4 +1,4 @@
-"""Connections to a store's file, and its failures in words for the user."""
+"""Connections to a store's file, and its failures as messages for the user."""
 
 import sqlite3
 import time
@@ -56,7 +56,7 @@ UNKNOWN_FAILURE = ("{path} cannot be used: {error}.", "Check the file and its fo
 
 
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:
-    """The failure in words for the user."""
+    """The failure as an error for the user."""
     # Programming errors of the module bring no code. Extended codes begin with the primary one.
     code = getattr(error, "sqlite_errorname", "")
     texts = (text for name, text in FAILURES.items() if code.startswith(name))
@@ -149,7 +149,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    # SQLite does not wait here as it does elsewhere when two processes make the switch at once.
+    # SQLite's busy timeout does not apply when two processes switch at once.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:

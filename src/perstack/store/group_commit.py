@@ -83,7 +83,7 @@ class GroupCommitter:
             try:
                 anyio.from_thread.run_sync(_set_done, batch, token=self._loop_token)
             except anyio.RunFinishedError:
-                return  # whoever waited is gone with the loop
+                return  # the waiting task ended with its event loop
 
     def _next_batch(self) -> list[WriteTask[Any]]:
         batch: list[WriteTask[Any]] = []

@@ -47,8 +47,8 @@ class LeasePolicy:
 
     Attributes:
         owner: This process, as `this_process` names it.
-        clock: Tells when a lease has expired.
-        is_alive: Tells whether another owner may still be working.
+        clock: Decides when a lease has expired.
+        is_alive: Whether another owner may still be working.
     """
 
     owner: str
@@ -76,7 +76,7 @@ class LeasePolicy:
         return replace(record, lease_until=self.new_expiry())
 
     def is_driven(self, record: LeaseRecord | None) -> bool:
-        """Whether somebody holds the job, within the lease's time and alive."""
+        """Whether a live owner holds an unexpired lease of the job."""
         if record is None or record.owner is None or record.lease_until <= self.clock.now_ms():
             return False
         return record.owner == self.owner or self.is_alive(record.owner)
@@ -84,7 +84,7 @@ class LeasePolicy:
     def check(self, lease: Lease, record: LeaseRecord | None) -> LeaseRecord:
         """Make sure that `lease` is the one on record, and return that.
 
-        An expired lease that nobody took is still good: a slow process is not a lost one.
+        An expired lease stays valid until another owner takes it: slow is not lost.
 
         Raises:
             LeaseLostError: The job was given back or taken over.
@@ -124,7 +124,7 @@ def process_is_alive(owner: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it exists and belongs to somebody else
+        pass  # it exists and belongs to another user
     current_start = _process_start_time(int(pid))
     return current_start is None or not recorded_start or current_start == recorded_start
 

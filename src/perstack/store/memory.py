@@ -1,4 +1,4 @@
-"""A store that ends with its process: for tests, and for runs that nobody wants to keep."""
+"""A store that ends with its process: for tests and for runs that are not kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -33,8 +33,8 @@ class MemoryStore:
 
     Args:
         owner: Who takes leases through this store; this process by default.
-        clock: Tells when leases expire.
-        is_alive: Tells whether another owner may still be working.
+        clock: Decides when leases expire.
+        is_alive: Whether another owner may still be working.
     """
 
     def __init__(

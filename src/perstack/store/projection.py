@@ -34,7 +34,7 @@ STATUS_BY_EVENT_TYPE: dict[str, CheckpointStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class RunHead:
-    """The end of a run as it is stored. A root run is one that nobody delegated."""
+    """The position of a run in the store. A root run was not delegated."""
 
     expert_key: str
     is_root: bool
@@ -58,7 +58,7 @@ def required_run_ids(events: Iterable[RunEvent]) -> set[str]:
 
 
 def apply_event(projection: JobProjection | None, event: RunEvent) -> JobProjection:
-    """The ledger after one more event; `None` stands for a job that is not stored yet.
+    """The projection after one more event; `None` for a job that is not stored yet.
 
     Raises:
         StoreError: The event is stored already, leaves a gap, or begins no job or run.
@@ -86,7 +86,7 @@ def apply_event(projection: JobProjection | None, event: RunEvent) -> JobProject
 
 
 def with_interrupted(job: Job, *, is_driven: bool) -> Job:
-    """The job as a reader should see it: one that runs, but that nobody drives, is interrupted."""
+    """The job for readers: one that runs without a driver is interrupted."""
     if job.status == "running" and not is_driven:
         return job.model_copy(update={"status": "interrupted"})
     return job

@@ -32,7 +32,7 @@ T = TypeVar("T")
 def has_unfinished_jobs(path: Path, since_ms: int) -> bool:
     """Whether a store may have jobs that have not stopped and to which something happened lately.
 
-    A look that opens nothing for writing and changes nothing. A file that cannot be read has none.
+    Opens nothing for writing. A file that cannot be read has none.
     """
     if not path.is_file():
         return False
@@ -171,7 +171,7 @@ class SqliteStore:
     async def remove(self, jobs: Sequence[Job]) -> tuple[str, ...]:
         """Remove jobs, as they were listed, with their events and with blobs that no other uses.
 
-        One that somebody drives, or that has gone on since, stays.
+        A job that a process drives, or that has changed since, stays.
 
         Returns:
             The ids of those that are gone.
@@ -232,8 +232,8 @@ async def open_sqlite_store(
     Args:
         path: The file.
         owner: Who takes leases through this store; this process by default.
-        clock: Tells when leases expire; the machine's by default.
-        is_alive: Tells whether another owner may still be working.
+        clock: Decides when leases expire; the machine's by default.
+        is_alive: Whether another owner may still be working.
 
     Raises:
         StoreError: It cannot be opened, or a newer version of perstack made it.

@@ -152,7 +152,7 @@ def job_from_columns(row: Sequence[Any]) -> Job:
 
 
 def summary(connection: sqlite3.Connection, lease_policy: LeasePolicy, job_id: str) -> Job:
-    """How a job stands, without its events.
+    """The summary of a job, without its events.
 
     Raises:
         NotFoundError: There is no such job.
@@ -190,7 +190,7 @@ def task(connection: sqlite3.Connection, task_id: str) -> TaskRecord | None:
 
 
 def job_from_row(row: Sequence[Any], lease_policy: LeasePolicy) -> Job:
-    """The job in a row of `SELECT_JOBS`, interrupted if nobody drives it."""
+    """The job in a row of `SELECT_JOBS`, interrupted if no process drives it."""
     return with_interrupted(
         job_from_columns(row[:-3]), is_driven=lease_policy.is_driven(LeaseRecord(*row[-3:]))
     )

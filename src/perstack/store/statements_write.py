@@ -88,7 +88,7 @@ def renew(connection: sqlite3.Connection, lease_policy: LeasePolicy, lease: Leas
 
 
 def release(connection: sqlite3.Connection, lease: Lease) -> None:
-    """Be the owner no longer. The row stays, so that the fence goes on growing."""
+    """Give the lease back. The row stays, so that the fencing token keeps growing."""
     connection.execute(
         "UPDATE leases SET owner = NULL, lease_until = 0, stop_reason = NULL"
         " WHERE job_id = ? AND owner = ? AND fence = ?",

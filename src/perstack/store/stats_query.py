@@ -1,4 +1,4 @@
-"""What there is to count of many jobs, read in one pass that holds one job at a time.
+"""Figures of many jobs, read in one pass that holds one job at a time.
 
 Of an event's body only the few values that are counted leave the database: to build all events
 would take ten times as long.

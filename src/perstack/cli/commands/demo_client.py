@@ -31,7 +31,7 @@ class JobAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ClientCallbacks:
-    """Who is told what goes on: the tools when they are listed, then each line of progress."""
+    """Callbacks for the list of tools and for each line of progress."""
 
     on_tools: Callable[[list[str]], None]
     on_progress: Callable[[str], None]

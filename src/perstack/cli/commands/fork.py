@@ -1,4 +1,4 @@
-"""`perstack fork`: a job taken up again at one of its steps, with another model or instruction."""
+"""`perstack fork`: continues a job from one of its steps with another model or instruction."""
 
 import re
 from argparse import ArgumentParser, Namespace
@@ -70,7 +70,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 
 def checkpoint_at_end_of_step(events: tuple[RunEvent, ...], step: int) -> str:
-    """The id of the checkpoint at the end of a step of the newest run that nobody delegated.
+    """The id of the checkpoint at the end of a step of the newest root run.
 
     What that run took over from an earlier one counts as its own.
 

@@ -26,7 +26,7 @@ THOUSAND = 1000
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
-    """What stays: so many of the newest jobs, and those touched in the last milliseconds."""
+    """Which jobs stay: a number of the newest, and those changed within some milliseconds."""
 
     count: int = 0
     milliseconds: int = 0

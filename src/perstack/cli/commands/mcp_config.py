@@ -1,4 +1,4 @@
-"""`perstack mcp-config`: what to tell a client, exactly as it is right on this machine."""
+"""`perstack mcp-config`: the configuration of a client for this machine."""
 
 import shlex
 from argparse import ArgumentParser, Namespace

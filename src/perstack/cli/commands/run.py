@@ -45,7 +45,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 async def run_job(
     run_options: RunOptions, terminal: Terminal, overrides: Overrides | None = None
 ) -> int:
-    """Do the job, or go on with it, until it stops.
+    """Run or continue the job until it stops.
 
     Returns:
         The exit code.

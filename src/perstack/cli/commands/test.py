@@ -54,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Make the tests and tell what came of them.
+    """Run the tests and report the results.
 
     Raises:
         PerstackError: There are none, or they cannot be made at all.

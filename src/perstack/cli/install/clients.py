@@ -25,7 +25,7 @@ class Snippet:
     """The configuration of one client.
 
     Attributes:
-        text: What belongs into the file, complete as it stands.
+        text: The content of the file, complete.
         file: The file; a leading `~` is the home folder.
         command: A command of the client that does the same, if it has one.
         link: A link that installs it, if the client knows such links.

@@ -61,7 +61,7 @@ def local_server_for(loaded: LoadedDefinitions, options: tuple[str, ...] = ()) -
 
 
 def own_command(executable: str, uvx: str | None) -> list[str]:
-    """The command that is this program, in words that hold in any folder and with any PATH."""
+    """The command that is this program, as arguments that work in any folder and with any PATH."""
     interpreter = Path(executable)
     if UVX_CACHE_MARKER in executable and uvx is not None:
         return [uvx, "perstack"]

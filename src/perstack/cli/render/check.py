@@ -39,7 +39,7 @@ class _ExpertTree:
         self.described_keys: set[str] = set()
 
     def root_lines(self, toolset: ExpertToolset, role: str) -> Iterator[str]:
-        """An expert that stands by itself."""
+        """A coordinator."""
         key = toolset.expert.key
         yield ""
         yield f"{key}  ({role}{_typed_suffix(toolset.expert)}{self._model_suffix(key)})"

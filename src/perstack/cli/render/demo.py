@@ -15,7 +15,7 @@ OTLP_ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class DemoView:
-    """Tells the demo on a terminal.
+    """Shows the demo on a terminal.
 
     Args:
         terminal: Where.

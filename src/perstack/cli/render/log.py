@@ -36,7 +36,7 @@ ROLE_LABELS = {
 
 
 def header_lines(job_log: JobLog) -> Iterator[str]:
-    """Which job it is and how it stands."""
+    """The job and its status."""
     job = job_log.view.job
     if job_log.is_latest:
         yield "(showing latest job)"
@@ -106,7 +106,7 @@ def footer_line(event_filter: EventFilter) -> str:
 
 
 def count_lines(counts: EventCounts) -> list[str]:
-    """The counts in words, one a line."""
+    """The counts as text, one a line."""
     return [
         f"events       {counts.events}",
         f"errors       {counts.errors}",
@@ -278,7 +278,7 @@ class LogView:
             self._terminal.write_line(line)
 
     def show_header(self, job_log: JobLog) -> None:
-        """What stands above events that are still to come."""
+        """The header above events that are still to come."""
         if not self._is_json:
             self._write_header(job_log)
             self._terminal.write_line()
@@ -292,7 +292,7 @@ class LogView:
                 self._write_event(selected)
 
     def show_footer(self, job_log: JobLog, event_filter: EventFilter) -> None:
-        """What stands below the events, now that the job has stopped."""
+        """The footer below the events of a stopped job."""
         if not self._is_json:
             self._terminal.write_line()
             self._write_tree(job_log)

@@ -131,7 +131,7 @@ class JwtVerifier:
         except InvalidTokenError as error:
             LOG.warning("perstack: a token was refused: %s.", error)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-            # What a forged token does to a parser tells nothing that should be told.
+            # The parser's message may contain the token.
             LOG.warning("perstack: a token was refused: %s.", type(error).__name__)
         return None
 

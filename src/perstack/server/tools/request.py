@@ -16,7 +16,7 @@ from perstack.server.notifications.logging_messages import send_log_message
 LOG = getLogger(__name__)
 
 FORM_SECONDS = 3600.0
-"""A form that is not answered by then counts as closed, so that no request stays open for ever."""
+"""An unanswered form counts as closed after this, so that no request stays open indefinitely."""
 
 
 @dataclass(frozen=True, slots=True)

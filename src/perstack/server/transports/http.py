@@ -64,7 +64,7 @@ async def serve_http(
         server_options: Options of the MCP server.
         http_options: Options of the HTTP server.
         on_listening: Called with the URL once clients can connect.
-        until: Returns when the server shall stop.
+        until: Returns when the server is to stop.
 
     Raises:
         ConfigError: The address cannot be used, or is not loopback and has no authentication.

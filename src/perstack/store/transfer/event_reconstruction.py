@@ -30,7 +30,7 @@ EventT = TypeVar("EventT", bound=ev.StoredEvent)
 
 @dataclass(frozen=True, slots=True)
 class GenerationFact:
-    """What is known of a generation beside its message."""
+    """Facts about a generation beside its message."""
 
     step_number: int
     timestamp: int
@@ -39,11 +39,11 @@ class GenerationFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSnapshot:
-    """What is known of a run.
+    """Facts about a run.
 
     Attributes:
         messages: The conversation.
-        facts: What is known of its messages, by their positions.
+        facts: Facts about its messages, by position.
         skill_names: The skills of tool calls, by their ids.
         results: What the open calls of the last message have for an answer so far.
         children: The runs that answer delegate calls, by the ids of the calls.
@@ -239,7 +239,7 @@ class _Reconstructor:
         return frozenset(call.tool_call_id for call in last.tool_calls) - answered
 
     def _add_stop(self) -> None:
-        """The run stops, if it did; else whoever takes it up finds it interrupted."""
+        """The stop of the run; without one it counts as interrupted."""
         snapshot = self._snapshot
         if snapshot.status == "stoppedByInteractiveTool" and self._open_calls:
             self._add(ev.FinishMcpTools)

@@ -21,14 +21,14 @@ async def import_events(store: Store, job_id: str, events: Sequence[RunEvent]) -
         Whether the job is new, has got longer, or was as far already.
 
     Raises:
-        JobStateError: The job is here with another course, or somebody drives it.
+        JobStateError: The job exists with other events, or a process drives it.
         StoreError: The events do not make a job, or the store cannot be written.
     """
     if not _missing_events(job_id, await _stored_events(store, job_id), events):
         return "unchanged"
     lease = await store.acquire(job_id)
     try:
-        # Asked again, because only now nobody else writes.
+        # Checked again under the lease, when no other process writes.
         stored = await _stored_events(store, job_id)
         missing = _missing_events(job_id, stored, events)
         if missing:

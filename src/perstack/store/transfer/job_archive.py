@@ -124,7 +124,7 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> ArchivedJob:
 
 
 def _parse_events(lines: str, fetch: Callable[[str], bytes]) -> tuple[RunEvent, ...]:
-    # Other characters that end a line elsewhere are a part of it in JSON.
+    # Other line separators of Unicode are content in JSON.
     return tuple(decode_line(line, fetch) for line in lines.split("\n") if line)
 
 

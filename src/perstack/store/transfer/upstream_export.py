@@ -97,7 +97,7 @@ def _write_run(folder: Path, run_history: Sequence[RecordedEvent]) -> None:
     for event, checkpoint in run_history:
         timestamp = event.stamp.timestamp
         while (name := _event_file_name(event, timestamp)) in used_names:
-            # The name has no place for what tells two such events apart, and both are wanted.
+            # The file name cannot distinguish two such events, and both are exported.
             timestamp += 1
         used_names.add(name)
         _write_json(folder / name, to_wire(event, checkpoint))
@@ -126,7 +126,7 @@ def _usage_document(job: Job) -> Json:
 
 
 def _run_setting(first: RunEvent, after: Checkpoint, last: Checkpoint) -> Json:
-    """What is known of the settings of a run; environment and keys are not, and never were."""
+    """The recorded settings of a run; environment and keys are never recorded."""
     return {
         "model": after.model,
         "providerConfig": {"providerName": after.provider},

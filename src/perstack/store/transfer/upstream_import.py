@@ -74,7 +74,7 @@ class _JobFiles:
     completions: dict[str, GenerationFact] = field(default_factory=dict[str, GenerationFact])
     skill_names: dict[str, str] = field(default_factory=dict[str, str])
     newest_run_ids: dict[str, str] = field(default_factory=dict[str, str])
-    """For each run, the one that it went on as: elsewhere a run gets a new id as it goes on."""
+    """The run that continues each run: upstream gives a continued run a new id."""
 
 
 def _job_events(job_folder: Path, job: Json) -> list[ev.RunEvent]:
@@ -96,7 +96,7 @@ def _job_events(job_folder: Path, job: Json) -> list[ev.RunEvent]:
     ]
     runs.sort(key=_is_delegated)
     first, *later_events = (event for run_events in runs for event in run_events)
-    # Each run in its order, side by side as their times tell, after what began the job.
+    # Runs interleaved by time, each in its own order, after the job's first event.
     later_events.sort(key=lambda event: event.stamp.timestamp)
     return cast("list[ev.RunEvent]", [first, *later_events])
 
@@ -129,7 +129,7 @@ def _progress_key(checkpoint: Json) -> tuple[int, int, bool]:
 
 
 def _delegate_call_id(checkpoint: Json) -> str | None:
-    """The call that a run answers: what tells apart the runs of a job, whatever their ids."""
+    """The call that a run answers, which identifies a run within its job."""
     delegated_by = checkpoint.get("delegatedBy")
     return None if delegated_by is None else str(delegated_by["toolCallId"])
 
