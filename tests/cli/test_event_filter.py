@@ -3,19 +3,15 @@
 import pytest
 
 from perstack.cli.event_filter import EventFilter
-from perstack.cli.job_log import LogEntry
-from perstack.core.history import JobHistory
+from perstack.core.history import JobHistory, RecordedEvent
 from tests.store.sample_job import RunStory
 
 
-def entries() -> list[LogEntry]:
+def entries() -> list[RecordedEvent]:
     """A run of two steps and an answer: 1 + 7 + 7 + 2 events."""
     run = RunStory()
     events = [run.start(), *run.step(), *run.step(), run.generate(), run.complete()]
-    return [
-        LogEntry(event=event, checkpoint=after)
-        for event, after in JobHistory(events).recorded_events
-    ]
+    return JobHistory(events).recorded_events
 
 
 def of_type(*types: str) -> EventFilter:

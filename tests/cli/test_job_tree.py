@@ -3,11 +3,10 @@
 import re
 from collections.abc import Sequence
 
-from perstack.cli.job_log import LogEntry
 from perstack.cli.job_tree import tree_lines
 from perstack.core import events as ev
 from perstack.core.checkpoint import JobStatus
-from perstack.core.history import JobHistory
+from perstack.core.history import JobHistory, RecordedEvent
 from tests.cli.harness import Stage, calls, done, says
 from tests.store.sample_job import RunStory
 
@@ -15,7 +14,7 @@ from tests.store.sample_job import RunStory
 def drawn(events: Sequence[ev.RunEvent], status: JobStatus) -> list[str]:
     """The tree without tokens and ids."""
     entries = [
-        LogEntry(event=event, checkpoint=after)
+        RecordedEvent(event=event, checkpoint=after)
         for event, after in JobHistory(events).recorded_events
     ]
     return [bare(line) for line in tree_lines(entries, status)]
@@ -94,8 +93,10 @@ def test_a_delegate_that_stops_the_job_ends_the_drawing() -> None:
     call = ev.CallDelegate(stamp=run.stamp(), delegate_to=(delegation, waiting))
     started = child.start(delegated_by=run.as_delegator())
     trail = JobHistory([*events, started, child.generate()])
-    entries = [LogEntry(event=event, checkpoint=after) for event, after in trail.recorded_events]
-    entries.insert(3, LogEntry(event=call, checkpoint=entries[2].checkpoint))
+    entries = [
+        RecordedEvent(event=event, checkpoint=after) for event, after in trail.recorded_events
+    ]
+    entries.insert(3, RecordedEvent(event=call, checkpoint=entries[2].checkpoint))
     assert [bare(line) for line in tree_lines(entries, "interrupted")] == [
         "● researcher  ✗ interrupted",
         "├─● @researcher/reader  ✗ interrupted",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack.core.history import JobHistory, checkpoints_of_run, newest_checkpoints
+from perstack.core.history import JobHistory, checkpoint_at, newest_checkpoints
 from perstack.engine import Engine
 from perstack.runtime.start_plan import JobRequest
 from tests.engines import engine_on
@@ -38,13 +38,8 @@ async def test_the_trail_has_delegates_follow_ups_and_branches(tmp_path: Path) -
         await finished(engine, JobRequest(job_id=job_id, query="or else?", checkpoint_id=first.id))
         trail = await engine.history(job_id)
         runs = (await engine.record(job_id)).runs
-    one_by_one = {
-        checkpoint.id: checkpoint
-        for run_id in runs
-        for checkpoint in checkpoints_of_run(runs, run_id)
-    }
-    assert {event.id: checkpoint for event, checkpoint in trail} == one_by_one
-    assert len(trail) == len(one_by_one)
+    assert all(checkpoint_at(runs, event.id) == checkpoint for event, checkpoint in trail)
+    assert len(trail) == sum(len(events) for events in runs.values())
     newest = {checkpoint.run_id: checkpoint for _, checkpoint in trail}
     assert newest == newest_checkpoints(runs)
     assert len(newest) == 5

@@ -9,7 +9,7 @@ import pytest
 
 from perstack.core import events as ev
 from perstack.core import transient_events
-from perstack.core.history import checkpoints_of_run
+from perstack.core.history import JobHistory
 from perstack.core.wire import (
     EVENT_TYPES,
     RUN_TYPES,
@@ -35,13 +35,8 @@ async def played(replies: dict[str, list[Reply]], **options: Any) -> list[Json]:
     store = FakeStore()
     definitions = experts(a=("a_x",), a_x=())
     await work(job_context(definitions, FakeModel(replies), store=store, **options))
-    runs = store.runs()
-    led_to = {
-        checkpoint.id: checkpoint
-        for run_id in runs
-        for checkpoint in checkpoints_of_run(runs, run_id)
-    }
-    return [to_wire(event, led_to[event.id]) for event in store.events_written]
+    history = JobHistory(store.events_written)
+    return [to_wire(event, checkpoint) for event, checkpoint in history.recorded_events]
 
 
 def of_type(stream: list[Json], event_type: str) -> list[Json]:

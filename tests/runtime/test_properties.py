@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RUN_EVENT, RunEvent
-from perstack.core.history import checkpoint_at, checkpoints_of_run, newest_checkpoints
+from perstack.core.history import JobHistory, checkpoint_at, newest_checkpoints
 from perstack.core.messages import ExpertMessage, ToolCallPart, ToolMessage
 from perstack.definition.verification import Verification
 from perstack.errors import ModelError
@@ -165,9 +165,8 @@ def test_folding_any_prefix_of_the_stored_events_gives_the_checkpoint_of_that_mo
 ) -> None:
     store, end = played(script)
     runs = {run_id: through_json(events) for run_id, events in store.runs().items()}
-    for run_id in runs:
-        for checkpoint in checkpoints_of_run(runs, run_id):
-            assert checkpoint_at(runs, checkpoint.id) == checkpoint
+    for _, checkpoint in JobHistory(through_json(tuple(store.events_written))).recorded_events:
+        assert checkpoint_at(runs, checkpoint.id) == checkpoint
     assert newest_checkpoints(runs)["run1"] == end
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from perstack.cli.job_log import JobSelector, LogEntry
+from perstack.cli.job_log import JobSelector
 from perstack.core import events as ev
 from perstack.core.events import parse_checkpoint_id
+from perstack.core.history import RecordedEvent
 from perstack.core.wire import to_wire
 
 Json = dict[str, Any]
@@ -96,7 +97,7 @@ TOOL_TYPES = frozenset({"callTools", "resolveToolResults", "callInteractiveTool"
 DELEGATION_TYPES = frozenset({"callDelegate", "stopRunByDelegate"})
 
 StepPredicate = Callable[[int], bool]
-EntryPredicate = Callable[[LogEntry], bool]
+EntryPredicate = Callable[[RecordedEvent], bool]
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ class EventCounts:
 class SelectedEvent:
     """An event to show, because it matches or is next to one that does."""
 
-    entry: LogEntry
+    entry: RecordedEvent
     is_context: bool = False
 
 
@@ -154,10 +155,10 @@ class EventFilter:
     matched: EventCounts = field(default_factory=EventCounts)
     shown_count: int = 0
     context_count: int = 0
-    _preceding: deque[LogEntry] = field(default_factory=deque[LogEntry])
+    _preceding: deque[RecordedEvent] = field(default_factory=deque[RecordedEvent])
     _following_due: int = 0
 
-    def select(self, entry: LogEntry) -> Iterator[SelectedEvent]:
+    def select(self, entry: RecordedEvent) -> Iterator[SelectedEvent]:
         """What is to be shown now that this event has come."""
         if not self.is_in_scope(entry):
             return
@@ -182,7 +183,7 @@ class EventFilter:
         """Whether nothing more will be shown."""
         return self.take > 0 and self.shown_count == self.take and not self._following_due
 
-    def _is_selected(self, entry: LogEntry) -> bool:
+    def _is_selected(self, entry: RecordedEvent) -> bool:
         if not all(test(entry) for test in self.predicates):
             return False
         self.matched.add(entry.event)
@@ -208,7 +209,7 @@ def _scope_predicate(selector: JobSelector) -> EntryPredicate:
     run_id, checkpoint_id = selector.target_run_id, selector.checkpoint_id
     last = int(parse_checkpoint_id(checkpoint_id).sequence) if checkpoint_id is not None else None
 
-    def is_in_scope(entry: LogEntry) -> bool:
+    def is_in_scope(entry: RecordedEvent) -> bool:
         stamp = entry.event.stamp
         is_early = last is None or stamp.sequence <= last
         return run_id is None or (stamp.run_id == run_id and is_early)
@@ -234,7 +235,7 @@ def _predicates(options: Namespace) -> Iterator[EntryPredicate]:
         yield lambda entry: _satisfies_all(entry, expressions)
 
 
-def _satisfies_all(entry: LogEntry, expressions: list[FilterExpression]) -> bool:
+def _satisfies_all(entry: RecordedEvent, expressions: list[FilterExpression]) -> bool:
     document = to_wire(entry.event, entry.checkpoint)
     return all(expression(document) for expression in expressions)
 

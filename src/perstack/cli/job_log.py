@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from perstack.core.checkpoint import Checkpoint, Job
+from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent, parse_checkpoint_id
-from perstack.core.history import JobHistory
+from perstack.core.history import JobHistory, RecordedEvent
 from perstack.core.machine import IllegalTransitionError
 from perstack.definition.loader import find_config
 from perstack.errors import DefinitionError, NotFoundError, StoreError
@@ -18,21 +18,13 @@ from perstack.runtime.start_plan import query_of_run
 from perstack.stores import StoreAdmin, open_store, sqlite_url, store_path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
-    """One event of a job with the checkpoint that it led to."""
-
-    event: RunEvent
-    checkpoint: Checkpoint
-
-
 # asyncio makes the repr of what its main task returned, which for a long job takes half a minute.
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JobLog:
     """A job with all that happened, in the order in which it was written down."""
 
     view: JobView
-    entries: tuple[LogEntry, ...]
+    entries: tuple[RecordedEvent, ...]
     storage: Path
     is_latest: bool
 
@@ -74,7 +66,7 @@ class JobLogReader:
         self._history = JobHistory()
         self._job: Job | None = None
 
-    async def read_new(self) -> tuple[LogEntry, ...]:
+    async def read_new(self) -> tuple[RecordedEvent, ...]:
         """What has happened since the last time.
 
         Raises:
@@ -92,10 +84,7 @@ class JobLogReader:
                 f"The events of job {self.job_id} do not fit together: {error}.",
                 hint="The store is damaged, or a newer version of perstack wrote it.",
             ) from error
-        return tuple(
-            LogEntry(event=event, checkpoint=checkpoint)
-            for event, checkpoint in self._history.recorded_events[known_count:]
-        )
+        return tuple(self._history.recorded_events[known_count:])
 
     @property
     def has_stopped(self) -> bool:
@@ -114,7 +103,7 @@ class JobLogReader:
                 query=query_of_run(record, first.stamp.run_id),
                 status=self._job.status,
             ),
-            entries=tuple(LogEntry(event=event, checkpoint=after) for event, after in steps),
+            entries=tuple(steps),
             storage=self._storage,
             is_latest=self._is_latest,
         )
@@ -258,7 +247,7 @@ POLL_SECONDS = 0.2
 async def follow_job(
     reader: JobLogReader,
     clock: Clock,
-    show: Callable[[tuple[LogEntry, ...]], bool],
+    show: Callable[[tuple[RecordedEvent, ...]], bool],
 ) -> None:
     """Show events until the job has stopped and all is shown, or `show` wants no more.
 

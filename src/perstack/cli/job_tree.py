@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from perstack.cli.event_stream import format_usage
-from perstack.cli.job_log import LogEntry
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, CheckpointStatus, JobStatus
+from perstack.core.history import RecordedEvent
 
 _STATUS_LABELS: dict[CheckpointStatus, str] = {
     "init": "· starting",
@@ -49,7 +49,7 @@ class RunSegment:
         return self.checkpoint.status in ("init", "proceeding")
 
 
-def tree_lines(entries: Sequence[LogEntry], status: JobStatus) -> list[str]:
+def tree_lines(entries: Sequence[RecordedEvent], status: JobStatus) -> list[str]:
     """The runs, line by line.
 
     Args:
@@ -72,7 +72,7 @@ def tree_lines(entries: Sequence[LogEntry], status: JobStatus) -> list[str]:
     ]
 
 
-def _segments_by_run(entries: Sequence[LogEntry]) -> dict[str, list[RunSegment]]:
+def _segments_by_run(entries: Sequence[RecordedEvent]) -> dict[str, list[RunSegment]]:
     runs: dict[str, list[RunSegment]] = {}
     for entry in entries:
         event = entry.event

@@ -1,6 +1,7 @@
 """From stored events back to checkpoints: of a whole job, or of one moment of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun, parse_checkpoint_id
@@ -23,17 +24,6 @@ def newest_checkpoints(runs: EventsByRun) -> dict[str, Checkpoint]:
     return {run_id: _fold_run(runs, events) for run_id, events in runs.items() if events}
 
 
-def checkpoints_of_run(runs: EventsByRun, run_id: str) -> list[Checkpoint]:
-    """The checkpoint after each event of one run, in order."""
-    events = runs[run_id]
-    checkpoint = _initial_checkpoint_of_run(runs, events[0])
-    checkpoints: list[Checkpoint] = []
-    for event in events:
-        checkpoint = evolve(checkpoint, event)
-        checkpoints.append(checkpoint)
-    return checkpoints
-
-
 def _fold_run(runs: EventsByRun, events: Sequence[RunEvent]) -> Checkpoint:
     return fold(_initial_checkpoint_of_run(runs, events[0]), events)
 
@@ -50,7 +40,11 @@ def newest_root(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
     return roots[-1] if roots else None
 
 
-RecordedEvent = tuple[RunEvent, Checkpoint]
+class RecordedEvent(NamedTuple):
+    """A stored event and the checkpoint that it led to."""
+
+    event: RunEvent
+    checkpoint: Checkpoint
 
 
 class JobHistory:
@@ -80,7 +74,7 @@ class JobHistory:
             )
             after = evolve(before, event)
             self._newest_by_run[run_id] = self._checkpoints_by_id[after.id] = after
-            self.recorded_events.append((event, after))
+            self.recorded_events.append(RecordedEvent(event, after))
 
     def _base_checkpoint(self, event: RunEvent) -> Checkpoint | None:
         base_id = event.continued_from if isinstance(event, StartRun | ResumeFromStop) else None

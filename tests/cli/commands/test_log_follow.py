@@ -10,8 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from perstack.cli.job_log import JobLogReader, JobSelector, LogEntry, find_job_log, follow_job
+from perstack.cli.job_log import JobLogReader, JobSelector, find_job_log, follow_job
 from perstack.core.events import RunEvent
+from perstack.core.history import RecordedEvent
 from perstack.errors import StoreError
 from perstack.runtime.ports import Lease
 from perstack.store.sqlite import SqliteStore, open_sqlite_store
@@ -54,7 +55,7 @@ async def followed(reader: JobLogReader, clock: Writer, most: int = 100) -> list
     """The sequence numbers of what is shown."""
     seen: list[int] = []
 
-    def show(entries: tuple[LogEntry, ...]) -> bool:
+    def show(entries: tuple[RecordedEvent, ...]) -> bool:
         seen.extend(entry.event.stamp.sequence for entry in entries)
         return len(seen) < most
 

@@ -12,7 +12,6 @@ from perstack.cli.event_filter import event_filter_from, parse_filter_expression
 from perstack.cli.job_log import (
     JobLog,
     JobSelector,
-    LogEntry,
     check_selector,
     find_job_log,
     find_store,
@@ -23,6 +22,7 @@ from perstack.cli.job_log import (
 from perstack.cli.render.log import LogView
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.history import RecordedEvent
 from perstack.core.wire import RUN_TYPES
 from perstack.errors import ConfigError
 from perstack.runtime.ports import SystemClock
@@ -201,7 +201,7 @@ async def _follow(storage: Path, options: Namespace, view: LogView, terminal: Te
         reader = await find_job_log(store, storage, selector)
         has_begun = False
 
-        def show(entries: tuple[LogEntry, ...]) -> bool:
+        def show(entries: tuple[RecordedEvent, ...]) -> bool:
             nonlocal has_begun
             if not has_begun:
                 check_selector(reader.snapshot(), selector)

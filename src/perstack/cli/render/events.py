@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from perstack.cli.event_stream import format_usage, shorten
-from perstack.cli.job_log import LogEntry
 from perstack.core import events as ev
+from perstack.core.history import RecordedEvent
 from perstack.core.messages import TextPart, ToolResult, Usage, UserMessage
 from perstack.core.verification import format_verification_results
 
@@ -16,7 +16,7 @@ MAX_RESULT_CHARACTERS = 40
 MAX_ANSWER_CHARACTERS = 80
 
 
-def event_lines(entry: LogEntry, *, is_verbose: bool = False) -> Iterator[str]:
+def event_lines(entry: RecordedEvent, *, is_verbose: bool = False) -> Iterator[str]:
     """What happened, and what was said: a preview of it, or all of it.
 
     The first line is the event itself.
@@ -67,7 +67,7 @@ class _FullFormatter(_ShortFormatter):
             yield format_usage(usage)
 
 
-def _detail_texts(entry: LogEntry, formatter: _ShortFormatter) -> Iterator[str]:  # noqa: C901, PLR0912 - one flat case per event reads best
+def _detail_texts(entry: RecordedEvent, formatter: _ShortFormatter) -> Iterator[str]:  # noqa: C901, PLR0912 - one flat case per event reads best
     match entry.event:
         case ev.StartRun() as event:
             yield from (

@@ -53,8 +53,8 @@ def path_component(text: str) -> str:
 
 def _write_job(folder: Path, job: Job, history: Sequence[RecordedEvent]) -> None:
     runs: dict[str, list[RecordedEvent]] = {}
-    for event, checkpoint in history:
-        runs.setdefault(event.stamp.run_id, []).append((event, checkpoint))
+    for recorded in history:
+        runs.setdefault(recorded.event.stamp.run_id, []).append(recorded)
     for run_id, run_history in runs.items():
         _write_run(folder / "runs" / path_component(run_id), run_history)
     for checkpoint in _resumable_checkpoints(runs.values()):
