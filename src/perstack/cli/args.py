@@ -29,7 +29,7 @@ def add_workspace_argument(parser: ArgumentParser, default: str) -> None:
 
 
 def add_store_arguments(parser: ArgumentParser) -> None:
-    """Whose jobs are meant."""
+    """Where the store is."""
     add_workspace_argument(parser, "the current folder, else that of the definition file")
     parser.add_argument(
         "--config", type=Path, metavar="PATH", help="definition file whose folder is looked in"
@@ -37,7 +37,7 @@ def add_store_arguments(parser: ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:
-    """Who generates, how long and how often, and where keys are."""
+    """The model, its limits, and the files with its keys."""
     parser.add_argument("--provider", metavar="NAME", help="provider, instead of the file's")
     parser.add_argument("--model", metavar="NAME", help="model, instead of the file's and any tier")
     parser.add_argument(
@@ -61,8 +61,8 @@ def add_model_arguments(parser: ArgumentParser) -> None:
 
 def env_paths(options: Namespace) -> tuple[str, ...] | None:
     """The files given with `--env-path`, `None` if there are none."""
-    given: list[str] | None = options.env_path
-    return tuple(given) if given else None
+    paths: list[str] | None = options.env_path
+    return tuple(paths) if paths else None
 
 
 def positive_int(text: str) -> int:
@@ -92,7 +92,7 @@ def parse_reasoning_budget(text: str) -> ReasoningBudget:
 
 
 def model_settings(options: Namespace) -> Settings:
-    """Who generates, how long and how often; to be completed with what else a command decides."""
+    """Settings of the model and its limits; the command completes them."""
     return Settings(
         env_paths=env_paths(options),
         provider=options.provider,

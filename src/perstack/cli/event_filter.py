@@ -35,8 +35,8 @@ def parse_filter_expression(text: str) -> FilterExpression:
     """A test of events: `.path op value`.
 
     A path leads through objects; at an array it leads into each of its elements, with or without
-    `[]`. An event passes if anything that the path leads to compares as wanted; nothing does that
-    is not there. A value is a quoted string, a number, `true`, `false` or a bare word.
+    `[]`. An event passes if anything that the path leads to satisfies the comparison; a
+    missing value never does. A value is a quoted string, a number, `true`, `false` or a bare word.
     """
     match = _EXPRESSION.fullmatch(text)
     if match is None:
@@ -48,7 +48,7 @@ def parse_filter_expression(text: str) -> FilterExpression:
     expected = _parse_literal(match[3].strip(), text)
 
     def matches(event: Json) -> bool:
-        return any(_satisfies(compare, found, expected) for found in _values_at(event, path))
+        return any(_satisfies(compare, value, expected) for value in _values_at(event, path))
 
     return matches
 
@@ -102,7 +102,7 @@ EntryPredicate = Callable[[RecordedEvent], bool]
 
 @dataclass(slots=True)
 class EventCounts:
-    """What events add up to.
+    """Totals over events.
 
     Attributes:
         steps: The lowest and the highest step number, if there is an event.
@@ -159,7 +159,7 @@ class EventFilter:
     _following_due: int = 0
 
     def select(self, entry: RecordedEvent) -> Iterator[SelectedEvent]:
-        """What is to be shown now that this event has come."""
+        """The events to show after this one: it, and context beside it."""
         if not self.is_in_scope(entry):
             return
         if self._is_selected(entry):

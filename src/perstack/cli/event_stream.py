@@ -22,9 +22,9 @@ QueuedEvent = tuple[PerstackEvent, Checkpoint | None]
 
 
 class EventStreamWriter:
-    """Writes events as they come; a slow reader of stdout holds up the lines, but not the job.
+    """Writes events as they come; a slow reader of stdout delays the lines, but not the job.
 
-    Used in a `with` block around the job; what is heard after it is not written.
+    Used in a `with` block around the job; events published after it are not written.
 
     Args:
         terminal: Where the lines go.
@@ -46,7 +46,7 @@ class EventStreamWriter:
         self._receive.close()
 
     def on_event(self, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
-        """Take an event in. Satisfies the runtime's `HttpListener`."""
+        """Queue an event; a listener of the engine."""
         is_receiving = self._send.statistics().open_receive_streams > 0
         if is_receiving and (self._event_types is None or event.type in self._event_types):
             self._send.send_nowait((event, checkpoint))
@@ -56,10 +56,10 @@ class EventStreamWriter:
         self._send.close()
 
     async def write_until_closed(self, on_reader_gone: Callable[[], None]) -> None:
-        """Write until `close` and all is written; then `written` is set.
+        """Write all events until `close`, then set `finished`.
 
         Args:
-            on_reader_gone: Called once if the reader has gone away; later events go nowhere.
+            on_reader_gone: Called once if the reader has closed stdout; later events are dropped.
         """
         async for first in self._receive:
             batch = [first]

@@ -1,8 +1,7 @@
 """What the store of a workspace knows about its jobs, read without definitions and without keys."""
 
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from perstack.runtime.start_plan import query_of_run
 from perstack.stores import StoreAdmin, open_store, sqlite_url, store_path
 
 
-# asyncio makes the repr of what its main task returned, which for a long job takes half a minute.
+# asyncio makes the repr of its main task's result, which takes half a minute for a long job.
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JobLog:
-    """A job with all that happened, in the order in which it was written down."""
+    """A job with its events in stored order."""
 
     view: JobView
     entries: tuple[RecordedEvent, ...]
@@ -31,7 +30,7 @@ class JobLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSelector:
-    """Which job: by its own id, by that of a run or checkpoint of it, or else the latest."""
+    """Selects a job by its id, or by that of a run or checkpoint of it; otherwise the latest."""
 
     job_id: str | None = None
     run_id: str | None = None
@@ -39,20 +38,18 @@ class JobSelector:
 
     @property
     def target_run_id(self) -> str | None:
-        """The run that is concerned, if it is only one."""
+        """The run that the log is limited to, if any."""
         if self.checkpoint_id is None:
             return self.run_id
         return parse_checkpoint_id(self.checkpoint_id).run_id
 
 
 class JobLogReader:
-    """Reads a job bit by bit, as it grows.
+    """Reads a job incrementally, as it grows.
 
     Args:
-        store: Where it is.
         storage: The file of the store.
-        job_id: The job.
-        is_latest: Whether it was taken because it is the latest.
+        is_latest: Whether the job was selected because it is the latest.
     """
 
     def __init__(
@@ -67,7 +64,7 @@ class JobLogReader:
         self._job: Job | None = None
 
     async def read_new(self) -> tuple[RecordedEvent, ...]:
-        """What has happened since the last time.
+        """The events since the last call.
 
         Raises:
             NotFoundError: There is no such job.
@@ -76,7 +73,7 @@ class JobLogReader:
         # The status is read first: after a stop, the events read next are complete.
         self._job = await self._store.summary(self.job_id)
         self._position, events = await self._store.events(self.job_id, self._position)
-        known_count = len(self._history.recorded_events)
+        seen_count = len(self._history.recorded_events)
         try:
             self._history.extend(events)
         except IllegalTransitionError as error:
@@ -84,7 +81,7 @@ class JobLogReader:
                 f"The events of job {self.job_id} do not fit together: {error}.",
                 hint="The store is damaged, or a newer version of perstack wrote it.",
             ) from error
-        return tuple(self._history.recorded_events[known_count:])
+        return tuple(self._history.recorded_events[seen_count:])
 
     @property
     def has_stopped(self) -> bool:
@@ -93,7 +90,7 @@ class JobLogReader:
 
     def snapshot(self) -> JobLog:
         if self._job is None:
-            raise ValueError("a story is read before it is told")
+            raise ValueError("the job has not been read yet")
         steps = self._history.recorded_events
         first = steps[0][0]
         record = JobRecord(self._job, {first.stamp.run_id: (first,)})
@@ -136,19 +133,23 @@ def _config_folder(config: Path | None, cwd: Path) -> tuple[Path, ...]:
         return ()
 
 
-@asynccontextmanager
-async def open_existing_store(path: Path) -> AsyncGenerator[StoreAdmin]:
-    """The store at `path`, which must exist.
+async def find_job(store: StoreAdmin, job_id: str | None) -> Job:
+    """The job with this id, or the latest one.
 
     Raises:
-        StoreError: It cannot be opened.
+        NotFoundError: There is no such job, or none at all.
+        StoreError: The store cannot be read.
     """
-    async with open_store(sqlite_url(path)) as store:
-        yield store
+    if job_id is not None:
+        return await store.summary(job_id)
+    newest = await store.jobs(limit=1)
+    if not newest:
+        raise NotFoundError("No data found: the store has no job.")
+    return newest[0]
 
 
 async def find_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLogReader:
-    """The job that is meant, not yet read.
+    """A reader of the selected job, which has read nothing yet.
 
     Raises:
         NotFoundError: There is no such run or checkpoint, or no job at all.
@@ -164,10 +165,7 @@ async def find_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) 
                 raise _checkpoint_not_found(selector.checkpoint_id, where)
             raise _run_not_found(selector.target_run_id, where)
         return JobLogReader(store, storage, job_id)
-    newest = await store.jobs(limit=1)
-    if not newest:
-        raise NotFoundError("No data found: the store has no job.")
-    return JobLogReader(store, storage, newest[0].id, is_latest=True)
+    return JobLogReader(store, storage, (await find_job(store, None)).id, is_latest=True)
 
 
 async def read_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLog:
@@ -185,7 +183,7 @@ async def read_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) 
 
 
 def check_selector(job_log: JobLog, selector: JobSelector) -> None:
-    """Make sure that the run and the checkpoint that are meant are there.
+    """Check that the selected run and checkpoint are part of the job.
 
     Raises:
         NotFoundError: They are not part of the job, or the checkpoint is not one of the run.
@@ -221,7 +219,7 @@ async def load_events(options: Namespace, *job_ids: str | None) -> list[tuple[Ru
 
     Args:
         options: With `workspace` and `config`, which say where the store is.
-        job_ids: The jobs.
+        job_ids: The jobs, in the order of the result.
 
     Raises:
         NotFoundError: There is no such job, or none at all.
@@ -229,19 +227,15 @@ async def load_events(options: Namespace, *job_ids: str | None) -> list[tuple[Ru
     """
     storage = find_store(options.workspace, options.config, Path.cwd())
     events_by_job: list[tuple[RunEvent, ...]] = []
-    async with open_existing_store(storage) as store:
+    async with open_store(sqlite_url(storage)) as store:
         for job_id in job_ids:
-            newest = () if job_id else await store.jobs(limit=1)
-            resolved_id = job_id or (newest[0].id if newest else None)
-            if resolved_id is None:
-                raise NotFoundError("No data found: the store has no job.")
-            _, events = await store.events(resolved_id)
+            _, events = await store.events(job_id or (await find_job(store, None)).id)
             events_by_job.append(events)
     return events_by_job
 
 
 POLL_SECONDS = 0.2
-"""Between two looks into the store."""
+"""Between two polls of the store."""
 
 
 async def follow_job(
@@ -249,12 +243,12 @@ async def follow_job(
     clock: Clock,
     show: Callable[[tuple[RecordedEvent, ...]], bool],
 ) -> None:
-    """Show events until the job has stopped and all is shown, or `show` wants no more.
+    """Show events until the job has stopped and all are shown, or `show` returns false.
 
     Args:
         reader: The job, not yet read.
-        clock: Waits between two looks.
-        show: Takes what is new; false if nothing more is to be shown.
+        clock: Waits between two polls.
+        show: Receives new events; returns whether to continue.
 
     Raises:
         NotFoundError: There is no such job.

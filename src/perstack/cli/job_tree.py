@@ -1,7 +1,7 @@
-"""The runs of a job drawn like the branches of a history: who called whom, and how each continued.
+"""The runs of a job as a tree of callers and delegates.
 
 A line is a segment of a run, from a start or resumption to a stop. Delegates branch
-off below the stretch that calls them, and the next stretch of their caller follows below them.
+off below the segment that calls them, and the next segment of their caller follows below them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ class RunSegment:
     """A part of a run.
 
     Attributes:
-        start_note: How it follows on what was before; empty for the first of a run.
+        start_note: How it continues what was before; empty for the first of a run.
         checkpoint: The one that it ended with, or the newest.
         delegates: The runs that it called.
     """

@@ -1,4 +1,4 @@
-"""The command `perstack`: finds the command that was asked for and loads nothing else."""
+"""The command `perstack`: finds the requested command and loads nothing else."""
 
 import os
 import sys
@@ -50,7 +50,7 @@ class Command(Protocol):
     def add_arguments(self, parser: ArgumentParser) -> None: ...
 
     def execute(self, options: Namespace, terminal: Terminal) -> int:
-        """Do what was asked and return the exit code.
+        """Run the command and return its exit code.
 
         Raises:
             PerstackError: It cannot be done.

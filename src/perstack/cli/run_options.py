@@ -1,4 +1,4 @@
-"""What `perstack run` was asked to do, read from its arguments and checked as a whole."""
+"""The options of `perstack run`, read from its arguments and checked as a whole."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -24,7 +24,7 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """A request and how it is to be carried out.
+    """A request and how to execute it.
 
     Attributes:
         settings: For the engine.
@@ -79,7 +79,7 @@ def add_run_arguments(parser: ArgumentParser) -> None:
 
 
 def run_options_from(options: Namespace, terminal: Terminal) -> RunOptions:
-    """The order that the arguments, and stdin where they say so, amount to.
+    """The options from the arguments, and from stdin if they refer to it.
 
     Raises:
         ConfigError: Arguments are missing or do not go together.
@@ -213,11 +213,13 @@ def parse_event_types(text: str | None) -> frozenset[str] | None:
 
 def repeated_options_from(options: Namespace) -> tuple[str, ...]:
     """The options that a command which continues the job must repeat."""
-    given: list[tuple[str, str | Path | None]] = [
+    options_by_name: list[tuple[str, str | Path | None]] = [
         ("--config", options.config),
         ("--workspace", options.workspace),
         ("--provider", options.provider),
         ("--model", options.model),
     ]
-    given += [("--env-path", path) for path in options.env_path or ()]
-    return tuple(word for name, value in given if value is not None for word in (name, str(value)))
+    options_by_name += [("--env-path", path) for path in options.env_path or ()]
+    return tuple(
+        word for name, value in options_by_name if value is not None for word in (name, str(value))
+    )

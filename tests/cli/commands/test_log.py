@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from perstack.cli.event_filter import parse_step_filter
-from perstack.cli.job_log import JobLog, JobSelector, open_existing_store, read_job_log
-from perstack.stores import store_path
+from perstack.cli.job_log import JobLog, JobSelector, read_job_log
+from perstack.stores import open_store, sqlite_url, store_path
 from tests.cli.harness import Stage, calls, done, process, says
 
 
@@ -99,7 +99,7 @@ def test_a_story_is_not_spelled_out_where_only_its_name_is_wanted(here: Stage) -
     path = store_path(here.folder)
 
     async def read() -> JobLog:
-        async with open_existing_store(path) as store:
+        async with open_store(sqlite_url(path)) as store:
             return await read_job_log(store, path, JobSelector())
 
     assert len(repr(anyio.run(read))) < 200

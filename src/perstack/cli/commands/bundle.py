@@ -14,7 +14,6 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     add_file_arguments(parser)
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where it goes; by default NAME.mcpb here"

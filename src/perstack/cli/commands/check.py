@@ -31,7 +31,6 @@ Json = dict[str, Any]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     add_file_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
 

@@ -21,12 +21,12 @@ from perstack.cli.commands.demo_setup import (
     prepare_time_server,
     shipped_definitions,
 )
-from perstack.cli.job_log import JobLog, JobSelector, open_existing_store, read_job_log
+from perstack.cli.job_log import JobLog, JobSelector, read_job_log
 from perstack.cli.render.demo import DemoView
 from perstack.cli.terminal import Terminal, exit_code_for_status
 from perstack.definition.model import ProviderName
 from perstack.errors import ConfigError
-from perstack.stores import store_path
+from perstack.stores import open_store, sqlite_url, store_path
 
 TOOL = "release-review"
 QUERY = "Which service is worse off since the release, and what should we look at first?"
@@ -34,7 +34,6 @@ ENV_FILES = (".env", ".env.local")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument(
         "--provider",
         choices=get_args(ProviderName),
@@ -125,7 +124,7 @@ def _rerun_command(options: Namespace) -> str:
 
 async def _read_demo_log(folder: Path, job_id: str) -> JobLog:
     path = store_path(folder)
-    async with open_existing_store(path) as store:
+    async with open_store(sqlite_url(path)) as store:
         return await read_job_log(store, path, JobSelector(job_id=job_id))
 
 

@@ -3,14 +3,13 @@
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import anyio
 
 from perstack.analysis.diff import RunPair, StepPair, align, align_runs, first_divergence
 from perstack.analysis.transcript import RunTranscript, total_usage, transcripts
-from perstack.cli.args import add_workspace_argument
+from perstack.cli.args import add_store_arguments
 from perstack.cli.job_log import load_events
 from perstack.cli.render.diff import StyledLine, difference_lines
 from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Terminal
@@ -23,16 +22,9 @@ MAX_DIFFERENCES = 8
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument("one", metavar="A", help="a job, or one run of it as JOB/RUN")
     parser.add_argument("other", metavar="B", help="the job or run to compare it with")
-    add_workspace_argument(parser, "the current folder, else that of the definition file")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="PATH",
-        help="definition file whose folder is looked in",
-    )
+    add_store_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
 
 

@@ -10,20 +10,19 @@ import anyio
 import anyio.to_thread
 
 from perstack.cli.args import add_store_arguments
-from perstack.cli.job_log import find_store, open_existing_store
+from perstack.cli.job_log import find_job, find_store
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
-from perstack.errors import ConfigError, NotFoundError
+from perstack.errors import ConfigError
 from perstack.store.transfer.job_archive import SUFFIX, pack
 from perstack.store.transfer.upstream_export import export_job_folder, path_component
-from perstack.stores import StoreAdmin
+from perstack.stores import StoreAdmin, open_store, sqlite_url
 
 PAGE_SIZE = 100
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument("job", nargs="?", metavar="JOB", help="the job; by default the latest")
     add_store_arguments(parser)
     parser.add_argument(
@@ -43,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Write what was asked for, and say where it is.
+    """Write the files and print their paths.
 
     Raises:
         ConfigError: The options contradict each other, or nothing can be written there.
@@ -71,8 +70,8 @@ def _check_options(options: Namespace) -> None:
 async def _export(storage: Path, options: Namespace) -> list[Path]:
     if options.files is not None:
         return await export_files(storage, options.files, options.job, is_for_all_jobs=options.all)
-    async with open_existing_store(storage) as store:
-        job = await _job_or_latest(store, options.job)
+    async with open_store(sqlite_url(storage)) as store:
+        job = await find_job(store, options.job)
         output: Path = options.output or Path(f"{path_component(job.id)}{SUFFIX}")
         _, events = await store.events(job.id)
         await anyio.to_thread.run_sync(_write_archive, output, job, events)
@@ -92,10 +91,10 @@ async def export_files(
         NotFoundError: There is no such job.
         StoreError: The store cannot be read.
     """
-    async with open_existing_store(storage) as store:
+    async with open_store(sqlite_url(storage)) as store:
         if is_for_all_jobs:
             return [await _write_files(folder, store, job) async for job in _all_jobs(store)]
-        return [await _write_files(folder, store, await _job_or_latest(store, job_id))]
+        return [await _write_files(folder, store, await find_job(store, job_id))]
 
 
 async def _all_jobs(store: StoreAdmin) -> AsyncIterator[Job]:
@@ -109,15 +108,6 @@ async def _all_jobs(store: StoreAdmin) -> AsyncIterator[Job]:
 async def _write_files(folder: Path, store: StoreAdmin, job: Job) -> Path:
     _, events = await store.events(job.id)
     return await anyio.to_thread.run_sync(export_job_folder, folder, job, events)
-
-
-async def _job_or_latest(store: StoreAdmin, job_id: str | None) -> Job:
-    if job_id is not None:
-        return await store.summary(job_id)
-    newest = await store.jobs(limit=1)
-    if not newest:
-        raise NotFoundError("No data found: the store has no job.")
-    return newest[0]
 
 
 def _write_archive(output: Path, job: Job, events: tuple[RunEvent, ...]) -> None:

@@ -27,7 +27,6 @@ _JOB_AND_STEP = re.compile(r"([^@]+)(?:@(\d+))?")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument(
         "place", metavar="JOB[@STEP]", help="the job, and the step after which the fork begins"
     )

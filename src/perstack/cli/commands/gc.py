@@ -33,7 +33,6 @@ class RetentionRule:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     add_store_arguments(parser)
     parser.add_argument(
         "--keep",

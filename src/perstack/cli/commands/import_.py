@@ -22,7 +22,6 @@ CHANGE_LABELS: dict[ImportOutcome, str] = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument(
         "files",
         nargs="+",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from perstack.cli.args import add_workspace_argument, non_negative_int
+from perstack.cli.args import add_store_arguments, non_negative_int
 from perstack.cli.commands.export import export_files
 from perstack.cli.event_filter import event_filter_from, parse_filter_expression, parse_step_filter
 from perstack.cli.job_log import (
@@ -16,7 +16,6 @@ from perstack.cli.job_log import (
     find_job_log,
     find_store,
     follow_job,
-    open_existing_store,
     read_job_log,
 )
 from perstack.cli.render.log import LogView
@@ -26,6 +25,7 @@ from perstack.core.history import RecordedEvent
 from perstack.core.wire import RUN_TYPES
 from perstack.errors import ConfigError
 from perstack.runtime.ports import SystemClock
+from perstack.stores import open_store, sqlite_url
 
 DEFAULT_TAKE = 100
 EVENT_OPTIONS = ("step", "type", "filter", "errors", "tools", "delegations", "context")
@@ -34,14 +34,7 @@ COMPLETE_LOG_OPTIONS = ("checkpoint", "messages", "summary", "pretty")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
-    add_workspace_argument(parser, "the current folder, else that of the definition file")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="PATH",
-        help="definition file whose folder is looked in",
-    )
+    add_store_arguments(parser)
     _add_job_arguments(parser)
     _add_filter_arguments(parser)
     _add_output_arguments(parser)
@@ -115,7 +108,7 @@ def _add_output_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Show what was asked for.
+    """Show the requested data.
 
     Raises:
         ConfigError: Options contradict each other.
@@ -164,12 +157,12 @@ def _export(storage: Path, options: Namespace, terminal: Terminal) -> None:
 
 async def _show_jobs(storage: Path, options: Namespace, view: LogView) -> None:
     take = DEFAULT_TAKE if options.take is None else options.take
-    async with open_existing_store(storage) as store:
+    async with open_store(sqlite_url(storage)) as store:
         view.show_jobs(await store.jobs(limit=take or 2**31, offset=options.offset))
 
 
 async def _read_job_log(storage: Path, options: Namespace) -> JobLog:
-    async with open_existing_store(storage) as store:
+    async with open_store(sqlite_url(storage)) as store:
         return await read_job_log(store, storage, _selector_from(options))
 
 
@@ -197,7 +190,7 @@ def _requested_checkpoint(job_log: JobLog, options: Namespace) -> Checkpoint | N
 async def _follow(storage: Path, options: Namespace, view: LogView, terminal: Terminal) -> None:
     event_filter = event_filter_from(options, options.take or 0)
     selector = _selector_from(options)
-    async with open_existing_store(storage) as store:
+    async with open_store(sqlite_url(storage)) as store:
         reader = await find_job_log(store, storage, selector)
         has_begun = False
 

@@ -16,7 +16,6 @@ REGISTRY = "registry"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument(
         "client",
         nargs="?",

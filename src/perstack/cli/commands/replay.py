@@ -23,7 +23,6 @@ from perstack.replay.script_export import export_script
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument("job", nargs="?", metavar="JOB", help="the job; by default the latest")
     add_file_arguments(parser)
     add_workspace_argument(parser, "the current folder, else that of the definition file")

@@ -24,7 +24,6 @@ ImmediateExit = Callable[[int], object]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     add_run_arguments(parser)
 
 

@@ -46,7 +46,6 @@ HTTP_ARGUMENTS = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     add_file_arguments(parser)
     add_workspace_argument(parser, "the folder of the definition file")
     add_model_arguments(parser)

@@ -8,24 +8,18 @@ from pathlib import Path
 import anyio
 
 from perstack.analysis.statistics import GroupedStats
-from perstack.cli.args import add_workspace_argument, positive_int
-from perstack.cli.job_log import find_store, open_existing_store
+from perstack.cli.args import add_store_arguments, positive_int
+from perstack.cli.job_log import find_store
 from perstack.cli.render.stats import StatsReport, print_stats
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.runtime.ports import SystemClock
+from perstack.stores import open_store, sqlite_url
 
 DAY_MS = 24 * 60 * 60 * 1000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
-    add_workspace_argument(parser, "the current folder, else that of the definition file")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="PATH",
-        help="definition file whose folder is looked in",
-    )
+    add_store_arguments(parser)
     parser.add_argument(
         "--since",
         type=positive_int,
@@ -39,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Show what was asked for.
+    """Show the requested data.
 
     Raises:
         NotFoundError: No job has run there.
@@ -58,7 +52,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 async def _read_stats(storage: Path, since_ms: int | None) -> GroupedStats:
     grouped_stats = GroupedStats(_local_day)
-    async with open_existing_store(storage) as store:
+    async with open_store(sqlite_url(storage)) as store:
         await store.scan_jobs(since_ms or 0, grouped_stats.add)
     return grouped_stats
 

@@ -27,7 +27,6 @@ EXAMPLE = 'Add a table [[experts."NAME".tests]] with query = "…"; docs/testing
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument(
         "experts", nargs="*", metavar="EXPERT", help="whose tests; by default everybody's"
     )
@@ -81,9 +80,9 @@ def _select_test_cases(loaded: LoadedDefinitions, keys: list[str]) -> list[TestC
     experts = loaded.definitions.experts
     for key in keys:
         if key not in experts:
-            known = ", ".join(experts) or "none"
+            names = ", ".join(experts) or "none"
             raise UnknownExpertError(
-                f"Expert {key!r} is not defined.", hint=f"The experts are: {known}."
+                f"Expert {key!r} is not defined.", hint=f"The experts are: {names}."
             )
     test_cases = [TestCase(key, test) for key in keys or experts for test in experts[key].tests]
     if not test_cases:

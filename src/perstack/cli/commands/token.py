@@ -10,7 +10,6 @@ from perstack.server.auth.scopes import CANCEL_JOBS, READ_JOBS, RUN, RUN_PREFIX
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the command."""
     parser.add_argument("--principal", required=True, metavar="NAME", help="whom it is for")
     parser.add_argument(
         "--scope",

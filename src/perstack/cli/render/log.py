@@ -54,7 +54,7 @@ def header_lines(job_log: JobLog) -> Iterator[str]:
 
 
 def checkpoint_lines(checkpoint: Checkpoint) -> Iterator[str]:
-    """How a run stood at one moment."""
+    """The state of a run at a checkpoint."""
     yield f"Checkpoint: {checkpoint.id} ({checkpoint.status})"
     yield f"Run: {checkpoint.run_id} of {checkpoint.expert.key}, with {checkpoint.model}"
     yield f"At: step {checkpoint.step_number}, {format_timestamp(checkpoint.updated_at)}"
@@ -66,7 +66,7 @@ def checkpoint_lines(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def conversation_lines(checkpoint: Checkpoint) -> Iterator[str]:
-    """All that was said in a run until then."""
+    """The messages of a run up to a checkpoint."""
     for message in checkpoint.messages:
         yield f"{ROLE_LABELS[message.type]}:"
         for text in _message_texts(message):
@@ -139,13 +139,13 @@ def log_document(
     event_filter: EventFilter,
     checkpoint: Json | None,
 ) -> Json:
-    """All of it.
+    """The complete log as JSON.
 
     Args:
         job_log: The job.
         selected_events: The events to show, in order.
-        event_filter: What picked them.
-        checkpoint: The one that was asked for, see `checkpoint_document`.
+        event_filter: The filter that selected them.
+        checkpoint: The requested one, see `checkpoint_document`.
     """
     return {
         "job": job_document(job_log.view.job),
@@ -171,7 +171,7 @@ def job_document(job: Job) -> Json:
 
 
 def event_document(selected: SelectedEvent) -> Json:
-    """An event as the event stream has it, and whether it is there only as context."""
+    """An event in its wire form; `isContext` marks an event shown only as context."""
     event = to_wire(selected.entry.event, selected.entry.checkpoint)
     return {**event, "isContext": True} if selected.is_context else event
 
@@ -188,15 +188,15 @@ def checkpoint_document(checkpoint: Checkpoint, *, has_messages: bool) -> Json:
 
 def counts_document(counts: EventCounts) -> Json:
     """What events add up to."""
-    found: Json = {
+    document: Json = {
         "totalEvents": counts.events,
         "errorCount": counts.errors,
         "toolCallCount": counts.tool_calls,
         "delegationCount": counts.delegations,
     }
     if counts.steps:
-        found["stepRange"] = {"min": counts.steps[0], "max": counts.steps[1]}
-    return found
+        document["stepRange"] = {"min": counts.steps[0], "max": counts.steps[1]}
+    return document
 
 
 def _stop_document(checkpoint: Checkpoint) -> Json:

@@ -15,8 +15,6 @@ from perstack.core.checkpoint import FINISHED_STATUSES
 Json = dict[str, Any]
 Name = TypeVar("Name", bound=str)
 
-"""Statuses of jobs that may still become a success."""
-
 GROUP_HEADINGS = (
     *("jobs", "runs", "completed", "steps", "tokens", "cached", "retries", "errors"),
     *("tool calls", "failed", "median", "p95"),
@@ -42,10 +40,10 @@ class StatsReport:
 
     def sorted_groups(self, by: str) -> list[tuple[str, Stats]]:
         """Days in their order; what else there is by tokens, the most first."""
-        found = self.grouped_stats.groups[by].items()
+        groups = self.grouped_stats.groups[by].items()
         if by == "day":
-            return sorted(found, key=lambda group: group[0])
-        return sorted(found, key=lambda group: (-group[1].usage.total_tokens, group[0]))
+            return sorted(groups, key=lambda group: group[0])
+        return sorted(groups, key=lambda group: (-group[1].usage.total_tokens, group[0]))
 
 
 def print_stats(report: StatsReport, terminal: Terminal, *, is_json: bool) -> None:
