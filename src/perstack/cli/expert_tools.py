@@ -1,4 +1,4 @@
-"""Which tools experts will have, as far as the definitions say; nothing is started to find out."""
+"""The tools that experts will have, from the definitions alone; no skill is started."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from perstack.tool_names import tool_name
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentVariable:
-    """An environment variable that something needs, without its value."""
+    """A required environment variable, without its value."""
 
     name: str
     is_set: bool
@@ -30,11 +30,11 @@ class EnvironmentVariable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkillToolset:
-    """What one skill brings.
+    """The tools of one skill.
 
     Attributes:
         name: The skill's name.
-        tools: The tools that are known already.
+        tools: The tools that the definitions name.
         source: The command line or host that the other tools come from at run time, if any do.
         pick: The only tools to be shown of those.
         omit: Tools not to be shown of those.
@@ -53,12 +53,12 @@ class SkillToolset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertToolset:
-    """What one expert offers and has.
+    """The published name and the tools of one expert.
 
     Attributes:
         expert: The expert.
         published_name: Its name as a tool of the MCP server, `None` for a delegate.
-        skills: What its skills bring.
+        skills: The tools of its skills.
         delegates: Expert keys with the tool names under which this expert calls them.
     """
 
@@ -69,7 +69,7 @@ class ExpertToolset:
 
 
 def declared_schema_kinds(expert: Expert) -> tuple[str, ...]:
-    """Whether an expert declares what it takes, what it answers, both or neither."""
+    """Which of inputs and outputs an expert declares."""
     declared = {"input": expert.tool.input_schema, "output": expert.tool.output_schema}
     return tuple(kind for kind, schema in declared.items() if schema is not None)
 

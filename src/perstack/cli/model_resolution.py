@@ -14,7 +14,7 @@ SCRIPTED_PROVIDER = "scripted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelResolution:
-    """Who generates, as the file alone has it.
+    """The models, from the definition file alone.
 
     Attributes:
         provider: The provider of the file.
@@ -30,7 +30,7 @@ class ModelResolution:
 
 
 def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> ModelResolution:
-    """What the file and the environment come to.
+    """Resolve the models from the file and the environment.
 
     Args:
         definitions: The file.

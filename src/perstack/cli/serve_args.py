@@ -27,7 +27,7 @@ AUTH_ARGUMENTS = {
     **JWT_ARGUMENTS,
     **SHARED_AUTH_ARGUMENTS,
 }
-"""Arguments that mean nothing without --http, and where they are kept."""
+"""Arguments that need --http, with their destinations."""
 
 
 def add_auth_arguments(parser: ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def _add_limit_arguments(parser: ArgumentParser) -> None:
 
 
 def auth_options_from(options: Namespace) -> AuthOptions:
-    """How users are known.
+    """How users are authenticated.
 
     Raises:
         ConfigError: An argument belongs to another way of knowing them.
@@ -137,7 +137,7 @@ def auth_options_from(options: Namespace) -> AuthOptions:
 
 
 def public_hosts(options: Namespace) -> tuple[str, ...]:
-    """The host by which users know the server, if that was said."""
+    """The public host of the server, if configured."""
     resource: str | None = options.resource
     return () if resource is None else (urlsplit(resource).netloc,)
 
@@ -148,7 +148,6 @@ def tenant_settings_from(options: Namespace) -> TenantSettings | None:
 
 
 def job_limits_from(options: Namespace) -> JobLimits:
-    """How much jobs may do."""
     has_users = _auth_kind(options) != "none"
     return JobLimits(
         max_jobs=options.max_jobs or (DEFAULT_MAX_JOBS if has_users else None),
@@ -158,7 +157,7 @@ def job_limits_from(options: Namespace) -> JobLimits:
 
 
 def audit_log_from(options: Namespace) -> AbstractContextManager[None]:
-    """Within this context a line is written for each request, if the arguments want that.
+    """Write an audit log line for each request within this context, if configured.
 
     Raises:
         ConfigError: The file cannot be written; on entering.
@@ -190,7 +189,7 @@ def _reject_inapplicable(
 
 
 def add_wait_arguments(parser: ArgumentParser) -> None:
-    """The arguments of the windows of `perstack serve`."""
+    """The arguments for how long calls wait."""
     parser.add_argument(
         "--wait-seconds",
         type=_parse_client_wait,

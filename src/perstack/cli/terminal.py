@@ -35,7 +35,7 @@ class Terminal:
     failure: OSError | None = field(default=None, init=False)
 
     def write(self, text: str) -> None:
-        """Text for stdout, there at once. Nothing happens once it cannot be written any more."""
+        """Write text to stdout and flush it. Does nothing once stdout is closed."""
         if not self.has_reader:
             return
         try:
@@ -61,7 +61,7 @@ class Terminal:
             _redirect_to_devnull(self.stderr)
 
     def error(self, error: PerstackError) -> None:
-        """Say what went wrong and what to do next."""
+        """Write an error with its hint to stderr."""
         self.info(f"perstack: {error.message}", "red")
         if error.hint:
             self.info(f"  {error.hint}")
@@ -94,7 +94,7 @@ def standard_terminal() -> Terminal:
 
 
 def _or_devnull(stream: TextIO | None, mode: Literal["r", "w"]) -> TextIO:
-    """The stream, or one that leads nowhere if the process was started with it closed."""
+    """The stream, or the null device if the process was started with it closed."""
     return stream or Path(os.devnull).open(mode, encoding="utf-8")
 
 

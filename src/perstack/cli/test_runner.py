@@ -1,4 +1,4 @@
-"""One test of an expert: a folder to work in, a job in it, and whether it came out as expected."""
+"""Runs one test of an expert: a job in a workspace, compared with the expected outcome."""
 
 import shutil
 import tempfile
@@ -24,12 +24,12 @@ from perstack.settings import Overrides, Settings
 
 NAME_CHARACTERS = 80
 STORE_FOLDER = "perstack"
-"""The jobs of a workspace are its own, and no part of what a test begins with."""
+"""The store of a workspace, which is not copied for a test."""
 
 
 @dataclass(frozen=True, slots=True)
 class TestCase:
-    """A test of an expert that is to be made."""
+    """A test of an expert, to be run."""
 
     expert_key: str
     test: ExpertTest
@@ -42,17 +42,17 @@ class TestCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestEnvironment:
-    """How tests are made.
+    """How tests are run.
 
     Attributes:
         loaded: The definition file.
-        settings: For the engine, but for what a test decides.
+        settings: For the engine; a test overrides some of them.
         workspace: The folder of which each test gets a copy.
         script: Played in each test instead of its own.
-        is_live: The model is asked, whatever scripts there are.
-        is_in_place: Tests work in the folder itself.
-        keeps_copies: The copies stay, with the jobs in them.
-        overrides: Stand-ins, for our own tests.
+        is_live: Call the model, even if there are scripts.
+        is_in_place: Tests work in the workspace itself.
+        keeps_copies: Keep the copies, with their jobs.
+        overrides: Parts of the engine to replace, for perstack's own tests.
     """
 
     loaded: LoadedDefinitions
@@ -67,14 +67,14 @@ class TestEnvironment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """What came of a test; it passed if there is no problem.
+    """The result of a test; it passed if there is no problem.
 
     Attributes:
         test_case: The test.
-        problems: What was not as expected.
-        outcome: How the job ended; `None` if it could not begin.
+        problems: What differs from the expectations.
+        outcome: How the job ended; `None` if it did not start.
         job_id: Of the job.
-        workspace: The folder that was kept, with the job in it.
+        workspace: The kept folder, with the job in it.
     """
 
     test_case: TestCase
@@ -85,12 +85,11 @@ class TestResult:
 
     @property
     def passed(self) -> bool:
-        """Whether all was as expected."""
         return not self.problems
 
 
 async def run_test(test_case: TestCase, environment: TestEnvironment) -> TestResult:
-    """Make one test. What goes wrong is a verdict."""
+    """Run one test. Errors become problems of the result."""
     try:
         async with _test_workspace(test_case, environment) as workspace:
             view = await _run_test_job(test_case, environment, workspace)

@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Carry the order out.
+    """Run the job.
 
     Raises:
         PerstackError: It could not be begun, or the store failed.

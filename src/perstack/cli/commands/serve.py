@@ -42,7 +42,7 @@ HTTP_ARGUMENTS = {
     "--no-recover": "has_no_recovery",
     **AUTH_ARGUMENTS,
 }
-"""Arguments that mean nothing without --http, and where they are kept."""
+"""Arguments that need --http, with their destinations."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

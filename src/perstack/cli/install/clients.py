@@ -1,4 +1,4 @@
-"""The clients that are known, and how each writes down what to start or where to connect.
+"""The supported clients, and how each writes down what to start or where to connect.
 
 Each forwards variables in its own way. A value is never written: a configuration file is copied,
 shared and committed more easily than a key should be.
