@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 USE = """
+import asyncio
 import os
 import sys
 import anyio
@@ -17,6 +18,8 @@ from tests.llm.conversation import Listener, ask, provider_at
 from tests.model_server import HttpError, Malformed, Reply, call, model_server
 
 async def main():
+    # Development mode reports steps of the loop that are slow, which on a busy machine any may be.
+    asyncio.get_running_loop().slow_callback_duration = float("inf")
     model = open_model(definitions=Definitions(), environment={"OPENAI_API_KEY": "invented-key"})
     faults = [HttpError(401, "no"), HttpError(500), Malformed()]
     script = [Reply("3"), call("add"), *faults, Reply("4")]
