@@ -133,7 +133,7 @@ class MemoryStore:
     ) -> tuple[Job, ...]:
         # Of jobs that began in the same millisecond, the one written later is the newer.
         oldest_first = sorted(
-            self._data.projections.values(), key=lambda ledger: ledger.job.started_at
+            self._data.projections.values(), key=lambda projection: projection.job.started_at
         )
         matching = [
             job

@@ -46,7 +46,7 @@ class RunSnapshot:
         facts: Facts about its messages, by position.
         skill_names: The skills of tool calls, by their ids.
         results: What the open calls of the last message have for an answer so far.
-        children: The runs that answer delegate calls, by the ids of the calls.
+        delegate_to: The delegate calls that wait for their runs.
     """
 
     job_id: str
