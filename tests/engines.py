@@ -1,6 +1,6 @@
 """A real engine with fakes at its edges."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,6 +41,7 @@ async def engine_on(
     has_real_skills: bool = False,
     is_attended: bool = True,
     admit: Admit = admit_all,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Engine]:
     """An engine on the definitions of `toml`, written to `folder`, its workspace."""
     config = folder / "perstack.toml"
@@ -62,7 +63,7 @@ async def engine_on(
     settings = Settings(
         config=config,
         workspace=folder,
-        environment={},
+        environment=environment or {},
         max_steps=max_steps,
         max_job_seconds=max_job_seconds,
         is_attended=is_attended,

@@ -177,7 +177,13 @@ class FakeStore:
         self.events_written.extend(events)
         self.commits.append(len(events))
 
-    async def acquire(self, job_id: str) -> Lease:
+    async def submit_request(self, job_id: str, request: dict[str, Any]) -> None:
+        return
+
+    async def request(self, job_id: str) -> dict[str, Any] | None:
+        return None
+
+    async def acquire(self, job_id: str, request: dict[str, Any] | None = None) -> Lease:
         self.fence += 1
         return Lease(job_id, "fake", self.fence)
 
@@ -185,7 +191,7 @@ class FakeStore:
         if lease.fence < self.fence:
             raise LeaseLostError("lost")
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, *, keep_request: bool = False) -> None:
         return
 
     async def request_stop(self, job_id: str, reason: str) -> bool:

@@ -21,16 +21,22 @@ from perstack.definition.loader import (
 from perstack.definition.model import Definitions
 from perstack.errors import ConfigError, JobStateError, NotFoundError
 from perstack.job_start import (
+    JOB_REQUEST,
     JobExecution,
     apply_inputs,
     check_query,
+    encode_request,
     join_running,
     prepare_continuation,
     prepare_new_job,
 )
 from perstack.jobs import SHUTDOWN_REASON, JobHandle, JobObserver, JobRunner, JobView, build_view
 from perstack.llm.model_factory import ModelCache, open_model
-from perstack.runtime.cancellation import mark_cancelled, request_remote_cancel
+from perstack.runtime.cancellation import (
+    mark_cancelled,
+    request_remote_cancel,
+    withdraw_request,
+)
 from perstack.runtime.history_cache import JobHistoryCache
 from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Orphan, Store, TaskStore
 from perstack.runtime.start_plan import JobRequest, query_of_run, rebuild_state
@@ -124,24 +130,64 @@ class Engine:
                 no more jobs may run.
             StoreError: The store cannot be read or written.
         """
-        request = apply_inputs(self._context, request)
-        check_query(request)
-        if request.job_id is not None:
-            live = self._runner.get(request.job_id)
-            if live is not None and live.is_ending:
-                # Its end is visible already to those who stopped it and to readers of the store.
-                await live.stopped.wait()
-            elif live is not None:
-                return join_running(live, request)
+        request = self._validate(request)
         job_id = request.job_id or request.new_job_id or self._context.overrides.new_id()
+        live = await self._find_live(job_id)
+        if live is not None and request.job_id is not None:
+            return join_running(live, request)
+        if request == JobRequest(job_id=job_id):
+            return await self.drive(job_id, listener)
+        accepted = encode_request(self._context, request)
+        lease = await self._context.store.acquire(job_id, accepted)
+        return await self._launch(lease, request, listener)
+
+    async def submit(self, request: JobRequest) -> str:
+        """Accept a request durably, and return the id of its job. Nothing is driven.
+
+        The process that calls `drive` with the id drives it; the recovery of orphans does so too.
+
+        Raises:
+            PerstackError: As `start`; or another request for the job waits to be driven.
+        """
+        request = self._validate(request)
+        job_id = request.job_id or request.new_job_id or self._context.overrides.new_id()
+        await self._prepare(job_id, request)
+        accepted = encode_request(self._context, request)
+        await self._context.store.submit_request(job_id, accepted)
+        return job_id
+
+    async def drive(self, job_id: str, listener: Listener | None = None) -> JobHandle:
+        """Drive the accepted request of a job, or resume the job if it has none.
+
+        Raises:
+            PerstackError: As `start`. The request stays accepted.
+        """
+        live = await self._find_live(job_id)
+        if live is not None:
+            return live
         lease = await self._context.store.acquire(job_id)
+        return await self._launch(lease, None, listener)
+
+    async def _find_live(self, job_id: str) -> JobHandle | None:
+        live = self._runner.get(job_id)
+        if live is None or not live.is_ending:
+            return live
+        # Its end is visible already to those who stopped it and to readers of the store.
+        await live.stopped.wait()
+        return None
+
+    async def _launch(
+        self, lease: Lease, new_request: JobRequest | None, listener: Listener | None
+    ) -> JobHandle:
+        job_id = lease.job_id
         try:
+            request = new_request or await self._load_request(job_id)
             execution = await self._prepare(job_id, request)
             if not execution.is_done:
                 # Nothing is awaited between this check and the launch, so its count still holds.
                 await self._context.overrides.admit(self)
         except BaseException:
-            await self._release(lease)
+            await self._release(lease, keep_request=new_request is None)
             raise
         job = execution.create_handle(listener)
         if execution.is_done:
@@ -196,7 +242,7 @@ class Engine:
         )
 
     async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
-        """The jobs left in the middle of their work after a moment, newest first.
+        """The jobs left before or in the middle of their work after a moment, newest first.
 
         Raises:
             StoreError: The store cannot be read.
@@ -234,9 +280,9 @@ class Engine:
             live.cancel(reason)
             await live.stopped.wait()
             return live.view()
-        await request_remote_cancel(
-            self._context.store, self._context.overrides.clock, job_id, reason
-        )
+        store = self._context.store
+        await withdraw_request(store, job_id)
+        await request_remote_cancel(store, self._context.overrides.clock, job_id, reason)
         return await self.job(job_id)
 
     async def mark_cancelled(self, job_id: str, reason: str) -> JobView:
@@ -268,6 +314,17 @@ class Engine:
             context, request, rebuild_state(await context.store.load(job_id))
         )
 
+    def _validate(self, request: JobRequest) -> JobRequest:
+        request = apply_inputs(self._context, request)
+        check_query(request)
+        return request
+
+    async def _load_request(self, job_id: str) -> JobRequest:
+        accepted = await self._context.store.request(job_id)
+        if accepted is None:
+            return JobRequest(job_id=job_id)
+        return JOB_REQUEST.validate_python(accepted)
+
     async def _exists(self, job_id: str) -> bool:
         try:
             await self._context.store.summary(job_id)
@@ -275,9 +332,9 @@ class Engine:
             return False
         return True
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self, lease: Lease, *, keep_request: bool = False) -> None:
         with anyio.CancelScope(shield=True):
-            await self._context.store.release(lease)
+            await self._context.store.release(lease, keep_request=keep_request)
 
 
 @asynccontextmanager

@@ -142,3 +142,10 @@ class JobStateError(PerstackError):
     """The job is in a state that does not allow what was asked, such as running elsewhere."""
 
     code = "job.state"
+
+
+def request_pending(job_id: str) -> JobStateError:
+    return JobStateError(
+        f"Job {job_id} has a request that waits to be driven.",
+        hint="Continue it without a query to drive that request, or cancel it.",
+    )

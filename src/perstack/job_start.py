@@ -1,7 +1,11 @@
 """From a request to a running job: which run starts or resumes, with which messages and steps."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import InstructionMessage, TextPart, UserMessage
@@ -29,6 +33,15 @@ from perstack.runtime.start_plan import (
     query_of_run,
 )
 from perstack.settings import EngineContext
+
+JOB_REQUEST = TypeAdapter(JobRequest)
+
+
+def encode_request(context: EngineContext, request: JobRequest) -> dict[str, Any]:
+    """The request as a JSON object without secrets."""
+    redactor = Redactor(environment_secrets(context.environment))
+    text = JOB_REQUEST.dump_json(request, exclude_defaults=True).decode()
+    return json.loads(redactor.redact(text))
 
 
 def apply_inputs(context: EngineContext, request: JobRequest) -> JobRequest:

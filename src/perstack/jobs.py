@@ -17,7 +17,7 @@ from perstack.core.history import newest_root
 from perstack.core.messages import ExpertMessage, Usage
 from perstack.core.transient_events import PerstackEvent, SkillAnswered, SkillAsked
 from perstack.core.verification import VerificationResult
-from perstack.errors import JobStateError, LeaseLostError, PerstackError
+from perstack.errors import JobStateError, LeaseLostError, PerstackError, StoreError
 from perstack.runtime.elicitations import PendingElicitations, unattended
 from perstack.runtime.ports import Clock, Lease, Listener, Store
 
@@ -234,6 +234,11 @@ class JobHandle:
         has_end = root is not None and JOB_STATUS_OF[root.status] != "running"
         return self.scope.cancel_called or has_end
 
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether the job was cancelled because its process ends."""
+        return self.scope.cancel_called and self.stop_reason == SHUTDOWN_REASON
+
     def cancel(self, reason: str) -> None:
         """Stop the job at once. It stays resumable."""
         if not self.stopped.is_set():
@@ -308,7 +313,7 @@ class JobRunner:
             )
         finally:
             with anyio.CancelScope(shield=True):
-                await self._release(lease)
+                await self._release(lease, job)
             self._live.pop(job.job_id, None)
             if not self._live and self._polling_scope is not None:
                 self._polling_scope.cancel()
@@ -357,8 +362,9 @@ class JobRunner:
         await self._clock.sleep(seconds)
         job.cancel(f"it took longer than the {seconds:g} seconds that a job may take")
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self, lease: Lease, job: JobHandle) -> None:
+        is_interrupted = job.is_shut_down or isinstance(job.failure, StoreError)
         try:
-            await self._store.release(lease)
+            await self._store.release(lease, keep_request=is_interrupted)
         except PerstackError as error:
             LOG.warning("The lease of job %s could not be given back: %s", lease.job_id, error)

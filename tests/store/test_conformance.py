@@ -10,7 +10,7 @@ from perstack.core import events as ev
 from perstack.core.checkpoint import JobStatus
 from perstack.core.machine import blank_checkpoint, fold
 from perstack.core.messages import Usage
-from perstack.errors import NotFoundError, StoreError
+from perstack.errors import JobStateError, NotFoundError, StoreError
 from perstack.runtime.ports import Store, TaskRecord
 from tests.store.backend import Backend
 from tests.store.sample_job import EXPERT, RunStory, status_of, write
@@ -326,3 +326,50 @@ async def test_a_summary_is_the_job_without_its_events(store: Store) -> None:
     assert await store.summary("job") == (await store.load("job")).job
     with pytest.raises(NotFoundError):
         await store.summary("nosuchjob")
+
+
+async def test_a_request_stays_until_its_first_event_is_durable(store: Store) -> None:
+    lease = await store.acquire("job", {"query": "Go"})
+    assert await store.request("job") == {"query": "Go"}
+    assert await store.orphans(0) == ()
+
+    await store.release(lease, keep_request=True)
+    assert await store.request("job") == {"query": "Go"}
+    assert [orphan.job_id for orphan in await store.orphans(0)] == ["job"]
+
+    lease = await store.acquire("job")
+    await store.append([RunStory().start()], lease)
+    assert await store.request("job") is None
+
+
+async def test_a_released_job_has_no_request_unless_it_is_kept(store: Store) -> None:
+    await store.submit_request("job", {"query": "Go"})
+    lease = await store.acquire("job")
+    await store.release(replace(lease, fence=lease.fence + 1))
+    assert await store.request("job") == {"query": "Go"}
+    await store.release(lease)
+    assert await store.request("job") is None
+    assert await store.orphans(0) == ()
+
+
+async def test_a_job_has_one_accepted_request_at_most(store: Store) -> None:
+    await store.submit_request("job", {"query": "one"})
+    await store.submit_request("job", {"query": "one"})
+    with pytest.raises(JobStateError, match="waits to be driven"):
+        await store.submit_request("job", {"query": "two"})
+    with pytest.raises(JobStateError, match="waits to be driven"):
+        await store.acquire("job", {"query": "two"})
+    lease = await store.acquire("job", {"query": "one"})
+    with pytest.raises(JobStateError, match="being driven"):
+        await store.submit_request("job", {"query": "two"})
+    await store.release(lease)
+
+
+async def test_an_interrupted_job_with_an_accepted_request_is_one_orphan(backend: Backend) -> None:
+    await write(await backend.open_as("gone"), RunStory().start())
+    backend.dead.add("gone")
+    other = await backend.open_as("us")
+    await other.submit_request("job", {"query": "more"})
+    await other.submit_request("new", {"query": "Go"})
+    assert sorted(orphan.job_id for orphan in await other.orphans(0)) == ["job", "new"]
+    assert await other.orphans(10**15) == ()

@@ -70,6 +70,8 @@ async def test_a_store_of_any_version_is_read_and_continued(version: int, tmp_pa
         assert [job.model_dump(mode="json") for job in await store.jobs()] == told["jobs"]
         for task in told.get("tasks", ()):
             assert await store.task(task["task_id"]) == TaskRecord(**task)
+        for job_id, request in told.get("requests", {}).items():
+            assert await store.request(job_id) == request
         clock.advance(60)
         run = RunStory("open", "open-run")
         run.start()

@@ -50,6 +50,7 @@ async def main() -> None:
             await store.create_task(task)
             settled = await store.settle_task("job.1", "completed", {"message": "\u00fc"})
             assert settled is not None
+            await store.submit_request("asked", {"expert_key": "expert", "query": "Go \u00fc"})
             open_run = RunStory("open", "open-run")
             await store.append([open_run.start()], await store.acquire("open"))
             _, events = await store.events("job")
@@ -59,6 +60,7 @@ async def main() -> None:
     told = {
         "jobs": [job.model_dump(mode="json") for job in jobs],
         "tasks": [asdict(settled)],
+        "requests": {"asked": {"expert_key": "expert", "query": "Go \u00fc"}},
         "events": [event.model_dump(mode="json") for event in events],
     }
     name = f"v{SCHEMA_VERSION}"

@@ -1,5 +1,7 @@
 """Ending jobs that this process does not drive."""
 
+from contextlib import suppress
+
 import anyio
 
 from perstack.core import events as ev
@@ -18,6 +20,19 @@ CANCELLABLE_STATUSES = (
     "stoppedByInteractiveTool",
     "stoppedByCancellation",
 )
+
+
+async def withdraw_request(store: Store, job_id: str) -> None:
+    """Drop the accepted request of a job that no process drives.
+
+    Raises:
+        StoreError: The store cannot be read or written.
+    """
+    if await store.request(job_id) is None:
+        return
+    # A process that drives the job meanwhile is asked to stop it, as any other.
+    with suppress(JobStateError), anyio.CancelScope(shield=True):
+        await store.release(await store.acquire(job_id))
 
 
 async def request_remote_cancel(store: Store, clock: Clock, job_id: str, reason: str) -> None:
@@ -50,7 +65,7 @@ async def mark_cancelled(store: Store, clock: Clock, job_id: str, reason: str) -
         JobStateError: A process drives it.
         StoreError: The store cannot be read or written.
     """
-    await store.load(job_id)  # a job that does not exist gets no lease
+    await store.summary(job_id)  # a job that does not exist gets no lease
     lease = await store.acquire(job_id)
     try:
         root = rebuild_state(await store.load(job_id)).root

@@ -290,7 +290,8 @@ class Store(TaskStore, Protocol):
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
         """Write the events in one transaction; they are durable on return.
 
-        The first `startRun` of an unknown job creates it.
+        The first `startRun` of an unknown job creates it. The accepted request of the job, if
+        there is one, is removed in the same transaction.
 
         Raises:
             LeaseLostError: Another process owns the job now; nothing was written.
@@ -298,11 +299,33 @@ class Store(TaskStore, Protocol):
         """
         ...
 
-    async def acquire(self, job_id: str) -> Lease:
-        """Become the owner of a job, existing or not yet.
+    async def submit_request(self, job_id: str, request: dict[str, Any]) -> None:
+        """Accept a request for a job, existing or not yet.
+
+        It is durable on return, and stays until the first event that it leads to is, or the job is
+        released.
 
         Raises:
-            JobStateError: A living process owns it.
+            JobStateError: A living process owns the job, or another request for it is accepted.
+            StoreError: The store cannot be written.
+        """
+        ...
+
+    async def request(self, job_id: str) -> dict[str, Any] | None:
+        """The accepted request of a job, if there is one.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        ...
+
+    async def acquire(self, job_id: str, request: dict[str, Any] | None = None) -> Lease:
+        """Become the owner of a job, existing or not yet.
+
+        A `request` is accepted in the same transaction.
+
+        Raises:
+            JobStateError: A living process owns it, or another request for it is accepted.
         """
         ...
 
@@ -314,8 +337,11 @@ class Store(TaskStore, Protocol):
         """
         ...
 
-    async def release(self, lease: Lease) -> None:
-        """Give the job back. A lease that is lost already is ignored."""
+    async def release(self, lease: Lease, *, keep_request: bool = False) -> None:
+        """Give the job back, and drop its accepted request unless it is to be driven later.
+
+        A lease that is lost already is ignored.
+        """
         ...
 
     async def request_stop(self, job_id: str, reason: str) -> bool:
@@ -334,7 +360,7 @@ class Store(TaskStore, Protocol):
         ...
 
     async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
-        """The jobs left in the middle of their work after a moment, newest first.
+        """The jobs left before or in the middle of their work after a moment, newest first.
 
         Raises:
             StoreError: The store cannot be read.

@@ -11,6 +11,7 @@ from perstack.core.checkpoint import Job
 from perstack.store.connection import is_busy
 from perstack.store.event_codec import BLOB_KEY
 from perstack.store.leases import LeasePolicy, LeaseRecord
+from perstack.store.statements_read import request as read_request
 from perstack.store.statements_write import load_lease
 
 MAX_JOBS_PER_COMMIT = 20
@@ -44,7 +45,7 @@ def remove_jobs(
 ) -> list[str]:
     """Remove jobs with their runs and events, and return the ids of those removed.
 
-    A job that a process drives, or that has changed since it was listed, stays.
+    A job with a driver or an accepted request, or that has changed since it was listed, stays.
     """
     return [job.id for job in jobs if _remove_job(connection, lease_policy, job)]
 
@@ -53,7 +54,8 @@ def _remove_job(connection: sqlite3.Connection, lease_policy: LeasePolicy, job: 
     row = connection.execute("SELECT ref, updated_at FROM jobs WHERE id = ?", (job.id,)).fetchone()
     if row is None or row[1] != job.updated_at:
         return False
-    if lease_policy.is_driven(load_lease(connection, job.id)):
+    is_driven = lease_policy.is_driven(load_lease(connection, job.id))
+    if is_driven or read_request(connection, job.id) is not None:
         return False
     ref = (row[0],)
     connection.execute(f"DELETE FROM events WHERE {IN_JOB}", ref)  # noqa: S608 - a constant

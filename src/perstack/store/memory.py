@@ -6,7 +6,7 @@ from typing import Any
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.events import RunEvent
-from perstack.errors import job_not_found
+from perstack.errors import job_not_found, request_pending
 from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock, TaskRecord
 from perstack.store.leases import (
     IsAlive,
@@ -24,6 +24,9 @@ class _Data:
     projections: dict[str, JobProjection] = field(default_factory=dict[str, JobProjection])
     lease_records: dict[str, LeaseRecord] = field(default_factory=dict[str, LeaseRecord])
     stop_requests: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    requests: dict[str, tuple[int, dict[str, Any]]] = field(
+        default_factory=dict[str, tuple[int, dict[str, Any]]]
+    )
     tasks: dict[str, TaskRecord] = field(default_factory=dict[str, TaskRecord])
     events: list[RunEvent] = field(default_factory=list[RunEvent])
 
@@ -64,9 +67,23 @@ class MemoryStore:
         if projection is not None:
             self._data.projections[lease.job_id] = projection
             self._data.events.extend(events)
+            self._data.requests.pop(lease.job_id, None)
 
-    async def acquire(self, job_id: str) -> Lease:
+    async def submit_request(self, job_id: str, request: dict[str, Any]) -> None:
+        self._lease_policy.acquire(job_id, self._data.lease_records.get(job_id))
+        pending = await self.request(job_id)
+        if pending is not None and pending != request:
+            raise request_pending(job_id)
+        self._data.requests.setdefault(job_id, (self._lease_policy.clock.now_ms(), request))
+
+    async def request(self, job_id: str) -> dict[str, Any] | None:
+        _, request = self._data.requests.get(job_id, (0, None))
+        return request
+
+    async def acquire(self, job_id: str, request: dict[str, Any] | None = None) -> Lease:
         record = self._lease_policy.acquire(job_id, self._data.lease_records.get(job_id))
+        if request is not None:
+            await self.submit_request(job_id, request)
         self._data.lease_records[job_id] = record
         return Lease(job_id, self._lease_policy.owner, record.fence)
 
@@ -74,10 +91,12 @@ class MemoryStore:
         record = self._lease_policy.check(lease, self._data.lease_records.get(lease.job_id))
         self._data.lease_records[lease.job_id] = self._lease_policy.renew(record)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, *, keep_request: bool = False) -> None:
         record = self._data.lease_records.get(lease.job_id)
         if record is not None and (record.owner, record.fence) == (lease.owner, lease.fence):
             self._data.lease_records[lease.job_id] = LeaseRecord(None, 0, lease.fence)
+            if not keep_request:
+                self._data.requests.pop(lease.job_id, None)
 
     async def request_stop(self, job_id: str, reason: str) -> bool:
         record = self._data.lease_records.get(job_id)
@@ -95,12 +114,19 @@ class MemoryStore:
         }
 
     async def orphans(self, since_ms: int) -> tuple[Orphan, ...]:
-        return tuple(
-            Orphan(
-                job.id, record.takeovers if (record := self._data.lease_records.get(job.id)) else 0
-            )
+        starts = {
+            job_id: created_at
+            for job_id, (created_at, _) in self._data.requests.items()
+            if created_at >= since_ms
+        } | {
+            job.id: job.started_at
             for job in await self.jobs(status="interrupted", limit=len(self._data.projections))
             if job.updated_at >= since_ms
+        }
+        return tuple(
+            Orphan(job_id, record.takeovers if record is not None else 0)
+            for job_id in sorted(starts, key=lambda job_id: starts[job_id], reverse=True)
+            if not self._lease_policy.is_driven(record := self._data.lease_records.get(job_id))
         )
 
     async def load(self, job_id: str) -> JobRecord:

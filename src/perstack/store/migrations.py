@@ -97,11 +97,25 @@ def m004_tasks(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX tasks_by_job ON tasks (job_id)")
 
 
+def m005_requests(connection: sqlite3.Connection) -> None:
+    """Accepted requests whose first event is not written yet."""
+    connection.execute(
+        """
+        CREATE TABLE requests (
+            job_id TEXT PRIMARY KEY,
+            request TEXT NOT NULL,
+            created_at INTEGER NOT NULL
+        ) WITHOUT ROWID
+        """
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_events_and_their_projection,
     m002_requests_to_stop,
     m003_takeovers,
     m004_tasks,
+    m005_requests,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -69,9 +69,21 @@ class SqliteStore:
             lambda connection: statements_write.append(connection, self._lease_policy, lease, rows)
         )
 
-    async def acquire(self, job_id: str) -> Lease:
+    async def submit_request(self, job_id: str, request: dict[str, Any]) -> None:
+        await self._committer.submit(
+            lambda connection: statements_write.submit_request(
+                connection, self._lease_policy, job_id, request
+            )
+        )
+
+    async def request(self, job_id: str) -> dict[str, Any] | None:
+        return await self._run_query(partial(statements_read.request, job_id=job_id))
+
+    async def acquire(self, job_id: str, request: dict[str, Any] | None = None) -> Lease:
         return await self._committer.submit(
-            lambda connection: statements_write.acquire(connection, self._lease_policy, job_id)
+            lambda connection: statements_write.acquire(
+                connection, self._lease_policy, job_id, request
+            )
         )
 
     async def renew(self, lease: Lease) -> None:
@@ -79,8 +91,10 @@ class SqliteStore:
             lambda connection: statements_write.renew(connection, self._lease_policy, lease)
         )
 
-    async def release(self, lease: Lease) -> None:
-        await self._committer.submit(lambda connection: statements_write.release(connection, lease))
+    async def release(self, lease: Lease, *, keep_request: bool = False) -> None:
+        await self._committer.submit(
+            partial(statements_write.release, lease=lease, keep_request=keep_request)
+        )
 
     async def request_stop(self, job_id: str, reason: str) -> bool:
         return await self._committer.submit(

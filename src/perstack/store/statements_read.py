@@ -23,13 +23,16 @@ SELECT_JOBS = f"""
     FROM jobs LEFT JOIN leases ON leases.job_id = jobs.id
 """  # noqa: S608 - the columns are a constant
 NEWEST_FIRST = "ORDER BY jobs.started_at DESC, jobs.ref DESC LIMIT ? OFFSET ?"
-SELECT_UNFINISHED = """
-    SELECT jobs.id, leases.owner, coalesce(leases.lease_until, 0), coalesce(leases.fence, 0),
-        coalesce(leases.takeovers, 0)
-    FROM jobs LEFT JOIN leases ON leases.job_id = jobs.id
-    WHERE jobs.status = 'running' AND jobs.updated_at >= ?
-    ORDER BY jobs.started_at DESC, jobs.ref DESC
+UNFINISHED = """
+    SELECT id AS job_id, started_at, ref FROM jobs
+    WHERE status = 'running' AND updated_at >= :since
 """
+PENDING = "SELECT job_id, created_at, NULL FROM requests WHERE created_at >= :since"
+SELECT_UNFINISHED = f"""
+    SELECT job_id, owner, coalesce(lease_until, 0), coalesce(fence, 0), coalesce(takeovers, 0)
+    FROM ({UNFINISHED} UNION ALL {PENDING}) LEFT JOIN leases USING (job_id)
+    GROUP BY job_id ORDER BY started_at DESC, ref DESC
+"""  # noqa: S608 - constants
 # The plus sign keeps SQLite from walking over the events of all other jobs by position.
 SELECT_EVENTS = """
     SELECT events.position, runs.id, runs.expert_key, events.step_number, events.sequence,
@@ -109,8 +112,8 @@ def jobs(
 def orphans(
     connection: sqlite3.Connection, lease_policy: LeasePolicy, since_ms: int
 ) -> tuple[Orphan, ...]:
-    """Jobs without a driver in the middle of their work, newest first."""
-    rows = connection.execute(SELECT_UNFINISHED, (since_ms,)).fetchall()
+    """Jobs without a driver before or in the middle of their work, newest first."""
+    rows = connection.execute(SELECT_UNFINISHED, {"since": since_ms}).fetchall()
     leases = ((job_id, LeaseRecord(*record)) for job_id, *record in rows)
     return tuple(
         Orphan(job_id, held.takeovers)
@@ -121,8 +124,11 @@ def orphans(
 
 def has_unfinished_jobs(connection: sqlite3.Connection, since_ms: int) -> bool:
     """Whether a job has not stopped, of those to which something happened after a moment."""
-    query = "SELECT 1 FROM jobs WHERE status = 'running' AND updated_at >= ? LIMIT 1"
-    return connection.execute(query, (since_ms,)).fetchone() is not None
+    # One by one, because a store of an older version has no table of requests.
+    return any(
+        connection.execute(f"{query} LIMIT 1", {"since": since_ms}).fetchone() is not None
+        for query in (UNFINISHED, PENDING)
+    )
 
 
 def stop_requests(connection: sqlite3.Connection, owner: str) -> dict[str, str]:
@@ -169,6 +175,11 @@ def job_of_run(connection: sqlite3.Connection, run_id: str) -> str | None:
         "SELECT jobs.id FROM runs JOIN jobs ON jobs.ref = runs.job WHERE runs.id = ?", (run_id,)
     ).fetchone()
     return row[0] if row else None
+
+
+def request(connection: sqlite3.Connection, job_id: str) -> dict[str, Any] | None:
+    row = connection.execute("SELECT request FROM requests WHERE job_id = ?", (job_id,)).fetchone()
+    return None if row is None else json.loads(row[0])
 
 
 def task(connection: sqlite3.Connection, task_id: str) -> TaskRecord | None:

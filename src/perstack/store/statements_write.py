@@ -7,11 +7,13 @@ from typing import Any
 
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
+from perstack.errors import request_pending
 from perstack.runtime.ports import Lease, TaskRecord
 from perstack.store.event_codec import EncodedEvent
 from perstack.store.leases import LeasePolicy, LeaseRecord
 from perstack.store.projection import JobProjection, RunHead, apply_event, required_run_ids
 from perstack.store.statements_read import JOB_COLUMNS, job_from_columns
+from perstack.store.statements_read import request as read_request
 from perstack.store.statements_read import task as read_task
 
 SAVE_JOB = """
@@ -72,11 +74,35 @@ def append(
         "INSERT OR IGNORE INTO blobs (sha256, bytes) VALUES (?, ?)",
         [blob for _, kept in events for blob in kept.blobs.items()],
     )
+    connection.execute("DELETE FROM requests WHERE job_id = ?", (lease.job_id,))
 
 
-def acquire(connection: sqlite3.Connection, lease_policy: LeasePolicy, job_id: str) -> Lease:
-    """Become the owner."""
+def submit_request(
+    connection: sqlite3.Connection, lease_policy: LeasePolicy, job_id: str, request: dict[str, Any]
+) -> None:
+    """Accept a request for a job without an owner."""
+    lease_policy.acquire(job_id, load_lease(connection, job_id))
+    pending = read_request(connection, job_id)
+    if pending == request:
+        return
+    if pending is not None:
+        raise request_pending(job_id)
+    connection.execute(
+        "INSERT INTO requests (job_id, request, created_at) VALUES (?, ?, ?)",
+        (job_id, json.dumps(request, separators=(",", ":")), lease_policy.clock.now_ms()),
+    )
+
+
+def acquire(
+    connection: sqlite3.Connection,
+    lease_policy: LeasePolicy,
+    job_id: str,
+    request: dict[str, Any] | None,
+) -> Lease:
+    """Become the owner, and accept a request if there is one."""
     record = lease_policy.acquire(job_id, load_lease(connection, job_id))
+    if request is not None:
+        submit_request(connection, lease_policy, job_id, request)
     _save_lease(connection, job_id, record)
     return Lease(job_id, lease_policy.owner, record.fence)
 
@@ -87,13 +113,15 @@ def renew(connection: sqlite3.Connection, lease_policy: LeasePolicy, lease: Leas
     _save_lease(connection, lease.job_id, lease_policy.renew(record))
 
 
-def release(connection: sqlite3.Connection, lease: Lease) -> None:
+def release(connection: sqlite3.Connection, lease: Lease, *, keep_request: bool) -> None:
     """Give the lease back. The row stays, so that the fencing token keeps growing."""
-    connection.execute(
+    released = connection.execute(
         "UPDATE leases SET owner = NULL, lease_until = 0, stop_reason = NULL"
         " WHERE job_id = ? AND owner = ? AND fence = ?",
         (lease.job_id, lease.owner, lease.fence),
     )
+    if released.rowcount and not keep_request:
+        connection.execute("DELETE FROM requests WHERE job_id = ?", (lease.job_id,))
 
 
 def request_stop(

@@ -17,7 +17,6 @@ from perstack.engine import Engine
 from perstack.errors import JobStateError, StoreError
 from perstack.jobs import JobHandle
 from perstack.runtime.ports import Orphan, SystemClock
-from perstack.runtime.start_plan import JobRequest
 from perstack.server.activity import ServerActivity
 from perstack.server.services import TenantServices
 from perstack.server.tenants.engine import TenantEngineFactory, TenantPolicy
@@ -73,11 +72,10 @@ class FakeEngine:
             raise StoreError("the disk is gone.")
         return self.orphans_at.pop(0)
 
-    async def start(self, request: JobRequest) -> JobHandle:
-        assert request.job_id is not None
-        if request.job_id in self.refused:
+    async def drive(self, job_id: str) -> JobHandle:
+        if job_id in self.refused:
             raise JobStateError("its expert is gone.")
-        job = self.taken[request.job_id] = WaitingJob()
+        job = self.taken[job_id] = WaitingJob()
         return cast("JobHandle", job)
 
     def stop(self) -> None:

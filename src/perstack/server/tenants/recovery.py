@@ -8,7 +8,6 @@ import anyio
 
 from perstack.errors import PerstackError
 from perstack.runtime.ports import Clock, Orphan
-from perstack.runtime.start_plan import JobRequest
 
 if TYPE_CHECKING:
     from perstack.engine import Engine
@@ -72,7 +71,7 @@ async def _list_orphans(engine: "Engine", since_ms: int) -> tuple[Orphan, ...]:
 async def _recover_job(engine: "Engine", job_id: str, slots: anyio.Semaphore) -> None:
     async with slots:
         try:
-            job = await engine.start(JobRequest(job_id=job_id))
+            job = await engine.drive(job_id)
             LOG.info("perstack: job %s, left by a process that has ended, goes on.", job_id)
             await job.wait()
         except PerstackError as error:
