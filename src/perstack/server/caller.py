@@ -1,7 +1,7 @@
 """Who sent a request, and what their client supports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from mcp.server import ServerRequestContext
@@ -11,7 +11,6 @@ from mcp.server.context import CallNext, HandlerResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
 from perstack.server.auth import scopes
-from perstack.server.auth.scopes import principal_id
 
 RequestContext = ServerRequestContext[dict[str, Any]]
 
@@ -50,22 +49,25 @@ class Caller:
 
     def may_run(self, expert_key: str) -> bool:
         """Whether the caller may run an expert; to others the expert does not exist."""
-        return scopes.may_run(self.scopes, expert_key)
+        return self._has_one_of(scopes.RUN, scopes.RUN_PREFIX + expert_key)
 
     @property
     def may_see_problems(self) -> bool:
         """Whether the caller administers the server, and so may see errors of its definitions."""
-        return scopes.has_all_scopes(self.scopes)
+        return self._has_one_of()
 
     @property
     def may_read_jobs(self) -> bool:
         """Whether the caller may read jobs, with results and events, besides calling experts."""
-        return scopes.may_read_jobs(self.scopes)
+        return self._has_one_of(scopes.RUN, scopes.READ_JOBS)
 
     @property
     def may_cancel_jobs(self) -> bool:
         """Whether the caller may stop a job other than by cancelling the request for it."""
-        return scopes.may_cancel_jobs(self.scopes)
+        return self._has_one_of(scopes.RUN, scopes.CANCEL_JOBS)
+
+    def _has_one_of(self, *candidates: str) -> bool:
+        return self.scopes is None or not self.scopes.isdisjoint((scopes.ADMIN, *candidates))
 
 
 @dataclass(kw_only=True)
@@ -87,8 +89,13 @@ def caller_of(context: RequestContext) -> Caller:
 
 def http_caller() -> Caller:
     """The sender of an HTTP request whose message has not reached the middleware yet."""
-    principal, granted_scopes = _identity()
-    return Caller(principal=principal, scopes=granted_scopes)
+    token = get_access_token()
+    if token is None:
+        return Caller()
+    client, issuer, subject = principal_components(token)
+    # Verifiers may omit the subject, which then is the client itself; ours reject such a token.
+    principal = scopes.principal_id(issuer or "", subject or f"client:{client}")
+    return Caller(principal=principal, scopes=frozenset(token.scopes))
 
 
 def _build_caller(context: RequestContext) -> Caller:
@@ -102,25 +109,14 @@ def _build_caller(context: RequestContext) -> Caller:
         elicitation.form is not None or elicitation.url is None
     )
     is_modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
-    principal, granted_scopes = _identity()
-    # A caller that may not read jobs could not read the result of a task either.
-    has_tasks = TASKS_EXTENSION in extensions and scopes.may_read_jobs(granted_scopes)
-    return Caller(
-        principal=principal,
-        scopes=granted_scopes,
+    caller = http_caller()
+    return replace(
+        caller,
         client_name=client_params.client_info.name if client_params is not None else "",
         is_modern=is_modern,
-        has_tasks=is_modern and has_tasks,
+        # A caller that may not read jobs could not read the result of a task either.
+        has_tasks=is_modern and TASKS_EXTENSION in extensions and caller.may_read_jobs,
         has_forms=has_forms,
         can_elicit=has_forms and not is_modern and session.can_send_request,
         has_links=is_version_at_least(context.protocol_version, FIRST_VERSION_WITH_RESOURCE_LINKS),
     )
-
-
-def _identity() -> tuple[str, frozenset[str] | None]:
-    token = get_access_token()
-    if token is None:
-        return LOCAL_PRINCIPAL, None
-    client, issuer, subject = principal_components(token)
-    # Verifiers may omit the subject, which then is the client itself; ours reject such a token.
-    return principal_id(issuer or "", subject or f"client:{client}"), frozenset(token.scopes)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 def used(content: bytes) -> list[tuple[str | None, str]]:
-    return [(key.key_id, key.algorithm) for key in parse_keys(content).keys]
+    return [(key.key_id, key.algorithm_name) for key in parse_keys(content)]
 
 
 def test_a_key_is_used_for_what_it_is_meant_for_only() -> None:
@@ -91,6 +91,7 @@ def test_pem_holds_public_keys_and_certificates() -> None:
         (b"", "neither a JWK set nor a PEM file"),
         (b"\xff\xfe", "neither"),
         (b"[]", "neither"),
+        (b"{}", "neither"),
         (b'{"keys": 5}', "neither"),
         (b"[" * 100_000, "neither"),
         (b'{"keys": []}', "no key"),

@@ -1,9 +1,9 @@
 """The public keys of an OAuth issuer: JWK sets and PEM files, from a file or a URL."""
 
 import json
+import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx2
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
+from jwt import PyJWK, PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from perstack.errors import ConfigError
@@ -51,35 +51,20 @@ PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """A public key with one algorithm that it may be used for."""
-
-    key_id: str | None
-    algorithm: str
-    key: jwt.PyJWK
-
-
-@dataclass(frozen=True, slots=True)
-class JwkSet:
-    """The keys of an issuer at one moment."""
-
-    keys: tuple[SigningKey, ...] = ()
-
-    def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
-        """The keys that may have signed a token with this header; a key without id matches any."""
-        return tuple(
-            key
-            for key in self.keys
-            if key.algorithm == algorithm
-            and (key_id is None or key.key_id is None or key.key_id == key_id)
-        )
+def select_keys(keys: Sequence[PyJWK], algorithm: str, key_id: str | None) -> list[PyJWK]:
+    """The keys that may have signed a token with this header; a key without id matches any."""
+    return [
+        key
+        for key in keys
+        if key.algorithm_name == algorithm
+        and (key_id is None or key.key_id is None or key.key_id == key_id)
+    ]
 
 
-def parse_keys(content: bytes) -> JwkSet:
+def parse_keys(content: bytes) -> list[PyJWK]:
     """The keys of a JWK set or of a PEM file with public keys or certificates.
 
-    Keys of other types and for other uses are left out.
+    Keys of other types and for other uses are left out; one for several algorithms is repeated.
 
     Raises:
         ConfigError: It is neither, it contains a private key, or no usable one.
@@ -89,47 +74,44 @@ def parse_keys(content: bytes) -> JwkSet:
         keys = _parse_pem(text) if "-----BEGIN" in text else _parse_jwk_set(json.loads(text))
     except ConfigError:
         raise
-    except (ValueError, TypeError, RecursionError, jwt.PyJWTError) as error:
+    except (ValueError, TypeError, RecursionError, PyJWTError) as error:
         raise ConfigError("it is neither a JWK set nor a PEM file with public keys.") from error
     if not keys:
         kinds = "RSA (2048 bits or more), P-256 or Ed25519"
         raise ConfigError(f"it has no key for signatures of a kind that is accepted: {kinds}.")
-    return JwkSet(tuple(keys))
-
-
-def _parse_jwk_set(document: Any) -> list[SigningKey]:
-    raw_keys: Any = cast("Mapping[str, Any]", document)["keys"] if _is_object(document) else None
-    if not isinstance(raw_keys, list) or len(cast("Sequence[object]", raw_keys)) > MAX_KEYS:
-        raise ValueError("a JWK set has a list of keys")
-    return [
-        key for one in cast("list[object]", raw_keys) if _is_object(one) for key in _parse_jwk(one)
-    ]
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _parse_jwk(jwk: Any) -> list[SigningKey]:
-    table = cast("dict[str, Any]", jwk)
-    if PRIVATE_MEMBERS & table.keys():
-        raise ConfigError("it holds a private or secret key.", hint="Give the public keys only.")
-    if table.get("use", "sig") != "sig" or "verify" not in table.get("key_ops", ["verify"]):
-        return []
-    key_id = table.get("kid")
-    kind = (str(table.get("kty")), table.get("crv") if table.get("kty") != "RSA" else None)
-    keys: list[SigningKey] = []
-    for algorithm in ALGORITHMS_BY_KEY_TYPE.get(kind, ()):
-        if table.get("alg", algorithm) == algorithm:
-            key = jwt.PyJWK(table, algorithm)
-            if key.Algorithm.check_key_length(key.key) is None:
-                name = key_id if isinstance(key_id, str) else None
-                keys.append(SigningKey(name, algorithm, key))
     return keys
 
 
-def _parse_pem(text: str) -> list[SigningKey]:
-    keys: list[SigningKey] = []
+def _parse_jwk_set(document: object) -> list[PyJWK]:
+    jwks = cast("dict[str, object]", document).get("keys") if isinstance(document, dict) else None
+    if not isinstance(jwks, list) or len(cast("list[object]", jwks)) > MAX_KEYS:
+        raise ValueError("a JWK set has a list of keys")
+    return [
+        key
+        for jwk in cast("list[object]", jwks)
+        if isinstance(jwk, dict)
+        for key in _parse_jwk(cast("dict[str, Any]", jwk))
+    ]
+
+
+def _parse_jwk(jwk: dict[str, Any]) -> list[PyJWK]:
+    if PRIVATE_MEMBERS & jwk.keys():
+        raise ConfigError("it holds a private or secret key.", hint="Give the public keys only.")
+    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+        return []
+    if not isinstance(jwk.get("kid"), str):
+        jwk["kid"] = None
+    kind = (str(jwk.get("kty")), jwk.get("crv") if jwk.get("kty") != "RSA" else None)
+    keys = [
+        PyJWK(jwk, algorithm)
+        for algorithm in ALGORITHMS_BY_KEY_TYPE.get(kind, ())
+        if jwk.get("alg", algorithm) == algorithm
+    ]
+    return [key for key in keys if key.Algorithm.check_key_length(key.key) is None]
+
+
+def _parse_pem(text: str) -> list[PyJWK]:
+    keys: list[PyJWK] = []
     for block in PEM_BLOCK.finditer(text):
         if "PRIVATE" in block[1]:
             raise ConfigError("it holds a private key.", hint="Give the public key only.")
@@ -154,7 +136,7 @@ def _parse_pem(text: str) -> list[SigningKey]:
 class JwksSource(Protocol):
     """Finds the keys that may have signed a token."""
 
-    async def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
+    async def candidates(self, algorithm: str, key_id: str | None) -> list[PyJWK]:
         """The keys for a token with this header; none if they cannot be fetched."""
         ...
 
@@ -168,10 +150,9 @@ class FileJwksSource:
 
     def __init__(self, path: Path) -> None:
         self._file = ReloadingFile(path, parse_keys)
-        self._file.open()
 
-    async def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
-        return (self._file.current() or JwkSet()).candidates(algorithm, key_id)
+    async def candidates(self, algorithm: str, key_id: str | None) -> list[PyJWK]:
+        return select_keys(self._file.current() or [], algorithm, key_id)
 
 
 class UrlJwksSource:
@@ -192,21 +173,15 @@ class UrlJwksSource:
         self._clock = clock
         self._fetch = fetch or fetch_document
         self._lock = anyio.Lock()
-        self._keys = JwkSet()
-        self._fetched_at: float | None = None
+        self._keys: list[PyJWK] = []
+        self._expires_at = -math.inf
         self._next_refresh_at = 0.0
 
-    async def candidates(self, algorithm: str, key_id: str | None) -> tuple[SigningKey, ...]:
-        if self._is_stale():
+    async def candidates(self, algorithm: str, key_id: str | None) -> list[PyJWK]:
+        is_stale = self._now() >= self._expires_at
+        if is_stale or not select_keys(self._keys, algorithm, key_id):
             await self._refresh()
-        keys = self._keys.candidates(algorithm, key_id)
-        if not keys:
-            await self._refresh()
-            keys = self._keys.candidates(algorithm, key_id)
-        return keys
-
-    def _is_stale(self) -> bool:
-        return self._fetched_at is None or self._now() - self._fetched_at >= REFRESH_SECONDS
+        return select_keys(self._keys, algorithm, key_id)
 
     def _now(self) -> float:
         return self._clock.now_ms() / 1000
@@ -217,7 +192,7 @@ class UrlJwksSource:
                 return
             try:
                 self._keys = parse_keys(await self._fetch(self._url))
-                self._fetched_at = self._now()
+                self._expires_at = self._now() + REFRESH_SECONDS
                 self._next_refresh_at = self._now() + UNKNOWN_KEY_RETRY_SECONDS
             except ConfigError as error:
                 self._next_refresh_at = self._now() + RETRY_AFTER_FAILURE_SECONDS

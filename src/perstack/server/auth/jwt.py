@@ -20,8 +20,6 @@ ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "EdDSA"})
 
 MAX_CHARACTERS = 16_384
 ACCESS_TOKEN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
-
-
 LEEWAY_SECONDS = 30
 MAX_NAME_CHARACTERS = 1024
 MAX_SCOPES = 256
@@ -144,8 +142,8 @@ class JwtVerifier:
             raise InvalidTokenError("its signature is of a kind that is not accepted")
         if str(header.get("typ", "jwt")).lower() not in ACCESS_TOKEN_TYPES:
             raise InvalidTokenError("it is not an access token")
-        for candidate in await self._keys.candidates(algorithm, key_id):
-            payload = self._verify_signature(token, candidate.key)
+        for key in await self._keys.candidates(algorithm, key_id):
+            payload = self._verify_signature(token, key)
             if payload is not None:
                 claims = json.loads(payload)
                 if not isinstance(claims, dict):

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from perstack.errors import ConfigError
 from perstack.runtime.ports import Clock, SystemClock
 from perstack.server.auth.config import AuthOptions
-from perstack.server.auth.jwks import FileJwksSource, JwksSource, UrlJwksSource, require_secure_url
+from perstack.server.auth.jwks import FileJwksSource, UrlJwksSource, require_secure_url
 from perstack.server.auth.jwt import ExpectedClaims, JwtVerifier
 from perstack.server.auth.scopes import SCOPES
 from perstack.server.auth.stream_expiry import StreamExpiryMiddleware
@@ -94,16 +94,10 @@ def create_auth(options: AuthOptions, clock: Clock | None = None) -> BearerAuth 
         ConfigError: An option is missing or invalid.
     """
     clock = clock or SystemClock()
-    match options.kind:
-        case "none":
-            return None
-        case "tokens":
-            return _create_token_file_auth(options, clock)
-        case "jwt":
-            return _create_jwt_auth(options, clock)
-
-
-def _create_token_file_auth(options: AuthOptions, clock: Clock) -> BearerAuth:
+    if options.kind == "none":
+        return None
+    if options.kind == "jwt":
+        return _create_jwt_auth(options, clock)
     if options.tokens is None:
         raise ConfigError(
             "--auth tokens needs --tokens FILE.", hint="Make an entry with `perstack token`."
@@ -126,16 +120,13 @@ def _create_jwt_auth(options: AuthOptions, clock: Clock) -> BearerAuth:
         audiences=frozenset(options.audiences or (resource,)),
         resource=str(url),
     )
+    is_url = urlsplit(jwks).scheme in ("http", "https")
+    keys = UrlJwksSource(jwks, clock) if is_url else FileJwksSource(Path(jwks))
     return BearerAuth(
-        verifier=JwtVerifier(_create_jwks_source(jwks, clock), expected, clock),
+        verifier=JwtVerifier(keys, expected, clock),
         required_scopes=options.required_scopes,
         resource=OAuthResource(issuer=_parse_url(issuer), url=url),
     )
-
-
-def _create_jwks_source(location: str, clock: Clock) -> JwksSource:
-    is_url = urlsplit(location).scheme in ("http", "https")
-    return UrlJwksSource(location, clock) if is_url else FileJwksSource(Path(location))
 
 
 def _parse_url(text: str) -> AnyHttpUrl:

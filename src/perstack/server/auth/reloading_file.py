@@ -25,6 +25,9 @@ class ReloadingFile(Generic[Content]):
         path: The file.
         parse: Parses its bytes, or raises a `ConfigError`.
         check: Checks its permissions first, and may raise a `ConfigError`.
+
+    Raises:
+        ConfigError: It cannot be read or is invalid.
     """
 
     def __init__(
@@ -33,21 +36,12 @@ class ReloadingFile(Generic[Content]):
         parse: Callable[[bytes], Content],
         check: Callable[[os.stat_result], None] | None = None,
     ) -> None:
-        self.path = path
+        self._path = path
         self._parse = parse
         self._check = check
-        self._stamp: FileStamp | None = None
-        self._content: Content | None = None
         self._last_error = ""
-
-    def open(self) -> None:
-        """Read the file for the first time.
-
-        Raises:
-            ConfigError: It cannot be read or is invalid.
-        """
-        self._stamp = self._read_stamp()
-        self._content = self._read()
+        self._stamp: FileStamp | None = self._read_stamp()
+        self._content: Content | None = self._read()
 
     def current(self) -> Content | None:
         """The content; `None` while the file is missing or invalid."""
@@ -57,7 +51,7 @@ class ReloadingFile(Generic[Content]):
                 self._stamp, self._content = stamp, None
                 self._content = self._read()
                 if self._last_error:
-                    LOG.warning("%s is in order again.", self.path)
+                    LOG.warning("%s is in order again.", self._path)
                 self._last_error = ""
         except ConfigError as error:
             self._content = None
@@ -68,14 +62,14 @@ class ReloadingFile(Generic[Content]):
 
     def _read_stamp(self) -> FileStamp:
         try:
-            return FileStamp.of(self.path.stat())
+            return FileStamp.of(self._path.stat())
         except OSError as error:
             self._stamp = None
             raise self._unreadable_error(error) from error
 
     def _read(self) -> Content:
         try:
-            with self.path.open("rb") as file:
+            with self._path.open("rb") as file:
                 if self._check is not None:
                     self._check(os.fstat(file.fileno()))
                 content = file.read(MAX_BYTES + 1)
@@ -83,10 +77,12 @@ class ReloadingFile(Generic[Content]):
         except OSError as error:
             raise self._unreadable_error(error) from error
         except ConfigError as error:
-            raise ConfigError(f"{self.path}: {error.message}", hint=error.hint) from error
+            raise ConfigError(f"{self._path}: {error.message}", hint=error.hint) from error
 
     def _unreadable_error(self, error: OSError) -> ConfigError:
-        return ConfigError(f"{self.path} cannot be read: {error.strerror}.", hint="Check the path.")
+        return ConfigError(
+            f"{self._path} cannot be read: {error.strerror}.", hint="Check the path."
+        )
 
 
 def _check_size(content: bytes) -> bytes:

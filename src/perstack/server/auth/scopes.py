@@ -7,7 +7,6 @@ another principal's.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Set
 
 MAX_SLUG_CHARACTERS = 24
 HASH_CHARACTERS = 20
@@ -42,29 +41,6 @@ ADMIN = "perstack:admin"
 
 SCOPES = (RUN, READ_JOBS, CANCEL_JOBS, ADMIN)
 
-Scopes = Set[str] | None
-"""The scopes of a caller; `None` allows everything."""
-
-
-def may_run(scopes: Scopes, expert_key: str) -> bool:
-    return _has_one_of(scopes, RUN, RUN_PREFIX + expert_key)
-
-
-def may_read_jobs(scopes: Scopes) -> bool:
-    return _has_one_of(scopes, RUN, READ_JOBS)
-
-
-def may_cancel_jobs(scopes: Scopes) -> bool:
-    return _has_one_of(scopes, RUN, CANCEL_JOBS)
-
-
-def has_all_scopes(scopes: Scopes) -> bool:
-    return _has_one_of(scopes)
-
 
 def is_scope(text: str) -> bool:
     return text in SCOPES or (text.startswith(RUN_PREFIX) and len(text) > len(RUN_PREFIX))
-
-
-def _has_one_of(scopes: Scopes, *candidates: str) -> bool:
-    return scopes is None or ADMIN in scopes or any(scope in scopes for scope in candidates)

@@ -59,8 +59,7 @@ class TokenFileVerifier:
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._file = _token_file(path)
-        self._file.open()
+        self._file = ReloadingFile(path, parse_tokens, check_permissions)
         self._clock = clock
 
     async def verify_token(self, token: str) -> AccessToken | None:
@@ -98,11 +97,7 @@ def check_token_file(path: Path) -> None:
     Raises:
         ConfigError: It cannot be read, is invalid, or has unsafe permissions.
     """
-    _token_file(path).open()
-
-
-def _token_file(path: Path) -> ReloadingFile[tuple[TokenEntry, ...]]:
-    return ReloadingFile(path, parse_tokens, check_permissions)
+    ReloadingFile(path, parse_tokens, check_permissions)
 
 
 def generate_token() -> str:
@@ -141,13 +136,15 @@ def parse_tokens(content: bytes) -> tuple[TokenEntry, ...]:
     tables = document.get("token", [])
     if document.keys() - {"token"} or not _are_tables(tables):
         raise ConfigError("it must hold [[token]] tables only.", hint="See `perstack token`.")
-    entries = tuple(
-        _parse_entry(table, number)
-        for number, table in enumerate(cast("list[Mapping[str, Any]]", tables), start=1)
-    )
+    entries: list[TokenEntry] = []
+    for number, table in enumerate(cast("list[Mapping[str, Any]]", tables), start=1):
+        try:
+            entries.append(_parse_entry(table))
+        except ValueError as error:
+            raise ConfigError(f"token {number}: {error}.", hint="See `perstack token`.") from error
     if len({entry.digest for entry in entries}) < len(entries):
         raise ConfigError("two entries have the same sha256.", hint="Give each its own token.")
-    return entries
+    return tuple(entries)
 
 
 def _are_tables(value: object) -> bool:
@@ -166,22 +163,15 @@ def check_permissions(file_stat: os.stat_result) -> None:
         raise ConfigError("others can read or change it.", hint="Run chmod 600 on it.")
 
 
-def _parse_entry(table: Mapping[str, Any], number: int) -> TokenEntry:
+def _parse_entry(table: Mapping[str, Any]) -> TokenEntry:
     if unknown := table.keys() - ENTRY_KEYS:
-        raise _entry_error(number, f"{min(unknown)} is not known")
-    try:
-        return TokenEntry(
-            _parse_digest(table.get("sha256")),
-            _parse_principal(table.get("principal")),
-            _parse_scopes(table.get("scopes", [scopes.RUN])),
-            _parse_expiry(table.get("expires")),
-        )
-    except ValueError as error:
-        raise _entry_error(number, str(error)) from error
-
-
-def _entry_error(number: int, reason: str) -> ConfigError:
-    return ConfigError(f"token {number}: {reason}.", hint="See `perstack token`.")
+        raise ValueError(f"{min(unknown)} is not known")
+    return TokenEntry(
+        _parse_digest(table.get("sha256")),
+        _parse_principal(table.get("principal")),
+        _parse_scopes(table.get("scopes", [scopes.RUN])),
+        _parse_expiry(table.get("expires")),
+    )
 
 
 def _parse_digest(value: object) -> bytes:
@@ -206,27 +196,23 @@ def _parse_scopes(value: object) -> frozenset[str]:
 
 
 def _parse_expiry(value: object) -> int | None:
-    if value is None:
-        return None
-    moment = _parse_datetime(value)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
-
-
-def _parse_datetime(value: object) -> datetime:
     match value:
+        case None:
+            return None
         case datetime():
-            return value
+            moment = value
         case date():
-            return datetime.combine(value, time())
+            moment = datetime.combine(value, time())
         case str():
             try:
-                return datetime.fromisoformat(value)
+                moment = datetime.fromisoformat(value)
             except ValueError as error:
                 raise ValueError(INVALID_DATE) from error
         case _:
             raise ValueError(INVALID_DATE)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
 
 
 def _toml_string(text: str) -> str:
