@@ -1,20 +1,38 @@
-"""`perstack serve --http`: serves clients until SIGTERM or SIGINT."""
+"""`perstack serve --http`: serves clients until SIGTERM or SIGINT.
+
+Streamable HTTP is at `/mcp`, HTTP+SSE at `/sse` if enabled, probes are at `/health` and `/ready`.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from logging import CRITICAL, getLogger
 from socket import socket
+from typing import Any
 
 import anyio
+from mcp.server import Server
+from mcp.server.sse import SseServerTransport
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perstack.errors import ConfigError
 from perstack.server.auth.provider import BearerAuth
 from perstack.server.bootstrap import ServerOptions, ServerRuntime, create_runtime
 from perstack.server.tenants.registry import TenantRegistry
-from perstack.server.transports.asgi import MCP_PATH, HttpAccess, HttpApp, Readiness
-from perstack.server.transports.shutdown import wait_for_signal
+from perstack.server.tools.schemas import LONGEST_WAIT_SECONDS
+from perstack.server.transports.drain import drain_on_disconnect
+from perstack.server.transports.shutdown import InFlightRequests, wait_for_signal
 from perstack.server.transports.sockets import (
     HostPort,
+    HostValidationMiddleware,
     HttpListener,
     bind,
     build_security_settings,
@@ -22,6 +40,14 @@ from perstack.server.transports.sockets import (
     resolve,
 )
 from perstack.settings import Settings
+from perstack.telemetry.propagation import TraceContextMiddleware
+
+MCP_PATH = "/mcp"
+SSE_PATH = "/sse"
+MESSAGES_PATH = "/messages/"
+MAX_BODY_BYTES = 4 * 1024 * 1024
+SESSION_IDLE_SECONDS = 2 * LONGEST_WAIT_SECONDS
+"""Longer than any call waits: a session that expires cancels calls that lost their connection."""
 
 SHUTDOWN_SECONDS = 1.5
 DRAIN_SECONDS = 0.25
@@ -37,7 +63,8 @@ class HttpOptions:
         address: The address to listen on.
         has_sse: Whether the HTTP+SSE transport of 2024-11-05 is served at `/sse`.
         allowed_hosts: Accepted values of `Host` besides the address itself.
-        allowed_origins: Accepted values of `Origin` besides the address itself.
+        allowed_origins: Accepted values of `Origin` besides the address itself. Their pages may
+            read responses (CORS).
         auth: Authenticates requests; `None` accepts all of them.
         allows_unauthenticated: Whether a non-loopback address may be served without `auth`.
     """
@@ -79,28 +106,29 @@ async def serve_http(
             "or say --allow-unauthenticated if that is meant.",
         )
     with bind(resolved) as (listening_socket, address):
-        access = HttpAccess(
-            security=build_security_settings(
-                address, http_options.allowed_hosts, http_options.allowed_origins
-            ),
-            readiness=partial(_check_readiness, runtime.tenants),
-            origins=http_options.allowed_origins,
-            auth=http_options.auth,
-            has_sse=http_options.has_sse,
+        security = build_security_settings(
+            address, http_options.allowed_hosts, http_options.allowed_origins
         )
-        url = f"http://{address}{MCP_PATH}"
-        app = HttpApp(runtime.server, access)
-        await _serve(runtime, app, listening_socket, partial(on_listening, url), until)
+        sessions = StreamableHTTPSessionManager(
+            runtime.server,
+            security_settings=security,
+            max_request_body_size=MAX_BODY_BYTES,
+            session_idle_timeout=SESSION_IDLE_SECONDS,
+        )
+        requests = InFlightRequests(_create_app(runtime, sessions, security, http_options))
+        on_bound = partial(on_listening, f"http://{address}{MCP_PATH}")
+        await _serve(runtime, sessions, requests, listening_socket, on_bound, until)
 
 
 async def _serve(
     runtime: ServerRuntime,
-    app: HttpApp,
+    sessions: StreamableHTTPSessionManager,
+    requests: InFlightRequests,
     listening_socket: socket,
     on_listening: Callable[[], None],
     until: Callable[[], Awaitable[None]],
 ) -> None:
-    listener = HttpListener(app.requests, shutdown_seconds=FORCED_SHUTDOWN_SECONDS)
+    listener = HttpListener(requests, shutdown_seconds=FORCED_SHUTDOWN_SECONDS)
     tenants = runtime.tenants
     shutdown_requested = anyio.Event()
 
@@ -112,7 +140,7 @@ async def _serve(
         tasks.start_soon(wait_for_shutdown)
         tasks.start_soon(tenants.run, runtime.activity)
         tasks.start_soon(runtime.watch_definitions)
-        async with app.lifespan(), anyio.create_task_group() as listeners:
+        async with sessions.run(), anyio.create_task_group() as listeners:
             listeners.start_soon(listener.serve, [listening_socket])
             # A reader of the URL may send a signal at once, so the handler is installed first.
             await anyio.lowlevel.checkpoint()
@@ -120,17 +148,85 @@ async def _serve(
             tasks.start_soon(tenants.open)
             await shutdown_requested.wait()
             listener.should_exit = True
-            app.requests.stop_accepting()
+            requests.stop_accepting()
             # Open calls return that their jobs were stopped and how to continue them.
             await tenants.close(SHUTDOWN_SECONDS)
             await runtime.notifications.close()
-            await app.requests.drain(DRAIN_SECONDS)
+            await requests.drain(DRAIN_SECONDS)
         tasks.cancel_scope.cancel()
 
 
-def _check_readiness(tenants: TenantRegistry) -> Readiness:
-    if tenants.is_open:
-        return Readiness(is_ready=True, reason="ready")
-    if tenants.ready.is_set():
-        return Readiness(is_ready=False, reason="cannot be opened; its log says why")
-    return Readiness(is_ready=False, reason="opening")
+def _create_app(
+    runtime: ServerRuntime,
+    sessions: StreamableHTTPSessionManager,
+    security: TransportSecuritySettings,
+    options: HttpOptions,
+) -> ASGIApp:
+    auth = options.auth
+
+    def protect(app: ASGIApp) -> ASGIApp:
+        return HostValidationMiddleware(app if auth is None else auth.guard(app), security)
+
+    endpoint = protect(StreamableHTTPASGIApp(sessions))
+    routes: list[BaseRoute] = [
+        *_probe_routes(runtime.tenants),
+        # Users write the path with and without the final slash.
+        Route(MCP_PATH, endpoint),
+        Route(f"{MCP_PATH}/", endpoint),
+    ]
+    if options.has_sse:
+        transport = SseServerTransport(MESSAGES_PATH, security, MAX_BODY_BYTES)
+        # It logs each invalid message whole and with a traceback; the client gets a 400 anyway.
+        getLogger("mcp.server.sse").setLevel(CRITICAL)
+        stream = partial(_serve_sse_stream, runtime.server, transport)
+        routes.append(Route(SSE_PATH, protect(stream), methods=["GET"]))
+        routes.append(Mount(MESSAGES_PATH, protect(transport.handle_post_message)))
+    middleware: list[Middleware] = []
+    if options.allowed_origins:
+        # Before authentication, because a CORS preflight request carries no token.
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=options.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["mcp-session-id", "www-authenticate"],
+        )
+        middleware.append(cors)
+    if auth is not None:
+        routes.extend(auth.routes)
+        middleware.extend(auth.middleware)
+    app = Starlette(routes=routes, middleware=middleware)
+    # A redirect would name the Host of the request, and http behind a TLS proxy: a client that
+    # follows it sends its token to the wrong place.
+    app.router.redirect_slashes = False
+    return TraceContextMiddleware(app)
+
+
+async def _serve_sse_stream(
+    server: Server[dict[str, Any]],
+    transport: SseServerTransport,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """The event stream of one HTTP+SSE client, whose calls outlive a lost connection."""
+    async with transport.connect_sse(scope, receive, send) as (incoming, outgoing):
+        receive_stream, send_stream = drain_on_disconnect(incoming, outgoing)
+        options = server.create_initialization_options()
+        await server.run(receive_stream, send_stream, options)
+
+
+def _probe_routes(tenants: TenantRegistry) -> list[BaseRoute]:
+    """Probes of an orchestrator: no token, any Host. Their answers are safe to show to anyone."""
+
+    async def health(_request: Request) -> PlainTextResponse:
+        return PlainTextResponse("alive\n")
+
+    async def ready(_request: Request) -> PlainTextResponse:
+        if tenants.is_open:
+            return PlainTextResponse("ready\n")
+        has_failed = tenants.ready.is_set()
+        reason = "cannot be opened; its log says why" if has_failed else "opening"
+        return PlainTextResponse(f"{reason}\n", status_code=503)
+
+    return [Route("/health", health), Route("/ready", ready)]

@@ -33,18 +33,15 @@ def force_exit_if_blocked(code: int) -> None:
     """
     current = threading.current_thread()
     for thread in threading.enumerate():
-        if thread is not current and not thread.daemon:
-            thread.join(THREAD_JOIN_SECONDS)
-            if thread.is_alive():
-                _flush_and_exit(code)
-
-
-def _flush_and_exit(code: int) -> None:
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+        if thread is current or thread.daemon:
+            continue
+        thread.join(THREAD_JOIN_SECONDS)
+        if thread.is_alive():
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)
 
 
 class InFlightRequests:

@@ -9,8 +9,6 @@ from ipaddress import ip_address
 
 import uvicorn
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -128,20 +126,6 @@ def build_security_settings(
         allowed_hosts=[*own_hosts, *(pattern for host in hosts for pattern in (host, f"{host}:*"))],
         allowed_origins=[*(f"http://{host}" for host in own_hosts), *origins],
     )
-
-
-def cors_middleware(origins: tuple[str, ...]) -> list[Middleware]:
-    """CORS middleware for these origins; none without origins."""
-    if not origins:
-        return []
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["mcp-session-id", "www-authenticate"],
-    )
-    return [cors]
 
 
 class HostValidationMiddleware:
