@@ -40,9 +40,7 @@ async def served(folder: Path, script: str) -> AsyncGenerator[ServerRuntime]:
 
 async def edit(one: ServerRuntime, script: str) -> None:
     one.definitions_watcher.loaded.path.write_text(TOML.format(script=script), encoding="utf-8")
-    await one.definitions_watcher.reload(
-        one.reload_definitions, one.notifications.definitions_changed
-    )
+    await one.definitions_watcher.reload()
 
 
 async def test_an_edit_puts_right_what_kept_the_engine_from_opening(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mcp.server import Server
 
 from perstack.definition.file_watch import FileWatch
-from perstack.definition.loader import LoadedDefinitions, find_config, load_definitions
+from perstack.definition.loader import find_config, load_definitions
 from perstack.server.activity import ServerActivity
 from perstack.server.app import build_server
 from perstack.server.context import ServerContext
@@ -50,10 +50,8 @@ class ServerRuntime:
     """A server with everything that its transport runs beside it.
 
     Attributes:
-        server: Answers requests.
         tenants: To be run in a task, and closed at the end.
-        activity: Tracks the requests in flight.
-        definitions_watcher: Watches the definition file.
+        definitions_watcher: To be run in a task.
         notifications: To be closed before the server, so that pending notifications are sent.
     """
 
@@ -62,22 +60,6 @@ class ServerRuntime:
     activity: ServerActivity
     definitions_watcher: DefinitionsWatcher
     notifications: NotificationHub
-
-    async def watch_definitions(self) -> None:
-        """Apply each edit of the definition file, until cancelled."""
-        await self.definitions_watcher.watch(
-            self.reload_definitions, self.notifications.definitions_changed
-        )
-
-    async def reload_definitions(self, loaded: LoadedDefinitions) -> None:
-        """Use other definitions from now on.
-
-        Raises:
-            ConfigError: They cannot be used. Nothing has changed then.
-        """
-        await self.tenants.reload_definitions(loaded)
-        if self.tenants.ready.is_set() and not self.tenants.is_open:
-            await self.tenants.open()  # the previous definitions made it fail
 
 
 def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerRuntime:
@@ -109,8 +91,9 @@ def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerR
     activity = ServerActivity()
     watcher = DefinitionsWatcher(
         loaded,
-        is_strict=settings.is_strict,
-        has_env_paths=settings.env_paths is not None,
+        settings,
+        tenants.reload_definitions,
+        notifications.definitions_changed,
         file_watch=file_watch,
     )
     server_context = ServerContext(

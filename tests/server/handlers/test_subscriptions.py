@@ -108,18 +108,24 @@ async def live_stage(
         engine_on(folder, model or FakeModel({}), store=store) as engine,
         anyio.create_task_group() as tasks,
     ):
-        live = DefinitionsWatcher(engine.loaded, intervals=HASTE)
+        live = DefinitionsWatcher(
+            engine.loaded,
+            engine.settings,
+            engine.reload_definitions,
+            changes.definitions_changed,
+            intervals=HASTE,
+        )
         engine.subscribe(lambda job_id, news: changes.job_changed("local", job_id, news))
         offices = FailableServices(TenantServices(engine))
         server = build_server(
             ServerContext(
-                definitions=live.definitions,
+                definitions=lambda: live.loaded.definitions,
                 problems=lambda: live.problems,
                 tenants=offices,
                 notifications=changes,
             )
         )
-        tasks.start_soon(live.watch, engine.reload_definitions, changes.definitions_changed)
+        tasks.start_soon(live.watch)
         async with (
             Client(server, mode=mode, message_handler=told.note) as client,
             anyio.create_task_group() as listening,

@@ -14,6 +14,7 @@ from perstack.definition.loader import LoadedDefinitions, load_definitions
 from perstack.definition.model import Definitions
 from perstack.errors import ConfigError
 from perstack.server.notifications.definitions_watcher import DefinitionsWatcher, WatchIntervals
+from perstack.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,7 @@ class Server:
         default_factory=list[tuple[set[str], set[str]]]
     )
     reports: int = 0
-    failure: ConfigError | None = None
+    failure: Exception | None = None
     news: anyio.Event = field(default_factory=anyio.Event)
 
     async def adopt(self, loaded: LoadedDefinitions) -> None:
@@ -49,15 +50,29 @@ class Server:
         self.news = anyio.Event()
 
 
-def live_on(folder: Path, text: str = FIRST) -> DefinitionsWatcher:
+def live_on(
+    folder: Path,
+    text: str = FIRST,
+    settings: Settings | None = None,
+    watch: Callable[[Path], FileWatch] = FileWatch,
+) -> tuple[DefinitionsWatcher, Server]:
     file = folder / "perstack.toml"
     file.write_text(text, encoding="utf-8")
-    return DefinitionsWatcher(load_definitions(file), intervals=PACE)
+    server = Server()
+    live = DefinitionsWatcher(
+        load_definitions(file),
+        settings or Settings(),
+        server.adopt,
+        server.announce,
+        file_watch=watch(file),
+        intervals=PACE,
+    )
+    return live, server
 
 
-async def edit(live: DefinitionsWatcher, server: Server, text: str) -> None:
+async def edit(live: DefinitionsWatcher, text: str) -> None:
     live.loaded.path.write_text(text, encoding="utf-8")
-    await live.reload(server.adopt, server.announce)
+    await live.reload()
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -71,26 +86,26 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_an_edit_is_used_and_announced(tmp_path: Path) -> None:
-    live, server = live_on(tmp_path), Server()
-    await edit(live, server, SECOND)
-    assert set(live.definitions().experts) == {"a", "b"}
+    live, server = live_on(tmp_path)
+    await edit(live, SECOND)
+    assert set(live.loaded.definitions.experts) == {"a", "b"}
     assert server.adopted == [live.loaded]
     assert server.announced == [({"a"}, {"a", "b"})]
 
 
 async def test_a_file_that_is_written_again_as_it_was_changes_nothing(tmp_path: Path) -> None:
-    live, server = live_on(tmp_path), Server()
-    await edit(live, server, FIRST)
+    live, server = live_on(tmp_path)
+    await edit(live, FIRST)
     assert (server.adopted, server.announced) == ([], [])
 
 
 async def test_a_broken_edit_leaves_the_set_before_and_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live, server = live_on(tmp_path), Server()
+    live, server = live_on(tmp_path)
     for _ in range(3):
-        await edit(live, server, BROKEN)
-    assert set(live.definitions().experts) == {"a"}
+        await edit(live, BROKEN)
+    assert set(live.loaded.definitions.experts) == {"a"}
     assert (server.adopted, server.announced) == ([], [])
     (problem,) = live.problems
     assert problem.startswith("perstack.toml:3:")
@@ -103,9 +118,9 @@ async def test_a_broken_edit_leaves_the_set_before_and_is_reported_once(
 async def test_another_mistake_is_another_report(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live, server = live_on(tmp_path), Server()
-    await edit(live, server, BROKEN)
-    await edit(live, server, "[[[")
+    live, _ = live_on(tmp_path)
+    await edit(live, BROKEN)
+    await edit(live, "[[[")
     assert len(logged(caplog)) == 2
     assert live.problems[0].startswith("perstack.toml:1:")
 
@@ -114,50 +129,47 @@ async def test_another_mistake_is_another_report(
 async def test_the_repair_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, repaired: str
 ) -> None:
-    live, server = live_on(tmp_path), Server()
-    await edit(live, server, BROKEN)
+    live, server = live_on(tmp_path)
+    await edit(live, BROKEN)
     caplog.clear()
-    await edit(live, server, repaired)
+    await edit(live, repaired)
     assert live.problems == ()
     assert logged(caplog) == [f"perstack: {live.loaded.path} is in order again."]
     assert server.reports == 2
-    assert len(live.definitions().experts) == len(
+    assert len(live.loaded.definitions.experts) == len(
         load_definitions(live.loaded.path).definitions.experts
     )
 
 
 async def test_what_the_engine_cannot_use_is_not_used(tmp_path: Path) -> None:
-    live, server = live_on(tmp_path), Server(failure=ConfigError("There is no such script."))
-    await edit(live, server, SECOND)
-    assert set(live.definitions().experts) == {"a"}
+    live, server = live_on(tmp_path)
+    server.failure = ConfigError("There is no such script.")
+    await edit(live, SECOND)
+    assert set(live.loaded.definitions.experts) == {"a"}
     assert server.announced == []
     assert live.problems == ("There is no such script.",)
     server.failure = None
-    await edit(live, server, SECOND)
-    assert set(live.definitions().experts) == {"a", "b"}
+    await edit(live, SECOND)
+    assert set(live.loaded.definitions.experts) == {"a", "b"}
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", 'model = "m"\n'])
 async def test_a_file_without_experts_is_taken_for_one_that_is_not_written_yet(
     tmp_path: Path, text: str
 ) -> None:
-    live, server = live_on(tmp_path), Server()
-    await edit(live, server, text)
-    assert set(live.definitions().experts) == {"a"}
+    live, _ = live_on(tmp_path)
+    await edit(live, text)
+    assert set(live.loaded.definitions.experts) == {"a"}
     assert "no expert" in live.problems[0]
 
 
 async def test_a_bug_does_not_end_the_watch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = live_on(tmp_path)
-    live.loaded.path.write_text(SECOND, encoding="utf-8")
-
-    async def broken(_loaded: LoadedDefinitions) -> None:
-        raise RuntimeError("a bug")
-
-    await live.reload(broken, Server().announce)
-    assert set(live.definitions().experts) == {"a"}
+    live, server = live_on(tmp_path)
+    server.failure = RuntimeError("a bug")
+    await edit(live, SECOND)
+    assert set(live.loaded.definitions.experts) == {"a"}
     assert "could not be taken in" in logged(caplog)[0]
 
 
@@ -165,10 +177,10 @@ async def test_new_warnings_are_logged_and_known_ones_are_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = FIRST + 'colour = "red"\n'
-    live, server = live_on(tmp_path, odd), Server()
-    await edit(live, server, odd + "# the same place\n")
+    live, _ = live_on(tmp_path, odd)
+    await edit(live, odd + "# the same place\n")
     assert logged(caplog) == []
-    await edit(live, server, odd + 'sound = "loud"\n')
+    await edit(live, odd + 'sound = "loud"\n')
     (warning,) = logged(caplog)
     assert "sound" in warning
 
@@ -177,20 +189,19 @@ async def test_new_warnings_are_logged_and_known_ones_are_not(
 async def test_a_setting_of_the_start_asks_for_another_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, has_env_paths: bool
 ) -> None:
-    file = tmp_path / "perstack.toml"
-    file.write_text(FIRST, encoding="utf-8")
-    live = DefinitionsWatcher(load_definitions(file), has_env_paths=has_env_paths)
+    settings = Settings(env_paths=(".env",) if has_env_paths else None)
+    live, _ = live_on(tmp_path, settings=settings)
     moved = 'envPath = [".env.other"]\n' + FIRST
-    await edit(live, Server(), moved)
+    await edit(live, moved)
     assert [("envPath" in line) for line in logged(caplog)] == [True] * (not has_env_paths)
-    await edit(live, Server(), moved + "# an edit of something else\n")
+    await edit(live, moved + "# an edit of something else\n")
     assert logged(caplog) == []
 
 
 @asynccontextmanager
-async def watching(live: DefinitionsWatcher, server: Server) -> AsyncGenerator[None]:
+async def watching(live: DefinitionsWatcher) -> AsyncGenerator[None]:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(live.watch, server.adopt, server.announce)
+        tasks.start_soon(live.watch)
         with anyio.fail_after(30):
             yield
         tasks.cancel_scope.cancel()
@@ -221,11 +232,11 @@ def point_elsewhere(file: Path) -> None:
 async def test_an_edit_is_found_however_it_is_saved(
     tmp_path: Path, save: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    live, server = live_on(tmp_path), Server()
-    async with watching(live, server):
+    live, server = live_on(tmp_path)
+    async with watching(live):
         save(live.loaded.path)
         await server.news.wait()
-    assert set(live.definitions().experts) == {"a", "b"}
+    assert set(live.loaded.definitions.experts) == {"a", "b"}
     assert logged(caplog) == []
 
 
@@ -247,12 +258,8 @@ class AtWork(FileWatch):
 async def test_a_file_that_is_being_written_is_read_when_it_is_whole(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = live_on(tmp_path).loaded.path
-    live, server = (
-        DefinitionsWatcher(load_definitions(path), file_watch=AtWork(path), intervals=PACE),
-        Server(),
-    )
-    async with watching(live, server):
+    live, server = live_on(tmp_path, watch=AtWork)
+    async with watching(live):
         await server.news.wait()
     assert server.announced == [({"a"}, {"a", "b"})]
     assert logged(caplog) == []
@@ -261,7 +268,7 @@ async def test_a_file_that_is_being_written_is_read_when_it_is_whole(
 async def test_a_file_that_is_gone_for_a_while_is_reported_and_taken_up_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live, server = live_on(tmp_path), Server()
+    live, server = live_on(tmp_path)
     reported = anyio.Event()
 
     class Note(logging.Handler):
@@ -272,15 +279,15 @@ async def test_a_file_that_is_gone_for_a_while_is_reported_and_taken_up_again(
     log = logging.getLogger("perstack.server.notifications.definitions_watcher")
     log.addHandler(handler)
     try:
-        async with watching(live, server):
+        async with watching(live):
             live.loaded.path.unlink()
             await reported.wait()
-            assert set(live.definitions().experts) == {"a"}
+            assert set(live.loaded.definitions.experts) == {"a"}
             rewrite(live.loaded.path)
             await server.news.wait()
     finally:
         log.removeHandler(handler)
-    assert set(live.definitions().experts) == {"a", "b"}
+    assert set(live.loaded.definitions.experts) == {"a", "b"}
     gone, repaired = logged(caplog)
     assert "is not found" in gone
     assert "in order again" in repaired

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from logging import getLogger
-from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -17,9 +16,9 @@ from perstack.definition.file_watch import FileWatch
 from perstack.definition.loader import LoadedDefinitions, load_definitions
 from perstack.definition.model import Definitions
 from perstack.errors import ConfigError, DefinitionError, PerstackError
+from perstack.settings import Settings
 
 LOG = getLogger(__name__)
-Result = TypeVar("Result")
 
 ApplyDefinitions = Callable[[LoadedDefinitions], Awaitable[None]]
 """Makes all engines use other definitions; raises `PerstackError` if they cannot."""
@@ -47,9 +46,9 @@ class DefinitionsWatcher:
 
     Args:
         loaded: The definitions at start.
-        is_strict: Whether warnings are errors.
-        has_env_paths: Whether environment files were named elsewhere, so that `envPath` has no
-            effect.
+        settings: With `is_strict` warnings are errors; with `env_paths` `envPath` has no effect.
+        apply: Puts an edit into effect.
+        announce: Tells clients of it.
         file_watch: Created before the file was loaded, so that no edit since is missed.
         intervals: How the file is watched.
 
@@ -61,25 +60,24 @@ class DefinitionsWatcher:
     def __init__(
         self,
         loaded: LoadedDefinitions,
+        settings: Settings,
+        apply: ApplyDefinitions,
+        announce: AnnounceChange,
         *,
-        is_strict: bool = False,
-        has_env_paths: bool = False,
         file_watch: FileWatch | None = None,
         intervals: WatchIntervals | None = None,
     ) -> None:
         self.loaded = loaded
         self.problems: tuple[str, ...] = ()
-        self._is_strict = is_strict
-        self._env_path = None if has_env_paths else loaded.definitions.env_path
+        self._settings = settings
+        self._first_env_path = loaded.definitions.env_path
+        self._apply = apply
+        self._announce = announce
         self._file_watch = file_watch or FileWatch(loaded.path)
         self._intervals = intervals or WatchIntervals()
         self._reported_error = ""
 
-    def definitions(self) -> Definitions:
-        """The definitions in use."""
-        return self.loaded.definitions
-
-    async def watch(self, apply: ApplyDefinitions, announce: AnnounceChange) -> None:
+    async def watch(self) -> None:
         """Apply each edit, until cancelled."""
         is_settled = True
         while True:
@@ -87,53 +85,57 @@ class DefinitionsWatcher:
                 self._intervals.poll_seconds if is_settled else self._intervals.settle_seconds
             )
             # A file system that does not respond must not block the event loop.
-            has_changed = await _run_in_thread(self._file_watch.has_changed)
+            has_changed = await anyio.to_thread.run_sync(
+                self._file_watch.has_changed, abandon_on_cancel=True
+            )
             if not has_changed and not is_settled:
-                await self.reload(apply, announce)
+                await self.reload()
             is_settled = not has_changed
 
-    async def reload(self, apply: ApplyDefinitions, announce: AnnounceChange) -> None:
+    async def reload(self) -> None:
         """Read the file and apply its definitions, if they are valid and have changed."""
+        load = partial(load_definitions, self.loaded.path, strict=self._settings.is_strict)
         try:
-            new = await _run_in_thread(
-                partial(load_definitions, self.loaded.path, strict=self._is_strict)
-            )
+            new = await anyio.to_thread.run_sync(load, abandon_on_cancel=True)
             if new.digest == self.loaded.digest:
-                self._clear_rejection(announce)
+                self._clear_rejection()
                 return
             _reject_empty(new)
-            await apply(new)
+            await self._apply(new)
         except PerstackError as error:
-            self._report_rejection(error, announce)
+            self._report_rejection(error)
             return
         except Exception:  # an unexpected error must not end the watch
             LOG.exception("The edit of %s could not be taken in.", self.loaded.path)
             return
         old, self.loaded = self.loaded, new
-        self._clear_rejection(announce)
+        self._clear_rejection()
         for warning in new.warnings:
             if warning not in old.warnings:
                 LOG.warning("%s", warning)
         self._warn_if_env_path_changed(old.definitions, new.definitions)
-        announce(old.definitions, new.definitions)
+        self._announce(old.definitions, new.definitions)
 
-    def _report_rejection(self, error: PerstackError, announce: AnnounceChange) -> None:
+    def _report_rejection(self, error: PerstackError) -> None:
         if str(error) == self._reported_error:
             return
         LOG.error("perstack: %s\nThe definitions before this edit stay in use.", error)
         self._reported_error = str(error)
         self.problems = (isinstance(error, DefinitionError) and error.problems) or (str(error),)
-        announce(self.definitions(), self.definitions())
+        self._announce(self.loaded.definitions, self.loaded.definitions)
 
-    def _clear_rejection(self, announce: AnnounceChange) -> None:
+    def _clear_rejection(self) -> None:
         if self._reported_error:
             LOG.warning("perstack: %s is in order again.", self.loaded.path)
             self._reported_error = ""
             self.problems = ()
-            announce(self.definitions(), self.definitions())
+            self._announce(self.loaded.definitions, self.loaded.definitions)
 
     def _warn_if_env_path_changed(self, old: Definitions, new: Definitions) -> None:
-        if self._env_path is not None and new.env_path not in (self._env_path, old.env_path):
+        if self._settings.env_paths is None and new.env_path not in (
+            self._first_env_path,
+            old.env_path,
+        ):
             LOG.warning(
                 "perstack: %s: envPath has changed; the files that it names are read when"
                 " perstack serve is started again.",
@@ -152,7 +154,3 @@ def _reject_empty(new: LoadedDefinitions) -> None:
             f"{new.path} defines no expert any more.",
             hint="End perstack serve, if there shall be none.",
         )
-
-
-async def _run_in_thread(work: Callable[[], Result]) -> Result:
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from logging import getLogger
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -74,25 +75,25 @@ class TenantEngineFactory:
         policy: TenantPolicy | None = None,
         notifications: NotificationHub | None = None,
     ) -> None:
-        policy = policy or TenantPolicy()
         self.loaded = loaded
         self.create_services = create_services
         # A client can answer the questions of skill servers: with a form or with another call.
         self._settings = replace(settings, is_attended=True)
-        self._tenant_settings = policy.tenant_settings
+        self._policy = policy or TenantPolicy()
         self._notifications = notifications or NotificationHub()
-        self._recovery = policy.recovery
         self._clock = SystemClock()
-        self._overrides = Overrides(admit=AdmissionController(policy.limits, self._clock).admit)
+        admission = AdmissionController(self._policy.limits, self._clock)
+        self._overrides = Overrides(admit=admission.admit)
 
-    def prepare(self) -> None:
-        """Create the folder for tenants, so that a wrong one is reported before the first call.
+    def prepare(self) -> Path | None:
+        """The folder for tenants, created if necessary; `None` without authentication.
 
         Raises:
             ConfigError: It cannot be created or written.
         """
-        if self._tenant_settings is not None:
-            ensure_tenants_folder(self._settings, self._tenant_settings, self.loaded.path)
+        if self._policy.tenant_settings is None:
+            return None
+        return ensure_tenants_folder(self._settings, self._policy.tenant_settings, self.loaded.path)
 
     @asynccontextmanager
     async def open_engine(self, principal: str) -> AsyncGenerator["Engine"]:
@@ -103,7 +104,12 @@ class TenantEngineFactory:
         """
         from perstack.engine import open_engine  # noqa: PLC0415 - tools/list must not wait for it
 
-        settings = self._settings_for(principal)
+        settings = self._settings
+        if self._policy.tenant_settings is not None and principal == LOCAL_PRINCIPAL:
+            # Defence in depth: such requests are refused before.
+            raise PerstackError("Only users with a token are served here.")
+        if (folder := self.prepare()) is not None:
+            settings = settings_for_tenant(settings, folder, principal)
         loaded = self.loaded
         async with open_engine(settings, self._overrides, loaded) as engine:
             if self.loaded is not loaded:
@@ -113,8 +119,8 @@ class TenantEngineFactory:
 
     async def recover(self, engine: "Engine") -> None:
         """Resume the orphaned jobs of an engine; returns when they have stopped."""
-        if self._recovery is not None:
-            await recover_orphans(engine, self._recovery, self._clock)
+        if self._policy.recovery is not None:
+            await recover_orphans(engine, self._policy.recovery, self._clock)
 
     async def tenants_with_orphans(self) -> tuple[str, ...]:
         """The principals with jobs that are to be resumed before anyone calls.
@@ -122,19 +128,11 @@ class TenantEngineFactory:
         Raises:
             ConfigError: The folder for tenants cannot be created or written.
         """
-        if self._tenant_settings is None or self._recovery is None:
+        folder = self.prepare()
+        if folder is None or self._policy.recovery is None:
             return ()
-        folder = ensure_tenants_folder(self._settings, self._tenant_settings, self.loaded.path)
-        since_ms = self._recovery.since_ms(self._clock)
+        since_ms = self._policy.recovery.since_ms(self._clock)
         return await anyio.to_thread.run_sync(tenants_with_unfinished_jobs, folder, since_ms)
-
-    def _settings_for(self, principal: str) -> Settings:
-        if self._tenant_settings is None:
-            return self._settings
-        if principal == LOCAL_PRINCIPAL:  # defence in depth: such requests are refused before
-            raise PerstackError("Only users with a token are served here.")
-        folder = ensure_tenants_folder(self._settings, self._tenant_settings, self.loaded.path)
-        return settings_for_tenant(self._settings, folder, principal)
 
 
 class TenantEngine:

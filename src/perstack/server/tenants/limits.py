@@ -44,40 +44,31 @@ class AdmissionController:
             JobStateError: A limit is reached; the message says what to wait for.
             StoreError: Its store cannot be read.
         """
-        await self._check_token_budget(engine)
+        limits = self._limits
+        if limits.max_tokens_per_day is not None:
+            used = await engine.tokens_since(self._clock.now_ms() - DAY_MS)
+            if used >= limits.max_tokens_per_day:
+                raise JobStateError(
+                    f"The budget of {limits.max_tokens_per_day:,} tokens in 24 hours is used up"
+                    f" ({used:,} used).",
+                    hint="Try again later.",
+                )
         self._engines.add(engine)
-        self._check_principal_limit(engine.live_job_ids)
-        self._check_total_limit()
-
-    async def _check_token_budget(self, engine: EngineLoad) -> None:
-        allowed = self._limits.max_tokens_per_day
-        if allowed is None:
-            return
-        used = await engine.tokens_since(self._clock.now_ms() - DAY_MS)
-        if used >= allowed:
-            raise JobStateError(
-                f"The budget of {allowed:,} tokens in 24 hours is used up ({used:,} used).",
-                hint="Try again later.",
-            )
-
-    def _check_principal_limit(self, live_job_ids: tuple[str, ...]) -> None:
-        allowed = self._limits.max_jobs
-        if allowed is None or len(live_job_ids) < allowed:
-            return
-        jobs = "1 job is" if len(live_job_ids) == 1 else f"{len(live_job_ids)} jobs are"
-        named = ", ".join(live_job_ids[:MAX_LISTED_JOBS]) + (
-            ", …" if len(live_job_ids) > MAX_LISTED_JOBS else ""
-        )
-        raise JobStateError(
-            f"{jobs} running already, which is as many as you may have at once: {named}.",
-            hint="Wait for one of them, or cancel one, and try again.",
-        )
-
-    def _check_total_limit(self) -> None:
-        allowed = self._limits.max_total_jobs
-        if allowed is None:
-            return
-        if sum(len(engine.live_job_ids) for engine in self._engines) >= allowed:
+        if limits.max_jobs is not None and len(engine.live_job_ids) >= limits.max_jobs:
+            raise _principal_limit_error(engine.live_job_ids)
+        if limits.max_total_jobs is not None and limits.max_total_jobs <= sum(
+            len(admitted.live_job_ids) for admitted in self._engines
+        ):
             raise JobStateError(
                 "The server is running as many jobs as it can.", hint="Try again in a minute."
             )
+
+
+def _principal_limit_error(job_ids: tuple[str, ...]) -> JobStateError:
+    jobs = "1 job is" if len(job_ids) == 1 else f"{len(job_ids)} jobs are"
+    listed = ", ".join(job_ids[:MAX_LISTED_JOBS])
+    ellipsis = ", …" if len(job_ids) > MAX_LISTED_JOBS else ""
+    return JobStateError(
+        f"{jobs} running already, which is as many as you may have at once: {listed}{ellipsis}.",
+        hint="Wait for one of them, or cancel one, and try again.",
+    )

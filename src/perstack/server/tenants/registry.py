@@ -79,6 +79,7 @@ class TenantRegistry:
                 tenant = await self._get_or_create(LOCAL_PRINCIPAL)
                 await tenant.wait_while("opening")
             else:
+                # Half of the places are left for callers.
                 await self._open_tenants_with_orphans(self._tenant_settings.max_open // 2)
         except PerstackError as error:
             LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
@@ -116,7 +117,7 @@ class TenantRegistry:
                 self._tenants[principal].last_used_at_ms = self._clock.now_ms()
 
     async def reload_definitions(self, loaded: LoadedDefinitions) -> None:
-        """Use other definitions in all engines, open or not.
+        """Use other definitions in all engines, open or not, and open those that failed before.
 
         An engine of one of many principals that cannot use them keeps its own; a warning is logged.
 
@@ -135,6 +136,8 @@ class TenantRegistry:
                 LOG.warning(
                     "perstack: %s keeps the definitions before: %s", tenant.principal, error
                 )
+        if self.ready.is_set() and not self.is_open:
+            await self.open()
 
     async def run(self, activity: ServerActivity) -> None:
         """Open the engines that requests need, until `close`.
@@ -172,7 +175,6 @@ class TenantRegistry:
             await self._closed.wait()
 
     async def _open_tenants_with_orphans(self, limit: int) -> None:
-        """Open engines with jobs to resume, but leave places for callers."""
         principals = await self._engine_factory.tenants_with_orphans()
         for principal in principals[:limit]:
             await self._get_or_create(principal)

@@ -139,7 +139,7 @@ async def _serve(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait_for_shutdown)
         tasks.start_soon(tenants.run, runtime.activity)
-        tasks.start_soon(runtime.watch_definitions)
+        tasks.start_soon(runtime.definitions_watcher.watch)
         async with sessions.run(), anyio.create_task_group() as listeners:
             listeners.start_soon(listener.serve, [listening_socket])
             # A reader of the URL may send a signal at once, so the handler is installed first.

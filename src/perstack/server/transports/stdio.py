@@ -235,7 +235,7 @@ async def _serve(descriptors: StdioDescriptors, runtime: ServerRuntime) -> None:
         tasks.start_soon(_cancel_on_signal, serving, runtime.notifications)
         tasks.start_soon(tenants.run, runtime.activity)
         tasks.start_soon(tenants.open_when_idle, runtime.activity)
-        tasks.start_soon(runtime.watch_definitions)
+        tasks.start_soon(runtime.definitions_watcher.watch)
         with serving:
             async with open_message_streams(descriptors, tenants.open) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
