@@ -267,6 +267,13 @@ async def test_a_failed_run_says_why_in_the_event_and_in_the_checkpoint() -> Non
     assert stop["type"] == "stopRunByError"
     assert stop["error"]["name"] == "MaxRetriesExceeded"
     assert stop["checkpoint"]["error"] == stop["error"]
+    assert (stop["finishReason"], stop["maxRetries"]) == ("stop", 0)
+
+
+async def test_a_retry_says_why_the_reply_ended() -> None:
+    stream = await played({"a": [says(""), says("hello")]}, max_retries=1)
+    retry = next(document for document in stream if document["type"] == "retry")
+    assert retry["finishReason"] == "stop"
 
 
 async def test_a_checkpoint_leaves_out_what_is_empty() -> None:

@@ -113,7 +113,28 @@ async def test_replies_that_were_of_no_use_to_the_end_come_again(useless: Genera
     found = await replay(tuple(store.events_written), typed)
     assert isinstance(stop, ev.StopRunByError)
     assert (stop.error.name, stop.usage) == ("MaxRetriesExceeded", useless.usage)
+    assert (stop.finish_reason, stop.max_retries) == (useless.finish_reason, 2)
     assert found.divergence is None
+    older = [
+        event.model_copy(
+            update={
+                name: None
+                for name in ("finish_reason", "max_retries")
+                if name in type(event).model_fields
+            }
+        )
+        for event in store.events_written
+    ]
+    found = await replay(tuple(older), typed)
+    assert (found.divergence, found.matched) == (None, len(older))
+
+
+async def test_another_retry_limit_than_the_one_on_record_is_found() -> None:
+    store = FakeStore()
+    await work(context_of(TEAM, FakeModel({"a": [Generation()] * 2}), store=store, max_retries=1))
+    *earlier, stop = store.events_written
+    found = await replay((*earlier, changed(max_retries=5)(stop)), TEAM)
+    assert found.divergence is not None
 
 
 def changed(**update: object) -> Callable[[ev.RunEvent], ev.RunEvent]:

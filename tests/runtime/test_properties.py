@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RUN_EVENT, RunEvent
 from perstack.core.history import JobHistory, checkpoint_at, newest_checkpoints
-from perstack.core.messages import ExpertMessage, ToolCallPart, ToolMessage
+from perstack.core.messages import ExpertMessage, FinishReason, ToolCallPart, ToolMessage
 from perstack.definition.verification import Verification
 from perstack.errors import ModelError
 from perstack.runtime.context import JobStepCounter
-from perstack.runtime.ports import FinishReason, Generation, GenerationRequest
+from perstack.runtime.ports import Generation, GenerationRequest
 from tests.fakes import (
     FakeModel,
     FakeSkills,

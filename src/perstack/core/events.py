@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from perstack.core.messages import (
     ExpertMessage,
+    FinishReason,
     InstructionMessage,
     Message,
     ToolKind,
@@ -152,6 +153,8 @@ class Retry(StoredEvent):
     After a provider failure (`error`) the same step is generated again once `delay_seconds` have
     passed; after an unusable reply `new_messages` tell the model what was wrong and the next step
     follows.
+
+    `finish_reason` is why the model ended an unusable reply. Events of older versions lack it.
     """
 
     type: Literal["retry"] = "retry"
@@ -160,6 +163,7 @@ class Retry(StoredEvent):
     new_messages: tuple[Message, ...] = ()
     usage: Usage = Field(default_factory=Usage)
     delay_seconds: float = 0.0
+    finish_reason: FinishReason | None = None
 
 
 class ToolTarget(FrozenModel):
@@ -330,13 +334,16 @@ class StopRunByError(StoredEvent):
     """The run cannot continue.
 
     `unusable_message` is the last of the replies that were of no use, if these are why; it does not
-    become a part of the conversation.
+    become a part of the conversation; `finish_reason` is why the model ended it. `max_retries` is
+    the limit that was reached, if it was. Events of older versions lack both.
     """
 
     type: Literal["stopRunByError"] = "stopRunByError"
     error: RunError
     unusable_message: ExpertMessage | None = None
     usage: Usage = Field(default_factory=Usage)
+    finish_reason: FinishReason | None = None
+    max_retries: int | None = None
 
 
 class StopRunByCancellation(StoredEvent):

@@ -11,6 +11,9 @@ from perstack.models import FrozenModel
 # `json.dumps` would make an encoder for each call of a long conversation.
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
+FinishReason = Literal["stop", "toolCalls", "length", "contentFilter", "other"]
+"""Why a model ended its reply."""
+
 
 class TextPart(FrozenModel):
     """Plain text."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import uuid4
 
-from perstack.core.messages import ThinkingPart, ToolCallPart, Usage
+from perstack.core.messages import FinishReason, ThinkingPart, ToolCallPart, Usage
 from perstack.llm.messages import REDACTED_THINKING
-from perstack.runtime.ports import Deltas, FinishReason, Generation
+from perstack.runtime.ports import Deltas, Generation
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",

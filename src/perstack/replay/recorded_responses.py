@@ -3,9 +3,9 @@
 import re
 
 from perstack.core import events as ev
-from perstack.core.messages import ExpertMessage, Message, ThinkingPart, Usage
+from perstack.core.messages import ExpertMessage, FinishReason, Message, ThinkingPart, Usage
 from perstack.errors import ConfigError, ModelError, SkillError
-from perstack.runtime.ports import FinishReason, Generation
+from perstack.runtime.ports import Generation
 from perstack.runtime.states import (
     CONTENT_FILTER,
     MAX_RETRIES_EXCEEDED,
@@ -27,7 +27,8 @@ def recorded_response(event: ev.RunEvent) -> RecordedResponse | None:
             message = event.new_message
             return None if message is None else _generation(message, event.usage, "stop")
         case ev.Retry(error=None):
-            return _unusable_generation(event.reason, event.new_messages, event.usage)
+            finish_reason = event.finish_reason or _finish_reason_from_text(event.reason)
+            return _unusable_generation(finish_reason, event.new_messages, event.usage)
         case ev.Retry(error=error, delay_seconds=delay) if error is not None:
             return _model_error(error, retry_after_seconds=delay)
         case ev.StopRunByError():
@@ -48,11 +49,15 @@ def _generation(message: ExpertMessage, usage: Usage, reason: FinishReason) -> G
 
 
 def _unusable_generation(
-    reason: str, new_messages: tuple[Message, ...], usage: Usage
+    finish_reason: FinishReason, new_messages: tuple[Message, ...], usage: Usage
 ) -> Generation:
     expert_message = next((each for each in new_messages if isinstance(each, ExpertMessage)), None)
-    finish_reason: FinishReason = "length" if reason == OUTPUT_LIMIT_REACHED else "stop"
     return _generation(expert_message or ExpertMessage(contents=()), usage, finish_reason)
+
+
+def _finish_reason_from_text(reason: str) -> FinishReason:
+    """For events of versions that did not record the finish reason."""
+    return "length" if reason == OUTPUT_LIMIT_REACHED else "stop"
 
 
 def _model_error(error: ev.RunError, retry_after_seconds: float | None = None) -> ModelError:
@@ -84,7 +89,8 @@ def _response_before_stop(event: ev.StopRunByError) -> RecordedResponse | None:
     reason = match[2]
     if error.name == MAX_RETRIES_EXCEEDED:
         messages = (event.unusable_message,) if event.unusable_message else ()
-        return _unusable_generation(reason, messages, event.usage)
+        finish_reason = event.finish_reason or _finish_reason_from_text(reason)
+        return _unusable_generation(finish_reason, messages, event.usage)
     last_error = error.model_copy(update={"message": reason, "is_retryable": True})
     return _model_error(last_error)
 
@@ -93,6 +99,8 @@ def recorded_retry_limit(event: ev.RunEvent) -> int | None:
     """The retry limit of a generation, if this event contains it."""
     if not isinstance(event, ev.StopRunByError):
         return None
+    if event.max_retries is not None:
+        return event.max_retries
     match = _RETRIES_EXCEEDED.fullmatch(event.error.message)
     return int(match[1]) if match else None
 

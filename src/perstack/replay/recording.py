@@ -188,7 +188,7 @@ class Recording:
                 return
             self._set_divergence(Divergence(run_id=run_id, recorded=None, replayed=event))
             return
-        differences = event_differences(recorded, event)
+        differences = event_differences(recorded, _without_unrecorded_fields(event, recorded))
         if differences and self._is_external_cancellation(recorded):
             self.matched += 1
             self.end()
@@ -251,3 +251,15 @@ class Recording:
     def _notify_progress(self) -> None:
         self._progress.set()
         self._progress = anyio.Event()
+
+
+def _without_unrecorded_fields(replayed: ev.RunEvent, recorded: ev.RunEvent) -> ev.RunEvent:
+    """The replayed event without the optional fields that an older version did not record."""
+    if type(replayed) is not type(recorded):
+        return replayed
+    unrecorded = (
+        name
+        for name in ("finish_reason", "max_retries")
+        if name in type(recorded).model_fields and getattr(recorded, name) is None
+    )
+    return replayed.model_copy(update=dict.fromkeys(unrecorded))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -15,6 +15,7 @@ from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.elicitation import ElicitationReply
 from perstack.core.events import RunEvent
 from perstack.core.messages import (
+    FinishReason,
     Message,
     ThinkingPart,
     ToolCall,
@@ -50,9 +51,6 @@ class GenerationRequest:
     tools: tuple[ToolDefinition, ...]
     conversation_id: str
     expert_key: str
-
-
-FinishReason = Literal["stop", "toolCalls", "length", "contentFilter", "other"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from perstack.core.messages import (
     ToolCallPart,
     ToolMessage,
     ToolResultPart,
-    Usage,
     UserMessage,
     text_result,
 )
@@ -193,7 +192,7 @@ async def _handle_generation(
         return ev.StopRunByError(stamp=run.stamp(), error=error, usage=usage)
     if generation.finish_reason == "length":
         return _retry_or_stop(
-            run, checkpoint, OUTPUT_LIMIT_REACHED, _truncation_messages(message), usage
+            run, checkpoint, OUTPUT_LIMIT_REACHED, _truncation_messages(message), generation
         )
     if message.tool_calls:
         toolbox = await run.toolbox()
@@ -208,26 +207,28 @@ async def _handle_generation(
         )
         return ev.CallTools(stamp=run.stamp(), new_message=message, targets=targets, usage=usage)
     if generation.text.strip():
-        return _handle_text_answer(run, checkpoint, message, usage)
+        return _handle_text_answer(run, checkpoint, message, generation)
     reminder = UserMessage(contents=(TextPart(text=_EMPTY_REPLY),))
-    return _retry_or_stop(run, checkpoint, "No tool call or text generated", (reminder,), usage)
+    return _retry_or_stop(
+        run, checkpoint, "No tool call or text generated", (reminder,), generation
+    )
 
 
 def _handle_text_answer(
-    run: Run, checkpoint: Checkpoint, message: ExpertMessage, usage: Usage
+    run: Run, checkpoint: Checkpoint, message: ExpertMessage, generation: Generation
 ) -> ev.RunEvent:
     answer, mismatch = control.answer_from_text(message.text, run.expert.tool.output_schema)
     if mismatch is not None:
         new_messages = (message, UserMessage(contents=(TextPart(text=mismatch),)))
-        return _retry_or_stop(run, checkpoint, mismatch, new_messages, usage)
+        return _retry_or_stop(run, checkpoint, mismatch, new_messages, generation)
     if run.expert.verifications:
-        return ev.StartVerification(stamp=run.stamp(), new_message=message, usage=usage)
+        return ev.StartVerification(stamp=run.stamp(), new_message=message, usage=generation.usage)
     return ev.CompleteRun(
         stamp=run.stamp(),
         text=answer.text,
         is_typed=answer.is_typed,
         new_message=message,
-        usage=usage,
+        usage=generation.usage,
     )
 
 
@@ -290,23 +291,37 @@ def _handle_model_error(run: Run, checkpoint: Checkpoint, error: ModelError) -> 
 
 
 def _retry_or_stop(
-    run: Run, checkpoint: Checkpoint, reason: str, new_messages: tuple[Message, ...], usage: Usage
+    run: Run,
+    checkpoint: Checkpoint,
+    reason: str,
+    new_messages: tuple[Message, ...],
+    generation: Generation,
 ) -> ev.RunEvent:
     if checkpoint.retry_count >= run.job.max_retries:
-        stop_event = _stop_after_retries(run, reason, MAX_RETRIES_EXCEEDED, None, usage)
+        stop_event = _stop_after_retries(run, reason, MAX_RETRIES_EXCEEDED, None)
         expert_message = next(
-            (told for told in new_messages if isinstance(told, ExpertMessage)), None
+            (message for message in new_messages if isinstance(message, ExpertMessage)), None
         )
-        return stop_event.model_copy(update={"unusable_message": expert_message})
-    return ev.Retry(stamp=run.stamp(), reason=reason, new_messages=new_messages, usage=usage)
+        return stop_event.model_copy(
+            update={
+                "unusable_message": expert_message,
+                "usage": generation.usage,
+                "finish_reason": generation.finish_reason,
+            }
+        )
+    return ev.Retry(
+        stamp=run.stamp(),
+        reason=reason,
+        new_messages=new_messages,
+        usage=generation.usage,
+        finish_reason=generation.finish_reason,
+    )
 
 
-def _stop_after_retries(
-    run: Run, reason: str, name: str, status: int | None, usage: Usage | None = None
-) -> ev.StopRunByError:
+def _stop_after_retries(run: Run, reason: str, name: str, status: int | None) -> ev.StopRunByError:
     message = f"Max retries ({run.job.max_retries}) exceeded: {reason}"
     error = ev.RunError(name=name, message=message, status_code=status)
-    return ev.StopRunByError(stamp=run.stamp(), error=error, usage=usage or Usage())
+    return ev.StopRunByError(stamp=run.stamp(), error=error, max_retries=run.job.max_retries)
 
 
 def _retry_delay(retry_count: int, retry_after: float | None, jitter: float) -> float:

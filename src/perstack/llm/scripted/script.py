@@ -8,11 +8,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from perstack.core.messages import Usage
+from perstack.core.messages import FinishReason, Usage
 from perstack.definition.model import Definitions, Provider
 from perstack.errors import ConfigError
 from perstack.models import FrozenModel
-from perstack.runtime.ports import FinishReason
 
 SCRIPT_VARIABLE = "PERSTACK_SCRIPT"
 
