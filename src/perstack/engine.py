@@ -295,7 +295,14 @@ class Engine:
             JobStateError: A process drives it.
             StoreError: The store cannot be read or written.
         """
-        await mark_cancelled(self._context.store, self._context.overrides.clock, job_id, reason)
+        overrides = self._context.overrides
+        await mark_cancelled(
+            self._context.store,
+            overrides.clock,
+            job_id,
+            reason,
+            activation_id=overrides.new_id(),
+        )
         return await self.job(job_id)
 
     async def _drive(self, execution: JobExecution, job: JobHandle, lease: Lease) -> None:

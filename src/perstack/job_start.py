@@ -226,6 +226,7 @@ class JobExecution:
                 is_sandbox=engine_context.environment.get("PERSTACK_SANDBOX") == "1",
             ),
             max_retries=definitions.max_retries if retries is None else retries,
+            activation_id=engine_context.overrides.new_id(),
             wants_deltas=engine_context.settings.is_streaming,
             known_checkpoints=dict(self.known_checkpoints),
             questions=job.questions,

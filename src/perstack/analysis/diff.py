@@ -9,8 +9,8 @@ from perstack.analysis.transcript import RunTranscript, StepTranscript
 from perstack.core.events import RunEvent, StartRun
 from perstack.core.messages import InstructionMessage
 
-IGNORED_FIELDS = frozenset({"timestamp", "traceParent", "definitionHash"})
-"""Fields that say when, where and from which file, not what."""
+IGNORED_FIELDS = frozenset({"timestamp", "activationId", "traceParent", "definitionHash"})
+"""Fields that say when, in which process and trace, and from which file, not what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

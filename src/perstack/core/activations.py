@@ -73,11 +73,13 @@ _STOPS = (
 
 @dataclass(slots=True)
 class ActivationSegment:
-    """What was written between one request and the next, or before and after a crash.
+    """What one activation wrote: the work of one process on a job, until it stopped or died.
 
-    A crash without a trace in the events divides nothing: the run continued as if uninterrupted.
+    Events of older versions do not say to which activation they belong. It is derived from their
+    order, and a crash that left no trace there divides nothing.
 
     Attributes:
+        activation_id: As its events have it, if they do.
         start_index: Its place in the record.
         root_run_id: The run that speaks for the job.
         before: The newest checkpoint of each run at the beginning.
@@ -88,6 +90,7 @@ class ActivationSegment:
         that it recorded without another step.
     """
 
+    activation_id: str | None
     start_index: int
     root_run_id: str
     before: dict[str, Checkpoint]
@@ -101,7 +104,8 @@ class ActivationSegment:
         """Whether it is the cancellation of a job without a driver, which no run decided."""
         first = self.events[0]
         before = self.before.get(first.stamp.run_id)
-        return isinstance(first, ev.StopRunByCancellation) and is_idle(before)
+        is_alone = len(self.events) == 1 or is_idle(before)
+        return isinstance(first, ev.StopRunByCancellation) and is_alone
 
     @property
     def has_ended(self) -> bool:
@@ -136,6 +140,8 @@ def _find_unrecorded_crash(segment: ActivationSegment) -> int | None:
     right after the stop. And a run takes first the answers that were there from the beginning: if
     another is before them, it existed already when the run was resumed.
     """
+    if segment.activation_id is not None:
+        return None
     children = {call: run_id for run_id, call in segment.parents.items()}
     first_new_result: dict[str, int] = {}
     stop_index: dict[str, int] = {}
@@ -166,9 +172,7 @@ def _split_at(history: Sequence[RecordedEvent], cuts: AbstractSet[int]) -> list[
             if parts:
                 parts[-1].after = dict(newest)
             root = after.run_id if after.delegated_by is None else parts[-1].root_run_id
-            parts.append(
-                ActivationSegment(start_index=index, root_run_id=root, before=dict(newest))
-            )
+            parts.append(ActivationSegment(event.activation_id, index, root, before=dict(newest)))
             for checkpoint in newest.values():
                 _register_children(parts[-1], checkpoint)
         current = parts[-1]
@@ -199,6 +203,8 @@ def _results_before_cancel(before: Checkpoint) -> set[str]:
 def _starts_segment(
     current: ActivationSegment, event: ev.RunEvent, after: Checkpoint, before: Checkpoint | None
 ) -> bool:
+    if event.activation_id is not None or current.activation_id is not None:
+        return event.activation_id not in (None, current.activation_id)
     if after.delegated_by is not None:
         return False
     if before is None:

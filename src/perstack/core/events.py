@@ -62,7 +62,12 @@ class StoredEvent(Event):
     """A fact that changes a checkpoint.
 
     Its id is also the id of the checkpoint that it leads to.
+
+    `activation_id` is set on the first event of each run in an activation: the work on a job by the
+    process that held its lease. Events of older versions lack it.
     """
+
+    activation_id: str | None = None
 
     @property
     def id(self) -> str:

@@ -96,6 +96,8 @@ def _header(event: transient_events.PerstackEvent, *, is_of_run: bool) -> JsonOb
     }
     if is_of_run:
         header |= {"expertKey": stamp.expert_key, "stepNumber": stamp.step_number}
+    if isinstance(event, ev.StoredEvent) and event.activation_id is not None:
+        header["activationId"] = event.activation_id
     return header
 
 
@@ -197,7 +199,7 @@ def _fields(event: FrozenModel, *excluded: str) -> JsonObject:
         mode="json",
         by_alias=True,
         exclude_none=True,
-        exclude={"stamp", "type", "ordinal", *excluded},
+        exclude={"stamp", "type", "ordinal", "activation_id", *excluded},
     )
     # A list of todos is one field in memory, to be one value; outside it is simply a list.
     return {**dump, "todos": dump["todos"]["todos"]} if "todos" in dump else dump

@@ -55,7 +55,9 @@ async def request_remote_cancel(store: Store, clock: Clock, job_id: str, reason:
     )
 
 
-async def mark_cancelled(store: Store, clock: Clock, job_id: str, reason: str) -> None:
+async def mark_cancelled(
+    store: Store, clock: Clock, job_id: str, reason: str, *, activation_id: str
+) -> None:
     """Record that a job is cancelled which waits, or which was left in the middle of its work.
 
     It stays resumable. A finished one does not change.
@@ -78,7 +80,10 @@ async def mark_cancelled(store: Store, clock: Clock, job_id: str, reason: str) -
                 sequence=root.sequence + 1,
                 timestamp=clock.now_ms(),
             )
-            await store.append([ev.StopRunByCancellation(stamp=stamp, reason=reason)], lease)
+            event = ev.StopRunByCancellation(
+                stamp=stamp, reason=reason, activation_id=activation_id
+            )
+            await store.append([event], lease)
     finally:
         with anyio.CancelScope(shield=True):
             await store.release(lease)

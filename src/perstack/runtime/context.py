@@ -56,7 +56,8 @@ class JobContext:
     `known_checkpoints` holds the newest checkpoint of each run that the store already had when the
     activation began; `listener` receives every event; `jitter` gives numbers from 0 to 1 to spread
     retries; `redactor` removes secrets from results; `stop_reason` says why the job is being
-    cancelled; `questions` are those of skill servers.
+    cancelled; `questions` are those of skill servers; `activation_id` is recorded with the first
+    event of each run.
     """
 
     job_id: str
@@ -76,6 +77,7 @@ class JobContext:
     steps: StepCounter
     workspace: WorkspaceInfo
     max_retries: int
+    activation_id: str | None = None
     wants_deltas: bool = False
     known_checkpoints: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
     questions: PendingElicitations = field(default_factory=unattended)

@@ -81,6 +81,7 @@ class Run:
         self.publisher = TransientPublisher(job.listener, span, self.stamp, job.questions)
         self.calls = ToolCallTasks(tasks, self.call_tool)
         self._toolbox: Toolbox | None = None
+        self._unrecorded_activation_id = job.activation_id
 
     def stamp(self) -> Stamp:
         """The stamp of the event that follows the present checkpoint."""
@@ -94,7 +95,10 @@ class Run:
         )
 
     def advance(self, event: RunEvent) -> None:
-        """Apply an event to the state and hand it to the journal."""
+        """Apply an event to the state and hand it to the event writer."""
+        if self._unrecorded_activation_id is not None:
+            event = event.model_copy(update={"activation_id": self._unrecorded_activation_id})
+            self._unrecorded_activation_id = None
         self.checkpoint = evolve(self.checkpoint, event)
         self.event_writer.add(event, self.checkpoint)
 

@@ -86,6 +86,7 @@ def _load_text(reference: Mapping[str, Any], fetch: Callable[[str], bytes]) -> s
 
 
 COLUMN_FIELDS = frozenset({"stamp", "type"})
+BODILESS_FIELDS = COLUMN_FIELDS | {"activation_id"}
 DECODE_BATCH_SIZE = 256
 
 _RUN_EVENTS: TypeAdapter[tuple[RunEvent, ...]] = TypeAdapter(tuple[RunEvent, ...])
@@ -114,7 +115,7 @@ class EventRow(NamedTuple):
 
 def encode_event(event: RunEvent) -> EncodedEvent:
     """Split an event into its body and its blobs."""
-    if type(event).model_fields.keys() == COLUMN_FIELDS:
+    if event.activation_id is None and type(event).model_fields.keys() == BODILESS_FIELDS:
         return EncodedEvent(None)
     blobs: dict[str, bytes] = {}
     content = event.model_dump(by_alias=True, exclude=set(COLUMN_FIELDS), exclude_none=True)
