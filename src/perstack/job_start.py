@@ -136,7 +136,7 @@ class JobExecution:
             expert_key=self.expert.key,
             query=self.query,
             checkpoints=dict(self.known_checkpoints),
-            listener=listener,
+            listeners=[] if listener is None else [listener],
             questions=PendingElicitations(
                 self.engine_context.overrides.new_id,
                 is_attended=self.engine_context.settings.is_attended,

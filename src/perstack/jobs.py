@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from logging import getLogger
 from typing import Any, Literal
 
@@ -142,14 +143,13 @@ class JobHandle:
     expert_key: str
     query: str
     checkpoints: dict[str, Checkpoint]
-    listener: Listener | None = None
+    listeners: list[Listener] = field(default_factory=list[Listener])
     questions: PendingElicitations = field(default_factory=unattended)
     stop_reason: str = "cancelled"
     failure: PerstackError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     stopped: anyio.Event = field(default_factory=anyio.Event)
     began: anyio.Event = field(default_factory=anyio.Event)
-    observers: list[JobObserver] = field(default_factory=list[JobObserver])
     recent: deque[PerstackEvent] = field(
         default_factory=lambda: deque[PerstackEvent](maxlen=MAX_RECENT_EVENTS)
     )
@@ -163,16 +163,12 @@ class JobHandle:
         A watcher that does not keep up loses events rather than slow the job down.
         """
         if checkpoint is not None:
-            is_first = not self.checkpoints
             self.recent.append(event)
             self.checkpoints[checkpoint.run_id] = checkpoint
             self.began.set()
-            self._notify_observers("began" if is_first else "moved")
-        elif isinstance(event, SkillAsked | SkillAnswered):
-            self._notify_observers("moved")
-        if self.listener is not None:
+        for listener in self.listeners:
             try:
-                self.listener(event, checkpoint)
+                listener(event, checkpoint)
             except Exception:  # a listener's bug must not end the job
                 LOG.exception("A listener failed on %s", event.type)
         for watcher in self._watchers:
@@ -251,14 +247,6 @@ class JobHandle:
         self.began.set()
         for watcher in self._watchers:
             watcher.close()
-        self._notify_observers("stopped")
-
-    def _notify_observers(self, change: JobChange) -> None:
-        for observer in self.observers:
-            try:
-                observer(self.job_id, change)
-            except Exception:  # an observer's bug must not end the job
-                LOG.exception("An observer failed on job %s", self.job_id)
 
 
 class JobRunner:
@@ -290,7 +278,7 @@ class JobRunner:
 
         The lease is kept alive meanwhile and given back afterwards.
         """
-        job.observers = self._observers
+        job.listeners.append(partial(self._observe, job))
         self._live[job.job_id] = job
         if self._polling_scope is None:
             self._polling_scope = anyio.CancelScope()
@@ -319,6 +307,21 @@ class JobRunner:
                 self._polling_scope.cancel()
                 self._polling_scope = None
             job.finish()
+            self._notify_observers(job, "stopped")
+
+    def _observe(self, job: JobHandle, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is not None:
+            is_first = checkpoint.sequence == len(job.checkpoints) == 1
+            self._notify_observers(job, "began" if is_first else "moved")
+        elif isinstance(event, SkillAsked | SkillAnswered):
+            self._notify_observers(job, "moved")
+
+    def _notify_observers(self, job: JobHandle, change: JobChange) -> None:
+        for observer in self._observers:
+            try:
+                observer(job.job_id, change)
+            except Exception:  # an observer's bug must not end the job
+                LOG.exception("An observer failed on job %s", job.job_id)
 
     async def _poll_stop_requests(self, while_live: anyio.CancelScope) -> None:
         """Stop the jobs that another process asks to stop."""
