@@ -129,32 +129,23 @@ class ContentCapture:
         self._write_document(span, semconv.OUTPUT_MESSAGES, document)
 
     def record_arguments(self, span: Span, call: msg.ToolCall) -> None:
-        document = _Document()
         holder: Part = {}
+        document = _Document([holder])
         self._add_slot(document, holder, "value", _dumps(call.args), is_json=True)
-        text = self._render_single(document, holder)
-        self._set_attribute(
-            span, semconv.TOOL_CALL_ARGUMENTS, text, is_truncated=document.is_truncated
-        )
+        document.render(self._limit)
+        self._set_attribute(span, semconv.TOOL_CALL_ARGUMENTS, _dumps(holder["value"]), document)
 
     def record_result(self, span: Span, result: msg.ToolResult) -> None:
         document = _Document()
         document.items = [self._user_part(document, part) for part in result.result]
         self._write_document(span, semconv.TOOL_CALL_RESULT, document)
 
-    def _render_single(self, document: _Document, holder: Part) -> str:
-        wrapped = _Document(items=[holder], slots=document.slots)
-        wrapped.render(self._limit)
-        document.is_truncated = wrapped.is_truncated
-        return _dumps(holder["value"])
-
     def _write_document(self, span: Span, name: str, document: _Document) -> None:
-        text = document.render(self._limit)
-        self._set_attribute(span, name, text, is_truncated=document.is_truncated)
+        self._set_attribute(span, name, document.render(self._limit), document)
 
-    def _set_attribute(self, span: Span, name: str, text: str, *, is_truncated: bool) -> None:
+    def _set_attribute(self, span: Span, name: str, text: str, document: _Document) -> None:
         span.set_attribute(name, text)
-        if is_truncated:
+        if document.is_truncated:
             span.set_attribute(semconv.CONTENT_TRUNCATED, True)  # noqa: FBT003 - the API's own signature
 
     def _add_message(self, document: _Document, message: msg.Message) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import context, trace
@@ -51,13 +51,8 @@ class OtelTelemetry:
         self._fallback_parent = fallback_parent
         self._keeps_baggage = keeps_baggage
 
-    def run(
-        self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
-    ) -> AbstractContextManager[RunSpan]:
-        return self._run(checkpoint, expert, resumed_from)
-
     @contextmanager
-    def _run(
+    def run(
         self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
     ) -> Generator[RunSpan]:
         previous = None if resumed_from is None else parse_trace_parent(resumed_from)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapp
 from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry import baggage, context, propagate, trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 
 from perstack.telemetry import semconv
@@ -95,8 +95,3 @@ def attach_environment_context(environment: Mapping[str, str]) -> Generator[None
         yield
     finally:
         context.detach(token)
-
-
-def without_baggage(current: Context | None = None) -> Context:
-    """The context without baggage, because skill servers may be third parties."""
-    return baggage.clear(current)

@@ -1,24 +1,20 @@
 """The SDK's tracer provider; imported only when telemetry is enabled."""
 
-import sys
 import threading
 from time import monotonic
-from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import Attributes
 
 from perstack import __version__
 from perstack.telemetry import semconv
 from perstack.telemetry.diagnostics import DiagnosticsHandler
-from perstack.telemetry.exporters import ExporterQueue, RelayProcessor
-from perstack.telemetry.otlp import create_grpc_exporter, create_http_exporter
+from perstack.telemetry.exporters import ExporterQueue, RelayProcessor, open_queue
 from perstack.telemetry.sampler import MCP_SCOPE, FilteringTracer, head_sampler
-from perstack.telemetry.settings import McpSpans, OtlpSettings, TelemetrySettings
+from perstack.telemetry.settings import McpSpans, TelemetrySettings
 
 
 class PerstackTracerProvider(TracerProvider):
@@ -62,7 +58,7 @@ class PerstackTracerProvider(TracerProvider):
     def acquire(self, settings: TelemetrySettings) -> None:
         """Count an engine; the first one opens the exporters."""
         if self._engine_count == 0:
-            self._relay.queues = create_exporter_queues(settings)
+            self._relay.queues = tuple(open_queue(name, settings) for name in settings.exporters)
         self._engine_count += 1
 
     def release(self) -> tuple[ExporterQueue, ...]:
@@ -74,38 +70,24 @@ class PerstackTracerProvider(TracerProvider):
         return queues
 
 
-def acquire_provider(settings: TelemetrySettings, transport: str) -> PerstackTracerProvider:
-    """The provider of this process, created if necessary."""
-    current = trace.get_tracer_provider()
-    if not isinstance(current, PerstackTracerProvider):
-        current = PerstackTracerProvider(settings, transport)
-        trace.set_tracer_provider(current)
-    current.acquire(settings)
-    return current
-
-
-def create_exporter_queues(settings: TelemetrySettings) -> tuple[ExporterQueue, ...]:
-    return tuple(
-        ExporterQueue(
-            _exporter_label(exporter, settings.otlp),
-            _create_exporter(exporter, settings.otlp),
-            settings,
-        )
-        for exporter in settings.exporters
-    )
-
-
 class SdkPipeline:
     """The export of one engine's spans.
 
     Args:
         provider: Acquired for this engine.
         diagnostics: Reports undelivered spans.
+        shutdown_seconds: How long `stop` may take.
     """
 
-    def __init__(self, provider: PerstackTracerProvider, diagnostics: DiagnosticsHandler) -> None:
+    def __init__(
+        self,
+        provider: PerstackTracerProvider,
+        diagnostics: DiagnosticsHandler,
+        shutdown_seconds: float,
+    ) -> None:
         self._provider = provider
         self._diagnostics = diagnostics
+        self._shutdown_seconds = shutdown_seconds
         self._flush_requested = threading.Event()
         self._flush_thread = threading.Thread(target=self._flush_on_demand, daemon=True)
         self._is_stopped = False
@@ -118,13 +100,13 @@ class SdkPipeline:
         if self._flush_thread.ident is None:
             self._flush_thread.start()
 
-    def stop(self, seconds: float) -> None:
-        """Export the rest within `seconds` and shut down."""
+    def stop(self) -> None:
+        """Export the rest and shut down, within `shutdown_seconds`."""
         if self._is_stopped:
             return
         self._is_stopped = True
         self._flush_requested.set()
-        deadline = monotonic() + seconds
+        deadline = monotonic() + self._shutdown_seconds
         queues = self._provider.release()
         for queue in queues:
             queue.begin_shutdown()
@@ -148,19 +130,10 @@ class SdkPipeline:
 def open_pipeline(
     settings: TelemetrySettings, transport: str, diagnostics: DiagnosticsHandler
 ) -> SdkPipeline:
-    return SdkPipeline(acquire_provider(settings, transport), diagnostics)
-
-
-def _exporter_label(exporter: str, otlp: OtlpSettings) -> str:
-    if exporter == "console":
-        return "stderr"
-    address = urlsplit(otlp.endpoint)
-    host = address.netloc.rpartition("@")[2]
-    return f"{address.scheme}://{host}" if host else "an endpoint that is no URL"
-
-
-def _create_exporter(exporter: str, otlp: OtlpSettings) -> SpanExporter:
-    if exporter == "console":
-        # Stdout belongs to the protocol.
-        return ConsoleSpanExporter(out=sys.stderr)
-    return create_grpc_exporter(otlp) if otlp.protocol == "grpc" else create_http_exporter(otlp)
+    """A pipeline on the provider of this process, which is created if necessary."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, PerstackTracerProvider):
+        provider = PerstackTracerProvider(settings, transport)
+        trace.set_tracer_provider(provider)
+    provider.acquire(settings)
+    return SdkPipeline(provider, diagnostics, settings.shutdown_seconds)

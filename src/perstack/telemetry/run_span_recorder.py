@@ -3,11 +3,12 @@
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-from opentelemetry import context, trace
+from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
@@ -22,7 +23,6 @@ from perstack.runtime.ports import Generation, GenerationRequest
 from perstack.runtime.telemetry_port import GenerationSpan, ToolCallSpan, VerificationSpan
 from perstack.telemetry import semconv
 from perstack.telemetry.content import ContentCapture
-from perstack.telemetry.propagation import without_baggage
 
 STATES_BETWEEN_STEPS = frozenset({State.INIT, State.STOPPED, State.FINISHING_STEP})
 INTERRUPTED = "interrupted"
@@ -42,15 +42,6 @@ def error_type_of(error: BaseException) -> str:
     if not isinstance(error, Exception) and type(error).__name__.startswith("Cancel"):
         return semconv.CANCELLED
     return type(error).__qualname__
-
-
-@contextmanager
-def mark_failed_on_error(span: Span) -> Generator[None]:
-    try:
-        yield
-    except BaseException as error:
-        mark_failed(span, error_type_of(error))
-        raise
 
 
 class RunSpanRecorder:
@@ -131,25 +122,16 @@ class RunSpanRecorder:
             semconv.SKILL_NAME: skill_name,
             semconv.SKILL_TYPE: skill_type,
         }
-        with (
-            self._start_as_current_span(
-                f"skill.connect {skill_name}", attributes, self._outbound_context(parent)
-            ) as span,
-            mark_failed_on_error(span),
-        ):
+        name = f"skill.connect {skill_name}"
+        with self._start_as_current_span(name, attributes, self._outbound_context(parent)):
             yield
 
     @contextmanager
     def generation(self, request: GenerationRequest, attempt: int) -> Generator[GenerationSpan]:
         attributes = _request_attributes(request, attempt)
         attributes |= self._common_attributes(request.expert_key)
-        name = f"chat {request.choice.model}"
-        with (
-            self._start_as_current_span(
-                name, attributes, self._step_context(), SpanKind.CLIENT
-            ) as span,
-            mark_failed_on_error(span),
-        ):
+        name, parent = f"chat {request.choice.model}", self._step_context()
+        with self._start_as_current_span(name, attributes, parent, SpanKind.CLIENT) as span:
             capture = self._capture if span.is_recording() else None
             if capture is not None:
                 self._redactor.add(request.choice.provider.setting.headers.values())
@@ -172,11 +154,7 @@ class RunSpanRecorder:
         parent = self._step_context()
         if call.kind == "mcp":
             parent = self._outbound_context(parent)
-        name = f"execute_tool {tool_name}"
-        with (
-            self._start_as_current_span(name, attributes, parent) as span,
-            mark_failed_on_error(span),
-        ):
+        with self._start_as_current_span(f"execute_tool {tool_name}", attributes, parent) as span:
             capture = self._capture if span.is_recording() else None
             if capture is not None:
                 capture.record_arguments(span, call)
@@ -190,10 +168,8 @@ class RunSpanRecorder:
             semconv.VERIFICATION_PRIORITY: verification.priority,
             **self._common_attributes(self._last_checkpoint.expert.key),
         }
-        with (
-            self._start_as_current_span(f"verify {name}", attributes, self._step_context()) as span,
-            mark_failed_on_error(span),
-        ):
+        parent = self._step_context()
+        with self._start_as_current_span(f"verify {name}", attributes, parent) as span:
             yield _VerificationRecorder(span)
 
     def fail(self, error: BaseException) -> None:
@@ -222,10 +198,17 @@ class RunSpanRecorder:
     def _observe_stop(self, event: ev.RunEvent, checkpoint: Checkpoint) -> None:
         match event:
             case ev.StopRunByInteractiveTool():
-                self._record_interactive_stop(checkpoint)
+                for call in checkpoint.pending("interactive"):
+                    attributes = {
+                        semconv.INTERACTIVE_TOOL: call.tool_name,
+                        semconv.INTERACTIVE_CALL_ID: call.id,
+                    }
+                    self._span.add_event(semconv.INTERACTIVE_STOP_EVENT, attributes)
                 self._close_step("interactive")
             case ev.CompleteRun():
-                self._record_completion(event)
+                if self._capture is not None:
+                    self._capture.record_answer(self._span, event.text)
+                self._close_step("finish")
             case ev.StopRunByExceededMaxSteps():
                 self._close_step("exceededMaxSteps")
             case ev.StopRunByError():
@@ -248,11 +231,6 @@ class RunSpanRecorder:
         if self._capture is not None:
             self._capture.record_conversation(self._span, event.input_messages)
 
-    def _record_completion(self, event: ev.CompleteRun) -> None:
-        if self._capture is not None:
-            self._capture.record_answer(self._span, event.text)
-        self._close_step("finish")
-
     def _record_retry(self, event: ev.Retry, checkpoint: Checkpoint) -> None:
         attributes: dict[str, Any] = {
             semconv.RETRY_ATTEMPT: checkpoint.retry_count,
@@ -262,13 +240,6 @@ class RunSpanRecorder:
         if event.error is not None:
             attributes[semconv.ERROR_TYPE] = event.error.name
         (self._step or self._span).add_event(semconv.RETRY_EVENT, attributes)
-
-    def _record_interactive_stop(self, checkpoint: Checkpoint) -> None:
-        for call in checkpoint.pending("interactive"):
-            self._span.add_event(
-                semconv.INTERACTIVE_STOP_EVENT,
-                {semconv.INTERACTIVE_TOOL: call.tool_name, semconv.INTERACTIVE_CALL_ID: call.id},
-            )
 
     def _record_failure(self, finish: str, error_type: str) -> None:
         self._is_failed = True
@@ -325,7 +296,8 @@ class RunSpanRecorder:
         }
 
     def _outbound_context(self, parent: Context | None) -> Context | None:
-        return parent if self._keeps_baggage else without_baggage(parent)
+        # Skill servers may be third parties.
+        return parent if self._keeps_baggage else baggage.clear(parent)
 
     @contextmanager
     def _start_as_current_span(
@@ -339,17 +311,20 @@ class RunSpanRecorder:
         token = context.attach(trace.set_span_in_context(span, parent))
         try:
             yield span
+        except BaseException as error:
+            mark_failed(span, error_type_of(error))
+            raise
         finally:
             context.detach(token)
             span.end()
 
 
+@dataclass(frozen=True, slots=True)
 class _GenerationRecorder:
     """Satisfies the `GenerationSpan` port."""
 
-    def __init__(self, span: Span, capture: ContentCapture | None) -> None:
-        self._span = span
-        self._capture = capture
+    _span: Span
+    _capture: ContentCapture | None
 
     def finished(self, generation: Generation) -> None:
         if not self._span.is_recording():
@@ -373,12 +348,12 @@ class _GenerationRecorder:
         mark_failed(self._span, error_type)
 
 
+@dataclass(frozen=True, slots=True)
 class _ToolCallRecorder:
     """Satisfies the `ToolCallSpan` port."""
 
-    def __init__(self, span: Span, capture: ContentCapture | None) -> None:
-        self._span = span
-        self._capture = capture
+    _span: Span
+    _capture: ContentCapture | None
 
     def finished(self, result: ToolResult) -> None:
         if result.is_error:
@@ -387,11 +362,11 @@ class _ToolCallRecorder:
             self._capture.record_result(self._span, result)
 
 
+@dataclass(frozen=True, slots=True)
 class _VerificationRecorder:
     """Satisfies the `VerificationSpan` port."""
 
-    def __init__(self, span: Span) -> None:
-        self._span = span
+    _span: Span
 
     def finished(self, result: VerificationResult) -> None:
         self._span.set_attribute(semconv.VERIFICATION_PASSED, result.passed)

@@ -1,8 +1,8 @@
 """Telemetry settings from environment variables; operators own them, not `perstack.toml`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar, cast
 from urllib.parse import unquote
 
 from perstack.telemetry.content import DEFAULT_CONTENT_LIMIT
@@ -51,7 +51,7 @@ class TelemetrySettings:
     max_content: int
     mcp_spans: McpSpans
     keeps_baggage: bool
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
     @property
     def is_enabled(self) -> bool:
@@ -82,7 +82,7 @@ def read_settings(environment: Mapping[str, str]) -> TelemetrySettings:
         shutdown_seconds=reader.number("PERSTACK_OTEL_SHUTDOWN_TIMEOUT", 1.5, float),
         captures_content=captures_content,
         max_content=reader.number("PERSTACK_OTEL_MAX_CONTENT", DEFAULT_CONTENT_LIMIT, int),
-        mcp_spans="all" if mcp_spans == "all" else "none" if mcp_spans == "none" else "tools",
+        mcp_spans=cast("McpSpans", mcp_spans),
         keeps_baggage=reader.text("PERSTACK_OTEL_BAGGAGE_TO_SKILLS", "off").lower() in TRUE_VALUES,
         problems=reader.all_problems(),
     )
@@ -141,18 +141,16 @@ class _EnvironmentReader:
                 self.problems.append(f"OTEL_TRACES_EXPORTER takes {known}; the rest is ignored")
         return tuple(dict.fromkeys(name for name in names if name in EXPORTERS and name != "none"))
 
+    def otlp_variable(self, name: str) -> str:
+        """The variable for traces if it is set, else the one for all signals."""
+        specific = f"OTEL_EXPORTER_OTLP_TRACES_{name}"
+        return specific if self.text(specific, "") else f"OTEL_EXPORTER_OTLP_{name}"
+
     def otlp_text(self, name: str, default: str) -> str:
-        general = self.text(f"OTEL_EXPORTER_OTLP_{name}", default)
-        return self.text(f"OTEL_EXPORTER_OTLP_TRACES_{name}", general)
+        return self.text(self.otlp_variable(name), default)
 
     def otlp(self) -> OtlpSettings:
-        specific = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
-        general = "OTEL_EXPORTER_OTLP_PROTOCOL"
-        name = specific if self.text(specific, "") else general
-        protocol = self.choice(name, PROTOCOLS, PROTOCOLS[0])
-        timeout = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"
-        if not self.text(timeout, ""):
-            timeout = "OTEL_EXPORTER_OTLP_TIMEOUT"
+        protocol = self.choice(self.otlp_variable("PROTOCOL"), PROTOCOLS, PROTOCOLS[0])
         insecure = self.otlp_text("INSECURE", "")
         return OtlpSettings(
             protocol=protocol,
@@ -160,7 +158,7 @@ class _EnvironmentReader:
             headers=self.otlp_text("HEADERS", ""),
             compression=self.otlp_text("COMPRESSION", "none").lower(),
             # The specified 10 s would let a dead collector delay the exit.
-            timeout_seconds=self.number(timeout, 2.0, float),
+            timeout_seconds=self.number(self.otlp_variable("TIMEOUT"), 2.0, float),
             certificate=self.otlp_text("CERTIFICATE", "") or None,
             client_key=self.otlp_text("CLIENT_KEY", "") or None,
             client_certificate=self.otlp_text("CLIENT_CERTIFICATE", "") or None,

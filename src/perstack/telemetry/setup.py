@@ -24,19 +24,17 @@ class TelemetryHandle:
     """The telemetry of one engine; `pipeline` is `None` where perstack exports nothing itself."""
 
     telemetry: Telemetry
-    redactor: Redactor
     pipeline: "SdkPipeline | None" = None
-    shutdown_seconds: float = 1.5
 
     def flush_soon(self) -> None:
         """Export queued spans in the background; called at the end of each job."""
         if self.pipeline is not None:
             self.pipeline.flush_soon()
 
-    def stop(self, budget_seconds: float | None = None) -> None:
-        """Export the rest and shut down, within `budget_seconds` or the configured time."""
+    def stop(self) -> None:
+        """Export the rest and shut down, within the configured time."""
         if self.pipeline is not None:
-            self.pipeline.stop(self.shutdown_seconds if budget_seconds is None else budget_seconds)
+            self.pipeline.stop()
 
 
 def configure_telemetry(environment: Mapping[str, str], *, transport: str) -> TelemetryHandle:
@@ -70,7 +68,7 @@ def configure_telemetry(environment: Mapping[str, str], *, transport: str) -> Te
         fallback_parent=None if transport == "http" else parent_from_environment(environment),
         keeps_baggage=settings.keeps_baggage,
     )
-    return TelemetryHandle(telemetry, redactor, pipeline, settings.shutdown_seconds)
+    return TelemetryHandle(telemetry, pipeline)
 
 
 def _try_open_pipeline(
