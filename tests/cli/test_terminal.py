@@ -34,8 +34,8 @@ def test_a_person_sees_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     screen = Screen()
-    terminal(screen).write_line("done", "bold", "green")
-    assert screen.getvalue() == "\033[1;32mdone\033[0m\n"
+    terminal(screen).write_line("done", "green")
+    assert screen.getvalue() == "\033[32mdone\033[0m\n"
 
 
 def test_a_person_may_refuse_colours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import cast, get_args
 
+from perstack.definition.loader import LoadedDefinitions, find_config, load_definitions
 from perstack.definition.model import ReasoningBudget, ReasoningEffort
+from perstack.errors import ConfigError
 from perstack.settings import Settings
 
 
@@ -19,6 +21,15 @@ def add_file_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="treat unknown keys in the file as errors"
     )
+
+
+def load_requested_definitions(options: Namespace) -> LoadedDefinitions:
+    """The definition file of `add_file_arguments`.
+
+    Raises:
+        DefinitionError: It cannot be found or accepted.
+    """
+    return load_definitions(find_config(options.config, Path.cwd()), strict=options.strict)
 
 
 def add_workspace_argument(parser: ArgumentParser, default: str) -> None:
@@ -36,8 +47,18 @@ def add_store_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def add_model_arguments(parser: ArgumentParser) -> None:
-    """The model, its limits, and the files with its keys."""
+def add_json_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+
+
+def add_event_filter_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--filter", metavar="TYPES", help="event types to print, comma-separated")
+
+
+def add_engine_arguments(parser: ArgumentParser, workspace_default: str) -> None:
+    """The definition file, the workspace, the model, its limits, and the files with its keys."""
+    add_file_arguments(parser)
+    add_workspace_argument(parser, workspace_default)
     parser.add_argument("--provider", metavar="NAME", help="provider, instead of the file's")
     parser.add_argument("--model", metavar="NAME", help="model, instead of the file's and any tier")
     parser.add_argument(
@@ -59,10 +80,20 @@ def add_model_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def env_paths(options: Namespace) -> tuple[str, ...] | None:
-    """The files given with `--env-path`, `None` if there are none."""
-    paths: list[str] | None = options.env_path
-    return tuple(paths) if paths else None
+def engine_settings(options: Namespace) -> Settings:
+    """The settings of `add_engine_arguments`; the command completes them."""
+    return Settings(
+        config=options.config,
+        workspace=options.workspace,
+        is_strict=options.strict,
+        env_paths=tuple(options.env_path) if options.env_path else None,
+        provider=options.provider,
+        model=options.model,
+        reasoning_budget=options.reasoning_budget,
+        max_steps=options.max_steps,
+        max_retries=options.max_retries,
+        timeout_ms=options.timeout,
+    )
 
 
 def positive_int(text: str) -> int:
@@ -91,14 +122,14 @@ def parse_reasoning_budget(text: str) -> ReasoningBudget:
     raise ArgumentTypeError(f"{text!r} is neither one of {efforts} nor a number of tokens")
 
 
-def model_settings(options: Namespace) -> Settings:
-    """Settings of the model and its limits; the command completes them."""
-    return Settings(
-        env_paths=env_paths(options),
-        provider=options.provider,
-        model=options.model,
-        reasoning_budget=options.reasoning_budget,
-        max_steps=options.max_steps,
-        max_retries=options.max_retries,
-        timeout_ms=options.timeout,
-    )
+def read_argument_file(path: Path | str, flag: str) -> str:
+    """The text of a file that the argument `flag` names.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{flag}: {path} cannot be read: {reason}.") from None

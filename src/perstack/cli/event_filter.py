@@ -191,12 +191,10 @@ class EventFilter:
         return not is_before_offset and (self.take == 0 or self.shown_count < self.take)
 
 
-def event_filter_from(options: Namespace, take: int) -> EventFilter:
+def event_filter_from(options: Namespace, selector: JobSelector, take: int) -> EventFilter:
     """What the options ask for; at most `take` events, 0 takes all."""
     return EventFilter(
-        is_in_scope=_scope_predicate(
-            JobSelector(run_id=options.run, checkpoint_id=options.checkpoint),
-        ),
+        is_in_scope=_scope_predicate(selector),
         predicates=tuple(_predicates(options)),
         offset=options.offset,
         take=take,
@@ -232,12 +230,12 @@ def _predicates(options: Namespace) -> Iterator[EntryPredicate]:
         yield lambda entry: step(entry.event.stamp.step_number)
     expressions: list[FilterExpression] = options.filter or []
     if expressions:
-        yield lambda entry: _satisfies_all(entry, expressions)
 
+        def satisfies_all(entry: RecordedEvent) -> bool:
+            document = to_wire(entry.event, entry.checkpoint)
+            return all(expression(document) for expression in expressions)
 
-def _satisfies_all(entry: RecordedEvent, expressions: list[FilterExpression]) -> bool:
-    document = to_wire(entry.event, entry.checkpoint)
-    return all(expression(document) for expression in expressions)
+        yield satisfies_all
 
 
 def parse_step_filter(text: str) -> StepPredicate:
@@ -251,12 +249,5 @@ def parse_step_filter(text: str) -> StepPredicate:
     bound = re.fullmatch(r"(>=|<=|>|<)?(\d+)", text)
     if bound is None:
         raise ArgumentTypeError(f"Invalid step filter: {text}; write 5, >5, >=5, <5, <=5 or 1-10")
-    number = int(bound[2])
-    tests: dict[str | None, StepPredicate] = {
-        None: lambda step: step == number,
-        ">": lambda step: step > number,
-        ">=": lambda step: step >= number,
-        "<": lambda step: step < number,
-        "<=": lambda step: step <= number,
-    }
-    return tests[bound[1]]
+    compare, number = _OPERATORS[bound[1] or "=="], int(bound[2])
+    return lambda step: compare(step, number)

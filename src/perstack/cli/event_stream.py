@@ -9,10 +9,10 @@ from typing import Self
 import anyio
 from anyio import to_thread
 
+from perstack.cli.formatting import format_count, format_usage, shorten
 from perstack.cli.terminal import Terminal
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.elicitation import Question
-from perstack.core.messages import Usage
 from perstack.core.transient_events import PerstackEvent
 from perstack.core.verification import format_verification_results
 from perstack.core.wire import to_wire
@@ -88,6 +88,11 @@ _OUTCOME_LABELS = {
     "interrupted": "interrupted",
     "running": "running",
 }
+_NEXT_ACTIONS = {
+    "completed": ("follow up", ("...",)),
+    "stoppedByInteractiveTool": ("answer", ("...", "-i")),
+}
+"""What to do with a stopped job, and the words after the expert in the command that does it."""
 
 
 def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
@@ -105,48 +110,13 @@ def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
         outcome += f" ({'; '.join(_format_question(question) for question in view.questions)})"
     if job.status == "completed" and view.verifications:
         outcome += f", verified: {shorten(format_verification_results(view.verifications), 400)}"
-    steps = f"{job.total_steps} step" + ("" if job.total_steps == 1 else "s")
+    action, words = _NEXT_ACTIONS.get(job.status, ("resume", ()))
+    query = (view.checkpoint.expert.key, *words) if words else ()
+    command = ("perstack", "run", *query, "--continue-job", job.id, *repeated_options)
     return (
-        f"{outcome}; {steps}, {format_usage(view.usage)}, job {job.id}; "
-        f"{_next_action(view)}: {continue_command(view, repeated_options)}"
+        f"{outcome}; {format_count(job.total_steps, 'step')}, {format_usage(view.usage)}, "
+        f"job {job.id}; {action}: {shlex.join(command)}"
     )
-
-
-def format_usage(usage: Usage) -> str:
-    """Token counts as text."""
-    cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
-    return (
-        f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
-        f"{usage.output_tokens:,} out)"
-    )
-
-
-def continue_command(view: JobView, repeated_options: tuple[str, ...]) -> str:
-    """The shell command that continues the job."""
-    words = ["perstack", "run"]
-    status = view.job.status
-    if status == "completed":
-        words += [view.checkpoint.expert.key, "..."]
-    elif status == "stoppedByInteractiveTool":
-        words += [view.checkpoint.expert.key, "...", "-i"]
-    words += ["--continue-job", view.job.id, *repeated_options]
-    return shlex.join(words)
-
-
-def _next_action(view: JobView) -> str:
-    match view.job.status:
-        case "completed":
-            return "follow up"
-        case "stoppedByInteractiveTool":
-            return "answer"
-        case _:
-            return "resume"
-
-
-def shorten(text: str, length: int) -> str:
-    """The text as one line of at most `length` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
 def _format_question(question: Question) -> str:

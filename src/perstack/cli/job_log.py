@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,16 +107,21 @@ class JobLogReader:
         )
 
 
-def find_store(workspace: Path | None, config: Path | None, cwd: Path) -> Path:
-    """The store of a workspace.
+def find_store(options: Namespace) -> Path:
+    """The store of the workspace.
 
-    Without a workspace: that of `cwd`, else that beside the definition file, which is `config` or
-    the nearest one upwards.
+    Without a workspace: that of the current folder, else that beside the definition file.
+
+    Args:
+        options: With `workspace` and `config`.
 
     Raises:
         NotFoundError: No job has run there.
     """
-    folders = [workspace] if workspace is not None else [cwd, *_config_folder(config, cwd)]
+    folders: list[Path] = [options.workspace or Path.cwd()]
+    if options.workspace is None:
+        with suppress(DefinitionError):
+            folders.append(find_config(options.config, Path.cwd()).parent)
     for folder in folders:
         path = store_path(folder.resolve())
         if path.is_file():
@@ -124,13 +130,6 @@ def find_store(workspace: Path | None, config: Path | None, cwd: Path) -> Path:
         f"No data found: no job has run in {folders[0].resolve()}.",
         hint="Give the folder that the experts worked in with --workspace.",
     )
-
-
-def _config_folder(config: Path | None, cwd: Path) -> tuple[Path, ...]:
-    try:
-        return (find_config(config, cwd).parent,)
-    except DefinitionError:
-        return ()
 
 
 async def find_job(store: StoreAdmin, job_id: str | None) -> Job:
@@ -155,17 +154,18 @@ async def find_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) 
         NotFoundError: There is no such run or checkpoint, or no job at all.
         StoreError: The store cannot be read.
     """
+    run_id = selector.target_run_id
     if selector.job_id is not None:
         return JobLogReader(store, storage, selector.job_id)
-    if selector.target_run_id is not None:
-        job_id = await store.job_of_run(selector.target_run_id)
-        if job_id is None:
-            where = "in any job of this workspace"
-            if selector.checkpoint_id is not None:
-                raise _checkpoint_not_found(selector.checkpoint_id, where)
-            raise _run_not_found(selector.target_run_id, where)
+    if run_id is None:
+        return JobLogReader(store, storage, (await find_job(store, None)).id, is_latest=True)
+    job_id = await store.job_of_run(run_id)
+    if job_id is not None:
         return JobLogReader(store, storage, job_id)
-    return JobLogReader(store, storage, (await find_job(store, None)).id, is_latest=True)
+    where = "in any job of this workspace"
+    if selector.checkpoint_id is not None:
+        raise _checkpoint_not_found(selector.checkpoint_id, where)
+    raise _run_not_found(run_id, where)
 
 
 async def read_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLog:
@@ -225,7 +225,7 @@ async def load_events(options: Namespace, *job_ids: str | None) -> list[tuple[Ru
         NotFoundError: There is no such job, or none at all.
         StoreError: The store cannot be read.
     """
-    storage = find_store(options.workspace, options.config, Path.cwd())
+    storage = find_store(options)
     events_by_job: list[tuple[RunEvent, ...]] = []
     async with open_store(sqlite_url(storage)) as store:
         for job_id in job_ids:

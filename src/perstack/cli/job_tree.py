@@ -7,7 +7,7 @@ off below the segment that calls them, and the next segment of their caller foll
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from perstack.cli.event_stream import format_usage
+from perstack.cli.formatting import format_usage
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, CheckpointStatus, JobStatus
 from perstack.core.history import RecordedEvent

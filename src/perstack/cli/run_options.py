@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from perstack.cli.args import (
-    add_file_arguments,
-    add_model_arguments,
-    add_workspace_argument,
-    model_settings,
+    add_engine_arguments,
+    add_event_filter_argument,
+    engine_settings,
+    read_argument_file,
 )
 from perstack.cli.terminal import Terminal
 from perstack.core.wire import EVENT_TYPES, STREAMING_TYPES
@@ -52,9 +52,7 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--input", metavar="JSON", help="the arguments that the expert declares; or @FILE"
     )
-    add_file_arguments(parser)
-    add_workspace_argument(parser, "the current folder")
-    add_model_arguments(parser)
+    add_engine_arguments(parser, "the current folder")
     parser.add_argument("--job-id", metavar="ID", help="id for the new job")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -75,7 +73,7 @@ def add_run_arguments(parser: ArgumentParser) -> None:
         help="the query answers the open question: text, or JSON with toolCallId and text",
     )
     parser.add_argument("--verbose", action="store_true", help="say what goes on inside on stderr")
-    parser.add_argument("--filter", metavar="TYPES", help="event types to print, comma-separated")
+    add_event_filter_argument(parser)
 
 
 def run_options_from(options: Namespace, terminal: Terminal) -> RunOptions:
@@ -110,10 +108,7 @@ def run_options_from(options: Namespace, terminal: Terminal) -> RunOptions:
 def run_settings_from(options: Namespace, event_types: frozenset[str] | None) -> Settings:
     """The engine settings of the arguments, for a consumer of these event types."""
     return replace(
-        model_settings(options),
-        config=options.config,
-        workspace=options.workspace,
-        is_strict=options.strict,
+        engine_settings(options),
         is_streaming=not event_types or bool(event_types & {*STREAMING_TYPES}),
         transport="cli",
     )
@@ -158,11 +153,7 @@ def _parse_inputs(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigError(f"--input: {text[1:]} cannot be read: {reason}.") from None
+        text = read_argument_file(text[1:], "--input")
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -180,14 +171,12 @@ def _parse_answer(text: str) -> InteractiveAnswer:
     try:
         value: Any = json.loads(text)
     except ValueError:
-        return InteractiveAnswer(text=text)
-    if not isinstance(value, dict):
-        return InteractiveAnswer(text=text)
-    fields = cast("dict[str, Any]", value)
-    call_id, answer = fields.get("toolCallId"), fields.get("text")
-    if isinstance(call_id, str) and isinstance(answer, str):
-        return InteractiveAnswer(text=answer, tool_call_id=call_id)
-    return InteractiveAnswer(text=text)
+        value = None
+    match value:
+        case {"toolCallId": str(call_id), "text": str(answer)}:
+            return InteractiveAnswer(text=answer, tool_call_id=call_id)
+        case _:
+            return InteractiveAnswer(text=text)
 
 
 def parse_event_types(text: str | None) -> frozenset[str] | None:
@@ -213,13 +202,11 @@ def parse_event_types(text: str | None) -> frozenset[str] | None:
 
 def repeated_options_from(options: Namespace) -> tuple[str, ...]:
     """The options that a command which continues the job must repeat."""
-    options_by_name: list[tuple[str, str | Path | None]] = [
+    values: list[tuple[str, str | Path | None]] = [
         ("--config", options.config),
         ("--workspace", options.workspace),
         ("--provider", options.provider),
         ("--model", options.model),
+        *(("--env-path", path) for path in options.env_path or ()),
     ]
-    options_by_name += [("--env-path", path) for path in options.env_path or ()]
-    return tuple(
-        word for name, value in options_by_name if value is not None for word in (name, str(value))
-    )
+    return tuple(word for name, value in values if value is not None for word in (name, str(value)))

@@ -1,8 +1,9 @@
 """Where the command line reads and writes: the only place of the package that prints."""
 
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO
@@ -17,6 +18,9 @@ from perstack.errors import (
 )
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+
+Line = str | tuple[str, str | None]
+"""A line, or a line with its style if it has one."""
 
 
 @dataclass(slots=True)
@@ -48,14 +52,23 @@ class Terminal:
             self._detach_stdout()
             self.info(f"perstack: stdout cannot be written: {error.strerror}", "red")
 
-    def write_line(self, text: str = "", *styles: str) -> None:
+    def write_line(self, text: str = "", style: str | None = None) -> None:
         """One line for stdout."""
-        self.write(f"{styled(text, styles, self.stdout)}\n")
+        self.write(f"{_styled(text, style, self.stdout)}\n")
 
-    def info(self, text: str, *styles: str) -> None:
+    def write_lines(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            text, style = (line, None) if isinstance(line, str) else line
+            self.write_line(text, style)
+
+    def write_json(self, document: object, *, indent: int | None = 2) -> None:
+        """One JSON document for stdout."""
+        self.write_line(json.dumps(document, ensure_ascii=False, indent=indent))
+
+    def info(self, text: str, style: str | None = None) -> None:
         """One line for the person who started the command."""
         try:
-            self.stderr.write(f"{styled(text, styles, self.stderr)}\n")
+            self.stderr.write(f"{_styled(text, style, self.stderr)}\n")
             self.stderr.flush()
         except OSError:
             _redirect_to_devnull(self.stderr)
@@ -71,17 +84,12 @@ class Terminal:
         _redirect_to_devnull(self.stdout)
 
 
-def styled(text: str, styles: tuple[str, ...], stream: TextIO) -> str:
-    """The text with colours, if a person looks at the stream and wants them."""
-    if not styles or not text or not supports_colour(stream):
+def _styled(text: str, style: str | None, stream: TextIO) -> str:
+    """The text in colour, if the stream is a terminal that shows it and `NO_COLOR` is not set."""
+    is_plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    if not style or not text or is_plain or not stream.isatty():
         return text
-    codes = ";".join(STYLES[style] for style in styles)
-    return f"\033[{codes}m{text}\033[0m"
-
-
-def supports_colour(stream: TextIO) -> bool:
-    """Whether colours are seen on the stream, and not refused by `NO_COLOR`."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\033[{STYLES[style]}m{text}\033[0m"
 
 
 def standard_terminal() -> Terminal:

@@ -12,7 +12,7 @@ import anyio
 from anyio import to_thread
 
 from perstack.analysis.expectations import Outcome, unmet
-from perstack.cli.event_stream import shorten
+from perstack.cli.formatting import shorten
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Provider, ProviderSetting
 from perstack.definition.tests import ExpertTest

@@ -151,8 +151,8 @@ def test_hosts_and_origins_are_taken_as_clients_name_them() -> None:
         "--allowed-host", "Experts.Example.com:8443", "--allowed-origin", "https://App.example.com/"
     )
 
-    assert options.allowed_hosts == ["experts.example.com:8443"]
-    assert options.allowed_origins == ["https://app.example.com"]
+    assert options.allowed_host == ["experts.example.com:8443"]
+    assert options.allowed_origin == ["https://app.example.com"]
 
 
 @pytest.mark.parametrize(

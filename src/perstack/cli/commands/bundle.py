@@ -4,10 +4,9 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from perstack.cli.args import add_file_arguments
+from perstack.cli.args import add_file_arguments, load_requested_definitions
 from perstack.cli.install.bundle import BundleMetadata, build_bundle
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
-from perstack.definition.loader import find_config, load_definitions
 from perstack.errors import ConfigError
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -34,12 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Write the bundle and say where it is.
-
-    Raises:
-        PerstackError: The definition cannot be used, or the file cannot be written.
-    """
-    loaded = load_definitions(find_config(options.config, Path.cwd()), strict=options.strict)
+    loaded = load_requested_definitions(options)
     if not loaded.definitions.coordinators():
         raise ConfigError(
             f"{loaded.path} defines no expert that could become a tool.",

@@ -1,13 +1,12 @@
 """`perstack check`: whether a definition file is accepted, and what its experts will have."""
 
-import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perstack.cli.args import add_file_arguments
+from perstack.cli.args import add_file_arguments, add_json_argument
 from perstack.cli.expert_tools import (
     EnvironmentVariable,
     ExpertToolset,
@@ -32,15 +31,10 @@ Json = dict[str, Any]
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_file_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    add_json_argument(parser)
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Check, and show what there is.
-
-    Raises:
-        PerstackError: The file, or one that it names, cannot be read, and text was asked for.
-    """
     try:
         path = find_config(options.config, Path.cwd())
         loaded = load_definitions(path, strict=options.strict)
@@ -57,10 +51,9 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     resolution = resolve_models(loaded.definitions, environment)
     warnings = (*loaded.warnings, *resolution.problems)
     if options.json:
-        _print_json(terminal, _report_document(loaded, toolsets, resolution, warnings))
+        terminal.write_json(_report_document(loaded, toolsets, resolution, warnings))
         return EXIT_SUCCESS
-    for line in check_report_lines(loaded.path, toolsets, resolution):
-        terminal.write_line(line)
+    terminal.write_lines(check_report_lines(loaded.path, toolsets, resolution))
     for warning in warnings:
         terminal.info(f"warning: {warning}", "yellow")
     return EXIT_SUCCESS
@@ -84,7 +77,7 @@ def _strict_warnings(errors: Sequence[Diagnostic], options: Namespace) -> list[D
     except InvalidDefinitionError as error:
         return [each for each in error.details if each not in errors]
     except DefinitionError:
-        return []
+        pass
     return []
 
 
@@ -96,12 +89,8 @@ def _report_rejection_as_json(
         "problems": [_problem_document(problem) for problem in problems],
         "warnings": [_problem_document(warning) for warning in warnings],
     }
-    _print_json(terminal, document)
+    terminal.write_json(document)
     return EXIT_USAGE_ERROR
-
-
-def _print_json(terminal: Terminal, document: Json) -> None:
-    terminal.write_line(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def _problem_document(problem: Diagnostic | str) -> Json:

@@ -1,22 +1,24 @@
 """`perstack diff`: two jobs side by side, and where they part."""
 
-import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
 from perstack.analysis.diff import RunPair, StepPair, align, align_runs, first_divergence
 from perstack.analysis.transcript import RunTranscript, total_usage, transcripts
-from perstack.cli.args import add_store_arguments
+from perstack.cli.args import add_json_argument, add_store_arguments
+from perstack.cli.formatting import table_lines
 from perstack.cli.job_log import load_events
-from perstack.cli.render.diff import StyledLine, difference_lines
-from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Terminal
+from perstack.cli.render.diff import difference_lines
+from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Line, Terminal
 from perstack.core.events import RunEvent
 from perstack.core.history import JobHistory
 from perstack.errors import NotFoundError
 
+TABLE_HEADINGS = ("run", "steps", "tokens", "seconds", "status", "")
 MAX_DIFFERENCES = 8
 """Of one step, as people are shown them."""
 
@@ -25,16 +27,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("one", metavar="A", help="a job, or one run of it as JOB/RUN")
     parser.add_argument("other", metavar="B", help="the job or run to compare it with")
     add_store_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    add_json_argument(parser)
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Compare.
-
-    Raises:
-        NotFoundError: There is no such job or run.
-        StoreError: The store cannot be read.
-    """
     names: list[str] = [options.one, options.other]
     (one_id, _, one_run), (other_id, _, other_run) = (name.partition("/") for name in names)
     records = anyio.run(load_events, options, one_id, other_id)
@@ -45,12 +41,9 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     are_runs = bool(one_run and other_run)
     pairs = align_runs(one.roots[0], other.roots[0]) if are_runs else align(one.roots, other.roots)
     if options.json:
-        terminal.write_line(
-            json.dumps(_report_document(one, other, pairs), ensure_ascii=False, indent=2)
-        )
+        terminal.write_json(_report_document(one, other, pairs))
     else:
-        for line, colour in _report_lines(one, other, pairs):
-            terminal.write_line(line, *([colour] if colour else ()))
+        terminal.write_lines(_report_lines(one, other, pairs))
     return EXIT_SUCCESS if first_divergence(pairs) is None else EXIT_FAILURE
 
 
@@ -68,25 +61,22 @@ def _select_runs(events: Sequence[RunEvent], run_id: str) -> list[RunTranscript]
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _DiffSide:
-    """One of the two, with its figures."""
+    """One of the two, as it was named, with its root runs."""
 
-    def __init__(self, name: str, roots: list[RunTranscript]) -> None:
-        self.name = name
-        self.roots = roots
-
-    @property
-    def runs(self) -> list[RunTranscript]:
-        return [run for root in self.roots for run in root.walk()]
+    name: str
+    roots: list[RunTranscript]
 
     def to_document(self) -> dict[str, Any]:
-        """What it comes to."""
+        runs = [run for root in self.roots for run in root.walk()]
+        newest = self.roots[-1].newest_checkpoint
         return {
             "name": self.name,
-            "status": self.roots[-1].newest_checkpoint.status,
-            "text": self.roots[-1].newest_checkpoint.text,
-            "runs": len(self.runs),
-            **_run_statistics(self.runs),
+            "status": newest.status,
+            "text": newest.text,
+            "runs": len(runs),
+            **_run_statistics(runs),
         }
 
 
@@ -100,26 +90,22 @@ def _run_statistics(runs: Sequence[RunTranscript]) -> dict[str, Any]:
     }
 
 
-def _report_lines(
-    one: _DiffSide, other: _DiffSide, pairs: Sequence[RunPair]
-) -> Iterator[StyledLine]:
+def _report_lines(one: _DiffSide, other: _DiffSide, pairs: Sequence[RunPair]) -> Iterator[Line]:
     divergence = first_divergence(pairs)
     if divergence is None:
         yield f"{one.name} and {other.name} are the same.", "green"
     else:
         run, step = divergence
-        yield (
-            f"{one.name} and {other.name} part at step {step.position} of {run.expert_key}.",
-            "red",
-        )
+        place = f"step {step.position} of {run.expert_key}"
+        yield f"{one.name} and {other.name} part at {place}.", "red"
         yield from _divergence_lines(step)
-    yield "", None
-    yield from ((row, None) for row in _table_lines(pairs))
+    yield ""
+    yield from table_lines([TABLE_HEADINGS, *map(_table_row, pairs)], has_numbers=False)
 
 
-def _divergence_lines(step: StepPair) -> Iterator[StyledLine]:
+def _divergence_lines(step: StepPair) -> Iterator[Line]:
     if step.one is None or step.other is None:
-        yield f"  Only {'B' if step.one is None else 'A'} has it.", None
+        yield f"  Only {'B' if step.one is None else 'A'} has it."
     for difference in step.differences[:MAX_DIFFERENCES]:
         yield from difference_lines(difference)
     hidden_count = len(step.differences) - MAX_DIFFERENCES
@@ -127,37 +113,27 @@ def _divergence_lines(step: StepPair) -> Iterator[StyledLine]:
         yield f"  … and {hidden_count} more; --json has all of them", "dim"
 
 
-def _table_lines(pairs: Sequence[RunPair]) -> Iterator[str]:
-    rows = [("run", "steps", "tokens", "seconds", "status", "")]
-    rows += [_table_row(pair) for pair in pairs]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
-
-
-def _table_row(pair: RunPair) -> tuple[str, str, str, str, str, str]:
-    both = (pair.one, pair.other)
+def _table_row(pair: RunPair) -> Sequence[str]:
+    differing = pair.differing_steps
+    figures = [
+        ("-", "-", "-", "-") if run is None else _figures(run) for run in (pair.one, pair.other)
+    ]
     return (
         "  " * pair.depth + pair.expert_key,
-        _join_distinct(str(len(run.steps)) if run else "-" for run in both),
-        _join_distinct(
-            f"{run.newest_checkpoint.usage.total_tokens:,}" if run else "-" for run in both
-        ),
-        _join_distinct(f"{_duration_ms(run) / 1000:.1f}" if run else "-" for run in both),
-        _join_distinct(run.newest_checkpoint.status if run else "-" for run in both),
-        f"differs from step {pair.differing_steps[0].position}"
-        if pair.differing_steps
-        else "the same",
+        *(" / ".join(dict.fromkeys(values)) for values in zip(*figures, strict=True)),
+        f"differs from step {differing[0].position}" if differing else "the same",
     )
 
 
-def _join_distinct(values: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(values))
-
-
-def _duration_ms(run: RunTranscript) -> int:
-    return run.newest_checkpoint.updated_at - run.newest_checkpoint.started_at
+def _figures(run: RunTranscript) -> Sequence[str]:
+    newest = run.newest_checkpoint
+    seconds = (newest.updated_at - newest.started_at) / 1000
+    return (
+        str(len(run.steps)),
+        f"{newest.usage.total_tokens:,}",
+        f"{seconds:.1f}",
+        newest.status,
+    )
 
 
 def _report_document(one: _DiffSide, other: _DiffSide, pairs: Sequence[RunPair]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -42,17 +41,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Write the files and print their paths.
-
-    Raises:
-        ConfigError: The options contradict each other, or nothing can be written there.
-        NotFoundError: There is no such job.
-        StoreError: The store cannot be read.
-    """
     _check_options(options)
-    storage = find_store(options.workspace, options.config, Path.cwd())
-    for path in anyio.run(partial(_export, storage, options)):
-        terminal.write_line(str(path))
+    terminal.write_lines(map(str, anyio.run(_export, find_store(options), options)))
     return EXIT_SUCCESS
 
 

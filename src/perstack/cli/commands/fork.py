@@ -2,12 +2,15 @@
 
 import re
 from argparse import ArgumentParser, Namespace
-from functools import partial
 from pathlib import Path
 
 import anyio
 
-from perstack.cli.args import add_file_arguments, add_model_arguments, add_workspace_argument
+from perstack.cli.args import (
+    add_engine_arguments,
+    add_event_filter_argument,
+    read_argument_file,
+)
 from perstack.cli.commands.run import run_job
 from perstack.cli.job_log import load_events
 from perstack.cli.run_options import (
@@ -37,18 +40,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="another instruction: a text, or that of the expert in another .toml",
     )
-    add_file_arguments(parser)
-    add_workspace_argument(parser, "the current folder")
-    add_model_arguments(parser)
-    parser.add_argument("--filter", metavar="TYPES", help="event types to print, comma-separated")
+    add_engine_arguments(parser, "the current folder")
+    add_event_filter_argument(parser)
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Begin the fork and work on it until it stops.
-
-    Raises:
-        PerstackError: It could not be begun, or the store failed.
-    """
     job_id, step = _parse_job_and_step(options.place)
     (events,) = anyio.run(load_events, options, job_id)
     expert_key = events[0].stamp.expert_key
@@ -65,7 +61,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         event_types=event_types,
         repeated_options=repeated_options_from(options),
     )
-    return anyio.run(partial(run_job, run_options, terminal))
+    return anyio.run(run_job, run_options, terminal)
 
 
 def checkpoint_at_end_of_step(events: tuple[RunEvent, ...], step: int) -> str:
@@ -123,8 +119,4 @@ def _read_instruction(path: Path | None, expert_key: str) -> str | None:
         if expert is None:
             raise UnknownExpertError(f"{path} has no expert {expert_key!r}.")
         return expert.instruction
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"--instruction-from: {path} cannot be read: {reason}.") from None
+    return read_argument_file(path, "--instruction-from")

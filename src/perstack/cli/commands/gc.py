@@ -4,12 +4,12 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import anyio
 
 from perstack.cli.args import add_store_arguments
+from perstack.cli.formatting import format_count
 from perstack.cli.job_log import find_store
 from perstack.cli.render.log import job_line
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
@@ -57,14 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Remove what is not to be kept.
-
-    Raises:
-        NotFoundError: No job has run there.
-        StoreError: The store cannot be read or written.
-    """
-    storage = find_store(options.workspace, options.config, Path.cwd())
-    anyio.run(partial(_remove_expired_jobs, storage, options, terminal))
+    anyio.run(_remove_expired_jobs, find_store(options), options, terminal)
     return EXIT_SUCCESS
 
 
@@ -83,19 +76,13 @@ async def _remove_expired_jobs(storage: Path, options: Namespace, terminal: Term
         ]
         event_bytes = await store.event_bytes(expired)
         if options.dry_run:
-            _print_jobs(expired, terminal)
-            terminal.info(
-                f"would remove {_format_job_count(len(expired))}"
-                f" with about {format_bytes(event_bytes)} of events"
-            )
-            return
-        removed = set(await store.remove(expired))
-        _print_jobs((job for job in expired if job.id in removed), terminal)
-        terminal.info(
-            f"removed {_format_job_count(len(removed))}"
-            f" with about {format_bytes(event_bytes)} of events"
-        )
-        if removed:
+            removed, verb = {job.id for job in expired}, "would remove"
+        else:
+            removed, verb = set(await store.remove(expired)), "removed"
+        terminal.write_lines(job_line(job) for job in expired if job.id in removed)
+        count = format_count(len(removed), "job")
+        terminal.info(f"{verb} {count} with about {format_bytes(event_bytes)} of events")
+        if removed and not options.dry_run:
             await _shrink_store(store, storage, terminal)
 
 
@@ -138,12 +125,3 @@ def format_bytes(count: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
         amount /= THOUSAND
     return f"{amount:.1f} GB"
-
-
-def _format_job_count(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
-
-
-def _print_jobs(jobs: Iterable[Job], terminal: Terminal) -> None:
-    for job in jobs:
-        terminal.write_line(job_line(job))

@@ -1,7 +1,6 @@
 """`perstack import`: jobs that another machine exported, into the store of a workspace."""
 
 from argparse import ArgumentParser, Namespace
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -33,20 +32,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Import each file, and say what came of it.
-
-    Raises:
-        ConfigError: A file is none that was exported, or the workspace is no folder.
-        JobStateError: Another job with that id is there already.
-        StoreError: A file is damaged, or the store cannot be written.
-    """
     workspace: Path = (options.workspace or Path.cwd()).resolve()
     if not workspace.is_dir():
         raise ConfigError(
             f"The workspace {workspace} is not a folder.",
             hint="Create it or give another --workspace.",
         )
-    anyio.run(partial(_import_jobs, sqlite_url(store_path(workspace)), options.files, terminal))
+    anyio.run(_import_jobs, sqlite_url(store_path(workspace)), options.files, terminal)
     return EXIT_SUCCESS
 
 

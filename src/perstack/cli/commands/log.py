@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from perstack.cli.args import add_store_arguments, non_negative_int
+from perstack.cli.args import add_json_argument, add_store_arguments, non_negative_int
 from perstack.cli.commands.export import export_files
 from perstack.cli.event_filter import event_filter_from, parse_filter_expression, parse_step_filter
 from perstack.cli.job_log import (
@@ -28,9 +28,14 @@ from perstack.runtime.ports import SystemClock
 from perstack.stores import open_store, sqlite_url
 
 DEFAULT_TAKE = 100
+NO_LIMIT = 2**31
 EVENT_OPTIONS = ("step", "type", "filter", "errors", "tools", "delegations", "context")
 SINGLE_JOB_OPTIONS = ("job", "run", "checkpoint", "messages", "summary", "follow")
-COMPLETE_LOG_OPTIONS = ("checkpoint", "messages", "summary", "pretty")
+INCOMPATIBLE_OPTIONS = {
+    "jobs": SINGLE_JOB_OPTIONS + EVENT_OPTIONS,
+    "follow": ("checkpoint", "messages", "summary", "pretty"),
+    "export": SINGLE_JOB_OPTIONS[1:] + EVENT_OPTIONS,
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -76,20 +81,11 @@ def _add_filter_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--take", type=non_negative_int, metavar="N", help="at most so many (100); 0 is all"
     )
-    parser.add_argument(
-        "--offset",
-        type=non_negative_int,
-        default=0,
-        metavar="N",
-        help="leave out the first so many",
-    )
-    parser.add_argument(
-        "--context",
-        type=non_negative_int,
-        default=0,
-        metavar="N",
-        help="also so many events on either side",
-    )
+    for flag, help_text in (
+        ("--offset", "leave out the first so many"),
+        ("--context", "also so many events on either side"),
+    ):
+        parser.add_argument(flag, type=non_negative_int, default=0, metavar="N", help=help_text)
 
 
 def _add_output_arguments(parser: ArgumentParser) -> None:
@@ -99,7 +95,7 @@ def _add_output_arguments(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="write a folder of JSON files, for all jobs with --jobs, and show nothing",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    add_json_argument(parser)
     parser.add_argument("--pretty", action="store_true", help="the JSON document, indented")
     parser.add_argument("--verbose", action="store_true", help="nothing shortened")
     parser.add_argument(
@@ -108,37 +104,32 @@ def _add_output_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Show the requested data.
-
-    Raises:
-        ConfigError: Options contradict each other.
-        NotFoundError: There is no such job, run or checkpoint, or no job at all.
-        StoreError: The store cannot be read.
-    """
     _check_combination(options)
-    storage = find_store(options.workspace, options.config, Path.cwd())
+    storage = find_store(options)
     view = LogView(options, terminal)
     if options.export is not None:
-        _export(storage, options, terminal)
+        export = partial(
+            export_files, storage, options.export, options.job, is_for_all_jobs=options.jobs
+        )
+        terminal.write_lines(map(str, anyio.run(export)))
     elif options.follow:
         try:
-            anyio.run(partial(_follow, storage, options, view, terminal))
+            anyio.run(_follow, storage, options, view, terminal)
         except KeyboardInterrupt:
             terminal.info("")  # the usual way to leave; the terminal shows ^C in this line
     elif options.jobs:
-        anyio.run(partial(_show_jobs, storage, options, view))
+        anyio.run(_show_jobs, storage, options, view)
     else:
-        _show_job(anyio.run(partial(_read_job_log, storage, options)), options, view)
+        # Shown outside of the event loop, where Ctrl-C ends the output of a long log at once.
+        selector = _selector_from(options)
+        job_log = anyio.run(_read_job_log, storage, selector)
+        event_filter = event_filter_from(options, selector, _take_from(options))
+        view.show_job(job_log, event_filter, _requested_checkpoint(job_log, options))
     return EXIT_SUCCESS
 
 
 def _check_combination(options: Namespace) -> None:
-    incompatible = {
-        "jobs": SINGLE_JOB_OPTIONS + EVENT_OPTIONS,
-        "follow": COMPLETE_LOG_OPTIONS,
-        "export": SINGLE_JOB_OPTIONS[1:] + EVENT_OPTIONS,
-    }
-    for name, others in incompatible.items():
+    for name, others in INCOMPATIBLE_OPTIONS.items():
         for other in others:
             if getattr(options, name) and getattr(options, other) not in (None, False, 0):
                 raise ConfigError(
@@ -147,33 +138,19 @@ def _check_combination(options: Namespace) -> None:
                 )
 
 
-def _export(storage: Path, options: Namespace, terminal: Terminal) -> None:
-    export = partial(
-        export_files, storage, options.export, options.job, is_for_all_jobs=options.jobs
-    )
-    for folder in anyio.run(export):
-        terminal.write_line(str(folder))
+def _take_from(options: Namespace) -> int:
+    return DEFAULT_TAKE if options.take is None else options.take
 
 
 async def _show_jobs(storage: Path, options: Namespace, view: LogView) -> None:
-    take = DEFAULT_TAKE if options.take is None else options.take
     async with open_store(sqlite_url(storage)) as store:
-        view.show_jobs(await store.jobs(limit=take or 2**31, offset=options.offset))
+        limit = _take_from(options) or NO_LIMIT
+        view.show_jobs(await store.jobs(limit=limit, offset=options.offset))
 
 
-async def _read_job_log(storage: Path, options: Namespace) -> JobLog:
+async def _read_job_log(storage: Path, selector: JobSelector) -> JobLog:
     async with open_store(sqlite_url(storage)) as store:
-        return await read_job_log(store, storage, _selector_from(options))
-
-
-def _show_job(job_log: JobLog, options: Namespace, view: LogView) -> None:
-    event_filter = event_filter_from(
-        options, DEFAULT_TAKE if options.take is None else options.take
-    )
-    if options.summary:
-        view.show_summary(job_log, event_filter)
-    else:
-        view.show_job(job_log, event_filter, _requested_checkpoint(job_log, options))
+        return await read_job_log(store, storage, selector)
 
 
 def _requested_checkpoint(job_log: JobLog, options: Namespace) -> Checkpoint | None:
@@ -188,8 +165,8 @@ def _requested_checkpoint(job_log: JobLog, options: Namespace) -> Checkpoint | N
 
 
 async def _follow(storage: Path, options: Namespace, view: LogView, terminal: Terminal) -> None:
-    event_filter = event_filter_from(options, options.take or 0)
     selector = _selector_from(options)
+    event_filter = event_filter_from(options, selector, options.take or 0)
     async with open_store(sqlite_url(storage)) as store:
         reader = await find_job_log(store, storage, selector)
         has_begun = False

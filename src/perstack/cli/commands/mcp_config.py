@@ -2,14 +2,12 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from perstack.cli.args import add_file_arguments
+from perstack.cli.args import add_file_arguments, load_requested_definitions
 from perstack.cli.install.clients import CLIENTS, ServerTarget, Snippet, to_pretty_json
 from perstack.cli.install.launch import local_server_for, remote_server_at
 from perstack.cli.install.registry import registry_entry
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
-from perstack.definition.loader import find_config, load_definitions
 from perstack.errors import ConfigError
 
 REGISTRY = "registry"
@@ -49,12 +47,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Print what belongs into the client's file on stdout, and what to do with it on stderr.
-
-    Raises:
-        PerstackError: The definition file or a `.env` file cannot be read, or the client cannot be
-        told what was asked.
-    """
     if options.client is None:
         for name, client in CLIENTS.items():
             terminal.write_line(f"{name:<16}{client.title}")
@@ -78,7 +70,7 @@ def _server_target(options: Namespace) -> ServerTarget:
         return remote_server_at(options.url, options.token_env)
     if options.token_env is not None:
         raise ConfigError("--token-env needs --url.", hint="A server that is started wants none.")
-    loaded = load_definitions(find_config(options.config, Path.cwd()), strict=options.strict)
+    loaded = load_requested_definitions(options)
     return local_server_for(loaded, tuple(options.serve))
 
 

@@ -6,7 +6,6 @@ import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import anyio
 from anyio.abc import TaskStatus
@@ -28,17 +27,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Run the job.
-
-    Raises:
-        PerstackError: It could not be begun, or the store failed.
-    """
     run_options = run_options_from(options, terminal)
     if run_options.is_verbose:
         logging.basicConfig(
             level=logging.INFO, stream=terminal.stderr, format="%(name)s: %(message)s"
         )
-    return anyio.run(partial(run_job, run_options, terminal))
+    return anyio.run(run_job, run_options, terminal)
 
 
 async def run_job(

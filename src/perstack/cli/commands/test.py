@@ -8,17 +8,17 @@ from tempfile import TemporaryDirectory
 import anyio
 
 from perstack.cli.args import (
-    add_file_arguments,
-    add_model_arguments,
-    add_workspace_argument,
-    model_settings,
+    add_engine_arguments,
+    add_json_argument,
+    engine_settings,
+    load_requested_definitions,
 )
 from perstack.cli.job_log import load_events
-from perstack.cli.render.tests import json_report, junit_report, print_result, print_totals
+from perstack.cli.render.tests import junit_report, print_result, print_totals, report_document
 from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Terminal
 from perstack.cli.test_runner import TestCase, TestEnvironment, TestResult, run_test
 from perstack.core.history import JobHistory
-from perstack.definition.loader import LoadedDefinitions, find_config, load_definitions
+from perstack.definition.loader import LoadedDefinitions
 from perstack.errors import ConfigError, StoreError, UnknownExpertError
 from perstack.llm.scripted.script_text import script_json
 from perstack.replay.script_export import export_script
@@ -30,9 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "experts", nargs="*", metavar="EXPERT", help="whose tests; by default everybody's"
     )
-    add_file_arguments(parser)
-    add_workspace_argument(parser, "the current folder; each test gets a copy of it")
-    add_model_arguments(parser)
+    add_engine_arguments(parser, "the current folder; each test gets a copy of it")
     source_group = parser.add_mutually_exclusive_group()
     source_group.add_argument("--script", type=Path, metavar="FILE", help="play this in every test")
     source_group.add_argument(
@@ -48,17 +46,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     workspace_group.add_argument(
         "--keep", action="store_true", help="keep the copies, with the jobs in them"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    add_json_argument(parser)
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a report for CI, too")
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Run the tests and report the results.
-
-    Raises:
-        PerstackError: There are none, or they cannot be made at all.
-    """
-    loaded = load_definitions(find_config(options.config, Path.cwd()), strict=options.strict)
+    loaded = load_requested_definitions(options)
     test_cases = _select_test_cases(loaded, options.experts)
     environment = _test_environment(loaded, options)
     with TemporaryDirectory(prefix="perstack-script-") as folder:
@@ -68,7 +61,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             _run_tests, test_cases, environment, None if options.json else terminal
         )
     if options.json:
-        terminal.write_line(json_report(test_results))
+        terminal.write_json(report_document(test_results))
     else:
         print_totals(test_results, terminal)
     if options.junit is not None:
@@ -98,14 +91,9 @@ def _test_environment(loaded: LoadedDefinitions, options: Namespace) -> TestEnvi
     workspace = (options.workspace or Path.cwd()).resolve()
     if not workspace.is_dir():
         raise ConfigError(f"The workspace {workspace} is not a folder.")
-    settings = replace(
-        model_settings(options),
-        config=loaded.path,
-        transport="cli",
-    )
     return TestEnvironment(
         loaded=loaded,
-        settings=settings,
+        settings=replace(engine_settings(options), config=loaded.path, transport="cli"),
         workspace=workspace,
         script=options.script,
         is_live=options.live,

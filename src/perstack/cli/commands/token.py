@@ -13,7 +13,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--principal", required=True, metavar="NAME", help="whom it is for")
     parser.add_argument(
         "--scope",
-        dest="scopes",
         action="append",
         metavar="SCOPE",
         help=f"what it allows: {RUN} (the default), {RUN_PREFIX}EXPERT, {READ_JOBS}, "
@@ -26,16 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Print the token, which is kept nowhere, and print or add its entry.
-
-    Raises:
-        ConfigError: An argument is wrong, or the file cannot be written, or no server would accept
-        what it says already.
-    """
     from perstack.server.auth.token_file import check_token_file, format_entry, generate_token  # noqa: PLC0415 - unlike --help, needs the SDK
 
     token = generate_token()
-    entry = format_entry(token, options.principal, tuple(options.scopes or (RUN,)), options.expires)
+    entry = format_entry(token, options.principal, tuple(options.scope or (RUN,)), options.expires)
     if options.tokens is None:
         terminal.info("The token; it is not shown again:")
         terminal.write_line(token)

@@ -9,6 +9,7 @@ from perstack.cli.expert_tools import (
     SkillToolset,
     declared_schema_kinds,
 )
+from perstack.cli.formatting import format_count
 from perstack.cli.model_resolution import ModelResolution
 from perstack.definition.model import Expert
 
@@ -18,7 +19,7 @@ def check_report_lines(
 ) -> Iterator[str]:
     """The whole text, line by line."""
     toolsets_by_key = {surface.expert.key: surface for surface in toolsets}
-    yield f"{path}: {len(toolsets_by_key)} expert{'' if len(toolsets_by_key) == 1 else 's'}"
+    yield f"{path}: {format_count(len(toolsets_by_key), 'expert')}"
     key = f", {_variable_label(resolution.key)}" if resolution.key else ""
     yield f"provider {resolution.provider}{key}"
     tree = _ExpertTree(toolsets_by_key, resolution.models)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from perstack.cli.event_stream import format_usage
+from perstack.cli.formatting import format_usage
 from perstack.cli.job_log import JobLog
 from perstack.cli.job_tree import tree_lines
 from perstack.cli.terminal import Terminal

@@ -5,20 +5,18 @@ from difflib import unified_diff
 from typing import Any
 
 from perstack.analysis.diff import Difference
-from perstack.cli.event_stream import shorten
+from perstack.cli.formatting import shorten
+from perstack.cli.terminal import Line
 
 MAX_VALUE_CHARACTERS = 200
 CONTEXT_LINES = 1
 DIFF_HEADER_LINES = 3
 """Lines with which a unified diff begins: two file names and the first place."""
 
-StyledLine = tuple[str, str | None]
-"""A line with its colour, if it has one."""
 
-
-def difference_lines(difference: Difference) -> Iterator[StyledLine]:
+def difference_lines(difference: Difference) -> Iterator[Line]:
     """Where two values differ, and how: `-` is the first, `+` the second."""
-    yield f"  {difference.path}", None
+    yield f"  {difference.path}"
     one, other = difference.one, difference.other
     if isinstance(one, str) and isinstance(other, str) and "\n" in one + other:
         yield from _text_diff_lines(one, other)
@@ -29,7 +27,7 @@ def difference_lines(difference: Difference) -> Iterator[StyledLine]:
         yield f"    + {_format_value(other)}", "green"
 
 
-def _text_diff_lines(one: str, other: str) -> Iterator[StyledLine]:
+def _text_diff_lines(one: str, other: str) -> Iterator[Line]:
     lines = unified_diff(one.splitlines(), other.splitlines(), lineterm="", n=CONTEXT_LINES)
     for number, line in enumerate(lines):
         if number < DIFF_HEADER_LINES:

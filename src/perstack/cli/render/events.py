@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
-from perstack.cli.event_stream import format_usage, shorten
+from perstack.cli.formatting import format_usage, local_time, shorten
 from perstack.core import events as ev
 from perstack.core.history import RecordedEvent
 from perstack.core.messages import TextPart, ToolResult, Usage, UserMessage
@@ -22,19 +21,12 @@ def event_lines(entry: RecordedEvent, *, is_verbose: bool = False) -> Iterator[s
     The first line is the event itself.
     """
     stamp = entry.event.stamp
-    head = (
-        f"[Step {stamp.step_number}] {entry.event.type}  {format_time_of_day(stamp.timestamp)}"
-        f"  {stamp.expert_key}"
-    )
+    time_of_day = local_time(stamp.timestamp).strftime("%H:%M:%S")
+    head = f"[Step {stamp.step_number}] {entry.event.type}  {time_of_day}  {stamp.expert_key}"
     yield f"{head}  {entry.event.id}" if is_verbose else head
     formatter = _FullFormatter() if is_verbose else _ShortFormatter()
     for text in _detail_texts(entry, formatter):
         yield from (f"  {line}" for line in text.splitlines())
-
-
-def format_time_of_day(at_ms: int) -> str:
-    """The time of day of a moment, local."""
-    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%H:%M:%S")
 
 
 class _ShortFormatter:

@@ -1,6 +1,5 @@
 """What jobs add up to, as tables for people and as JSON."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from perstack.analysis.statistics import GroupedStats, Stats, quantile
-from perstack.cli.render.log import format_timestamp
+from perstack.cli.formatting import format_timestamp, table_lines
 from perstack.cli.terminal import Terminal
 from perstack.core.checkpoint import FINISHED_STATUSES
 
@@ -49,21 +48,16 @@ class StatsReport:
 def print_stats(report: StatsReport, terminal: Terminal, *, is_json: bool) -> None:
     """Write the figures."""
     if is_json:
-        terminal.write_line(json.dumps(_report_document(report), ensure_ascii=False))
+        terminal.write_json(_report_document(report), indent=None)
         return
     terminal.write_line(f"Storage: {report.storage}")
     if report.since_ms is not None:
         terminal.write_line(f"Since: {format_timestamp(report.since_ms)}")
     terminal.write_line()
-    for line in _total_lines(report.grouped_stats.total):
-        terminal.write_line(line)
-    table = _tool_table(report.grouped_stats.total) if report.by is None else _group_table(report)
-    if len(table) > 1:
-        terminal.write_line()
-        head, *rows = _aligned_rows(table)
-        terminal.write_line(head, "bold")
-        for row in rows:
-            terminal.write_line(row)
+    terminal.write_lines(_total_lines(report.grouped_stats.total))
+    head, *rows = table_lines(_table(report), has_numbers=True)
+    if rows:
+        terminal.write_lines(("", (head, "bold"), *rows))
 
 
 def _total_lines(total: Stats) -> Iterator[str]:
@@ -82,38 +76,28 @@ def _total_lines(total: Stats) -> Iterator[str]:
     )
     yield f"retries      {_format_counts(total.retries)}"
     yield f"errors       {_format_counts(total.errors)}"
-    durations = (
-        ("job", total.job_ms),
-        ("generation", total.generation_ms),
-        ("tool", total.tool_ms),
-    )
-    for name, values in durations:
+    durations = {"job": total.job_ms, "generation": total.generation_ms, "tool": total.tool_ms}
+    for name, values in durations.items():
         if values:
             median, p95 = _format_quantile(values, 0.5), _format_quantile(values, 0.95)
             yield f"{name:<12} median {median}, p95 {p95}"
 
 
-def _tool_table(total: Stats) -> list[Sequence[str]]:
-    rows = [
-        (
-            f"{skill} {tool}",
-            f"{calls:,}",
-            _format_percentage(total.tool_failures[skill, tool], calls),
-        )
+def _table(report: StatsReport) -> list[Sequence[str]]:
+    """The tools of all jobs, or the requested groups, below their headings."""
+    if report.by is not None:
+        rows = [(key, *_group_figures(stats)) for key, stats in report.sorted_groups(report.by)]
+        return [(report.by, *GROUP_HEADINGS), *rows]
+    total = report.grouped_stats.total
+    failures = total.tool_failures
+    tools = [
+        (f"{skill} {tool}", f"{calls:,}", _format_percentage(failures[skill, tool], calls))
         for (skill, tool), calls in total.tool_calls.most_common()
     ]
-    return [TOOL_HEADINGS, *rows]
+    return [TOOL_HEADINGS, *tools]
 
 
-def _group_table(report: StatsReport) -> list[Sequence[str]]:
-    by = report.by or "expert"
-    return [
-        (by, *GROUP_HEADINGS),
-        *((key, *_group_row(stats)) for key, stats in report.sorted_groups(by)),
-    ]
-
-
-def _group_row(stats: Stats) -> Sequence[str]:
+def _group_figures(stats: Stats) -> Sequence[str]:
     usage, runs, calls = stats.usage, stats.runs.total(), stats.tool_calls.total()
     return (
         f"{stats.jobs.total():,}",
@@ -131,17 +115,6 @@ def _group_row(stats: Stats) -> Sequence[str]:
     )
 
 
-def _aligned_rows(table: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for first, *rest in table:
-        cells = [
-            first.ljust(widths[0]),
-            *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)),
-        ]
-        yield "  ".join(cells).rstrip()
-
-
 def _format_counts(counts: Counter[Name], *, with_shares: bool = False) -> str:
     """A sum with its parts, the largest first."""
     total = counts.total()
@@ -157,13 +130,9 @@ def _format_percentage(part: int, whole: int) -> str:
 
 
 def _format_quantile(values: Iterable[int], fraction: float) -> str:
-    value = quantile(values, fraction)
-    if value is None:
+    milliseconds = quantile(values, fraction)
+    if milliseconds is None:
         return "-"
-    return _format_duration(value)
-
-
-def _format_duration(milliseconds: int) -> str:
     seconds, minutes = milliseconds // 1000, milliseconds // 60_000
     if not seconds:
         return f"{milliseconds} ms"

@@ -1,11 +1,12 @@
 """What came of tests: for people, for programs, and for those who run them in CI."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from perstack.analysis.expectations import Outcome
+from perstack.cli.formatting import format_count
 from perstack.cli.terminal import Terminal
 from perstack.cli.test_runner import TestResult
 
@@ -16,17 +17,14 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def print_result(test_result: TestResult, terminal: Terminal) -> None:
     """One test, as soon as it is made."""
     mark, colour = ("✓", "green") if test_result.passed else ("✗", "red")
-    statistics = f" ({_format_statistics(test_result)})" if test_result.outcome else ""
-    terminal.write_line(
-        f"{mark} {test_result.test_case.expert_key}: {test_result.test_case.name}{statistics}",
-        colour,
-    )
-    for result in test_result.outcome.verifications if test_result.outcome else ():
+    outcome, case = test_result.outcome, test_result.test_case
+    statistics = f" ({_format_statistics(outcome)})" if outcome else ""
+    terminal.write_line(f"{mark} {case.expert_key}: {case.name}{statistics}", colour)
+    for result in outcome.verifications if outcome else ():
         sign = "✓" if result.passed else "✗"
         weight = "" if result.priority == "must" else " (should)"
         terminal.write_line(f"    {sign} {result.name}{weight}")
-    for problem in test_result.problems:
-        terminal.write_line(f"    {problem}", "red")
+    terminal.write_lines((f"    {problem}", "red") for problem in test_result.problems)
     if test_result.workspace is not None:
         terminal.write_line(f"    kept in {test_result.workspace}")
 
@@ -34,27 +32,24 @@ def print_result(test_result: TestResult, terminal: Terminal) -> None:
 def print_totals(test_results: Sequence[TestResult], terminal: Terminal) -> None:
     """How many passed."""
     passed = sum(test_result.passed for test_result in test_results)
-    tests = "1 test" if len(test_results) == 1 else f"{len(test_results)} tests"
-    terminal.write_line(
-        f"{passed} of {tests} passed", "green" if passed == len(test_results) else "red"
-    )
+    colour = "green" if passed == len(test_results) else "red"
+    terminal.write_line(f"{passed} of {format_count(len(test_results), 'test')} passed", colour)
 
 
-def json_report(test_results: Sequence[TestResult]) -> str:
+def report_document(test_results: Sequence[TestResult]) -> dict[str, Any]:
     """All of it as JSON."""
     passed = sum(test_result.passed for test_result in test_results)
-    report = {
+    return {
         "ok": passed == len(test_results),
         "passed": passed,
         "failed": len(test_results) - passed,
-        "tests": [_result_document(verdict) for verdict in test_results],
+        "tests": [_result_document(test_result) for test_result in test_results],
     }
-    return json.dumps(report, ensure_ascii=False, indent=2)
 
 
 def junit_report(test_results: Sequence[TestResult]) -> str:
     """All of it in the XML that CI services read."""
-    failed = sum(not verdict.passed for verdict in test_results)
+    failed = sum(not test_result.passed for test_result in test_results)
     suite = ET.Element("testsuite", name="perstack", tests=str(len(test_results)))
     suite.set("failures", str(failed))
     for test_result in test_results:
@@ -77,11 +72,8 @@ def _xml_safe(text: str) -> str:
     return _NOT_IN_XML.sub("�", text)
 
 
-def _format_statistics(test_result: TestResult) -> str:
-    outcome = test_result.outcome
-    if outcome is None:
-        return ""
-    steps = "1 step" if outcome.steps == 1 else f"{outcome.steps} steps"
+def _format_statistics(outcome: Outcome) -> str:
+    steps = format_count(outcome.steps, "step")
     return f"{steps}, {outcome.tokens:,} tokens, {outcome.seconds:.1f} s"
 
 

@@ -1,0 +1,46 @@
+"""Values as text for people."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from perstack.core.messages import Usage
+
+
+def shorten(text: str, length: int) -> str:
+    """The text as one line of at most `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def format_count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def format_usage(usage: Usage) -> str:
+    """Token counts as text."""
+    cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
+    return (
+        f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
+        f"{usage.output_tokens:,} out)"
+    )
+
+
+def local_time(at_ms: int) -> datetime:
+    """A moment in the time zone of this machine."""
+    return datetime.fromtimestamp(at_ms / 1000).astimezone()
+
+
+def format_timestamp(at_ms: int) -> str:
+    """A moment in local time."""
+    return local_time(at_ms).isoformat(" ", timespec="seconds")
+
+
+def table_lines(rows: Sequence[Sequence[str]], *, has_numbers: bool) -> Iterator[str]:
+    """Rows with aligned columns: numbers, in all but the first, to the right, else to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if has_numbers and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
