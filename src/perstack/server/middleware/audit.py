@@ -20,8 +20,8 @@ from mcp.server.context import CallNext, HandlerResult
 from mcp.shared.exceptions import MCPError
 
 from perstack.errors import ConfigError
-from perstack.runtime.ports import Clock, SystemClock
-from perstack.server.caller import Caller, RequestContext, caller_of
+from perstack.runtime.ports import SystemClock
+from perstack.server.caller import RequestContext, caller_of
 
 LOG = logging.getLogger(__name__)
 AUDIT = logging.getLogger("perstack.audit")
@@ -32,8 +32,8 @@ UNAUDITED_METHODS = frozenset({"ping", "server/discover"})
 class AuditMiddleware:
     """Writes a line to the audit log for each request."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
+    def __init__(self) -> None:
+        self._clock = SystemClock()
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         """Pass a request on, then log its outcome."""
@@ -52,12 +52,13 @@ class AuditMiddleware:
             outcome = "error"
             raise
         finally:
-            seconds = anyio.current_time() - started_at
-            line = _audit_fields(ctx, caller_of(ctx), _as_mapping(result))
-            when = datetime.fromtimestamp(received_at_ms / 1000, UTC).isoformat(
-                timespec="milliseconds"
-            )
-            line = {"time": when, **line, "outcome": outcome, "ms": round(seconds * 1000)}
+            received_at = datetime.fromtimestamp(received_at_ms / 1000, UTC)
+            line = {
+                "time": received_at.isoformat(timespec="milliseconds"),
+                **_audit_fields(ctx, _as_mapping(result)),
+                "outcome": outcome,
+                "ms": round((anyio.current_time() - started_at) * 1000),
+            }
             AUDIT.info("%s", json.dumps(line, ensure_ascii=False))
         return result
 
@@ -71,7 +72,13 @@ def configure_audit_log(path: Path | None) -> Generator[None]:
     Raises:
         ConfigError: The file cannot be written.
     """
-    handler = _make_handler(path)
+    try:
+        handler = logging.StreamHandler(sys.stderr) if path is None else _AuditFileHandler(path)
+    except OSError as error:
+        raise ConfigError(
+            f"The audit file {path} cannot be written: {error.strerror}.",
+            hint="Name another with --audit.",
+        ) from error
     handler.setFormatter(logging.Formatter("%(message)s"))
     previous = AUDIT.level, AUDIT.propagate
     AUDIT.addHandler(handler)
@@ -84,18 +91,6 @@ def configure_audit_log(path: Path | None) -> Generator[None]:
         AUDIT.setLevel(previous[0])
         AUDIT.propagate = previous[1]
         handler.close()
-
-
-def _make_handler(path: Path | None) -> logging.Handler:
-    if path is None:
-        return logging.StreamHandler(sys.stderr)
-    try:
-        return _AuditFileHandler(path)
-    except OSError as error:
-        raise ConfigError(
-            f"The audit file {path} cannot be written: {error.strerror}.",
-            hint="Name another with --audit.",
-        ) from error
 
 
 class _AuditFileHandler(WatchedFileHandler):
@@ -127,10 +122,8 @@ class _AuditFileHandler(WatchedFileHandler):
         self._is_writable = False
 
 
-def _audit_fields(
-    context: RequestContext, caller: Caller, result: Mapping[str, Any]
-) -> dict[str, str]:
-    params = _as_mapping(context.params)
+def _audit_fields(context: RequestContext, result: Mapping[str, Any]) -> dict[str, str]:
+    caller, params = caller_of(context), _as_mapping(context.params)
     job_id = (
         _as_mapping(result.get("structuredContent")).get("job_id")
         or _as_mapping(params.get("arguments")).get("job_id")

@@ -44,10 +44,11 @@ def topic_of(uri: str) -> str:
     All resources below a job change with it, as do all pages of one list.
     """
     path = uri.partition("?")[0]
-    for root, depth in ((JOBS_URI, 1), (EXPERTS_URI, 0)):
-        if path.startswith(root + "/"):
-            segments = path.removeprefix(root + "/").split("/")[:depth]
-            return "/".join((root, *segments))
+    if path.startswith(f"{EXPERTS_URI}/"):
+        return EXPERTS_URI
+    if path.startswith(f"{JOBS_URI}/"):
+        job_id = path.removeprefix(f"{JOBS_URI}/").partition("/")[0]
+        return f"{JOBS_URI}/{job_id}"
     return path
 
 
@@ -82,7 +83,7 @@ class Subscriber:
         self.follows_jobs = anyio.Event()
         self._accepts = accepts
         self._interval = interval
-        self._followed_uris: dict[str, set[str]] = {}
+        self._topics: dict[str, str] = {}
         self._pending: dict[ServerEvent, None] = {}
         self._quiet_until: dict[ServerEvent, float] = {}
         self._wake = anyio.Event()
@@ -91,7 +92,7 @@ class Subscriber:
     @property
     def uri_count(self) -> int:
         """The number of followed resources."""
-        return sum(len(uris) for uris in self._followed_uris.values())
+        return len(self._topics)
 
     def follow(self, uri: str) -> None:
         """Notify the client of changes of a resource from now on."""
@@ -100,17 +101,13 @@ class Subscriber:
             if not self.can_see_jobs:
                 return
             self.follows_jobs.set()
-        self._followed_uris.setdefault(topic, set()).add(uri)
+        self._topics[uri] = topic
 
     def unfollow(self, uri: str) -> None:
         """Stop what `follow` began."""
-        topic = topic_of(uri)
-        uris = self._followed_uris.get(topic, set())
-        uris.discard(uri)
-        if not uris:
-            self._followed_uris.pop(topic, None)
+        self._topics.pop(uri, None)
         self._pending.pop(ResourceUpdated(uri), None)
-        if not any(map(concerns_jobs, self._followed_uris)):
+        if not any(map(concerns_jobs, self._topics.values())):
             self.follows_jobs = anyio.Event()
 
     def notify(self, event: ServerEvent) -> None:
@@ -120,8 +117,9 @@ class Subscriber:
 
     def notify_topic(self, topic: str) -> None:
         """Queue events for the followed resources of a topic."""
-        for uri in self._followed_uris.get(topic, ()):
-            self._enqueue(ResourceUpdated(uri))
+        for uri, followed_topic in self._topics.items():
+            if followed_topic == topic:
+                self._enqueue(ResourceUpdated(uri))
 
     def close(self) -> None:
         """Make `deliver` return after it has sent what is pending."""

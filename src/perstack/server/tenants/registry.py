@@ -193,7 +193,12 @@ class TenantRegistry:
                 raise PerstackError("perstack is shutting down.")
             tenant = self._tenants.get(principal)
             if tenant is None:
-                tenant = self._create(principal, last_error)
+                if self._tenant_settings is not None:
+                    self._evict_least_recently_used(self._tenant_settings.max_open)
+                tenant = TenantEngine(principal, self._engine_factory, last_error)
+                self._tenants[principal] = tenant
+                self._to_open.append(tenant)
+                self._wake.set()
             if not tenant.is_closing:
                 tenant.last_used_at_ms = self._clock.now_ms()
                 return tenant
@@ -201,15 +206,6 @@ class TenantRegistry:
             last_error = tenant.last_error
             if self._tenants.get(principal) is tenant:
                 del self._tenants[principal]
-
-    def _create(self, principal: str, last_error: str) -> TenantEngine:
-        if self._tenant_settings is not None:
-            self._evict_least_recently_used(self._tenant_settings.max_open)
-        tenant = TenantEngine(principal, self._engine_factory, last_error)
-        self._tenants[principal] = tenant
-        self._to_open.append(tenant)
-        self._wake.set()
-        return tenant
 
     def _is_idle(self, tenant: TenantEngine) -> bool:
         return (

@@ -26,8 +26,7 @@ from mcp_types import (
 )
 
 from perstack.json_lines import decode_message, encode_message, parse_json, split_lines
-from perstack.server.bootstrap import ServerOptions, ServerRuntime, create_runtime
-from perstack.server.notifications.hub import NotificationHub
+from perstack.server.bootstrap import ServerOptions, create_runtime
 from perstack.server.transports.shutdown import wait_for_signal
 from perstack.settings import Settings
 from perstack.telemetry.propagation import attach_environment_context
@@ -223,27 +222,22 @@ async def serve_stdio(settings: Settings, server_options: ServerOptions) -> None
     """
     environment = os.environ if settings.environment is None else settings.environment
     with redirected_stdio() as descriptors, attach_environment_context(environment):
-        await _serve(
-            descriptors, create_runtime(replace(settings, transport="stdio"), server_options)
-        )
-
-
-async def _serve(descriptors: StdioDescriptors, runtime: ServerRuntime) -> None:
-    server, tenants = runtime.server, runtime.tenants
-    async with anyio.create_task_group() as tasks:
+        runtime = create_runtime(replace(settings, transport="stdio"), server_options)
+        server, tenants = runtime.server, runtime.tenants
         serving = anyio.CancelScope()
-        tasks.start_soon(_cancel_on_signal, serving, runtime.notifications)
-        tasks.start_soon(tenants.run, runtime.activity)
-        tasks.start_soon(tenants.open_when_idle, runtime.activity)
-        tasks.start_soon(runtime.definitions_watcher.watch)
-        with serving:
-            async with open_message_streams(descriptors, tenants.open) as (incoming, outgoing):
-                await server.run(incoming, outgoing, server.create_initialization_options())
-        await tenants.close(SHUTDOWN_SECONDS)
-        tasks.cancel_scope.cancel()
 
+        async def cancel_on_signal() -> None:
+            await wait_for_signal()
+            await runtime.notifications.close()
+            serving.cancel()
 
-async def _cancel_on_signal(scope: anyio.CancelScope, hub: NotificationHub) -> None:
-    await wait_for_signal()
-    await hub.close()
-    scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel_on_signal)
+            tasks.start_soon(tenants.run, runtime.activity)
+            tasks.start_soon(tenants.open_when_idle, runtime.activity)
+            tasks.start_soon(runtime.definitions_watcher.watch)
+            with serving:
+                async with open_message_streams(descriptors, tenants.open) as (incoming, outgoing):
+                    await server.run(incoming, outgoing, server.create_initialization_options())
+            await tenants.close(SHUTDOWN_SECONDS)
+            tasks.cancel_scope.cancel()
