@@ -34,10 +34,7 @@ HTTP_LIST_TTL_SECONDS = 60
 class ServerOptions(TenantPolicy):
     """How clients are served, on any transport.
 
-    Attributes:
-        publish: Which experts are tools.
-        has_job_tools: Whether the tools that manage jobs are published.
-        wait_policy: How long a call waits before it returns status `running`, or becomes a task.
+    `wait_policy` says how long a call waits before it returns status `running`, or becomes a task.
     """
 
     publish: PublishMode = "coordinators"
@@ -65,10 +62,8 @@ class ServerRuntime:
 def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerRuntime:
     """Create the server for a definition file, without opening an engine.
 
-    Args:
-        settings: Of all engines. The workspace defaults to the folder of the definition file,
-            because clients start servers in arbitrary folders.
-        server_options: How clients are served.
+    The workspace defaults to the folder of the definition file, because clients start servers in
+    arbitrary folders.
 
     Raises:
         DefinitionError: The definition file cannot be found or accepted.

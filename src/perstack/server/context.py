@@ -41,15 +41,9 @@ class ServerContext:
 
     Attributes:
         definitions: Returns the current snapshot; called for each request.
-        tenants: Answers requests that need an engine.
-        requires_auth: Whether requests without a token are refused.
         problems: What is wrong with an edit of the definition file that was rejected.
-        publish: Which experts are tools.
-        has_job_tools: Whether the tools that manage jobs are published.
         default_wait_seconds: How long a call waits by default; `None` if that depends on its
             client.
-        activity: Tracks the requests in flight.
-        notifications: Notifies clients of changes.
         list_ttl_seconds: How long a client may cache a list that does not depend on jobs.
     """
 

@@ -24,20 +24,7 @@ KEY_FILE = "request-state.key"
 
 
 class TenantServices:
-    """The services of one engine.
-
-    Args:
-        engine: Has the jobs.
-        wait_policy: How long a call waits for its job.
-        has_job_tools: Whether callers have the tools that manage jobs.
-        transport: `pipe` for stdio, `tcp` for HTTP.
-        poll_settings: How often to poll and to report.
-
-    Attributes:
-        tools: Answers tool calls.
-        resources: Reads jobs as resources.
-        tasks: Answers for calls that became tasks.
-    """
+    """The services of one engine; `transport` is `pipe` for stdio, `tcp` for HTTP."""
 
     def __init__(
         self,

@@ -43,12 +43,7 @@ class _Text:
 
 
 class ContentCapture:
-    """Writes content to spans.
-
-    Args:
-        limit: Characters of one attribute.
-        redactor: Removes secrets.
-    """
+    """Writes content to spans, at most `limit` characters in an attribute."""
 
     def __init__(self, limit: int, redactor: Redactor) -> None:
         self._limit = limit

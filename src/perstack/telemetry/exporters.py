@@ -26,12 +26,7 @@ class ExporterQueue(SpanExporter):
     """One back end with its own queue and worker thread.
 
     It wraps the exporter to count delivered spans, because the result of the SDK's flush does not
-    say it.
-
-    Args:
-        name: The back end in diagnostics, without secrets.
-        exporter: Sends spans to it.
-        settings: Sizes and delays of the queue.
+    say it. `name` is the back end in diagnostics, without secrets.
     """
 
     def __init__(self, name: str, exporter: SpanExporter, settings: TelemetrySettings) -> None:

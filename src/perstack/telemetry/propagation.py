@@ -48,10 +48,7 @@ class TraceContextMiddleware:
 def annotate_call(*, job_id: str, transport: str, session_id: str | None = None) -> None:
     """Add attributes to the current span, which is the SDK's span of an MCP call.
 
-    Args:
-        job_id: The job of the call.
-        transport: `pipe` for stdio, `tcp` for HTTP.
-        session_id: The id of the MCP session, if any.
+    `transport` is `pipe` for stdio, `tcp` for HTTP.
     """
     span = trace.get_current_span()
     if not span.is_recording():

@@ -47,13 +47,8 @@ def error_type_of(error: BaseException) -> str:
 class RunSpanRecorder:
     """Satisfies the `RunSpan` port. The caller ends `span` after `close`.
 
-    Args:
-        tracer: Creates the spans below `span`.
-        span: The span of the run, which is the current one.
-        checkpoint: The run's checkpoint; in the middle of a step after a crash.
-        redactor: Removes secrets from attributes.
-        capture: Records content; `None` records none.
-        keeps_baggage: Whether baggage is sent to skill servers.
+    `span` is that of the run, and the current one; `checkpoint` is in the middle of a step after a
+    crash.
     """
 
     def __init__(

@@ -158,13 +158,8 @@ class FileJwksSource:
 class UrlJwksSource:
     """A published JWK set: fetched when first needed, cached and refreshed.
 
-    Args:
-        url: The URL of the JWK set; https, or loopback.
-        clock: Decides when to refresh.
-        fetch: Fetches it.
-
     Raises:
-        ConfigError: The URL is not secure.
+        ConfigError: The URL is neither https nor loopback.
     """
 
     def __init__(self, url: str, clock: Clock, fetch: Fetch | None = None) -> None:

@@ -27,12 +27,7 @@ from perstack.server.auth.token_file import TokenFileVerifier
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuthResource:
-    """This server as an OAuth protected resource.
-
-    Attributes:
-        issuer: The authorization server.
-        url: The public URL of this server, which tokens are issued for.
-    """
+    """This server as an OAuth protected resource; tokens are issued for its public `url`."""
 
     issuer: AnyHttpUrl
     url: AnyHttpUrl
@@ -43,7 +38,6 @@ class BearerAuth:
     """Authenticates HTTP requests.
 
     Attributes:
-        verifier: Verifies tokens.
         required_scopes: Scopes that every token must have.
         resource: Metadata for clients; `None` for static tokens.
         clock: Decides when a stream ends because its token expires.

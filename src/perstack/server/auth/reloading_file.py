@@ -23,8 +23,8 @@ class ReloadingFile(Generic[Content]):
 
     Args:
         path: The file.
-        parse: Parses its bytes, or raises a `ConfigError`.
-        check: Checks its permissions first, and may raise a `ConfigError`.
+        parse: Parses its bytes; may raise a `ConfigError`.
+        check: Checks its permissions first; may raise a `ConfigError`.
 
     Raises:
         ConfigError: It cannot be read or is invalid.

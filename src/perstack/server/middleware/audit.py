@@ -36,7 +36,6 @@ class AuditMiddleware:
         self._clock = SystemClock()
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-        """Pass a request on, then log its outcome."""
         is_audited = ctx.request_id is not None and ctx.method not in UNAUDITED_METHODS
         if not is_audited or not AUDIT.isEnabledFor(logging.INFO):
             return await call_next(ctx)
@@ -108,7 +107,6 @@ class _AuditFileHandler(WatchedFileHandler):
         return os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
         was_writable, self._is_writable = self._is_writable, True
         try:
             super().emit(record)

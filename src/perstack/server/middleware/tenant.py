@@ -22,7 +22,6 @@ class TenantMiddleware:
         self._server_context = server_context
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-        """Pass on an authorized request."""
         principal = caller_of(ctx).principal
         if self._server_context.requires_auth and principal == LOCAL_PRINCIPAL:
             raise MCPError(code=INVALID_REQUEST, message="Authentication required.")

@@ -20,12 +20,6 @@ from perstack.settings import Settings
 
 LOG = getLogger(__name__)
 
-ApplyDefinitions = Callable[[LoadedDefinitions], Awaitable[None]]
-"""Makes all engines use other definitions; raises `PerstackError` if they cannot."""
-
-AnnounceChange = Callable[[Definitions, Definitions], None]
-"""Notifies clients of the old and the new set, which are equal if only the problems changed."""
-
 
 @dataclass(frozen=True, slots=True)
 class WatchIntervals:
@@ -47,8 +41,9 @@ class DefinitionsWatcher:
     Args:
         loaded: The definitions at start.
         settings: With `is_strict` warnings are errors; with `env_paths` `envPath` has no effect.
-        apply: Puts an edit into effect.
-        announce: Tells clients of it.
+        apply: Makes all engines use other definitions; raises `PerstackError` if they cannot.
+        announce: Notifies clients of the old and the new set, which are equal if only the problems
+            changed.
         file_watch: Created before the file was loaded, so that no edit since is missed.
         intervals: How the file is watched.
 
@@ -61,8 +56,8 @@ class DefinitionsWatcher:
         self,
         loaded: LoadedDefinitions,
         settings: Settings,
-        apply: ApplyDefinitions,
-        announce: AnnounceChange,
+        apply: Callable[[LoadedDefinitions], Awaitable[None]],
+        announce: Callable[[Definitions, Definitions], None],
         *,
         file_watch: FileWatch | None = None,
         intervals: WatchIntervals | None = None,

@@ -67,9 +67,6 @@ class Subscriber:
         accepts: Whether the client subscribed to the event of a list.
         can_see_jobs: Whether it may read jobs.
         interval: Seconds between two sends of the same event.
-
-    Attributes:
-        follows_jobs: Set while it follows a resource of jobs.
     """
 
     def __init__(
@@ -80,7 +77,7 @@ class Subscriber:
         interval: float = MIN_INTERVAL_SECONDS,
     ) -> None:
         self.can_see_jobs = can_see_jobs
-        self.follows_jobs = anyio.Event()
+        self.follows_jobs = anyio.Event()  # set while it follows a resource of jobs
         self._accepts = accepts
         self._interval = interval
         self._topics: dict[str, str] = {}
@@ -91,7 +88,6 @@ class Subscriber:
 
     @property
     def uri_count(self) -> int:
-        """The number of followed resources."""
         return len(self._topics)
 
     def follow(self, uri: str) -> None:
@@ -198,7 +194,6 @@ class NotificationHub:
         self._projections.append((event, projection))
 
     def count_subscribers(self, principal: str) -> int:
-        """The number of subscribed clients of a principal."""
         return len(self._subscribers.get(principal, ()))
 
     def count_streams(self, principal: str) -> int:

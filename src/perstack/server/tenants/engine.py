@@ -55,13 +55,6 @@ class TenantPolicy:
 class TenantEngineFactory:
     """Opens engines that share the definitions and nothing else.
 
-    Args:
-        settings: Of all engines.
-        loaded: The definition file.
-        create_services: Creates what answers requests on top of an engine.
-        policy: How tenants and their jobs are treated.
-        notifications: Receives the changes of jobs.
-
     Attributes:
         loaded: The definitions with which further engines are opened.
     """
@@ -138,15 +131,9 @@ class TenantEngineFactory:
 class TenantEngine:
     """The life of one tenant's engine: opening, open, closing, closed; no state comes twice.
 
-    Args:
-        principal: The tenant.
-        factory: Opens the engine.
-        last_error: Why the engine before this one could not be opened.
-
     Attributes:
-        state: Where it is in its life.
-        last_error: Why it cannot be opened; the log says so once, not with each attempt.
-        last_used_at_ms: When it was last requested.
+        last_error: Why it, or the engine before it, could not be opened; the log says so once, not
+            with each attempt.
     """
 
     def __init__(self, principal: str, factory: TenantEngineFactory, last_error: str = "") -> None:

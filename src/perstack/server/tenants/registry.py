@@ -32,11 +32,6 @@ OPEN_DELAY_SECONDS = 0.3
 class TenantRegistry:
     """The tenants of a server, with their engines.
 
-    Args:
-        engine_factory: Opens the engines.
-        tenant_settings: When engines are closed; `None` without authentication.
-        clock: Measures how long an engine has been idle.
-
     Attributes:
         ready: Set once `open` has opened what it can.
     """

@@ -60,7 +60,6 @@ class HttpOptions:
     """Options of the HTTP server.
 
     Attributes:
-        address: The address to listen on.
         has_sse: Whether the HTTP+SSE transport of 2024-11-05 is served at `/sse`.
         allowed_hosts: Accepted values of `Host` besides the address itself.
         allowed_origins: Accepted values of `Origin` besides the address itself. Their pages may
@@ -86,12 +85,7 @@ async def serve_http(
 ) -> None:
     """Serve until `until` returns; jobs that still run are then stopped, resumable.
 
-    Args:
-        settings: Settings of the engines.
-        server_options: Options of the MCP server.
-        http_options: Options of the HTTP server.
-        on_listening: Called with the URL once clients can connect.
-        until: Returns when the server is to stop.
+    Calls `on_listening` with the URL once clients can connect.
 
     Raises:
         ConfigError: The address cannot be used, or is not loopback and has no authentication.

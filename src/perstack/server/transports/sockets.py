@@ -112,10 +112,7 @@ def build_security_settings(
 ) -> TransportSecuritySettings:
     """The accepted values of `Host` and `Origin`.
 
-    Args:
-        address: The address that the server listens on.
-        hosts: Further hosts; one without a port is accepted with any port.
-        origins: Further origins.
+    A further host without a port is accepted with any port.
     """
     names = (address.host, "localhost", "127.0.0.1", "::1")
     own_hosts = [str(HostPort(name, address.port)) for name in dict.fromkeys(names)]

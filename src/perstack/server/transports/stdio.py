@@ -111,9 +111,7 @@ async def open_message_streams(
 ) -> AsyncGenerator[tuple[Incoming, Outgoing]]:
     """The streams of an MCP server; reading ends when the client closes stdin.
 
-    Args:
-        descriptors: The client's ends.
-        before_call: Awaited before the server receives a `tools/call`.
+    `before_call` is awaited before the server receives a `tools/call`.
     """
     to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
@@ -212,10 +210,6 @@ async def serve_stdio(settings: Settings, server_options: ServerOptions) -> None
     """Serve one client until it closes stdin, or until SIGTERM or SIGINT.
 
     Jobs that still run at the end are stopped, resumable.
-
-    Args:
-        settings: Settings of the engines.
-        server_options: Options of the MCP server.
 
     Raises:
         DefinitionError: The definition file cannot be found or accepted.
