@@ -14,7 +14,7 @@ from perstack.telemetry.propagation import (
     attach_environment_context,
     parent_from_environment,
 )
-from perstack.telemetry.sampler import FilteringTracer, head_sampler
+from perstack.telemetry.provider import FilteringTracer, head_sampler
 from perstack.telemetry.settings import McpSpans, read_settings
 from tests.telemetry.driver import Driver, a_checkpoint
 from tests.telemetry.span_tree import Recorder

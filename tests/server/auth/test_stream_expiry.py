@@ -9,7 +9,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from starlette.types import Message, Receive, Scope, Send
 
-from perstack.server.auth.stream_expiry import StreamExpiryMiddleware
+from perstack.server.auth.provider import StreamExpiryMiddleware
 from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.anyio

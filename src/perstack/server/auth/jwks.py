@@ -195,11 +195,7 @@ class UrlJwksSource:
 
 
 def require_secure_url(url: str, option: str) -> None:
-    """Refuse a URL whose response could be tampered with.
-
-    Raises:
-        ConfigError: It is neither https nor loopback.
-    """
+    """Refuse a URL whose response could be tampered with: neither https nor loopback."""
     parts = urlsplit(url)
     is_local = parts.scheme == "http" and parts.hostname in LOOPBACK
     if not parts.hostname or not (parts.scheme == "https" or is_local):

@@ -154,11 +154,7 @@ def _are_tables(value: object) -> bool:
 
 
 def check_permissions(file_stat: os.stat_result) -> None:
-    """Refuse a file with which others could grant themselves access, or see who has it.
-
-    Raises:
-        ConfigError: It is readable or writable for others, or writable for its group.
-    """
+    """Refuse a file with which others could grant themselves access, or see who has it."""
     if file_stat.st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
         raise ConfigError("others can read or change it.", hint="Run chmod 600 on it.")
 

@@ -1,8 +1,5 @@
 """Seals `requestState`, which a client keeps between two rounds of questions, against tampering."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
@@ -27,7 +24,7 @@ class RequestStateMiddleware:
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         if ctx.method != "tools/call":
             return await call_next(ctx)
-        if _has_request_state(ctx.params):
+        if (ctx.params or {}).get("requestState") is not None:
             return await self._through_boundary(ctx, call_next)
         result = await call_next(ctx)
         if not is_input_required(result):
@@ -42,9 +39,11 @@ class RequestStateMiddleware:
         self, context: RequestContext, call_next: CallNext
     ) -> HandlerResult:
         try:
-            boundary = await self._create_boundary(context)
+            services = await self._server_context.tenants.services_for(caller_of(context))
         except PerstackError as error:
             return error_result(error)
+        security = RequestStateSecurity(keys=[services.request_state_key], ttl=VALID_SECONDS)
+        boundary = RequestStateBoundary(security, default_audience=AUDIENCE)
         try:
             return await boundary(context, call_next)
         except MCPError as error:
@@ -56,12 +55,3 @@ class RequestStateMiddleware:
                 "Call the tool with the job_id and the answer as query instead.",
                 data=INVALID_REQUEST_STATE,
             ) from None
-
-    async def _create_boundary(self, context: RequestContext) -> RequestStateBoundary:
-        services = await self._server_context.tenants.services_for(caller_of(context))
-        security = RequestStateSecurity(keys=[services.request_state_key], ttl=VALID_SECONDS)
-        return RequestStateBoundary(security, default_audience=AUDIENCE)
-
-
-def _has_request_state(params: Mapping[str, Any] | None) -> bool:
-    return params is not None and params.get("requestState") is not None

@@ -108,7 +108,13 @@ class DefinitionsWatcher:
         for warning in new.warnings:
             if warning not in old.warnings:
                 LOG.warning("%s", warning)
-        self._warn_if_env_path_changed(old.definitions, new.definitions)
+        known_env_paths = (self._first_env_path, old.definitions.env_path)
+        if self._settings.env_paths is None and new.definitions.env_path not in known_env_paths:
+            LOG.warning(
+                "perstack: %s: envPath has changed; the files that it names are read when"
+                " perstack serve is started again.",
+                self.loaded.path.name,
+            )
         self._announce(old.definitions, new.definitions)
 
     def _report_rejection(self, error: PerstackError) -> None:
@@ -126,24 +132,9 @@ class DefinitionsWatcher:
             self.problems = ()
             self._announce(self.loaded.definitions, self.loaded.definitions)
 
-    def _warn_if_env_path_changed(self, old: Definitions, new: Definitions) -> None:
-        if self._settings.env_paths is None and new.env_path not in (
-            self._first_env_path,
-            old.env_path,
-        ):
-            LOG.warning(
-                "perstack: %s: envPath has changed; the files that it names are read when"
-                " perstack serve is started again.",
-                self.loaded.path.name,
-            )
-
 
 def _reject_empty(new: LoadedDefinitions) -> None:
-    """Reject what looks like a file that is still being written.
-
-    Raises:
-        ConfigError: It defines no expert.
-    """
+    # It looks like a file that is still being written.
     if not new.definitions.experts:
         raise ConfigError(
             f"{new.path} defines no expert any more.",

@@ -79,11 +79,7 @@ class TenantEngineFactory:
         self._overrides = Overrides(admit=admission.admit)
 
     def prepare(self) -> Path | None:
-        """The folder for tenants, created if necessary; `None` without authentication.
-
-        Raises:
-            ConfigError: It cannot be created or written.
-        """
+        """The folder for tenants, created if necessary; `None` without authentication."""
         if self._policy.tenant_settings is None:
             return None
         return ensure_tenants_folder(self._settings, self._policy.tenant_settings, self.loaded.path)
@@ -116,11 +112,7 @@ class TenantEngineFactory:
             await recover_orphans(engine, self._policy.recovery, self._clock)
 
     async def tenants_with_orphans(self) -> tuple[str, ...]:
-        """The principals with jobs that are to be resumed before anyone calls.
-
-        Raises:
-            ConfigError: The folder for tenants cannot be created or written.
-        """
+        """The principals with jobs that are to be resumed before anyone calls."""
         folder = self.prepare()
         if folder is None or self._policy.recovery is None:
             return ()
@@ -161,11 +153,7 @@ class TenantEngine:
             await self._state_changed.wait()
 
     async def get_services(self) -> "TenantServices":
-        """The services, once they are open.
-
-        Raises:
-            PerstackError: They cannot be opened; the message says why.
-        """
+        """The services, once they are open; raises `PerstackError` if they cannot be opened."""
         await self.wait_while("opening")
         if self._services is None:
             raise self._failure

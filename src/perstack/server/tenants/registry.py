@@ -88,11 +88,6 @@ class TenantRegistry:
         await self.open()
 
     async def services_for(self, caller: Caller) -> "TenantServices":
-        """The services of the caller's tenant, once they are open.
-
-        Raises:
-            PerstackError: They cannot be opened; the message says why.
-        """
         tenant = await self._get_or_create(
             LOCAL_PRINCIPAL if self._tenant_settings is None else caller.principal
         )

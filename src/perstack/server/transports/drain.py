@@ -4,6 +4,7 @@ The SDK cancels whatever is in flight when it reads the end of a connection. So 
 end only when the calls have been answered, although no client receives the answers.
 """
 
+from collections.abc import Callable
 from contextvars import Context
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from mcp_types import (
     CONNECTION_CLOSED,
     ErrorData,
     JSONRPCError,
+    JSONRPCMessage,
     JSONRPCNotification,
     JSONRPCRequest,
     JSONRPCResponse,
@@ -21,9 +23,6 @@ from mcp_types import (
 )
 
 MessageOrError = SessionMessage | Exception
-
-_RECEIVE_CLOSED = (anyio.EndOfStream, anyio.ClosedResourceError)
-_SEND_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class MessageReceiveStream(Protocol):
@@ -46,19 +45,29 @@ def drain_on_disconnect(
     incoming: MessageReceiveStream, outgoing: MessageSendStream
 ) -> tuple["DrainingReceiveStream", "DrainingSendStream"]:
     """Both directions of a connection, for a server that finishes calls after a disconnect."""
-    pending = PendingRequests()
-    return DrainingReceiveStream(incoming, pending), DrainingSendStream(outgoing, pending)
+    receive_stream = DrainingReceiveStream(incoming)
+    return receive_stream, DrainingSendStream(outgoing, receive_stream.on_sent)
 
 
-class PendingRequests:
-    """The requests of both sides that have no answer yet."""
+class DrainingReceiveStream(ObjectReceiveStream[MessageOrError]):
+    """Messages of a client; ends when the connection has ended and no call is pending."""
 
-    def __init__(self) -> None:
+    def __init__(self, inner: MessageReceiveStream) -> None:
+        self._inner = inner
         self._tool_calls: set[RequestId] = set()
         self._server_requests: set[RequestId] = set()
         self._changed = anyio.Event()
 
-    def on_received(self, item: MessageOrError) -> None:
+    @property
+    def last_context(self) -> Context | None:
+        """The context of the sender of the newest message, which the SDK reads."""
+        return self._inner.last_context
+
+    async def receive(self) -> MessageOrError:
+        try:
+            item = await self._inner.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            return await self._receive_after_end()
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCRequest) and message.method == "tools/call":
             self._tool_calls.add(message.id)
@@ -69,18 +78,10 @@ class PendingRequests:
             cancelled: object = message.params.get("requestId")
             if isinstance(cancelled, str | int):  # clients can send anything here
                 self._tool_calls.discard(cancelled)
+        return item
 
-    def on_sent(self, item: SessionMessage) -> None:
-        """A message left the server, whether or not a client received it."""
-        message = item.message
-        if isinstance(message, JSONRPCRequest):
-            self._server_requests.add(message.id)
-        elif isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
-            self._tool_calls.discard(message.id)
-        self._changed.set()
-
-    async def next_closed_error(self) -> SessionMessage | None:
-        """An error for a server request that cannot be answered; `None` once no call is pending."""
+    async def _receive_after_end(self) -> SessionMessage:
+        """An error for a server request that cannot be answered, while a call is pending."""
         while self._tool_calls:
             if self._server_requests:
                 closed = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
@@ -88,31 +89,15 @@ class PendingRequests:
                 return SessionMessage(JSONRPCError(jsonrpc="2.0", id=request_id, error=closed))
             self._changed = anyio.Event()
             await self._changed.wait()
-        return None
+        raise anyio.EndOfStream
 
-
-class DrainingReceiveStream(ObjectReceiveStream[MessageOrError]):
-    """Messages of a client; ends when the connection has ended and no call is pending."""
-
-    def __init__(self, inner: MessageReceiveStream, pending: PendingRequests) -> None:
-        self._inner = inner
-        self._pending = pending
-
-    @property
-    def last_context(self) -> Context | None:
-        """The context of the sender of the newest message, which the SDK reads."""
-        return self._inner.last_context
-
-    async def receive(self) -> MessageOrError:
-        try:
-            item = await self._inner.receive()
-        except _RECEIVE_CLOSED:
-            closed_error = await self._pending.next_closed_error()
-            if closed_error is None:
-                raise anyio.EndOfStream from None
-            return closed_error
-        self._pending.on_received(item)
-        return item
+    def on_sent(self, message: JSONRPCMessage) -> None:
+        """A message left the server, whether or not a client received it."""
+        if isinstance(message, JSONRPCRequest):
+            self._server_requests.add(message.id)
+        elif isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
+            self._tool_calls.discard(message.id)
+        self._changed.set()
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -121,17 +106,17 @@ class DrainingReceiveStream(ObjectReceiveStream[MessageOrError]):
 class DrainingSendStream(ObjectSendStream[SessionMessage]):
     """Messages to a client; after the connection has ended, all but requests are dropped."""
 
-    def __init__(self, inner: MessageSendStream, pending: PendingRequests) -> None:
+    def __init__(self, inner: MessageSendStream, on_sent: Callable[[JSONRPCMessage], None]) -> None:
         self._inner = inner
-        self._pending = pending
+        self._on_sent = on_sent
 
     async def send(self, item: SessionMessage) -> None:
         try:
             await self._inner.send(item)
-        except _SEND_BROKEN:
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             if isinstance(item.message, JSONRPCRequest):
                 raise
-        self._pending.on_sent(item)
+        self._on_sent(item.message)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
