@@ -5,10 +5,10 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -21,9 +21,10 @@ from perstack.cli.commands.demo_setup import (
     prepare_time_server,
     shipped_definitions,
 )
+from perstack.cli.formatting import format_usage
 from perstack.cli.job_log import JobLog, JobSelector, read_job_log
-from perstack.cli.render.demo import DemoView
-from perstack.cli.terminal import Terminal, exit_code_for_status
+from perstack.cli.job_tree import tree_lines
+from perstack.cli.terminal import Line, Terminal, exit_code_for_status
 from perstack.definition.model import ProviderName
 from perstack.errors import ConfigError
 from perstack.stores import open_store, sqlite_url, store_path
@@ -31,6 +32,7 @@ from perstack.stores import open_store, sqlite_url, store_path
 TOOL = "release-review"
 QUERY = "Which service is worse off since the release, and what should we look at first?"
 ENV_FILES = (".env", ".env.local")
+OTLP_ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,19 +47,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    """Play the demo.
-
-    Raises:
-        PerstackError: It cannot be played.
-    """
     if options.model is not None and options.provider is None:
         raise ConfigError("--model requires --provider.")
-    view = DemoView(terminal)
-    binaries = prepare_time_server(cache_folder(os.environ), view.show_note)
+    binaries = prepare_time_server(
+        cache_folder(os.environ), lambda note: terminal.write_line(note, "dim")
+    )
+    path = os.pathsep.join((str(binaries), os.environ.get("PATH", os.defpath)))
     with _workspace(is_kept=options.keep) as folder:
         copy_definitions(shipped_definitions() / QUICKSTART, folder)
-        environment = {**os.environ, "PATH": _path_with(binaries, os.environ)}
-        return anyio.run(partial(_run_demo, folder, environment, options, view))
+        return anyio.run(_run_demo, folder, {**os.environ, "PATH": path}, options, terminal)
 
 
 @contextmanager
@@ -70,32 +68,32 @@ def _workspace(*, is_kept: bool) -> Generator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _path_with(binaries: Path, environment: Mapping[str, str]) -> str:
-    return os.pathsep.join((str(binaries), environment.get("PATH", os.defpath)))
-
-
 async def _run_demo(
-    folder: Path, environment: dict[str, str], options: Namespace, view: DemoView
+    folder: Path, environment: dict[str, str], options: Namespace, terminal: Terminal
 ) -> int:
     # Loaded here, because the protocol's SDK takes its time and the installation may fail first.
     from mcp import StdioServerParameters  # noqa: PLC0415 - see above
 
-    from perstack.cli.commands.demo_client import ClientCallbacks, call_expert  # noqa: PLC0415 - see above
+    from perstack.cli.commands.demo_client import call_expert  # noqa: PLC0415 - see above
 
     arguments = ["serve", "--config", str(folder / "perstack.toml"), *model_arguments(options)]
-    view.show_call(folder, shlex.join(("perstack", *arguments)), TOOL, QUERY)
-    before = _workspace_files(folder)
+    terminal.write_line(f"workspace  {folder}")
+    terminal.write_line(f"server     {shlex.join(('perstack', *arguments))}")
+    terminal.write_line(f"call       {TOOL}: {QUERY}")
+    terminal.write_line()
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "perstack", *arguments], env=environment, cwd=folder
     )
-    answer = await call_expert(
-        server, TOOL, QUERY, ClientCallbacks(view.show_tools, view.show_progress)
-    )
-    job_log = await _read_demo_log(folder, answer.job_id)
+    before = _workspace_files(folder)
+    answer = await call_expert(server, TOOL, QUERY, _progress_printer(terminal))
+    files = sorted(_workspace_files(folder) - before)
+    path = store_path(folder)
+    async with open_store(sqlite_url(path)) as store:
+        job_log = await read_job_log(store, path, JobSelector(job_id=answer.job_id))
     job = job_log.view
-    view.show_outcome(job_log, job.text or answer.text, sorted(_workspace_files(folder) - before))
-    view.show_log_command(job, folder, _rerun_command(options), is_kept=options.keep)
-    view.show_trace(job, environment)
+    terminal.write_lines(_outcome_lines(job_log, job.text or answer.text, files))
+    terminal.write_line(f"events     {_log_command(job.job.id, folder, options)}")
+    terminal.write_line(f"trace      {_trace_location(job.trace_id, environment)}")
     failure = job.checkpoint.error
     return exit_code_for_status(job.job.status, failure.name if failure else None)
 
@@ -104,28 +102,26 @@ def model_arguments(options: Namespace) -> list[str]:
     """What `serve` must know about the model; keys come from the environment or `.env` here."""
     if options.provider is None:
         return []
-    words = ["--provider", options.provider]
-    if options.model is not None:
-        words += ["--model", options.model]
-    for file in ENV_FILES:
-        if Path(file).is_file():
-            words += ["--env-path", str(Path(file).resolve())]
-    return words
+    files = [str(Path(file).resolve()) for file in ENV_FILES if Path(file).is_file()]
+    return [*_requested_model(options), *(word for file in files for word in ("--env-path", file))]
 
 
-def _rerun_command(options: Namespace) -> str:
-    words = ["perstack", "demo"]
-    if options.provider is not None:
-        words += ["--provider", options.provider]
-    if options.model is not None:
-        words += ["--model", options.model]
-    return shlex.join((*words, "--keep"))
+def _requested_model(options: Namespace) -> list[str]:
+    words = {"--provider": options.provider, "--model": options.model}
+    return [word for flag, value in words.items() if value is not None for word in (flag, value)]
 
 
-async def _read_demo_log(folder: Path, job_id: str) -> JobLog:
-    path = store_path(folder)
-    async with open_store(sqlite_url(path)) as store:
-        return await read_job_log(store, path, JobSelector(job_id=job_id))
+def _progress_printer(terminal: Terminal) -> Callable[[str], None]:
+    """Prints a line of progress with the seconds since now; the same line again is left out."""
+    started_at, last = time.monotonic(), ""
+
+    def show(message: str) -> None:
+        nonlocal last
+        if message != last:
+            last = message
+            terminal.write_line(f"{time.monotonic() - started_at:5.1f} s  {message}", "dim")
+
+    return show
 
 
 def _workspace_files(folder: Path) -> set[str]:
@@ -135,3 +131,38 @@ def _workspace_files(folder: Path) -> set[str]:
         for path in folder.rglob("*")
         if path.is_file() and path.relative_to(folder).parts[0] != "perstack"
     }
+
+
+def _outcome_lines(job_log: JobLog, text: str, files: list[str]) -> Iterator[Line]:
+    """How the runs ended, what was answered and which files were made."""
+    view = job_log.view
+    yield ""
+    yield from tree_lines(job_log.entries, view.job.status)
+    yield ""
+    yield f"answer ({view.job.status})", "bold"
+    yield from (f"  {row}".rstrip() for row in text.strip().splitlines())
+    yield ""
+    steps_by_run: dict[str, set[int]] = {run.run_id: set() for run in view.runs}
+    for entry in job_log.entries:
+        steps_by_run[entry.checkpoint.run_id].add(entry.event.stamp.step_number)
+    steps = ", ".join(f"{run.expert.key} {len(steps_by_run[run.run_id])}" for run in view.runs)
+    yield f"steps      {view.job.total_steps}: {steps}"
+    yield f"tokens     {format_usage(view.usage)}"
+    yield f"files      {', '.join(files) or 'none'}"
+
+
+def _log_command(job_id: str, folder: Path, options: Namespace) -> str:
+    """The command that shows every event, or the one that keeps them."""
+    if options.keep:
+        return f"perstack log --workspace {shlex.quote(str(folder))} --job {job_id}"
+    rerun_command = shlex.join(("perstack", "demo", *_requested_model(options), "--keep"))
+    return f"removed with the workspace; to keep both: {rerun_command}"
+
+
+def _trace_location(trace_id: str | None, environment: Mapping[str, str]) -> str:
+    endpoint = environment.get(OTLP_ENDPOINT_VARIABLE)
+    if not endpoint or not trace_id:
+        return f"none; set {OTLP_ENDPOINT_VARIABLE}=http://localhost:4318 to have one sent there"
+    scheme, separator, rest = endpoint.partition("://")
+    # The endpoint may carry credentials before an @.
+    return f"{trace_id} at {scheme}{separator}{rest.rpartition('@')[2]}"

@@ -29,16 +29,8 @@ class JobAnswer:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCallbacks:
-    """Callbacks for the list of tools and for each line of progress."""
-
-    on_tools: Callable[[list[str]], None]
-    on_progress: Callable[[str], None]
-
-
 async def call_expert(
-    server: StdioServerParameters, tool: str, query: str, callbacks: ClientCallbacks
+    server: StdioServerParameters, tool: str, query: str, on_progress: Callable[[str], None]
 ) -> JobAnswer:
     """List the tools, call one, and wait for the answer.
 
@@ -47,19 +39,26 @@ async def call_expert(
     """
     try:
         async with Client(server) as client:
-            callbacks.on_tools([listed.name for listed in (await client.list_tools()).tools])
-            answer = await _call_tool(client, tool, {"query": query}, callbacks)
+            names = [listed.name for listed in (await client.list_tools()).tools]
+            on_progress(f"the server has the tools {', '.join(names)}")
+            answer = await _call_tool(client, tool, {"query": query}, on_progress)
             while answer.status == RUNNING:
                 wait_arguments = {"job_id": answer.job_id, "wait_seconds": WAIT_SECONDS}
-                answer = await _call_tool(client, JOB_TOOL, wait_arguments, callbacks)
+                answer = await _call_tool(client, JOB_TOOL, wait_arguments, on_progress)
             return answer
     except (MCPError, OSError, ExceptionGroup) as failure:
         # The client works in a task group, which wraps what is raised inside of it.
-        raise _as_demo_error(first_exception(failure)) from failure
+        error = first_exception(failure)
+        if isinstance(error, DemoError):
+            raise error from failure
+        raise DemoError(
+            f"The server did not answer: {error or type(error).__name__}.",
+            hint="What it said itself is above.",
+        ) from failure
 
 
 async def _call_tool(
-    client: Client, tool: str, arguments: dict[str, Any], callbacks: ClientCallbacks
+    client: Client, tool: str, arguments: dict[str, Any], on_progress: Callable[[str], None]
 ) -> JobAnswer:
     async def report_progress(
         progress: float,  # noqa: ARG001 - the SDK's callback has it
@@ -67,7 +66,7 @@ async def _call_tool(
         message: str | None,
     ) -> None:
         if message:
-            callbacks.on_progress(message)
+            on_progress(message)
 
     result = await client.call_tool(tool, arguments, progress_callback=report_progress)
     content: dict[str, Any] = result.structured_content or {}
@@ -75,12 +74,3 @@ async def _call_tool(
         texts = [part.text for part in result.content if part.type == "text"]
         raise DemoError(" ".join(texts) or f"{tool} answered without a job.")
     return JobAnswer(content["job_id"], content["status"], content["text"])
-
-
-def _as_demo_error(failure: BaseException) -> DemoError:
-    if isinstance(failure, DemoError):
-        return failure
-    return DemoError(
-        f"The server did not answer: {failure or type(failure).__name__}.",
-        hint="What it said itself is above.",
-    )
