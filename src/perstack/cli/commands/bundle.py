@@ -1,15 +1,44 @@
 """`perstack bundle`: experts as an `.mcpb` file, which desktop clients install by a click."""
 
 import re
+import zipfile
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from io import BytesIO
 from pathlib import Path
 
+from perstack import __version__
 from perstack.cli.args import add_file_arguments, load_requested_definitions
-from perstack.cli.install.bundle import BundleMetadata, build_bundle
+from perstack.cli.formatting import shorten
+from perstack.cli.install.clients import Json, to_pretty_json
+from perstack.cli.install.launch import needed_variables
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
+from perstack.definition.loader import LoadedDefinitions
+from perstack.definition.model import Definitions
+from perstack.definition.references import strip_version
 from perstack.errors import ConfigError
+from perstack.tool_names import tool_name
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MANIFEST_VERSION = "0.4"
+"""The first that lets the client bring Python and the packages by itself."""
+
+ENTRY_POINT = "server/main.py"
+DEFINITION_FILE = "perstack.toml"
+WORKSPACE_OPTION = "workspace"
+MAX_DESCRIPTION_CHARACTERS = 200
+ENTRY_POINT_SOURCE = '''"""Starts perstack on the definition of this bundle."""
+
+import sys
+from pathlib import Path
+
+from perstack.cli.main import main
+
+DEFINITION = Path(__file__).parents[1] / "perstack.toml"
+
+raise SystemExit(main(["serve", "--config", str(DEFINITION), *sys.argv[1:]]))
+'''
+ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+"""The time of every file, so that the same definition makes the same archive."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,11 +68,14 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             f"{loaded.path} defines no expert that could become a tool.",
             hint="Add one whose name has no @.",
         )
-    metadata = BundleMetadata(
-        name=options.name, title=options.title or options.name, author=options.author
+    manifest = _manifest(
+        loaded.definitions,
+        name=options.name,
+        title=options.title or options.name,
+        author=options.author,
     )
     output: Path = options.output or Path(f"{options.name}.mcpb")
-    content = build_bundle(loaded, metadata, options.wheel)
+    content = _archive(loaded, manifest, options.wheel)
     try:
         output.write_bytes(content)
     except OSError as error:
@@ -57,3 +89,105 @@ def _parse_name(text: str) -> str:
     if NAME_PATTERN.fullmatch(text):
         return text
     raise ArgumentTypeError(f"{text!r} is not a name of lower-case letters, digits and hyphens")
+
+
+def _manifest(definitions: Definitions, *, name: str, title: str, author: str) -> Json:
+    """What the bundle says about itself: `name` is for machines, `title` for people."""
+    experts = definitions.coordinators()
+    variables = needed_variables(definitions)
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "name": name,
+        "display_name": title,
+        "version": __version__,
+        "description": _describe_experts([strip_version(expert.key) for expert in experts]),
+        "author": {"name": author},
+        "server": {
+            "type": "uv",
+            "entry_point": ENTRY_POINT,
+            "mcp_config": {
+                "command": "uv",
+                "args": [
+                    *("run", "--directory", "${__dirname}", ENTRY_POINT),
+                    *("--workspace", f"${{user_config.{WORKSPACE_OPTION}}}"),
+                ],
+                "env": {each: f"${{user_config.{each.lower()}}}" for each in variables},
+            },
+        },
+        "tools": [
+            {
+                "name": tool_name(strip_version(expert.key)),
+                "description": (expert.description or f"Asks the expert {expert.key}.").strip(),
+            }
+            for expert in experts
+        ],
+        "tools_generated": True,
+        "user_config": {
+            WORKSPACE_OPTION: {
+                "type": "directory",
+                "title": "Workspace",
+                "description": "The folder that the experts may work in, and no other",
+                "required": True,
+            },
+            **{each.lower(): _secret_option(each) for each in variables},
+        },
+        "compatibility": {"runtimes": {"python": ">=3.11"}},
+    }
+
+
+def _secret_option(variable: str) -> Json:
+    return {
+        "type": "string",
+        "title": variable,
+        "description": f"The value of {variable}, which the experts need",
+        "sensitive": True,
+        "required": True,
+    }
+
+
+def _describe_experts(names: list[str]) -> str:
+    text = f"Experts as tools: {', '.join(names)}"
+    return shorten(text, MAX_DESCRIPTION_CHARACTERS)
+
+
+def _archive(loaded: LoadedDefinitions, manifest: Json, wheel: Path | None) -> bytes:
+    files = {
+        "manifest.json": to_pretty_json(manifest).encode(),
+        "pyproject.toml": _pyproject_text(manifest["name"], wheel).encode(),
+        ENTRY_POINT: ENTRY_POINT_SOURCE.encode(),
+        DEFINITION_FILE: _read_content(loaded.path),
+    }
+    if wheel is not None:
+        files[wheel.name] = _read_content(wheel)
+    script = loaded.definitions.provider.setting.script
+    if script is not None:
+        files[script] = _read_content(loaded.path.parent / script)
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, ZIP_TIMESTAMP)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def _pyproject_text(name: str, wheel: Path | None) -> str:
+    requirement = "perstack" if wheel is not None else f"perstack=={__version__}"
+    lines = [
+        "[project]",
+        f'name = "{name}-bundle"',
+        f'version = "{__version__}"',
+        'requires-python = ">=3.11"',
+        f'dependencies = ["{requirement}"]',
+    ]
+    if wheel is not None:
+        lines += ["", "[tool.uv.sources]", f'perstack = {{ path = "{wheel.name}" }}']
+    return "\n".join(lines) + "\n"
+
+
+def _read_content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error

@@ -1,16 +1,20 @@
 """`perstack mcp-config`: the configuration of a client for this machine."""
 
+import re
 import shlex
 from argparse import ArgumentParser, Namespace
 
+from perstack import __version__
 from perstack.cli.args import add_file_arguments, load_requested_definitions
-from perstack.cli.install.clients import CLIENTS, ServerTarget, Snippet, to_pretty_json
+from perstack.cli.install.clients import CLIENTS, Json, ServerTarget, Snippet
 from perstack.cli.install.launch import local_server_for, remote_server_at
-from perstack.cli.install.registry import registry_entry
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.errors import ConfigError
 
 REGISTRY = "registry"
+SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
+NAMESPACE_PATTERN = re.compile(r"[a-z0-9]+(\.[a-z0-9-]+)+", re.IGNORECASE)
+DESCRIPTION = "Experts declared in a perstack.toml, as MCP tools whose work is never lost."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,7 +57,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         terminal.info("perstack mcp-config CLIENT prints what the client wants.", "dim")
         return EXIT_SUCCESS
     if options.client == REGISTRY:
-        terminal.write_line(to_pretty_json(registry_entry(options.namespace, options.url)))
+        terminal.write_json(_registry_entry(options.namespace, options.url))
         return EXIT_SUCCESS
     snippet = CLIENTS[options.client].to_snippet(options.name, _server_target(options))
     if options.link:
@@ -90,3 +94,50 @@ def _notes(snippet: Snippet) -> list[str]:
     if snippet.link is not None:
         notes.append(f"Or open: {snippet.link}")
     return [*notes, *snippet.notes]
+
+
+def _registry_entry(namespace: str | None, url: str | None) -> Json:
+    """The entry of this package in the MCP registry, or of the server that runs at `url`."""
+    if namespace is None or not NAMESPACE_PATTERN.fullmatch(namespace):
+        raise ConfigError(
+            "A registry entry needs --namespace, a reversed host name that is yours.",
+            hint="For a GitHub account it is io.github.OWNER.",
+        )
+    entry: Json = {
+        "$schema": SCHEMA,
+        "name": f"{namespace}/perstack",
+        "title": "Perstack",
+        "description": DESCRIPTION,
+        "version": __version__,
+    }
+    if url is not None:
+        return {**entry, "remotes": [{"type": "streamable-http", "url": url}]}
+    return {**entry, "packages": [_package_entry()]}
+
+
+def _package_entry() -> Json:
+    return {
+        "registryType": "pypi",
+        "identifier": "perstack",
+        "version": __version__,
+        "runtimeHint": "uvx",
+        "transport": {"type": "stdio"},
+        "packageArguments": [
+            {"type": "positional", "value": "serve"},
+            {
+                "type": "named",
+                "name": "--config",
+                "description": "The perstack.toml with your experts",
+                "format": "filepath",
+                "isRequired": True,
+            },
+        ],
+        "environmentVariables": [
+            {
+                "name": name,
+                "description": f"Key for the models of {provider}, if your experts use them",
+                "isSecret": True,
+            }
+            for name, provider in (("ANTHROPIC_API_KEY", "Anthropic"), ("OPENAI_API_KEY", "OpenAI"))
+        ],
+    }

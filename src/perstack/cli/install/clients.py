@@ -66,11 +66,22 @@ class Client:
     to_snippet: Callable[[str, ServerTarget], Snippet]
 
 
-def _stdio_entry(server: LocalServer, reference_format: str) -> Json:
-    """The usual three keys; `reference_format` is the client's syntax for a variable."""
-    entry: Json = {"command": server.command, "args": list(server.args)}
-    if server.variables:
-        entry["env"] = {name: reference_format.format(name) for name in server.variables}
+def _entry(
+    target: ServerTarget,
+    reference_format: str,
+    *,
+    url_key: str = "url",
+    remote_type: str | None = None,
+    local_type: str | None = None,
+) -> Json:
+    """The usual keys of a server; `reference_format` is the client's syntax for a variable."""
+    if isinstance(target, RemoteServer):
+        type_key = {"type": remote_type} if remote_type else {}
+        return {**type_key, url_key: target.url, **_auth_headers(target, reference_format)}
+    entry: Json = {"type": local_type} if local_type else {}
+    entry |= {"command": target.command, "args": list(target.args)}
+    if target.variables:
+        entry["env"] = _references(target.variables, reference_format)
     return entry
 
 
@@ -80,6 +91,14 @@ def _auth_headers(remote: RemoteServer, reference_format: str) -> Json:
     return {
         "headers": {"Authorization": f"Bearer {reference_format.format(remote.token_variable)}"}
     }
+
+
+def _references(variables: tuple[str, ...], reference_format: str) -> Json:
+    return {name: reference_format.format(name) for name in variables}
+
+
+def _mcp_servers_text(name: str, entry: Json) -> str:
+    return to_pretty_json({"mcpServers": {name: entry}})
 
 
 def _claude_desktop(name: str, target: ServerTarget) -> Snippet:
@@ -96,46 +115,39 @@ def _claude_desktop(name: str, target: ServerTarget) -> Snippet:
         folder = "~/.config/Claude"
     notes = ("Quit and start Claude Desktop afterwards.",)
     if target.variables:
-        names = ", ".join(target.variables)
         advice = (
             "Put the values in place, or into a file .env beside perstack.toml without env here"
         )
-        notes += (f"{advice}: {names}.",)
+        notes += (f"{advice}: {', '.join(target.variables)}.",)
     return Snippet(
-        text=to_pretty_json({"mcpServers": {name: _stdio_entry(target, "<value of {}>")}}),
+        text=_mcp_servers_text(name, _entry(target, "<value of {}>")),
         file=f"{folder}/claude_desktop_config.json",
         notes=notes,
     )
 
 
 def _claude_code(name: str, target: ServerTarget) -> Snippet:
+    entry = _entry(target, "${{{}}}", remote_type="http", local_type="stdio")
     if isinstance(target, RemoteServer):
-        entry: Json = {"type": "http", "url": target.url, **_auth_headers(target, "${{{}}}")}
         words = ["claude", "mcp", "add", "--transport", "http", name, target.url]
         command = shlex.join(words)
         if target.token_variable is not None:
             command += f' --header "Authorization: Bearer ${target.token_variable}"'
     else:
-        entry = {"type": "stdio", **_stdio_entry(target, "${{{}}}")}
         # A server that Claude Code starts inherits its environment.
         command = shlex.join(["claude", "mcp", "add", name, "--", target.command, *target.args])
     return Snippet(
-        text=to_pretty_json({"mcpServers": {name: entry}}),
+        text=_mcp_servers_text(name, entry),
         file=".mcp.json of the project",
         command=command,
     )
 
 
 def _cursor(name: str, target: ServerTarget) -> Snippet:
-    reference = "${{env:{}}}"
-    entry: Json
-    if isinstance(target, RemoteServer):
-        entry = {"url": target.url, **_auth_headers(target, reference)}
-    else:
-        entry = _stdio_entry(target, reference)
+    entry = _entry(target, "${{env:{}}}")
     encoded = base64.b64encode(to_compact_json(entry).encode()).decode()
     return Snippet(
-        text=to_pretty_json({"mcpServers": {name: entry}}),
+        text=_mcp_servers_text(name, entry),
         file="~/.cursor/mcp.json, or .cursor/mcp.json of the project",
         link="cursor://anysphere.cursor-deeplink/mcp/install"
         f"?name={quote(name, safe='')}&config={quote(encoded, safe='')}",
@@ -143,24 +155,15 @@ def _cursor(name: str, target: ServerTarget) -> Snippet:
 
 
 def _vscode(name: str, target: ServerTarget) -> Snippet:
-    reference = "${{input:{}}}"
-    entry: Json
-    if isinstance(target, RemoteServer):
-        entry = {"type": "http", "url": target.url, **_auth_headers(target, reference)}
-        secrets = (target.token_variable,) if target.token_variable else ()
-    else:
-        entry = {"type": "stdio", **_stdio_entry(target, reference)}
-        secrets = target.variables
-    document: Json = {"servers": {name: entry}}
-    if secrets:
-        document["inputs"] = [
-            {"type": "promptString", "id": each, "description": each, "password": True}
-            for each in secrets
-        ]
-    inputs = {"inputs": document["inputs"]} if secrets else {}
-    compact_config = to_compact_json({"name": name, **entry, **inputs})
+    entry = _entry(target, "${{input:{}}}", remote_type="http", local_type="stdio")
+    inputs = [
+        {"type": "promptString", "id": each, "description": each, "password": True}
+        for each in target.variables
+    ]
+    secrets = {"inputs": inputs} if inputs else {}
+    compact_config = to_compact_json({"name": name, **entry, **secrets})
     return Snippet(
-        text=to_pretty_json(document),
+        text=to_pretty_json({"servers": {name: entry}, **secrets}),
         file=".vscode/mcp.json of the folder",
         command=f"code --add-mcp {shlex.quote(compact_config)}",
         link=f"vscode:mcp/install?{quote(compact_config, safe='')}",
@@ -184,27 +187,19 @@ def _codex(name: str, target: ServerTarget) -> Snippet:
 
 
 def _gemini(name: str, target: ServerTarget) -> Snippet:
-    reference = "${}"
-    entry: Json
-    if isinstance(target, RemoteServer):
-        entry = {"httpUrl": target.url, **_auth_headers(target, reference)}
-    else:
-        entry = _stdio_entry(target, reference)
-    entry["timeout"] = CALL_TIMEOUT_MS
-    return Snippet(
-        text=to_pretty_json({"mcpServers": {name: entry}}), file="~/.gemini/settings.json"
-    )
+    entry = {**_entry(target, "${}", url_key="httpUrl"), "timeout": CALL_TIMEOUT_MS}
+    return Snippet(text=_mcp_servers_text(name, entry), file="~/.gemini/settings.json")
 
 
 def _opencode(name: str, target: ServerTarget) -> Snippet:
     reference = "{{env:{}}}"
     entry: Json
     if isinstance(target, RemoteServer):
-        entry = {"type": "remote", "url": target.url, **_auth_headers(target, reference)}
+        entry = _entry(target, reference, remote_type="remote")
     else:
         entry = {"type": "local", "command": [target.command, *target.args]}
         if target.variables:
-            entry["environment"] = {each: reference.format(each) for each in target.variables}
+            entry["environment"] = _references(target.variables, reference)
     entry |= {"enabled": True, "timeout": CALL_TIMEOUT_MS}
     return Snippet(
         text=to_pretty_json({"mcp": {name: entry}}),
@@ -228,13 +223,9 @@ def _goose(name: str, target: ServerTarget) -> Snippet:
 
 
 def _generic_json(name: str, target: ServerTarget) -> Snippet:
-    if isinstance(target, RemoteServer):
-        entry: Json = {"type": "http", "url": target.url, **_auth_headers(target, "<value of {}>")}
-    else:
-        entry = _stdio_entry(target, "<value of {}>")
+    entry = _entry(target, "<value of {}>", remote_type="http")
     return Snippet(
-        text=to_pretty_json({"mcpServers": {name: entry}}),
-        file="the configuration of any other client",
+        text=_mcp_servers_text(name, entry), file="the configuration of any other client"
     )
 
 

@@ -44,6 +44,10 @@ class RemoteServer:
     url: str
     token_variable: str | None = None
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (self.token_variable,) if self.token_variable else ()
+
 
 def local_server_for(loaded: LoadedDefinitions, options: tuple[str, ...] = ()) -> LocalServer:
     """How to start a server on a definition file; `options` are further ones for `serve`.
