@@ -12,7 +12,6 @@ from perstack.errors import SkillError
 from perstack.skills.server_command import (
     build_command,
     command_arguments,
-    is_built_in,
     is_pinned_base_skill,
 )
 
@@ -81,4 +80,4 @@ def test_the_environment_is_in_no_representation(tmp_path: Path) -> None:
 def test_only_an_unpinned_base_skill_is_built_in(
     definition: McpStdioSkill, built_in: bool, pinned: bool
 ) -> None:
-    assert (is_built_in(definition), is_pinned_base_skill(definition)) == (built_in, pinned)
+    assert (definition.is_built_in, is_pinned_base_skill(definition)) == (built_in, pinned)

@@ -184,6 +184,16 @@ class McpStdioSkill(ToolFilter):
     )
     lazy_init: StrictFlag = Field(default=False, description="Connect in the background.")
 
+    @property
+    def package_args(self) -> tuple[str, ...]:
+        """The package, or the arguments that may name one."""
+        return (self.package_name,) if self.package_name is not None else self.args
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether this is the base skill of this version, which needs no process."""
+        return [arg for arg in self.package_args if arg not in {"-y", "--yes"}] == [BASE_SKILL]
+
     @model_validator(mode="after")
     def _validate_command(self) -> Self:
         raise_field_errors(check_command(self.command, self.package_name, self.args))

@@ -111,6 +111,18 @@ MAX_NAME_CHARACTERS = 255
 MAX_KEY_CHARACTERS = 511
 MAX_QUERY_CHARACTERS = 20_480
 BASE_SKILL = "@perstack/base"
+DEFAULT_TOOL_NAMES = (
+    "attemptCompletion",
+    "todo",
+    "clearTodo",
+    "exec",
+    "readTextFile",
+    "readImageFile",
+    "readPdfFile",
+    "writeTextFile",
+    "editTextFile",
+)
+"""The tools of the base skill where nothing is picked; `exec` can do what the others do."""
 VARIABLE_REFERENCE = re.compile(r"\$\{([^}]*)\}")
 """`${NAME}` in a header of a remote skill, replaced by the value of that variable."""
 

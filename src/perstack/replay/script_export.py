@@ -11,6 +11,7 @@ from perstack.core.messages import ExpertMessage, UserMessage
 from perstack.errors import ModelError
 from perstack.llm.scripted.model import text_of
 from perstack.llm.scripted.script import Script, ScriptedError, ScriptedReply, ScriptedToolCall
+from perstack.llm.scripted.script_text import script_json, script_toml
 from perstack.replay.recorded_responses import RecordedResponse, recorded_response
 from perstack.runtime.ports import Generation
 
@@ -46,6 +47,16 @@ def export_script(history: Sequence[RecordedEvent]) -> Script:
             key: tuple(_expert_replies(conversations)) for key, conversations in by_expert.items()
         }
     )
+
+
+def export_script_text(history: Sequence[RecordedEvent], *, is_json: bool) -> str:
+    """`export_script` as the text of a file, in JSON or TOML.
+
+    Raises:
+        ConfigError: The script has a value that TOML cannot express.
+    """
+    script = export_script(history)
+    return script_json(script) if is_json else script_toml(script)
 
 
 def _iter_run_tree(events: Mapping[str, Sequence[ev.RunEvent]], run_id: str) -> Iterator[str]:

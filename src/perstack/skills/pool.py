@@ -20,7 +20,7 @@ from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener, Skills
 from perstack.skills.builtin.skill import BuiltInSkill
 from perstack.skills.context import SkillContext, SkillTimeouts
-from perstack.skills.server_command import ServerSpec, is_built_in, is_pinned_base_skill
+from perstack.skills.server_command import ServerSpec, is_pinned_base_skill
 from perstack.skills.subprocesses import Launcher, ProcessGuard
 from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
 
@@ -149,7 +149,7 @@ class SkillPool:
             return None
         if not isinstance(skill, McpStdioSkill):
             return ServerSpec(skill)
-        if is_built_in(skill):
+        if skill.is_built_in:
             if self._base_command is not None:
                 return ServerSpec(skill, command_line=self._base_command)
             if skill.required_env:

@@ -101,7 +101,7 @@ def command_arguments(name: str, skill: McpStdioSkill) -> tuple[str, ...]:
     Raises:
         SkillError: The definition has neither.
     """
-    package_args = _package_args(skill)
+    package_args = skill.package_args
     if not package_args:
         raise SkillError(
             f"Skill {name!r} has no packageName or args.",
@@ -133,15 +133,6 @@ def required_values(
     return {variable: environment[variable] for variable in required_env}
 
 
-def is_built_in(skill: McpStdioSkill) -> bool:
-    """Whether a definition names the base skill of this version, which needs no process."""
-    return tuple(arg for arg in _package_args(skill) if arg not in {"-y", "--yes"}) == (BASE_SKILL,)
-
-
 def is_pinned_base_skill(skill: McpStdioSkill) -> bool:
     """Whether a definition names a published version of the base skill."""
-    return any(re.fullmatch(rf"{re.escape(BASE_SKILL)}@.+", arg) for arg in _package_args(skill))
-
-
-def _package_args(skill: McpStdioSkill) -> tuple[str, ...]:
-    return (skill.package_name,) if skill.package_name is not None else skill.args
+    return any(re.fullmatch(rf"{re.escape(BASE_SKILL)}@.+", arg) for arg in skill.package_args)

@@ -10,12 +10,12 @@ from perstack import __version__
 from perstack.cli.args import add_file_arguments, load_requested_definitions
 from perstack.cli.formatting import shorten
 from perstack.cli.install.clients import Json, to_pretty_json
-from perstack.cli.install.launch import needed_variables
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions
 from perstack.definition.references import strip_version
 from perstack.errors import ConfigError
+from perstack.model_resolution import needed_variables
 from perstack.tool_names import tool_name
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

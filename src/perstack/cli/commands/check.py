@@ -7,14 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from perstack.cli.args import add_file_arguments, add_json_argument
-from perstack.cli.expert_tools import (
-    EnvironmentVariable,
-    ExpertToolset,
-    SkillToolset,
-    declared_schema_kinds,
-    expert_toolsets,
-)
-from perstack.cli.model_resolution import ModelResolution, resolve_models
 from perstack.cli.render.check import check_report_lines
 from perstack.cli.terminal import EXIT_SUCCESS, EXIT_USAGE_ERROR, Terminal
 from perstack.definition.diagnostics import Diagnostic, InvalidDefinitionError
@@ -25,6 +17,13 @@ from perstack.definition.loader import (
     load_environment,
 )
 from perstack.errors import DefinitionError, PerstackError
+from perstack.expert_tools import (
+    ExpertToolset,
+    SkillToolset,
+    declared_schema_kinds,
+    expert_toolsets,
+)
+from perstack.model_resolution import EnvironmentVariable, ModelResolution, resolve_models
 
 Json = dict[str, Any]
 

@@ -20,10 +20,9 @@ from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Line, Terminal
 from perstack.core.events import RunEvent, StartRun
 from perstack.core.history import JobHistory
 from perstack.definition.loader import LoadedDefinitions
-from perstack.llm.scripted.script_text import script_json, script_toml
 from perstack.replay.recording import Divergence
 from perstack.replay.runner import ReplayResult, replay
-from perstack.replay.script_export import export_script
+from perstack.replay.script_export import export_script_text
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -41,8 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def execute(options: Namespace, terminal: Terminal) -> int:
     (events,) = anyio.run(load_events, options, options.job)
     if options.as_script:
-        script = export_script(JobHistory(events).recorded_events)
-        terminal.write_line(script_json(script) if options.json else script_toml(script))
+        history = JobHistory(events).recorded_events
+        terminal.write_line(export_script_text(history, is_json=options.json))
         return EXIT_SUCCESS
     loaded = load_requested_definitions(options)
     result = anyio.run(replay, events, loaded.definitions)

@@ -20,8 +20,7 @@ from perstack.cli.test_runner import TestCase, TestEnvironment, TestResult, run_
 from perstack.core.history import JobHistory
 from perstack.definition.loader import LoadedDefinitions
 from perstack.errors import ConfigError, StoreError, UnknownExpertError
-from perstack.llm.scripted.script_text import script_json
-from perstack.replay.script_export import export_script
+from perstack.replay.script_export import export_script_text
 
 EXAMPLE = 'Add a table [[experts."NAME".tests]] with query = "…"; docs/testing.md has more.'
 
@@ -106,9 +105,8 @@ def _write_recorded_script(options: Namespace, folder: Path) -> Path:
     """What was said in a stored job, as a file that can be played."""
     (events,) = anyio.run(load_events, options, options.replay)
     path = folder / "script.json"
-    path.write_text(
-        script_json(export_script(JobHistory(events).recorded_events)), encoding="utf-8"
-    )
+    history = JobHistory(events).recorded_events
+    path.write_text(export_script_text(history, is_json=True), encoding="utf-8")
     return path
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from shutil import which
 
 from perstack.definition.loader import LoadedDefinitions, load_environment
-from perstack.definition.model import Definitions, InteractiveSkill
+from perstack.definition.model import Definitions
 from perstack.errors import ConfigError
-from perstack.llm.providers.registry import PROVIDER_PROFILES
+from perstack.model_resolution import needed_variables
 
 UVX_CACHE_MARKER = f"{os.sep}archive-v"
 """In the path of an environment that uvx made for one command, and may remove at any time."""
@@ -82,17 +82,6 @@ def missing_variables(definitions: Definitions, folder: Path) -> tuple[str, ...]
     nothing: Mapping[str, str] = {}
     provided = load_environment(definitions.env_path, folder, nothing, must_exist=False)
     return tuple(name for name in needed_variables(definitions) if name not in provided)
-
-
-def needed_variables(definitions: Definitions) -> tuple[str, ...]:
-    """The key of the provider, then what skills ask for, each once."""
-    profile = PROVIDER_PROFILES.get(definitions.provider.provider_name)
-    names = [profile.key_variable] if profile is not None and profile.key_variable else []
-    for expert in definitions.experts.values():
-        for skill in expert.skills.values():
-            if not isinstance(skill, InteractiveSkill):
-                names += skill.required_env
-    return tuple(dict.fromkeys(names))
 
 
 def remote_server_at(url: str, token_variable: str | None) -> RemoteServer:

@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from perstack.cli.expert_tools import (
-    EnvironmentVariable,
+from perstack.cli.formatting import format_count
+from perstack.definition.model import Expert
+from perstack.expert_tools import (
     ExpertToolset,
     SkillToolset,
     declared_schema_kinds,
 )
-from perstack.cli.formatting import format_count
-from perstack.cli.model_resolution import ModelResolution
-from perstack.definition.model import Expert
+from perstack.model_resolution import EnvironmentVariable, ModelResolution
 
 
 def check_report_lines(

@@ -7,12 +7,10 @@ from typing import Literal
 from mcp_types import Tool, ToolAnnotations
 
 from perstack.definition.model import Definitions, Expert, InteractiveSkill, McpStdioSkill, Skill
-from perstack.definition.references import BASE_SKILL, strip_version
+from perstack.definition.references import BASE_SKILL, DEFAULT_TOOL_NAMES, strip_version
 from perstack.server.caller import Caller
 from perstack.server.tools import schemas
 from perstack.server.tools.icons import icon_of
-from perstack.skills.builtin import DEFAULT_TOOL_NAMES
-from perstack.skills.server_command import is_built_in
 from perstack.tool_names import tool_name, with_hash_suffix
 
 Effect = Literal["reads", "adds", "destroys"]
@@ -127,7 +125,7 @@ def _own_capabilities(expert: Expert, definitions: Definitions) -> ToolCapabilit
 def _skill_capabilities(name: str, skill: Skill, definitions: Definitions) -> ToolCapabilities:
     if isinstance(skill, InteractiveSkill):
         return NO_CAPABILITIES
-    is_base_skill = isinstance(skill, McpStdioSkill) and name == BASE_SKILL and is_built_in(skill)
+    is_base_skill = isinstance(skill, McpStdioSkill) and name == BASE_SKILL and skill.is_built_in
     if not is_base_skill or definitions.perstack_base_skill_command is not None:
         return ALL_CAPABILITIES
     total = NO_CAPABILITIES

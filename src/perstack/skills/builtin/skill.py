@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from perstack.core.messages import ResultPart, ToolCall, ToolResult, tool_result
 from perstack.core.tools import ToolDefinition, describe_validation_error
 from perstack.core.verification import VerificationResult, build_verification_result
+from perstack.definition.references import DEFAULT_TOOL_NAMES
 from perstack.definition.verification import Verification
 from perstack.skills.builtin import (
-    DEFAULT_TOOL_NAMES,
     control,
     directories,
     execute,

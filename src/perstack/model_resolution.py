@@ -3,13 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from perstack.cli.expert_tools import EnvironmentVariable
-from perstack.definition.model import Definitions
+from perstack.definition.model import Definitions, InteractiveSkill
 from perstack.errors import ConfigError
 from perstack.llm.providers.registry import PROVIDER_PROFILES
 from perstack.llm.selection import create_model_selector
 
 SCRIPTED_PROVIDER = "scripted"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentVariable:
+    """A required environment variable, without its value."""
+
+    name: str
+    is_set: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +93,14 @@ def _resolve_scripted(definitions: Definitions, environment: Mapping[str, str]) 
         models=dict.fromkeys(definitions.experts, SCRIPTED_PROVIDER),
         problems=tuple(problems),
     )
+
+
+def needed_variables(definitions: Definitions) -> tuple[str, ...]:
+    """The key of the provider, then what skills ask for, each once."""
+    profile = PROVIDER_PROFILES.get(definitions.provider.provider_name)
+    names = [profile.key_variable] if profile is not None and profile.key_variable else []
+    for expert in definitions.experts.values():
+        for skill in expert.skills.values():
+            if not isinstance(skill, InteractiveSkill):
+                names += skill.required_env
+    return tuple(dict.fromkeys(names))

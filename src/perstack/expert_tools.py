@@ -13,19 +13,11 @@ from perstack.definition.model import (
     McpStdioSkill,
     Skill,
 )
+from perstack.model_resolution import EnvironmentVariable
 from perstack.runtime.tools import build_toolbox
 from perstack.skills.builtin.skill import select_definitions
-from perstack.skills.server_command import is_built_in
 from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
 from perstack.tool_names import tool_name
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentVariable:
-    """A required environment variable, without its value."""
-
-    name: str
-    is_set: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +108,7 @@ def _static_tools(
 def _is_in_process(skill: Skill, definitions: Definitions) -> bool:
     return (
         isinstance(skill, McpStdioSkill)
-        and is_built_in(skill)
+        and skill.is_built_in
         and definitions.perstack_base_skill_command is None
     )
 
@@ -150,7 +142,7 @@ def _tool_source(skill: McpStdioSkill | McpSseSkill, definitions: Definitions) -
         # Only the host: the rest of a URL may carry a key.
         return urlsplit(skill.endpoint).hostname or skill.endpoint
     own_command = definitions.perstack_base_skill_command
-    if own_command is not None and is_built_in(skill):
+    if own_command is not None and skill.is_built_in:
         return " ".join(own_command)
     rest = (skill.package_name,) if skill.package_name is not None else skill.args
     return " ".join((skill.command, *rest))
