@@ -143,22 +143,17 @@ class JwtVerifier:
         if str(header.get("typ", "jwt")).lower() not in ACCESS_TOKEN_TYPES:
             raise InvalidTokenError("it is not an access token")
         for key in await self._keys.candidates(algorithm, key_id):
-            payload = self._verify_signature(token, key)
-            if payload is not None:
-                claims = json.loads(payload)
-                if not isinstance(claims, dict):
-                    raise InvalidTokenError("it claims nothing")
-                return cast("dict[str, Any]", claims)
+            try:
+                decoded = self._jws.decode_complete(
+                    token,
+                    key,
+                    algorithms=[key.algorithm_name],
+                    options={"verify_signature": True, "enforce_minimum_key_length": True},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            claims = json.loads(decoded["payload"])
+            if not isinstance(claims, dict):
+                raise InvalidTokenError("it claims nothing")
+            return cast("dict[str, Any]", claims)
         raise InvalidTokenError("no known key has signed it")
-
-    def _verify_signature(self, token: str, key: jwt.PyJWK) -> bytes | None:
-        try:
-            decoded = self._jws.decode_complete(
-                token,
-                key,
-                algorithms=[key.algorithm_name],
-                options={"verify_signature": True, "enforce_minimum_key_length": True},
-            )
-        except jwt.InvalidSignatureError:
-            return None
-        return cast("bytes", decoded["payload"])

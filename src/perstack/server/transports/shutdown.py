@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import anyio
 from starlette.responses import PlainTextResponse
@@ -57,20 +56,31 @@ class InFlightRequests:
         self._idle = anyio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = _Response(send)
-        if self._is_shutting_down:
-            await response.finish(scope, receive)
-            return
-        with anyio.CancelScope() as request_scope:
-            self._in_flight.add(request_scope)
-            try:
-                await self._app(scope, receive, response.send)
-            finally:
-                self._in_flight.discard(request_scope)
-                if self._is_shutting_down and not self._in_flight:
-                    self._idle.set()
-        if request_scope.cancelled_caught:
-            await response.finish(scope, receive)
+        is_started = is_complete = False
+
+        async def tracked_send(message: Message) -> None:
+            nonlocal is_started, is_complete
+            await send(message)
+            is_started = True
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body")
+
+        if not self._is_shutting_down:
+            with anyio.CancelScope() as request_scope:
+                self._in_flight.add(request_scope)
+                try:
+                    await self._app(scope, receive, tracked_send)
+                finally:
+                    self._in_flight.discard(request_scope)
+                    if self._is_shutting_down and not self._in_flight:
+                        self._idle.set()
+            if not request_scope.cancelled_caught:
+                return
+        if not is_started:
+            headers = {"connection": "close"}
+            unavailable = PlainTextResponse(SHUTTING_DOWN_MESSAGE, 503, headers)
+            await unavailable(scope, receive, send)
+        elif not is_complete:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def stop_accepting(self) -> None:
         self._is_shutting_down = True
@@ -84,24 +94,3 @@ class InFlightRequests:
             await self._idle.wait()
         for request_scope in self._in_flight:
             request_scope.cancel()
-
-
-@dataclass(slots=True)
-class _Response:
-    _send: Send
-    _is_started: bool = field(default=False)
-    _is_complete: bool = field(default=False)
-
-    async def send(self, message: Message) -> None:
-        await self._send(message)
-        self._is_started = True
-        self._is_complete = message["type"] == "http.response.body" and not message.get("more_body")
-
-    async def finish(self, scope: Scope, receive: Receive) -> None:
-        if not self._is_started:
-            unavailable = PlainTextResponse(
-                SHUTTING_DOWN_MESSAGE, status_code=503, headers={"connection": "close"}
-            )
-            await unavailable(scope, receive, self.send)
-        elif not self._is_complete:
-            await self.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -119,12 +119,9 @@ async def open_message_streams(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stream.read, to_server, outgoing.clone())
         tasks.start_soon(stream.write, from_server)
-        try:
+        with incoming, outgoing:
             yield incoming, outgoing
-        finally:
-            incoming.close()
-            outgoing.close()
-            tasks.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()
 
 
 @dataclass(slots=True)
