@@ -3,6 +3,7 @@
 import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry import context, trace
@@ -22,10 +23,11 @@ from perstack.telemetry.run_span_recorder import RunSpanRecorder
 TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
+@dataclass(frozen=True, slots=True)
 class OtelTelemetry:
     """Satisfies the `Telemetry` port.
 
-    Args:
+    Attributes:
         tracer: Creates spans; the API's default does nothing until a provider is set.
         redactor: Removes secrets; those of each expert that runs are added.
         capture: Records content; `None` records none.
@@ -34,29 +36,19 @@ class OtelTelemetry:
         keeps_baggage: Whether baggage is sent to skill servers.
     """
 
-    def __init__(
-        self,
-        tracer: Tracer,
-        *,
-        redactor: Redactor | None = None,
-        capture: ContentCapture | None = None,
-        environment: Mapping[str, str] | None = None,
-        fallback_parent: Context | None = None,
-        keeps_baggage: bool = False,
-    ) -> None:
-        self._tracer = tracer
-        self._redactor = redactor or Redactor()
-        self._capture = capture
-        self._environment = environment or {}
-        self._fallback_parent = fallback_parent
-        self._keeps_baggage = keeps_baggage
+    tracer: Tracer
+    redactor: Redactor = field(default_factory=Redactor)
+    capture: ContentCapture | None = None
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    fallback_parent: Context | None = None
+    keeps_baggage: bool = False
 
     @contextmanager
     def run(
         self, checkpoint: Checkpoint, expert: Expert, resumed_from: str | None
     ) -> Generator[RunSpan]:
         previous = None if resumed_from is None else parse_trace_parent(resumed_from)
-        span = self._tracer.start_span(
+        span = self.tracer.start_span(
             f"invoke_agent {expert.key}",
             context=self._parent_context(),
             attributes=_start_attributes(checkpoint, expert),
@@ -67,17 +59,17 @@ class OtelTelemetry:
             set_status_on_exception=False,
         )
         if span.is_recording():
-            self._redactor.add(expert_secrets(expert, self._environment))
+            self.redactor.add(expert_secrets(expert, self.environment))
             if resumed_from is not None:
                 span.set_attributes(_resume_attributes(checkpoint, previous))
         token = context.attach(trace.set_span_in_context(span))
         recorder = RunSpanRecorder(
-            self._tracer,
+            self.tracer,
             span,
             checkpoint,
-            redactor=self._redactor,
-            capture=self._capture,
-            keeps_baggage=self._keeps_baggage,
+            redactor=self.redactor,
+            capture=self.capture,
+            keeps_baggage=self.keeps_baggage,
         )
         try:
             yield recorder
@@ -90,9 +82,8 @@ class OtelTelemetry:
             span.end()
 
     def _parent_context(self) -> Context | None:
-        if self._fallback_parent is None or trace.get_current_span().get_span_context().is_valid:
-            return None
-        return self._fallback_parent
+        has_parent = trace.get_current_span().get_span_context().is_valid
+        return None if has_parent else self.fallback_parent
 
 
 def get_perstack_tracer(provider: trace.TracerProvider | None = None) -> Tracer:
@@ -117,17 +108,13 @@ def parse_trace_parent(text: str) -> SpanContext | None:
 
 def expert_secrets(expert: Expert, environment: Mapping[str, str]) -> list[str]:
     """Values of `requiredEnv` and headers of remote skills."""
-    skills = expert.skills.values()
-    names = {
-        name for skill in skills if isinstance(skill, ToolFilter) for name in skill.required_env
-    }
-    headers = [
-        value
-        for skill in skills
-        if isinstance(skill, McpSseSkill)
-        for value in skill.headers.values()
-    ]
-    return [*(environment[name] for name in names if name in environment), *headers]
+    secrets: list[str] = []
+    for skill in expert.skills.values():
+        if isinstance(skill, ToolFilter):
+            secrets += [environment[name] for name in skill.required_env if name in environment]
+        if isinstance(skill, McpSseSkill):
+            secrets += skill.headers.values()
+    return secrets
 
 
 def _start_attributes(checkpoint: Checkpoint, expert: Expert) -> dict[str, Any]:
@@ -150,8 +137,7 @@ def _start_attributes(checkpoint: Checkpoint, expert: Expert) -> dict[str, Any]:
 
 def _resume_attributes(checkpoint: Checkpoint, previous: SpanContext | None) -> dict[str, Any]:
     # The link as attributes too, for back ends that show no links; a branch names its origin.
-    is_branch = checkpoint.sequence == 0 and checkpoint.parent_id is not None
-    source = checkpoint.parent_id if is_branch and checkpoint.parent_id else checkpoint.id
+    source = (checkpoint.sequence == 0 and checkpoint.parent_id) or checkpoint.id
     attributes = {
         semconv.RESUMED_FROM_CHECKPOINT_ID: source,
         semconv.RESUMED_FROM_RUN_ID: parse_checkpoint_id(source).run_id,

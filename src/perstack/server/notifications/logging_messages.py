@@ -38,17 +38,12 @@ def add_logging(server: Server[dict[str, Any]]) -> None:
 
 async def send_log_message(context: RequestContext, line: str) -> None:
     """Send a line to the client, if its log level includes `MESSAGE_LEVEL`."""
-    requested_level = _requested_level(context)
-    if requested_level is None or _LEVELS.index(MESSAGE_LEVEL) < _LEVELS.index(requested_level):
-        return
-    params = LoggingMessageNotificationParams(level=MESSAGE_LEVEL, logger=LOGGER_NAME, data=line)
-    notification = LoggingMessageNotification(params=params)
-    await context.session.send_notification(notification, context.request_id)
-
-
-def _requested_level(context: RequestContext) -> LoggingLevel | None:
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         level: object = (context.meta or {}).get(LOG_LEVEL_META_KEY)
     else:
         level = connection_of(context).state.get(_LEVEL_STATE_KEY)
-    return level if level in _LEVELS else None
+    if level not in _LEVELS or _LEVELS.index(MESSAGE_LEVEL) < _LEVELS.index(level):
+        return
+    params = LoggingMessageNotificationParams(level=MESSAGE_LEVEL, logger=LOGGER_NAME, data=line)
+    notification = LoggingMessageNotification(params=params)
+    await context.session.send_notification(notification, context.request_id)
