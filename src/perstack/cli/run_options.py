@@ -31,7 +31,6 @@ class RunOptions:
         request: For the engine; the job is filled in later if `is_for_newest`.
         is_for_newest: Continue the newest job of the workspace.
         event_types: The events to print; all if `None`.
-        is_verbose: Also log internals.
         repeated_options: The options that a command which continues the job must repeat.
     """
 
@@ -39,7 +38,6 @@ class RunOptions:
     request: JobRequest
     is_for_newest: bool = False
     event_types: frozenset[str] | None = None
-    is_verbose: bool = False
     repeated_options: tuple[str, ...] = ()
 
 
@@ -100,7 +98,6 @@ def run_options_from(options: Namespace, terminal: Terminal) -> RunOptions:
         ),
         is_for_newest=options.is_for_newest,
         event_types=event_types,
-        is_verbose=options.verbose,
         repeated_options=repeated_options_from(options),
     )
 

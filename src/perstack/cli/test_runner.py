@@ -18,9 +18,8 @@ from perstack.definition.model import Provider, ProviderSetting
 from perstack.definition.tests import ExpertTest
 from perstack.engine import open_engine
 from perstack.errors import ConfigError, PerstackError
-from perstack.jobs import JobView
 from perstack.runtime.start_plan import JobRequest
-from perstack.settings import Overrides, Settings
+from perstack.settings import Settings
 
 NAME_CHARACTERS = 80
 STORE_FOLDER = "perstack"
@@ -52,7 +51,6 @@ class TestEnvironment:
         is_live: Call the model, even if there are scripts.
         is_in_place: Tests work in the workspace itself.
         keeps_copies: Keep the copies, with their jobs.
-        overrides: Parts of the engine to replace, for perstack's own tests.
     """
 
     loaded: LoadedDefinitions
@@ -62,7 +60,6 @@ class TestEnvironment:
     is_live: bool = False
     is_in_place: bool = False
     keeps_copies: bool = False
-    overrides: Overrides | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,16 +87,30 @@ class TestResult:
 
 async def run_test(test_case: TestCase, environment: TestEnvironment) -> TestResult:
     """Run one test. Errors become problems of the result."""
+    test, settings = test_case.test, environment.settings
+    keeps_store = environment.keeps_copies or environment.is_in_place
+    request = JobRequest(
+        expert_key=test_case.expert_key,
+        query=test.query,
+        inputs=test.inputs,
+        max_steps=test.expect.max_steps or settings.max_steps,
+    )
+    kept_workspace = None
     try:
         async with _test_workspace(test_case, environment) as workspace:
-            view = await _run_test_job(test_case, environment, workspace)
-            kept_workspace = (
-                workspace if environment.keeps_copies and not environment.is_in_place else None
+            settings = replace(
+                settings,
+                workspace=workspace,
+                max_job_seconds=test.expect.max_seconds,
+                is_in_memory=not keeps_store,
             )
+            loaded = _with_script(test_case, environment)
+            async with open_engine(settings, loaded=loaded) as engine:
+                if environment.keeps_copies and not environment.is_in_place:
+                    kept_workspace = workspace
+                view = await (await engine.start(request)).wait()
     except PerstackError as error:
-        return TestResult(test_case=test_case, problems=(str(error),))
-    if isinstance(view, PerstackError):
-        return TestResult(test_case=test_case, problems=(str(view),), workspace=kept_workspace)
+        return TestResult(test_case=test_case, problems=(str(error),), workspace=kept_workspace)
     outcome = Outcome(
         status=view.job.status,
         text=view.text,
@@ -110,51 +121,24 @@ async def run_test(test_case: TestCase, environment: TestEnvironment) -> TestRes
     )
     return TestResult(
         test_case=test_case,
-        problems=unmet(test_case.test.expect, outcome),
+        problems=unmet(test.expect, outcome),
         outcome=outcome,
         job_id=view.job.id,
         workspace=kept_workspace,
     )
 
 
-async def _run_test_job(
-    test_case: TestCase, environment: TestEnvironment, workspace: Path
-) -> JobView | PerstackError:
-    test, keeps_store = test_case.test, environment.keeps_copies or environment.is_in_place
-    settings = replace(
-        environment.settings,
-        workspace=workspace,
-        max_job_seconds=test.expect.max_seconds,
-        is_in_memory=not keeps_store,
-    )
-    request = JobRequest(
-        expert_key=test_case.expert_key,
-        query=test.query,
-        inputs=test.inputs,
-        max_steps=test.expect.max_steps or environment.settings.max_steps,
-    )
-    async with open_engine(
-        settings, environment.overrides, _with_script(test_case, environment)
-    ) as engine:
-        try:
-            return await (await engine.start(request)).wait()
-        except PerstackError as error:
-            return error
-    raise AssertionError("an engine is not left without a result")
-
-
 def _with_script(test_case: TestCase, environment: TestEnvironment) -> LoadedDefinitions:
     """The definitions with the script of the test in the place of a model."""
-    own_script = (
-        environment.loaded.path.parent / test_case.test.script if test_case.test.script else None
-    )
-    script = environment.script or own_script
+    loaded, script = environment.loaded, environment.script
+    if script is None and test_case.test.script:
+        script = loaded.path.parent / test_case.test.script
     if script is None or environment.is_live:
-        return environment.loaded
+        return loaded
     setting = ProviderSetting(script=str(script.resolve()))
     provider = Provider(provider_name="scripted", setting=setting)
-    definitions = environment.loaded.definitions.model_copy(update={"provider": provider})
-    return replace(environment.loaded, definitions=definitions)
+    definitions = loaded.definitions.model_copy(update={"provider": provider})
+    return replace(loaded, definitions=definitions)
 
 
 @asynccontextmanager

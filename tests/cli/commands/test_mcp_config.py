@@ -15,9 +15,9 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 
-from perstack.cli.install.clients import CLIENTS
-from perstack.cli.install.launch import own_command
+from perstack.cli.commands.mcp_config import own_command
 from perstack.cli.main import main
+from perstack.cli.mcp_clients import CLIENTS
 from perstack.cli.terminal import Terminal
 
 FILE = """

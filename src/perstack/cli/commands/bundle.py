@@ -9,7 +9,7 @@ from pathlib import Path
 from perstack import __version__
 from perstack.cli.args import add_file_arguments, load_requested_definitions
 from perstack.cli.formatting import shorten
-from perstack.cli.install.clients import Json, to_pretty_json
+from perstack.cli.mcp_clients import Json, to_pretty_json
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions
@@ -68,14 +68,8 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             f"{loaded.path} defines no expert that could become a tool.",
             hint="Add one whose name has no @.",
         )
-    manifest = _manifest(
-        loaded.definitions,
-        name=options.name,
-        title=options.title or options.name,
-        author=options.author,
-    )
     output: Path = options.output or Path(f"{options.name}.mcpb")
-    content = _archive(loaded, manifest, options.wheel)
+    content = _archive(loaded, _manifest(loaded.definitions, options), options.wheel)
     try:
         output.write_bytes(content)
     except OSError as error:
@@ -91,17 +85,18 @@ def _parse_name(text: str) -> str:
     raise ArgumentTypeError(f"{text!r} is not a name of lower-case letters, digits and hyphens")
 
 
-def _manifest(definitions: Definitions, *, name: str, title: str, author: str) -> Json:
-    """What the bundle says about itself: `name` is for machines, `title` for people."""
+def _manifest(definitions: Definitions, options: Namespace) -> Json:
+    """What the bundle says about itself."""
     experts = definitions.coordinators()
+    names = ", ".join(strip_version(expert.key) for expert in experts)
     variables = needed_variables(definitions)
     return {
         "manifest_version": MANIFEST_VERSION,
-        "name": name,
-        "display_name": title,
+        "name": options.name,
+        "display_name": options.title or options.name,
         "version": __version__,
-        "description": _describe_experts([strip_version(expert.key) for expert in experts]),
-        "author": {"name": author},
+        "description": shorten(f"Experts as tools: {names}", MAX_DESCRIPTION_CHARACTERS),
+        "author": {"name": options.author},
         "server": {
             "type": "uv",
             "entry_point": ENTRY_POINT,
@@ -143,11 +138,6 @@ def _secret_option(variable: str) -> Json:
         "sensitive": True,
         "required": True,
     }
-
-
-def _describe_experts(names: list[str]) -> str:
-    text = f"Experts as tools: {', '.join(names)}"
-    return shorten(text, MAX_DESCRIPTION_CHARACTERS)
 
 
 def _archive(loaded: LoadedDefinitions, manifest: Json, wheel: Path | None) -> bytes:

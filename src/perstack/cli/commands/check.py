@@ -40,33 +40,39 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         environment = load_environment(
             loaded.definitions.env_path, path.parent, os.environ, must_exist=False
         )
-    except DefinitionError as error:
-        return _report_rejection(error, options, terminal)
     except PerstackError as error:
-        if not options.json:
+        if not options.json and not isinstance(error, DefinitionError):
             raise
-        return _report_rejection_as_json([str(error)], [], terminal)
+        return _report_rejection(error, options, terminal)
     toolsets = expert_toolsets(loaded.definitions, environment)
     resolution = resolve_models(loaded.definitions, environment)
     warnings = (*loaded.warnings, *resolution.problems)
     if options.json:
         terminal.write_json(_report_document(loaded, toolsets, resolution, warnings))
-        return EXIT_SUCCESS
-    terminal.write_lines(check_report_lines(loaded.path, toolsets, resolution))
-    for warning in warnings:
-        terminal.info(f"warning: {warning}", "yellow")
+    else:
+        terminal.write_lines(check_report_lines(loaded.path, toolsets, resolution))
+        _print_warnings(warnings, terminal)
     return EXIT_SUCCESS
 
 
-def _report_rejection(error: DefinitionError, options: Namespace, terminal: Terminal) -> int:
+def _report_rejection(error: PerstackError, options: Namespace, terminal: Terminal) -> int:
     details = error.details if isinstance(error, InvalidDefinitionError) else ()
-    warnings = [] if options.strict else _strict_warnings(details, options)
+    warnings: list[Diagnostic] = []
+    if isinstance(error, DefinitionError) and not options.strict:
+        warnings = _strict_warnings(details, options)
     if options.json:
-        return _report_rejection_as_json(details or [str(error)], warnings, terminal)
-    terminal.error(error)
+        problems = [_problem_document(problem) for problem in details or [str(error)]]
+        warning_documents = [_problem_document(warning) for warning in warnings]
+        terminal.write_json({"ok": False, "problems": problems, "warnings": warning_documents})
+    else:
+        terminal.error(error)
+        _print_warnings(warnings, terminal)
+    return EXIT_USAGE_ERROR
+
+
+def _print_warnings(warnings: Sequence[Diagnostic | str], terminal: Terminal) -> None:
     for warning in warnings:
         terminal.info(f"warning: {warning}", "yellow")
-    return EXIT_USAGE_ERROR
 
 
 def _strict_warnings(errors: Sequence[Diagnostic], options: Namespace) -> list[Diagnostic]:
@@ -78,18 +84,6 @@ def _strict_warnings(errors: Sequence[Diagnostic], options: Namespace) -> list[D
     except DefinitionError:
         pass
     return []
-
-
-def _report_rejection_as_json(
-    problems: Sequence[Diagnostic | str], warnings: Sequence[Diagnostic], terminal: Terminal
-) -> int:
-    document = {
-        "ok": False,
-        "problems": [_problem_document(problem) for problem in problems],
-        "warnings": [_problem_document(warning) for warning in warnings],
-    }
-    terminal.write_json(document)
-    return EXIT_USAGE_ERROR
 
 
 def _problem_document(problem: Diagnostic | str) -> Json:

@@ -1,19 +1,34 @@
 """`perstack mcp-config`: the configuration of a client for this machine."""
 
+import os
 import re
 import shlex
+import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from shutil import which
 
 from perstack import __version__
 from perstack.cli.args import add_file_arguments, load_requested_definitions
-from perstack.cli.install.clients import CLIENTS, Json, ServerTarget, Snippet
-from perstack.cli.install.launch import local_server_for, remote_server_at
+from perstack.cli.mcp_clients import (
+    CLIENTS,
+    Json,
+    LocalServer,
+    RemoteServer,
+    ServerTarget,
+    Snippet,
+)
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
+from perstack.definition.loader import load_environment
 from perstack.errors import ConfigError
+from perstack.model_resolution import needed_variables
 
 REGISTRY = "registry"
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
 NAMESPACE_PATTERN = re.compile(r"[a-z0-9]+(\.[a-z0-9-]+)+", re.IGNORECASE)
+UVX_CACHE_MARKER = f"{os.sep}archive-v"
+"""In the path of an environment that uvx made for one command, and may remove at any time."""
+
 DESCRIPTION = "Experts declared in a perstack.toml, as MCP tools whose work is never lost."
 
 
@@ -70,12 +85,35 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 
 
 def _server_target(options: Namespace) -> ServerTarget:
-    if options.url is not None:
-        return remote_server_at(options.url, options.token_env)
+    url: str | None = options.url
+    if url is not None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"{url!r} is not the URL of a server.", hint="It looks like https://HOST/mcp."
+            )
+        return RemoteServer(url=url, token_variable=options.token_env)
     if options.token_env is not None:
         raise ConfigError("--token-env needs --url.", hint="A server that is started wants none.")
     loaded = load_requested_definitions(options)
-    return local_server_for(loaded, tuple(options.serve))
+    path = loaded.path.resolve()
+    provided = load_environment(loaded.definitions.env_path, path.parent, {}, must_exist=False)
+    command, *prefix = own_command(sys.executable, which("uvx"))
+    return LocalServer(
+        command=command,
+        args=(*prefix, "serve", "--config", str(path), *options.serve),
+        variables=tuple(
+            name for name in needed_variables(loaded.definitions) if name not in provided
+        ),
+    )
+
+
+def own_command(executable: str, uvx: str | None) -> list[str]:
+    """The command that is this program, as arguments that work in any folder and with any PATH."""
+    interpreter = Path(executable)
+    if UVX_CACHE_MARKER in executable and uvx is not None:
+        return [uvx, "perstack"]
+    script = interpreter.with_name("perstack.exe" if os.name == "nt" else "perstack")
+    return [str(script)] if script.is_file() else [str(interpreter), "-m", "perstack"]
 
 
 def _install_link(snippet: Snippet, client: str) -> str:

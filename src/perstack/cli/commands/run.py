@@ -17,7 +17,6 @@ from perstack.engine import Engine, open_engine
 from perstack.errors import NotFoundError
 from perstack.jobs import JobHandle, JobView
 from perstack.runtime.start_plan import JobRequest
-from perstack.settings import Overrides
 
 ImmediateExit = Callable[[int], object]
 
@@ -28,16 +27,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(options: Namespace, terminal: Terminal) -> int:
     run_options = run_options_from(options, terminal)
-    if run_options.is_verbose:
+    if options.verbose:
         logging.basicConfig(
             level=logging.INFO, stream=terminal.stderr, format="%(name)s: %(message)s"
         )
     return anyio.run(run_job, run_options, terminal)
 
 
-async def run_job(
-    run_options: RunOptions, terminal: Terminal, overrides: Overrides | None = None
-) -> int:
+async def run_job(run_options: RunOptions, terminal: Terminal) -> int:
     """Run or continue the job until it stops.
 
     Returns:
@@ -46,7 +43,7 @@ async def run_job(
     Raises:
         PerstackError: It could not be begun, or the store failed.
     """
-    async with open_engine(run_options.settings, overrides) as engine:
+    async with open_engine(run_options.settings) as engine:
         for warning in engine.loaded.warnings:
             terminal.info(f"perstack: {warning}", "yellow")
         view = await _run_until_stopped(engine, run_options, terminal)

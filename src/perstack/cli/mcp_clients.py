@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from perstack.cli.install.launch import LocalServer, RemoteServer
 from perstack.errors import ConfigError
 
 Json = dict[str, Any]
@@ -52,6 +51,38 @@ def to_compact_json(document: Json) -> str:
 def to_json_string(text: str) -> str:
     """A string in quotes, as JSON, TOML and YAML all read it."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalServer:
+    """What a client starts.
+
+    Attributes:
+        command: The program, by its full path: a desktop client has another PATH than a shell.
+        args: Its arguments.
+        variables: Names that the experts need and that no `.env` file provides, without values.
+    """
+
+    command: str
+    args: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteServer:
+    """A server that runs already.
+
+    Attributes:
+        url: Its endpoint.
+        token_variable: The variable that holds the bearer token, if it wants one.
+    """
+
+    url: str
+    token_variable: str | None = None
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (self.token_variable,) if self.token_variable else ()
 
 
 ServerTarget = LocalServer | RemoteServer
