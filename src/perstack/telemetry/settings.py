@@ -128,18 +128,18 @@ class _EnvironmentReader:
         return mode == "off" or self.text("OTEL_SDK_DISABLED", "false").lower() == "true"
 
     def exporters(self) -> tuple[str, ...]:
-        named = self.text("OTEL_TRACES_EXPORTER", "")
-        is_otlp_enabled = self.text("PERSTACK_OTEL", "auto").lower() == "on" or self.otlp_text(
-            "ENDPOINT", ""
+        names = self.text("OTEL_TRACES_EXPORTER", "").lower()
+        if not names:
+            is_on = self.text("PERSTACK_OTEL", "auto").lower() == "on"
+            return ("otlp",) if is_on or self.otlp_text("ENDPOINT", "") else ()
+        exporters = [name.strip() for name in names.split(",")]
+        if not set(exporters) <= set(EXPORTERS):
+            self.problems.append(
+                f"OTEL_TRACES_EXPORTER takes {', '.join(EXPORTERS)}; the rest is ignored"
+            )
+        return tuple(
+            dict.fromkeys(name for name in exporters if name in EXPORTERS and name != "none")
         )
-        if not named:
-            return ("otlp",) if is_otlp_enabled else ()
-        names = [name.strip().lower() for name in named.split(",")]
-        for name in names:
-            if name not in EXPORTERS:
-                known = ", ".join(EXPORTERS)
-                self.problems.append(f"OTEL_TRACES_EXPORTER takes {known}; the rest is ignored")
-        return tuple(dict.fromkeys(name for name in names if name in EXPORTERS and name != "none"))
 
     def otlp_variable(self, name: str) -> str:
         """The variable for traces if it is set, else the one for all signals."""

@@ -34,33 +34,26 @@ MAX_STREAM_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OAuthResource:
-    """This server as an OAuth protected resource; tokens are issued for its public `url`."""
-
-    issuer: AnyHttpUrl
-    url: AnyHttpUrl
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BearerAuth:
     """Authenticates HTTP requests.
 
     Attributes:
         required_scopes: Scopes that every token must have.
-        resource: Metadata for clients; `None` for static tokens.
+        resource_url: The public URL of this server, which an issuer's tokens are issued for.
+        issuer: The OAuth issuer; `None` for static tokens.
         clock: Decides when a stream ends because its token expires.
     """
 
     verifier: TokenVerifier
     required_scopes: tuple[str, ...] = ()
-    resource: OAuthResource | None = None
+    resource_url: AnyHttpUrl | None = None
+    issuer: AnyHttpUrl | None = None
     clock: Clock = field(default_factory=SystemClock)
 
     @property
     def middleware(self) -> Sequence[Middleware]:
         """Middleware for the whole application: authenticates, but rejects no request."""
-        url = None if self.resource is None else self.resource.url
-        backend = BearerAuthBackend(self.verifier, resource_server_url=url)
+        backend = BearerAuthBackend(self.verifier, resource_server_url=self.resource_url)
         return [
             Middleware(AuthenticationMiddleware, backend=backend),
             Middleware(AuthContextMiddleware),
@@ -69,18 +62,19 @@ class BearerAuth:
     @property
     def routes(self) -> Sequence[Route]:
         """The protected resource metadata of RFC 9728, served without authentication."""
-        if self.resource is None:
+        if self.resource_url is None or self.issuer is None:
             return []
         return create_protected_resource_routes(
-            self.resource.url,
-            [self.resource.issuer],
+            self.resource_url,
+            [self.issuer],
             scopes_supported=sorted({*SCOPES, *self.required_scopes}),
             resource_name="Perstack",
         )
 
     def guard(self, app: ASGIApp) -> ASGIApp:
         """The endpoint, with 401 or 403 for requests without a sufficient token."""
-        metadata = None if self.resource is None else build_resource_metadata_url(self.resource.url)
+        url = self.resource_url
+        metadata = None if url is None else build_resource_metadata_url(url)
         streams = StreamExpiryMiddleware(app, self.clock)
         return RequireAuthMiddleware(streams, list(self.required_scopes), metadata)
 
@@ -167,7 +161,8 @@ def _create_jwt_auth(options: AuthOptions, clock: Clock) -> BearerAuth:
     return BearerAuth(
         verifier=JwtVerifier(keys, expected, clock),
         required_scopes=options.required_scopes,
-        resource=OAuthResource(issuer=_parse_url(issuer), url=url),
+        resource_url=url,
+        issuer=_parse_url(issuer),
     )
 
 
