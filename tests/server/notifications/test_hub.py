@@ -107,6 +107,23 @@ async def test_a_resource_that_is_not_followed_any_more_is_not_told_of() -> None
     assert not subscriber.follows_jobs.is_set()
 
 
+async def test_nor_is_one_that_is_left_while_another_is_sent() -> None:
+    subscriber = Subscriber(lambda _event: True)
+    sent: list[ServerEvent] = []
+
+    async def send(event: ServerEvent) -> None:
+        sent.append(event)
+        subscriber.unfollow("perstack://jobs/j1/result")
+
+    for uri in ("perstack://jobs/j1", "perstack://jobs/j1/result"):
+        subscriber.follow(uri)
+    subscriber.notify_topic("perstack://jobs/j1")
+    subscriber.close()
+    with anyio.fail_after(30):
+        await subscriber.deliver(send)
+    assert sent == [ResourceUpdated("perstack://jobs/j1")]
+
+
 async def test_a_job_is_told_to_its_principal_alone() -> None:
     changes = NotificationHub()
     alice, bob = Subscriber(lambda _event: True), Subscriber(lambda _event: True)

@@ -128,6 +128,8 @@ class Subscriber:
             now = anyio.current_time()
             due = self._due(now)
             for event in due:
+                if event not in self._pending:
+                    continue  # its resource was unfollowed during an earlier `send`
                 del self._pending[event]
                 self._quiet_until[event] = now + self._interval
                 await send(event)
