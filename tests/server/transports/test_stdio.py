@@ -16,7 +16,6 @@ from mcp_types import JSONRPCNotification, JSONRPCResponse
 
 from perstack.json_lines import decode_message
 from perstack.server.transports.stdio import (
-    StdioDescriptors,
     encode_or_error,
     invalid_line_error,
     open_message_streams,
@@ -56,11 +55,11 @@ def test_an_answer_that_cannot_be_written_becomes_an_error() -> None:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[StdioDescriptors, int, int]]:
+def ends() -> Iterator[tuple[tuple[int, int], int, int]]:
     """A wire, and the client's ends of it: the one it writes to and the one it reads from."""
     incoming, to_server = os.pipe()
     from_server, outgoing = os.pipe()
-    yield StdioDescriptors(incoming, outgoing), to_server, from_server
+    yield (incoming, outgoing), to_server, from_server
     for descriptor in (incoming, to_server, from_server, outgoing):
         with suppress(OSError):
             os.close(descriptor)
@@ -71,11 +70,11 @@ async def no_wait() -> None:
 
 
 async def test_messages_go_both_ways_and_reading_ends_with_the_client(
-    ends: tuple[StdioDescriptors, int, int],
+    ends: tuple[tuple[int, int], int, int],
 ) -> None:
     wire, to_server, from_server = ends
     with anyio.fail_after(30):
-        async with open_message_streams(wire, no_wait) as (incoming, outgoing):
+        async with open_message_streams(*wire, no_wait) as (incoming, outgoing):
             os.write(to_server, PING + b"\n \n\nnonsense\n")
             os.close(to_server)
             received = await incoming.receive()
@@ -92,7 +91,7 @@ async def test_messages_go_both_ways_and_reading_ends_with_the_client(
 
 
 async def test_a_long_message_reaches_a_slow_client_whole(
-    ends: tuple[StdioDescriptors, int, int],
+    ends: tuple[tuple[int, int], int, int],
 ) -> None:
     wire, _, from_server = ends
     received = bytearray()
@@ -105,31 +104,31 @@ async def test_a_long_message_reaches_a_slow_client_whole(
     reader.start()
     message = JSONRPCNotification(jsonrpc="2.0", method="m", params={"text": "x" * 1_000_000})
     with anyio.fail_after(30):
-        async with open_message_streams(wire, no_wait) as (_, outgoing):
+        async with open_message_streams(*wire, no_wait) as (_, outgoing):
             await outgoing.send(SessionMessage(message))
             await anyio.to_thread.run_sync(reader.join)
     assert len(json.loads(received)["params"]["text"]) == 1_000_000
 
 
 async def test_a_client_that_does_not_read_cannot_hold_the_server_up(
-    ends: tuple[StdioDescriptors, int, int],
+    ends: tuple[tuple[int, int], int, int],
 ) -> None:
     wire, _, _ = ends
     big: dict[str, Any] = {"text": "x" * 1_000_000}
     message = SessionMessage(JSONRPCNotification(jsonrpc="2.0", method="m", params=big))
     with anyio.fail_after(30):
-        async with open_message_streams(wire, no_wait) as (_, outgoing):
+        async with open_message_streams(*wire, no_wait) as (_, outgoing):
             await outgoing.send(message)
             await anyio.wait_all_tasks_blocked()
 
 
 async def test_a_client_that_is_gone_is_not_written_to(
-    ends: tuple[StdioDescriptors, int, int],
+    ends: tuple[tuple[int, int], int, int],
 ) -> None:
     wire, to_server, from_server = ends
     os.close(from_server)
     with anyio.fail_after(30):
-        async with open_message_streams(wire, no_wait) as (incoming, outgoing):
+        async with open_message_streams(*wire, no_wait) as (incoming, outgoing):
             for _ in range(2):
                 message = JSONRPCNotification(jsonrpc="2.0", method="m")
                 await outgoing.send(SessionMessage(message))
@@ -138,12 +137,12 @@ async def test_a_client_that_is_gone_is_not_written_to(
 
 
 async def test_a_call_waits_until_the_server_is_ready(
-    ends: tuple[StdioDescriptors, int, int],
+    ends: tuple[tuple[int, int], int, int],
 ) -> None:
     wire, to_server, _ = ends
     ready = anyio.Event()
     with anyio.fail_after(30):
-        async with open_message_streams(wire, ready.wait) as (incoming, _):
+        async with open_message_streams(*wire, ready.wait) as (incoming, _):
             os.write(to_server, PING + b"\n" + PING.replace(b"ping", b"tools/call") + b"\n")
             await incoming.receive()
             await anyio.wait_all_tasks_blocked()
@@ -157,11 +156,11 @@ CLAIM = """
 import os, subprocess, sys
 from perstack.server.transports.stdio import redirected_stdio
 
-with redirected_stdio() as descriptors:
+with redirected_stdio() as (stdin, stdout):
     print("from a library")
     subprocess.run(["echo", "from a child"])
     assert sys.stdin.read() == ""
-    os.write(descriptors.stdout, os.read(descriptors.stdin, 100))
+    os.write(stdout, os.read(stdin, 100))
 print("afterwards")
 """
 

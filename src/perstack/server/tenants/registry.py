@@ -74,7 +74,6 @@ class TenantRegistry:
                 tenant = await self._get_or_create(LOCAL_PRINCIPAL)
                 await tenant.wait_while("opening")
             else:
-                # Half of the places are left for callers.
                 await self._open_tenants_with_orphans(self._tenant_settings.max_open // 2)
         except PerstackError as error:
             LOG.error("perstack: %s", error)  # noqa: TRY400 - the text says it all
@@ -165,6 +164,7 @@ class TenantRegistry:
             await self._closed.wait()
 
     async def _open_tenants_with_orphans(self, limit: int) -> None:
+        # Not all that may be open at once: places are left for callers.
         principals = await self._engine_factory.tenants_with_orphans()
         for principal in principals[:limit]:
             await self._get_or_create(principal)

@@ -73,41 +73,33 @@ def _jsonrpc_error(request_id: RequestId | None, code: int, message: str) -> JSO
     return JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=message))
 
 
-@dataclass(frozen=True, slots=True)
-class StdioDescriptors:
-    """The file descriptors of the protocol."""
-
-    stdin: int
-    stdout: int
-
-
 @contextmanager
-def redirected_stdio() -> Generator[StdioDescriptors]:
-    """Reserve stdin and stdout for the protocol.
+def redirected_stdio() -> Generator[tuple[int, int]]:
+    """Reserve stdin and stdout for the protocol; yields their file descriptors.
 
     Meanwhile any other reader finds stdin empty, and what libraries and child processes print goes
     to stderr.
     """
-    descriptors = StdioDescriptors(stdin=os.dup(0), stdout=os.dup(1))
+    stdin, stdout = os.dup(0), os.dup(1)
     null_device = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null_device, 0)
     os.close(null_device)
     os.dup2(2, 1)
     try:
-        yield descriptors
+        yield stdin, stdout
     finally:
         with suppress(OSError, ValueError):
             # Buffered prints still belong on stderr.
             sys.stdout.flush()
-        os.dup2(descriptors.stdin, 0)
-        os.dup2(descriptors.stdout, 1)
-        os.close(descriptors.stdin)
-        os.close(descriptors.stdout)
+        os.dup2(stdin, 0)
+        os.dup2(stdout, 1)
+        os.close(stdin)
+        os.close(stdout)
 
 
 @asynccontextmanager
 async def open_message_streams(
-    descriptors: StdioDescriptors, before_call: BeforeCall
+    stdin: int, stdout: int, before_call: BeforeCall
 ) -> AsyncGenerator[tuple[Incoming, Outgoing]]:
     """The streams of an MCP server; reading ends when the client closes stdin.
 
@@ -115,7 +107,7 @@ async def open_message_streams(
     """
     to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
-    stream = _StdioStream(descriptors, before_call)
+    stream = _StdioStream(stdin, stdout, before_call)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stream.read, to_server, outgoing.clone())
         tasks.start_soon(stream.write, from_server)
@@ -126,7 +118,8 @@ async def open_message_streams(
 
 @dataclass(slots=True)
 class _StdioStream:
-    descriptors: StdioDescriptors
+    stdin: int
+    stdout: int
     before_call: BeforeCall
     is_client_reading: bool = True
     pending_requests: int = 0
@@ -136,7 +129,7 @@ class _StdioStream:
         self, to_server: MemoryObjectSendStream[SessionMessage | Exception], answers: Outgoing
     ) -> None:
         with to_server, answers, suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            chunks = _read_chunks(self.descriptors.stdin)
+            chunks = _read_chunks(self.stdin)
             async for line in split_lines(chunks, MAX_LINE_BYTES, too_long="cut"):
                 if not line.strip():
                     continue
@@ -173,9 +166,9 @@ class _StdioStream:
         view = memoryview(data)
         try:
             while view:
-                if not _is_ready(self.descriptors.stdout, select.POLLOUT):
-                    await anyio.wait_writable(self.descriptors.stdout)
-                view = view[os.write(self.descriptors.stdout, view[:ATOMIC_WRITE_BYTES]) :]
+                if not _is_ready(self.stdout, select.POLLOUT):
+                    await anyio.wait_writable(self.stdout)
+                view = view[os.write(self.stdout, view[:ATOMIC_WRITE_BYTES]) :]
         except OSError as error:
             # The end of stdin decides whether the client has gone.
             LOG.debug("The client does not read any more: %s", error)
@@ -212,7 +205,7 @@ async def serve_stdio(settings: Settings, server_options: ServerOptions) -> None
         DefinitionError: The definition file cannot be found or accepted.
     """
     environment = os.environ if settings.environment is None else settings.environment
-    with redirected_stdio() as descriptors, attach_environment_context(environment):
+    with redirected_stdio() as (stdin, stdout), attach_environment_context(environment):
         runtime = create_runtime(replace(settings, transport="stdio"), server_options)
         server, tenants = runtime.server, runtime.tenants
         serving = anyio.CancelScope()
@@ -228,7 +221,7 @@ async def serve_stdio(settings: Settings, server_options: ServerOptions) -> None
             tasks.start_soon(tenants.open_when_idle, runtime.activity)
             tasks.start_soon(runtime.definitions_watcher.watch)
             with serving:
-                async with open_message_streams(descriptors, tenants.open) as (incoming, outgoing):
-                    await server.run(incoming, outgoing, server.create_initialization_options())
+                async with open_message_streams(stdin, stdout, tenants.open) as (read, write):
+                    await server.run(read, write, server.create_initialization_options())
             await tenants.close(SHUTDOWN_SECONDS)
             tasks.cancel_scope.cancel()
