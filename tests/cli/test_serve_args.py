@@ -69,8 +69,7 @@ def test_an_issuer_is_known_by_its_keys_and_the_server_by_its_address(tmp_path: 
     options = parsed(*JWT, str(keys), "--principals", str(tmp_path / "users"))
     auth, users = create_auth(auth_options_from(options)), tenant_settings_from(options)
     assert auth is not None
-    assert auth.resource is not None
-    assert (str(auth.resource.issuer), str(auth.resource.url)) == (JWT[1], JWT[3])
+    assert (str(auth.issuer), str(auth.resource_url)) == (JWT[1], JWT[3])
     assert users is not None
     assert users.folder == tmp_path / "users"
     assert public_hosts(options) == ("p.example:8443",)
