@@ -130,10 +130,7 @@ def _skill_toolset(
         source=_tool_source(skill, definitions),
         pick=skill.pick,
         omit=skill.omit,
-        variables=tuple(
-            EnvironmentVariable(variable, bool(environment.get(variable)))
-            for variable in skill.required_env
-        ),
+        variables=tuple(EnvironmentVariable.of(name, environment) for name in skill.required_env),
     )
 
 
@@ -144,5 +141,4 @@ def _tool_source(skill: McpStdioSkill | McpSseSkill, definitions: Definitions) -
     own_command = definitions.perstack_base_skill_command
     if own_command is not None and skill.is_built_in:
         return " ".join(own_command)
-    rest = (skill.package_name,) if skill.package_name is not None else skill.args
-    return " ".join((skill.command, *rest))
+    return " ".join((skill.command, *skill.package_args))

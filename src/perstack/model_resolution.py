@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from perstack.definition.model import Definitions, InteractiveSkill
 from perstack.errors import ConfigError
@@ -17,6 +18,10 @@ class EnvironmentVariable:
 
     name: str
     is_set: bool
+
+    @classmethod
+    def of(cls, name: str, environment: Mapping[str, str]) -> Self:
+        return cls(name, bool(environment.get(name)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +55,8 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
     problems: list[str] = []
     profile = PROVIDER_PROFILES.get(name)
     if profile is None:
-        problems.append(
-            f"provider {name!r} is not supported yet; supported: {_supported_providers()}"
-        )
+        supported = ", ".join(sorted([*PROVIDER_PROFILES, SCRIPTED_PROVIDER]))
+        problems.append(f"provider {name!r} is not supported yet; supported: {supported}")
     selection = create_model_selector(definitions, provider=provider)
     models: dict[str, str] = {}
     for key, expert in definitions.experts.items():
@@ -63,14 +67,10 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
     variable = profile.key_variable if profile else None
     return ModelResolution(
         provider=name,
-        key=EnvironmentVariable(variable, bool(environment.get(variable))) if variable else None,
+        key=EnvironmentVariable.of(variable, environment) if variable else None,
         models=models,
         problems=tuple(problems),
     )
-
-
-def _supported_providers() -> str:
-    return ", ".join(sorted([*PROVIDER_PROFILES, SCRIPTED_PROVIDER]))
 
 
 def _resolve_scripted(definitions: Definitions, environment: Mapping[str, str]) -> ModelResolution:

@@ -33,7 +33,6 @@ def load_requested_definitions(options: Namespace) -> LoadedDefinitions:
 
 
 def add_workspace_argument(parser: ArgumentParser, default: str) -> None:
-    """The folder that experts work in."""
     parser.add_argument(
         "--workspace", type=Path, metavar="DIR", help=f"folder of the experts; by default {default}"
     )
@@ -97,12 +96,10 @@ def engine_settings(options: Namespace) -> Settings:
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1."""
     return _parse_int_at_least(text, 1)
 
 
 def non_negative_int(text: str) -> int:
-    """A whole number from 0."""
     return _parse_int_at_least(text, 0)
 
 

@@ -52,7 +52,6 @@ class EventStreamWriter:
             self._send.send_nowait((event, checkpoint))
 
     def close(self) -> None:
-        """No event will follow."""
         self._send.close()
 
     async def write_until_closed(self, on_reader_gone: Callable[[], None]) -> None:

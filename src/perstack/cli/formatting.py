@@ -17,7 +17,6 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_usage(usage: Usage) -> str:
-    """Token counts as text."""
     cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
     return (
         f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
@@ -31,7 +30,6 @@ def local_time(at_ms: int) -> datetime:
 
 
 def format_timestamp(at_ms: int) -> str:
-    """A moment in local time."""
     return local_time(at_ms).isoformat(" ", timespec="seconds")
 
 

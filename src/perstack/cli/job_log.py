@@ -17,6 +17,12 @@ from perstack.runtime.ports import Clock, JobRecord
 from perstack.runtime.start_plan import query_of_run
 from perstack.stores import StoreAdmin, open_store, sqlite_url, store_path
 
+NO_LIMIT = 2**31
+"""The `limit` of a list of all jobs."""
+
+POLL_SECONDS = 0.2
+"""Between two polls of the store."""
+
 
 # asyncio makes the repr of its main task's result, which takes half a minute for a long job.
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -232,10 +238,6 @@ async def load_events(options: Namespace, *job_ids: str | None) -> list[tuple[Ru
             _, events = await store.events(job_id or (await find_job(store, None)).id)
             events_by_job.append(events)
     return events_by_job
-
-
-POLL_SECONDS = 0.2
-"""Between two polls of the store."""
 
 
 async def follow_job(

@@ -99,17 +99,13 @@ def _execute_command(command: Command, options: Namespace, terminal: Terminal) -
     except Exception as error:  # noqa: BLE001 - the border of the process: a traceback helps no user
         if is_debugging:
             terminal.info("".join(format_exception(error)).rstrip())
-        terminal.error(_as_perstack_error(error))
-        return exit_code_for_error(error) if isinstance(error, PerstackError) else EXIT_FAILURE
-
-
-def _as_perstack_error(error: Exception) -> PerstackError:
-    if isinstance(error, PerstackError):
-        return error
-    return PerstackError(
-        f"Internal error: {type(error).__name__}.",
-        hint="Set PERSTACK_DEBUG=1 to see where, and report it.",
-    )
+        if not isinstance(error, PerstackError):
+            error = PerstackError(
+                f"Internal error: {type(error).__name__}.",
+                hint="Set PERSTACK_DEBUG=1 to see where, and report it.",
+            )
+        terminal.error(error)
+        return exit_code_for_error(error)
 
 
 def load_command(name: str) -> Command:

@@ -39,7 +39,6 @@ class Snippet:
 
 
 def to_pretty_json(document: Json) -> str:
-    """A document as people write it."""
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 

@@ -24,25 +24,20 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """A request and how to execute it.
+    """How a request is executed and shown.
 
     Attributes:
         settings: For the engine.
-        request: For the engine; the job is filled in later if `is_for_newest`.
-        is_for_newest: Continue the newest job of the workspace.
         event_types: The events to print; all if `None`.
         repeated_options: The options that a command which continues the job must repeat.
     """
 
     settings: Settings
-    request: JobRequest
-    is_for_newest: bool = False
-    event_types: frozenset[str] | None = None
-    repeated_options: tuple[str, ...] = ()
+    event_types: frozenset[str] | None
+    repeated_options: tuple[str, ...]
 
 
 def add_run_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `perstack run`."""
     parser.add_argument("expert", nargs="?", metavar="EXPERT", help="key of the expert")
     parser.add_argument(
         "query", nargs="?", metavar="QUERY", help="the task; - or nothing reads stdin"
@@ -74,44 +69,51 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     add_event_filter_argument(parser)
 
 
-def run_options_from(options: Namespace, terminal: Terminal) -> RunOptions:
-    """The options from the arguments, and from stdin if they refer to it.
+def run_options_from(options: Namespace) -> RunOptions:
+    """The options of a command that works on a job until it stops.
 
     Raises:
-        ConfigError: Arguments are missing or do not go together.
+        ConfigError: `--filter` names no event type.
     """
-    _check_combination(options)
-    event_types = parse_event_types(options.filter)
-    query = _read_query(options, terminal)
-    answer = _parse_answer(query) if options.is_answer else None
-    return RunOptions(
-        settings=run_settings_from(options, event_types),
-        request=JobRequest(
-            expert_key=options.expert,
-            query="" if answer else query,
-            job_id=options.continue_job,
-            new_job_id=options.job_id,
-            checkpoint_id=options.resume_from,
-            answer=answer,
-            inputs=_parse_inputs(options.input),
-            max_steps=options.max_steps,
-        ),
-        is_for_newest=options.is_for_newest,
-        event_types=event_types,
-        repeated_options=repeated_options_from(options),
-    )
-
-
-def run_settings_from(options: Namespace, event_types: frozenset[str] | None) -> Settings:
-    """The engine settings of the arguments, for a consumer of these event types."""
-    return replace(
+    event_types = _parse_event_types(options.filter)
+    settings = replace(
         engine_settings(options),
         is_streaming=not event_types or bool(event_types & {*STREAMING_TYPES}),
         transport="cli",
     )
+    return RunOptions(
+        settings=settings,
+        event_types=event_types,
+        repeated_options=_repeated_options(options),
+    )
 
 
-def _check_combination(options: Namespace) -> None:
+def job_request_from(options: Namespace, terminal: Terminal) -> JobRequest:
+    """The request of the arguments of `perstack run`, and of stdin if they refer to it.
+
+    Raises:
+        ConfigError: Arguments are missing or cannot be read.
+    """
+    query = _read_query(options, terminal)
+    answer = _parse_answer(query) if options.is_answer else None
+    return JobRequest(
+        expert_key=options.expert,
+        query="" if answer else query,
+        job_id=options.continue_job,
+        new_job_id=options.job_id,
+        checkpoint_id=options.resume_from,
+        answer=answer,
+        inputs=_parse_inputs(options.input),
+        max_steps=options.max_steps,
+    )
+
+
+def check_combination(options: Namespace) -> None:
+    """Check that the arguments of `perstack run` go together.
+
+    Raises:
+        ConfigError: They do not.
+    """
     is_continuing = options.is_for_newest or options.continue_job is not None
     if options.resume_from is not None and options.continue_job is None:
         raise ConfigError("--resume-from requires --continue-job.")
@@ -176,12 +178,7 @@ def _parse_answer(text: str) -> InteractiveAnswer:
             return InteractiveAnswer(text=text)
 
 
-def parse_event_types(text: str | None) -> frozenset[str] | None:
-    """The event types of `--filter`, `None` without it.
-
-    Raises:
-        ConfigError: There is no such type.
-    """
+def _parse_event_types(text: str | None) -> frozenset[str] | None:
     if text is None:
         return None
     event_types = frozenset(word.strip() for word in text.split(",") if word.strip())
@@ -197,8 +194,7 @@ def parse_event_types(text: str | None) -> frozenset[str] | None:
     return event_types
 
 
-def repeated_options_from(options: Namespace) -> tuple[str, ...]:
-    """The options that a command which continues the job must repeat."""
+def _repeated_options(options: Namespace) -> tuple[str, ...]:
     values: list[tuple[str, str | Path | None]] = [
         ("--config", options.config),
         ("--workspace", options.workspace),

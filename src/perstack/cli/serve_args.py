@@ -34,7 +34,6 @@ HTTP_FLAGS = (
 
 
 def add_serve_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `perstack serve`."""
     add_engine_arguments(parser, "the folder of the definition file")
     _add_tool_arguments(parser)
     _add_http_arguments(parser)
@@ -231,7 +230,6 @@ def _auth_kind(options: Namespace) -> AuthKind:
 
 
 def public_hosts(options: Namespace) -> tuple[str, ...]:
-    """The public host of the server, if configured."""
     resource: str | None = options.resource
     return () if resource is None else (urlsplit(resource).netloc,)
 

@@ -62,7 +62,6 @@ class Terminal:
             self.write_line(text, style)
 
     def write_json(self, document: object, *, indent: int | None = 2) -> None:
-        """One JSON document for stdout."""
         self.write_line(json.dumps(document, ensure_ascii=False, indent=indent))
 
     def info(self, text: str, style: str | None = None) -> None:
@@ -93,7 +92,6 @@ def _styled(text: str, style: str | None, stream: TextIO) -> str:
 
 
 def standard_terminal() -> Terminal:
-    """The streams of this process."""
     return Terminal(
         stdin=_or_devnull(sys.stdin, "r"),
         stdout=_with_lossless_encoding(_or_devnull(sys.stdout, "w")),

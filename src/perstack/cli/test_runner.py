@@ -35,7 +35,6 @@ class TestCase:
 
     @property
     def name(self) -> str:
-        """What people are shown."""
         return shorten(self.test.name or self.test.query or str(self.test.inputs), NAME_CHARACTERS)
 
 

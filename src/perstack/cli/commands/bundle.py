@@ -86,7 +86,6 @@ def _parse_name(text: str) -> str:
 
 
 def _manifest(definitions: Definitions, options: Namespace) -> Json:
-    """What the bundle says about itself."""
     experts = definitions.coordinators()
     names = ", ".join(strip_version(expert.key) for expert in experts)
     variables = needed_variables(definitions)

@@ -52,7 +52,6 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 
 def run_command(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
     return subprocess.run(  # noqa: S603 - the commands are written below
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
@@ -72,7 +71,6 @@ def prepare_time_server(
         SkillError: It cannot be installed.
         ConfigError: The folder cannot be written.
     """
-    binaries = folder / "bin"
     try:
         with _exclusive_lock(folder):
             if not _is_ready(folder):
@@ -83,7 +81,7 @@ def prepare_time_server(
             f"{folder} cannot be used: {error.strerror or type(error).__name__}.",
             hint="Set XDG_CACHE_HOME to a folder that can be written.",
         ) from error
-    return binaries
+    return folder / "bin"
 
 
 def _is_ready(folder: Path) -> bool:
@@ -110,11 +108,8 @@ def _install(folder: Path, run: CommandRunner) -> None:
 
 
 def _failure_reason(completed: "subprocess.CompletedProcess[str]") -> str:
-    lines = [
-        line.strip()
-        for line in f"{completed.stdout}\n{completed.stderr}".splitlines()
-        if line.strip()
-    ]
+    output = f"{completed.stdout}\n{completed.stderr}"
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or [f"exit code {completed.returncode}"])[-1].rstrip(".")
 

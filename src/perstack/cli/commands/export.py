@@ -2,23 +2,20 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from perstack.cli.args import add_store_arguments
-from perstack.cli.job_log import find_job, find_store
+from perstack.cli.job_log import NO_LIMIT, find_job, find_store
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
 from perstack.errors import ConfigError
 from perstack.store.transfer.job_archive import SUFFIX, pack
 from perstack.store.transfer.upstream_export import export_job_folder, path_component
-from perstack.stores import StoreAdmin, open_store, sqlite_url
-
-PAGE_SIZE = 100
+from perstack.stores import open_store, sqlite_url
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -83,21 +80,16 @@ async def export_files(
     """
     async with open_store(sqlite_url(storage)) as store:
         if is_for_all_jobs:
-            return [await _write_files(folder, store, job) async for job in _all_jobs(store)]
-        return [await _write_files(folder, store, await find_job(store, job_id))]
-
-
-async def _all_jobs(store: StoreAdmin) -> AsyncIterator[Job]:
-    offset = 0
-    while jobs := await store.jobs(limit=PAGE_SIZE, offset=offset):
+            jobs = await store.jobs(limit=NO_LIMIT)
+        else:
+            jobs = (await find_job(store, job_id),)
+        job_folders: list[Path] = []
         for job in jobs:
-            yield job
-        offset += len(jobs)
-
-
-async def _write_files(folder: Path, store: StoreAdmin, job: Job) -> Path:
-    _, events = await store.events(job.id)
-    return await anyio.to_thread.run_sync(export_job_folder, folder, job, events)
+            _, events = await store.events(job.id)
+            job_folders.append(
+                await anyio.to_thread.run_sync(export_job_folder, folder, job, events)
+            )
+        return job_folders
 
 
 def _write_archive(output: Path, job: Job, events: tuple[RunEvent, ...]) -> None:

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import anyio
 
-from perstack.cli.args import (
-    add_engine_arguments,
-    add_event_filter_argument,
-    read_argument_file,
-)
+from perstack.cli.args import add_engine_arguments, add_event_filter_argument, read_argument_file
 from perstack.cli.commands.run import run_job
 from perstack.cli.job_log import load_events
-from perstack.cli.run_options import (
-    RunOptions,
-    parse_event_types,
-    repeated_options_from,
-    run_settings_from,
-)
+from perstack.cli.run_options import run_options_from
 from perstack.cli.terminal import Terminal
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun, parse_checkpoint_id
 from perstack.core.history import JobHistory
@@ -48,20 +39,15 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     job_id, step = _parse_job_and_step(options.place)
     (events,) = anyio.run(load_events, options, job_id)
     expert_key = events[0].stamp.expert_key
-    event_types = parse_event_types(options.filter)
-    run_options = RunOptions(
-        settings=run_settings_from(options, event_types),
-        request=JobRequest(
-            query=options.query,
-            job_id=job_id,
-            checkpoint_id=None if step is None else checkpoint_at_end_of_step(events, step),
-            max_steps=options.max_steps,
-            fork=Fork(instruction=_read_instruction(options.instruction_from, expert_key)),
-        ),
-        event_types=event_types,
-        repeated_options=repeated_options_from(options),
+    run_options = run_options_from(options)
+    request = JobRequest(
+        query=options.query,
+        job_id=job_id,
+        checkpoint_id=None if step is None else checkpoint_at_end_of_step(events, step),
+        max_steps=options.max_steps,
+        fork=Fork(instruction=_read_instruction(options.instruction_from, expert_key)),
     )
-    return anyio.run(run_job, run_options, terminal)
+    return anyio.run(run_job, run_options, request, terminal)
 
 
 def checkpoint_at_end_of_step(events: tuple[RunEvent, ...], step: int) -> str:

@@ -10,7 +10,7 @@ import anyio
 
 from perstack.cli.args import add_store_arguments
 from perstack.cli.formatting import format_count
-from perstack.cli.job_log import find_store
+from perstack.cli.job_log import NO_LIMIT, find_store
 from perstack.cli.render.log import job_line
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import FINISHED_STATUSES, Job
@@ -20,7 +20,6 @@ from perstack.stores import StoreAdmin, open_store, sqlite_url
 HOUR_MS = 60 * 60 * 1000
 UNIT_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
 UNFINISHED_STATUSES = ("stoppedByInteractiveTool", "interrupted")
-NO_LIMIT = 2**31
 THOUSAND = 1000
 
 
@@ -118,7 +117,6 @@ def parse_retention_rule(text: str) -> RetentionRule:
 
 
 def format_bytes(count: int) -> str:
-    """Bytes for people."""
     amount = float(count)
     for unit in ("bytes", "kB", "MB"):
         if amount < THOUSAND:

@@ -10,6 +10,7 @@ from perstack.cli.args import add_json_argument, add_store_arguments, non_negati
 from perstack.cli.commands.export import export_files
 from perstack.cli.event_filter import event_filter_from, parse_filter_expression, parse_step_filter
 from perstack.cli.job_log import (
+    NO_LIMIT,
     JobLog,
     JobSelector,
     check_selector,
@@ -28,7 +29,6 @@ from perstack.runtime.ports import SystemClock
 from perstack.stores import open_store, sqlite_url
 
 DEFAULT_TAKE = 100
-NO_LIMIT = 2**31
 EVENT_OPTIONS = ("step", "type", "filter", "errors", "tools", "delegations", "context")
 SINGLE_JOB_OPTIONS = ("job", "run", "checkpoint", "messages", "summary", "follow")
 INCOMPATIBLE_OPTIONS = {

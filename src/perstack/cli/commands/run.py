@@ -6,16 +6,23 @@ import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from anyio.abc import TaskStatus
 
 from perstack.cli.event_stream import EventStreamWriter, summary_line
-from perstack.cli.run_options import RunOptions, add_run_arguments, run_options_from
+from perstack.cli.run_options import (
+    RunOptions,
+    add_run_arguments,
+    check_combination,
+    job_request_from,
+    run_options_from,
+)
 from perstack.cli.terminal import EXIT_CANCELLED, Terminal, exit_code_for_status
 from perstack.engine import Engine, open_engine
 from perstack.errors import NotFoundError
-from perstack.jobs import JobHandle, JobView
+from perstack.jobs import JobHandle
 from perstack.runtime.start_plan import JobRequest
 
 ImmediateExit = Callable[[int], object]
@@ -26,16 +33,28 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    run_options = run_options_from(options, terminal)
+    check_combination(options)
+    run_options = run_options_from(options)
+    request = job_request_from(options, terminal)
     if options.verbose:
         logging.basicConfig(
             level=logging.INFO, stream=terminal.stderr, format="%(name)s: %(message)s"
         )
-    return anyio.run(run_job, run_options, terminal)
+    return anyio.run(
+        partial(run_job, run_options, request, terminal, is_for_newest=options.is_for_newest)
+    )
 
 
-async def run_job(run_options: RunOptions, terminal: Terminal) -> int:
+async def run_job(
+    run_options: RunOptions, request: JobRequest, terminal: Terminal, *, is_for_newest: bool = False
+) -> int:
     """Run or continue the job until it stops.
+
+    Args:
+        run_options: How.
+        request: What to do; for the newest job of the workspace if `is_for_newest`.
+        terminal: Where the events and the outcome go.
+        is_for_newest: Whether the job is still to be looked up.
 
     Returns:
         The exit code.
@@ -46,41 +65,34 @@ async def run_job(run_options: RunOptions, terminal: Terminal) -> int:
     async with open_engine(run_options.settings) as engine:
         for warning in engine.loaded.warnings:
             terminal.info(f"perstack: {warning}", "yellow")
-        view = await _run_until_stopped(engine, run_options, terminal)
+        if is_for_newest:
+            request = replace(request, job_id=await _newest_job_id(engine))
+        with EventStreamWriter(terminal, run_options.event_types) as event_writer:
+            job = await engine.start(request, event_writer.on_event)
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(stop_on_signals, job, terminal)
+                tasks.start_soon(
+                    event_writer.write_until_closed,
+                    lambda: job.cancel("nobody reads the events any more"),
+                )
+                await job.stopped.wait()
+                event_writer.close()
+                await event_writer.finished.wait()
+                tasks.cancel_scope.cancel()
+        view = job.view()
     terminal.info(f"perstack: {summary_line(view, run_options.repeated_options)}")
     failure = view.checkpoint.error
     return exit_code_for_status(view.job.status, failure.name if failure else None)
 
 
-async def _run_until_stopped(
-    engine: Engine, run_options: RunOptions, terminal: Terminal
-) -> JobView:
-    request = await _resolve_request(engine, run_options)
-    with EventStreamWriter(terminal, run_options.event_types) as event_writer:
-        job = await engine.start(request, event_writer.on_event)
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(stop_on_signals, job, terminal)
-            tasks.start_soon(
-                event_writer.write_until_closed,
-                lambda: job.cancel("nobody reads the events any more"),
-            )
-            await job.stopped.wait()
-            event_writer.close()
-            await event_writer.finished.wait()
-            tasks.cancel_scope.cancel()
-    return job.view()
-
-
-async def _resolve_request(engine: Engine, run_options: RunOptions) -> JobRequest:
-    if not run_options.is_for_newest:
-        return run_options.request
+async def _newest_job_id(engine: Engine) -> str:
     newest = await engine.jobs(limit=1)
     if not newest:
         raise NotFoundError(
             f"No checkpoint found: the workspace {engine.workspace} has no job.",
             hint="Start one without --continue, or give the --workspace of the job.",
         )
-    return replace(run_options.request, job_id=newest[0].id)
+    return newest[0].id
 
 
 async def stop_on_signals(

@@ -64,7 +64,10 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     else:
         print_totals(test_results, terminal)
     if options.junit is not None:
-        _write_report(options.junit, junit_report(test_results))
+        try:
+            options.junit.write_text(junit_report(test_results), encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"{options.junit} cannot be written: {error.strerror}.") from error
     return EXIT_SUCCESS if all(test_result.passed for test_result in test_results) else EXIT_FAILURE
 
 
@@ -120,10 +123,3 @@ async def _run_tests(
         if terminal is not None:
             print_result(test_result, terminal)
     return test_results
-
-
-def _write_report(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error

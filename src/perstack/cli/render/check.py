@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from perstack.cli.formatting import format_count
-from perstack.definition.model import Expert
 from perstack.expert_tools import (
     ExpertToolset,
     SkillToolset,
@@ -39,10 +38,9 @@ class _ExpertTree:
         self.described_keys: set[str] = set()
 
     def root_lines(self, toolset: ExpertToolset, role: str) -> Iterator[str]:
-        """A coordinator."""
         key = toolset.expert.key
         yield ""
-        yield f"{key}  ({role}{_typed_suffix(toolset.expert)}{self._model_suffix(key)})"
+        yield f"{key}  ({role}{self._description_suffix(key)})"
         yield from self._content_lines(toolset, "", (key,))
 
     def _content_lines(
@@ -52,8 +50,12 @@ class _ExpertTree:
         bar = "│" if toolset.delegates else " "
         for skill in toolset.skills:
             yield f"{indent}{bar}  {skill_line(skill)}"
-        if toolset.expert.verifications:
-            yield f"{indent}{bar}  verified: {', '.join(_verification_labels(toolset.expert))}"
+        verifications = [
+            each.name if each.priority == "must" else f"{each.name} (should)"
+            for each in toolset.expert.verifications
+        ]
+        if verifications:
+            yield f"{indent}{bar}  verified: {', '.join(verifications)}"
         last = len(toolset.delegates) - 1
         for position, (key, name) in enumerate(toolset.delegates.items()):
             branch, below = ("└─", "   ") if position == last else ("├─", "│  ")
@@ -91,21 +93,10 @@ class _ExpertTree:
         return False
 
     def _description_suffix(self, key: str) -> str:
-        return _typed_suffix(self._toolsets[key].expert) + self._model_suffix(key)
-
-    def _model_suffix(self, key: str) -> str:
-        return f"; model {self._models[key]}" if key in self._models else ""
-
-
-def _typed_suffix(expert: Expert) -> str:
-    """What of an expert's calls is held to a schema."""
-    kinds = declared_schema_kinds(expert)
-    return f"; typed {' and '.join(kinds)}" if kinds else ""
-
-
-def _verification_labels(expert: Expert) -> Iterator[str]:
-    for each in expert.verifications:
-        yield each.name + (" (should)" if each.priority == "should" else "")
+        """Which of an expert's calls follow a schema, and its model."""
+        kinds = declared_schema_kinds(self._toolsets[key].expert)
+        typed = f"; typed {' and '.join(kinds)}" if kinds else ""
+        return typed + (f"; model {self._models[key]}" if key in self._models else "")
 
 
 def skill_line(skill: SkillToolset) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from perstack.cli.formatting import format_usage, local_time, shorten
@@ -24,42 +25,31 @@ def event_lines(entry: RecordedEvent, *, is_verbose: bool = False) -> Iterator[s
     time_of_day = local_time(stamp.timestamp).strftime("%H:%M:%S")
     head = f"[Step {stamp.step_number}] {entry.event.type}  {time_of_day}  {stamp.expert_key}"
     yield f"{head}  {entry.event.id}" if is_verbose else head
-    formatter = _FullFormatter() if is_verbose else _ShortFormatter()
-    for text in _detail_texts(entry, formatter):
+    for text in _detail_texts(entry, _Formatter(is_verbose)):
         yield from (f"  {line}" for line in text.splitlines())
 
 
-class _ShortFormatter:
-    """Words that fit on a line."""
+@dataclass(frozen=True, slots=True)
+class _Formatter:
+    """Shortens what it formats to parts of a line, unless it is verbose."""
+
+    is_verbose: bool
 
     def text(self, text: str, length: int) -> str:
-        return shorten(text, length)
+        return text if self.is_verbose else shorten(text, length)
 
     def call(self, skill: str, tool: str, args: dict[str, Any]) -> str:
-        del skill
+        if self.is_verbose:
+            return f"{skill} {tool} {json.dumps(args, ensure_ascii=False)}"
         arguments = ", ".join(f"{name}={value!r}" for name, value in args.items())
         return f"{tool}({shorten(arguments, MAX_QUERY_CHARACTERS)})"
 
     def usage(self, usage: Usage) -> Iterator[str]:
-        """What a generation took."""
-        del usage
-        yield from ()
-
-
-class _FullFormatter(_ShortFormatter):
-    def text(self, text: str, length: int) -> str:
-        del length
-        return text
-
-    def call(self, skill: str, tool: str, args: dict[str, Any]) -> str:
-        return f"{skill} {tool} {json.dumps(args, ensure_ascii=False)}"
-
-    def usage(self, usage: Usage) -> Iterator[str]:
-        if usage.total_tokens:
+        if self.is_verbose and usage.total_tokens:
             yield format_usage(usage)
 
 
-def _detail_texts(entry: RecordedEvent, formatter: _ShortFormatter) -> Iterator[str]:  # noqa: C901, PLR0912 - one flat case per event reads best
+def _detail_texts(entry: RecordedEvent, formatter: _Formatter) -> Iterator[str]:  # noqa: C901, PLR0912 - one flat case per event reads best
     match entry.event:
         case ev.StartRun() as event:
             yield from (
@@ -114,6 +104,6 @@ def _user_texts(event: ev.StartRun) -> Iterator[str]:
             yield " ".join(part.text for part in message.contents if isinstance(part, TextPart))
 
 
-def _result_text(result: ToolResult, formatter: _ShortFormatter) -> str:
+def _result_text(result: ToolResult, formatter: _Formatter) -> str:
     mark = "✗" if result.is_error else "✓"
     return f"{mark} {result.tool_name}: {formatter.text(result.text, MAX_RESULT_CHARACTERS)}"

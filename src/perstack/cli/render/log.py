@@ -47,7 +47,6 @@ class LogView:
         self._indent = 2 if options.pretty else None
 
     def show_jobs(self, jobs: Iterable[Job]) -> None:
-        """A list of jobs."""
         if self._is_json:
             documents = [_model_document(job) for job in jobs]
             self._terminal.write_json(documents, indent=self._indent)
@@ -118,7 +117,6 @@ class LogView:
 
 
 def header_lines(job_log: JobLog) -> Iterator[str]:
-    """The job and its status."""
     job = job_log.view.job
     if job_log.is_latest:
         yield "(showing latest job)"
@@ -197,7 +195,6 @@ def count_lines(counts: EventCounts) -> Iterator[str]:
 
 
 def job_line(job: Job) -> str:
-    """One job of a list."""
     return (
         f"{job.id}  {format_timestamp(job.started_at)}  {job.status:<24}"
         f"  {job.coordinator_expert_key}  {job.total_steps} steps"

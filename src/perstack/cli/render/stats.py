@@ -46,7 +46,6 @@ class StatsReport:
 
 
 def print_stats(report: StatsReport, terminal: Terminal, *, is_json: bool) -> None:
-    """Write the figures."""
     if is_json:
         terminal.write_json(_report_document(report), indent=None)
         return

@@ -15,7 +15,6 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def print_result(test_result: TestResult, terminal: Terminal) -> None:
-    """One test, as soon as it is made."""
     mark, colour = ("✓", "green") if test_result.passed else ("✗", "red")
     outcome, case = test_result.outcome, test_result.test_case
     statistics = f" ({_format_statistics(outcome)})" if outcome else ""
@@ -30,14 +29,12 @@ def print_result(test_result: TestResult, terminal: Terminal) -> None:
 
 
 def print_totals(test_results: Sequence[TestResult], terminal: Terminal) -> None:
-    """How many passed."""
     passed = sum(test_result.passed for test_result in test_results)
     colour = "green" if passed == len(test_results) else "red"
     terminal.write_line(f"{passed} of {format_count(len(test_results), 'test')} passed", colour)
 
 
 def report_document(test_results: Sequence[TestResult]) -> dict[str, Any]:
-    """All of it as JSON."""
     passed = sum(test_result.passed for test_result in test_results)
     return {
         "ok": passed == len(test_results),
