@@ -19,6 +19,12 @@ DEFAULT_CONTENT_LIMIT = 16_384
 MIN_MESSAGE_CHARACTERS = 128
 """Size of the JSON of a message whose text is truncated to almost nothing."""
 
+ROLES: dict[type[msg.Message], str] = {
+    msg.UserMessage: "user",
+    msg.ExpertMessage: "assistant",
+    msg.ToolMessage: "tool",
+}
+
 Part = dict[str, Any]
 """A part of a document; its texts are `_Text` until it is rendered."""
 
@@ -54,7 +60,10 @@ class ContentCapture:
         instructions = [item for item in messages if isinstance(item, msg.InstructionMessage)]
         turns = [item for item in messages if not isinstance(item, msg.InstructionMessage)]
         newest = turns[-max(self._limit // MIN_MESSAGE_CHARACTERS, 1) :]
-        conversation = [self._message(item) for item in newest]
+        conversation: list[Part] = [
+            {"role": ROLES[type(item)], "parts": [self._part(part) for part in item.contents]}
+            for item in newest
+        ]
         is_partial = len(newest) < len(turns)
         self._write(span, semconv.INPUT_MESSAGES, conversation, is_truncated=is_partial)
         system = [
@@ -84,7 +93,7 @@ class ContentCapture:
             _mark_truncated(span)
 
     def record_result(self, span: Span, result: msg.ToolResult) -> None:
-        parts = [self._user_part(part) for part in result.result]
+        parts = [self._part(part) for part in result.result]
         self._write(span, semconv.TOOL_CALL_RESULT, parts)
 
     def _write_output(self, span: Span, parts: list[Part], reason: str) -> None:
@@ -119,28 +128,9 @@ class ContentCapture:
             text_limit = text_limit * self._limit // length * 9 // 10
         return text_limit, any(text.is_truncated(text_limit) for text in texts)
 
-    def _message(self, message: msg.UserMessage | msg.ExpertMessage | msg.ToolMessage) -> Part:
-        match message:
-            case msg.UserMessage():
-                role, parts = "user", [self._user_part(part) for part in message.contents]
-            case msg.ExpertMessage():
-                role, parts = "assistant", [self._expert_part(part) for part in message.contents]
-            case msg.ToolMessage():
-                role, parts = "tool", [self._response_part(part) for part in message.contents]
-        return {"role": role, "parts": parts}
-
-    def _user_part(self, part: msg.UserPart | msg.ResultPart) -> Part:
-        match part:
-            case msg.TextPart():
-                return self._text_part(part.text)
-            case msg.ImageUrlPart() | msg.FileUrlPart():
-                return {"type": "uri", "mime_type": part.mime_type, "uri": self._text(part.url)}
-            case msg.ImageInlinePart() | msg.FileInlinePart():
-                return _blob_part(part.mime_type, part.encoded_data)
-            case msg.ImageBinaryPart() | msg.FileBinaryPart():
-                return _blob_part(part.mime_type, part.data)
-
-    def _expert_part(self, part: msg.ExpertPart) -> Part:
+    def _part(
+        self, part: msg.UserPart | msg.ResultPart | msg.ExpertPart | msg.ToolResultPart
+    ) -> Part:
         match part:
             case msg.TextPart():
                 return self._text_part(part.text)
@@ -148,6 +138,14 @@ class ContentCapture:
                 return self._text_part(part.thinking, "reasoning")
             case msg.ToolCallPart():
                 return self._tool_call_part(part)
+            case msg.ToolResultPart():
+                return self._response_part(part)
+            case msg.ImageUrlPart() | msg.FileUrlPart():
+                return {"type": "uri", "mime_type": part.mime_type, "uri": self._text(part.url)}
+            case msg.ImageInlinePart() | msg.FileInlinePart():
+                return _blob_part(part.mime_type, part.encoded_data)
+            case msg.ImageBinaryPart() | msg.FileBinaryPart():
+                return _blob_part(part.mime_type, part.data)
 
     def _tool_call_part(self, call: msg.ToolCallPart) -> Part:
         arguments = self._text(_dumps(call.args), is_json=True)
@@ -162,7 +160,7 @@ class ContentCapture:
         if len(result.contents) == 1 and isinstance(only := result.contents[0], msg.TextPart):
             response = self._text(only.text)
         else:
-            response = [self._user_part(item) for item in result.contents]
+            response = [self._part(item) for item in result.contents]
         return {"type": "tool_call_response", "id": result.tool_call_id, "response": response}
 
     def _text_part(self, text: str, kind: str = "text") -> Part:

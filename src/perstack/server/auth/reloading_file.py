@@ -40,19 +40,14 @@ class ReloadingFile(Generic[Content]):
         self._parse = parse
         self._check = check
         self._last_error = ""
-        self._stamp: FileStamp | None = self._read_stamp()
-        self._content: Content | None = self._read()
+        self._stamp: FileStamp | None = None
+        self._content: Content | None = None
+        self._refresh()
 
     def current(self) -> Content | None:
         """The content; `None` while the file is missing or invalid."""
         try:
-            stamp = self._read_stamp()
-            if stamp != self._stamp:
-                self._stamp, self._content = stamp, None
-                self._content = self._read()
-                if self._last_error:
-                    LOG.warning("%s is in order again.", self._path)
-                self._last_error = ""
+            self._refresh()
         except ConfigError as error:
             self._content = None
             if str(error) != self._last_error:
@@ -60,29 +55,27 @@ class ReloadingFile(Generic[Content]):
                 LOG.error("%s Until it is repaired nobody is let in.", error)  # noqa: TRY400
         return self._content
 
-    def _read_stamp(self) -> FileStamp:
+    def _refresh(self) -> None:
+        previous_stamp, self._stamp = self._stamp, None
         try:
-            return FileStamp.of(self._path.stat())
-        except OSError as error:
-            self._stamp = None
-            raise self._unreadable_error(error) from error
-
-    def _read(self) -> Content:
-        try:
+            self._stamp = FileStamp.of(self._path.stat())
+            if self._stamp == previous_stamp:
+                return
+            self._content = None
             with self._path.open("rb") as file:
                 if self._check is not None:
                     self._check(os.fstat(file.fileno()))
                 content = file.read(MAX_BYTES + 1)
-            return self._parse(_check_size(content))
+            self._content = self._parse(_check_size(content))
         except OSError as error:
-            raise self._unreadable_error(error) from error
+            raise ConfigError(
+                f"{self._path} cannot be read: {error.strerror}.", hint="Check the path."
+            ) from error
         except ConfigError as error:
             raise ConfigError(f"{self._path}: {error.message}", hint=error.hint) from error
-
-    def _unreadable_error(self, error: OSError) -> ConfigError:
-        return ConfigError(
-            f"{self._path} cannot be read: {error.strerror}.", hint="Check the path."
-        )
+        if self._last_error:
+            LOG.warning("%s is in order again.", self._path)
+            self._last_error = ""
 
 
 def _check_size(content: bytes) -> bytes:
