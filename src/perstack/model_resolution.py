@@ -42,12 +42,7 @@ class ModelResolution:
 
 
 def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> ModelResolution:
-    """Resolve the models from the file and the environment.
-
-    Args:
-        definitions: The file.
-        environment: Of the process, with the values of the `.env` files.
-    """
+    """The models of a file in an environment, which has the values of the `.env` files."""
     provider = definitions.provider
     name = provider.provider_name
     if name == SCRIPTED_PROVIDER:

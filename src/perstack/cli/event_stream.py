@@ -95,12 +95,7 @@ _NEXT_ACTIONS = {
 
 
 def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
-    """How the job ended: status, steps, tokens, its id and the command that continues it.
-
-    Args:
-        view: The job.
-        repeated_options: Options that the command must repeat.
-    """
+    """How the job ended: status, steps, tokens, its id and the command that continues it."""
     job = view.job
     outcome = _OUTCOME_LABELS[job.status]
     if job.status == "stoppedByError" and view.checkpoint.error is not None:

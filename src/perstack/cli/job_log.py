@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent, parse_checkpoint_id
@@ -170,8 +171,8 @@ async def find_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) 
         return JobLogReader(store, storage, job_id)
     where = "in any job of this workspace"
     if selector.checkpoint_id is not None:
-        raise _checkpoint_not_found(selector.checkpoint_id, where)
-    raise _run_not_found(run_id, where)
+        raise _not_found("Checkpoint", selector.checkpoint_id, where)
+    raise _not_found("Run", run_id, where)
 
 
 async def read_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLog:
@@ -197,35 +198,25 @@ def check_selector(job_log: JobLog, selector: JobSelector) -> None:
     job = f"in job {job_log.view.job.id}"
     run_id, checkpoint_id = selector.run_id, selector.checkpoint_id
     if run_id is not None and run_id not in {run.run_id for run in job_log.view.runs}:
-        raise _run_not_found(run_id, job)
+        raise _not_found("Run", run_id, job)
     if checkpoint_id is None:
         return
     if checkpoint_id not in {entry.checkpoint.id for entry in job_log.entries}:
-        raise _checkpoint_not_found(checkpoint_id, job)
+        raise _not_found("Checkpoint", checkpoint_id, job)
     if run_id not in (None, selector.target_run_id):
-        raise _checkpoint_not_found(checkpoint_id, f"in run {run_id}")
+        raise _not_found("Checkpoint", checkpoint_id, f"in run {run_id}")
 
 
-def _run_not_found(run_id: str, where: str) -> NotFoundError:
-    return NotFoundError(
-        f"Run {run_id} not found {where}.",
-        hint="perstack log --jobs lists the jobs, perstack log --job ID shows the runs of one.",
-    )
-
-
-def _checkpoint_not_found(checkpoint_id: str, where: str) -> NotFoundError:
-    return NotFoundError(
-        f"Checkpoint {checkpoint_id} not found {where}.",
-        hint="The id of each event of a run is one; perstack log --json shows them.",
-    )
+def _not_found(kind: Literal["Run", "Checkpoint"], name: str, where: str) -> NotFoundError:
+    hints = {
+        "Run": "perstack log --jobs lists the jobs, perstack log --job ID shows the runs of one.",
+        "Checkpoint": "The id of each event of a run is one; perstack log --json shows them.",
+    }
+    return NotFoundError(f"{kind} {name} not found {where}.", hint=hints[kind])
 
 
 async def load_events(options: Namespace, *job_ids: str | None) -> list[tuple[RunEvent, ...]]:
     """The events of each job, in the order of writing; of the latest job for `None`.
-
-    Args:
-        options: With `workspace` and `config`, which say where the store is.
-        job_ids: The jobs, in the order of the result.
 
     Raises:
         NotFoundError: There is no such job, or none at all.

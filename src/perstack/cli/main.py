@@ -59,14 +59,9 @@ class Command(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = None) -> int:
-    """Execute one command.
+    """Execute one command and return the exit code.
 
-    Args:
-        arguments: Those of the process by default.
-        terminal: The standard streams by default.
-
-    Returns:
-        The exit code.
+    By default, the arguments are those of the process, and the terminal is its standard streams.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     terminal = terminal or standard_terminal()

@@ -81,10 +81,19 @@ def run_options_from(options: Namespace) -> RunOptions:
         is_streaming=not event_types or bool(event_types & {*STREAMING_TYPES}),
         transport="cli",
     )
+    repeated: list[tuple[str, str | Path | None]] = [
+        ("--config", options.config),
+        ("--workspace", options.workspace),
+        ("--provider", options.provider),
+        ("--model", options.model),
+        *(("--env-path", path) for path in options.env_path or ()),
+    ]
     return RunOptions(
         settings=settings,
         event_types=event_types,
-        repeated_options=_repeated_options(options),
+        repeated_options=tuple(
+            word for flag, value in repeated if value is not None for word in (flag, str(value))
+        ),
     )
 
 
@@ -192,14 +201,3 @@ def _parse_event_types(text: str | None) -> frozenset[str] | None:
             hint=f"Did you mean {near[0]}?" if near else "docs/events.md lists them.",
         )
     return event_types
-
-
-def _repeated_options(options: Namespace) -> tuple[str, ...]:
-    values: list[tuple[str, str | Path | None]] = [
-        ("--config", options.config),
-        ("--workspace", options.workspace),
-        ("--provider", options.provider),
-        ("--model", options.model),
-        *(("--env-path", path) for path in options.env_path or ()),
-    ]
-    return tuple(word for name, value in values if value is not None for word in (name, str(value)))

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from perstack.analysis.statistics import GroupedStats, Stats
-from perstack.cli.render.stats import StatsReport, print_stats
+from perstack.cli.commands.stats import StatsReport, print_stats
 from perstack.cli.terminal import Terminal
 from perstack.runtime.ports import SystemClock
 from perstack.store.sqlite import open_sqlite_store

@@ -163,16 +163,14 @@ def _archive(loaded: LoadedDefinitions, manifest: Json, wheel: Path | None) -> b
 
 def _pyproject_text(name: str, wheel: Path | None) -> str:
     requirement = "perstack" if wheel is not None else f"perstack=={__version__}"
-    lines = [
-        "[project]",
-        f'name = "{name}-bundle"',
-        f'version = "{__version__}"',
-        'requires-python = ">=3.11"',
-        f'dependencies = ["{requirement}"]',
-    ]
-    if wheel is not None:
-        lines += ["", "[tool.uv.sources]", f'perstack = {{ path = "{wheel.name}" }}']
-    return "\n".join(lines) + "\n"
+    source = f'\n[tool.uv.sources]\nperstack = {{ path = "{wheel.name}" }}\n' if wheel else ""
+    return f"""\
+[project]
+name = "{name}-bundle"
+version = "{__version__}"
+requires-python = ">=3.11"
+dependencies = ["{requirement}"]
+{source}"""
 
 
 def _read_content(path: Path) -> bytes:

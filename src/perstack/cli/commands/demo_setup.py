@@ -60,12 +60,7 @@ def run_command(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
 def prepare_time_server(
     folder: Path, notify: Callable[[str], None], run: CommandRunner = run_command
 ) -> Path:
-    """Have the time server installed, and return the folder of its command.
-
-    Args:
-        folder: Where it is kept; made when the demo is played first.
-        notify: Told once if that takes a while.
-        run: Runs a command.
+    """Install the time server into a folder, unless it is there; return that of its command.
 
     Raises:
         SkillError: It cannot be installed.

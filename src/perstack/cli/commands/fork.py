@@ -76,18 +76,14 @@ def checkpoint_at_end_of_step(events: tuple[RunEvent, ...], step: int) -> str:
         first = run_events[0]
         base = first.continued_from if isinstance(first, StartRun | ResumeFromStop) else None
         if base is None:
-            raise _step_not_found(root_events, step)
+            steps = sorted({event.stamp.step_number for event in root_events})
+            stamp = root_events[0].stamp
+            raise NotFoundError(
+                f"Job {stamp.job_id} has no step {step} of {stamp.expert_key}.",
+                hint=f"Its steps are {', '.join(map(str, steps))}; others belong to its delegates.",
+            )
         run_id, sequence = parse_checkpoint_id(base)
         last = int(sequence)
-
-
-def _step_not_found(root_events: list[RunEvent], step: int) -> NotFoundError:
-    numbers = ", ".join(map(str, sorted({event.stamp.step_number for event in root_events})))
-    stamp = root_events[0].stamp
-    return NotFoundError(
-        f"Job {stamp.job_id} has no step {step} of {stamp.expert_key}.",
-        hint=f"Its steps are {numbers}; others belong to its delegates.",
-    )
 
 
 def _parse_job_and_step(text: str) -> tuple[str, int | None]:

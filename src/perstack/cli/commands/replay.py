@@ -20,7 +20,6 @@ from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Line, Terminal
 from perstack.core.events import RunEvent, StartRun
 from perstack.core.history import JobHistory
 from perstack.definition.loader import LoadedDefinitions
-from perstack.replay.recording import Divergence
 from perstack.replay.runner import ReplayResult, replay
 from perstack.replay.script_export import export_script_text
 
@@ -64,10 +63,7 @@ def _report_lines(
         return
     counts = f"{result.matched} of {result.events} events of {runs}"
     yield f"Job {job_id} differs after {counts}.", "red"
-    yield from _divergence_lines(result.divergence)
-
-
-def _divergence_lines(divergence: Divergence) -> Iterator[Line]:
+    divergence = result.divergence
     event = divergence.recorded or divergence.replayed
     if event is not None:
         stamp = event.stamp

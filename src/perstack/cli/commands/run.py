@@ -48,16 +48,9 @@ def execute(options: Namespace, terminal: Terminal) -> int:
 async def run_job(
     run_options: RunOptions, request: JobRequest, terminal: Terminal, *, is_for_newest: bool = False
 ) -> int:
-    """Run or continue the job until it stops.
+    """Run or continue a job until it stops, and return the exit code.
 
-    Args:
-        run_options: How.
-        request: What to do; for the newest job of the workspace if `is_for_newest`.
-        terminal: Where the events and the outcome go.
-        is_for_newest: Whether the job is still to be looked up.
-
-    Returns:
-        The exit code.
+    With `is_for_newest`, the request is for the newest job of the workspace.
 
     Raises:
         PerstackError: It could not be begun, or the store failed.

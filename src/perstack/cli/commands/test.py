@@ -1,9 +1,13 @@
 """`perstack test`: the tests that experts declare, made one after the other."""
 
+import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from xml.etree import ElementTree as ET
 
 import anyio
 
@@ -13,8 +17,8 @@ from perstack.cli.args import (
     engine_settings,
     load_requested_definitions,
 )
+from perstack.cli.formatting import format_count
 from perstack.cli.job_log import load_events
-from perstack.cli.render.tests import junit_report, print_result, print_totals, report_document
 from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Terminal
 from perstack.cli.test_runner import TestCase, TestEnvironment, TestResult, run_test
 from perstack.core.history import JobHistory
@@ -23,6 +27,8 @@ from perstack.errors import ConfigError, StoreError, UnknownExpertError
 from perstack.replay.script_export import export_script_text
 
 EXAMPLE = 'Add a table [[experts."NAME".tests]] with query = "…"; docs/testing.md has more.'
+_XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -60,12 +66,12 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             _run_tests, test_cases, environment, None if options.json else terminal
         )
     if options.json:
-        terminal.write_json(report_document(test_results))
+        terminal.write_json(_report_document(test_results))
     else:
-        print_totals(test_results, terminal)
+        _print_totals(test_results, terminal)
     if options.junit is not None:
         try:
-            options.junit.write_text(junit_report(test_results), encoding="utf-8")
+            options.junit.write_text(_junit_report(test_results), encoding="utf-8")
         except OSError as error:
             raise StoreError(f"{options.junit} cannot be written: {error.strerror}.") from error
     return EXIT_SUCCESS if all(test_result.passed for test_result in test_results) else EXIT_FAILURE
@@ -121,5 +127,90 @@ async def _run_tests(
         test_result = await run_test(test_case, environment)
         test_results.append(test_result)
         if terminal is not None:
-            print_result(test_result, terminal)
+            _print_result(test_result, terminal)
     return test_results
+
+
+def _print_result(test_result: TestResult, terminal: Terminal) -> None:
+    mark, colour = ("✓", "green") if test_result.passed else ("✗", "red")
+    outcome, case = test_result.outcome, test_result.test_case
+    line = f"{mark} {case.expert_key}: {case.name}"
+    if outcome is not None:
+        steps = format_count(outcome.steps, "step")
+        line += f" ({steps}, {outcome.tokens:,} tokens, {outcome.seconds:.1f} s)"
+    terminal.write_line(line, colour)
+    for result in outcome.verifications if outcome else ():
+        sign = "✓" if result.passed else "✗"
+        weight = "" if result.priority == "must" else " (should)"
+        terminal.write_line(f"    {sign} {result.name}{weight}")
+    terminal.write_lines((f"    {problem}", "red") for problem in test_result.problems)
+    if test_result.workspace is not None:
+        terminal.write_line(f"    kept in {test_result.workspace}")
+
+
+def _print_totals(test_results: Sequence[TestResult], terminal: Terminal) -> None:
+    passed = sum(test_result.passed for test_result in test_results)
+    colour = "green" if passed == len(test_results) else "red"
+    terminal.write_line(f"{passed} of {format_count(len(test_results), 'test')} passed", colour)
+
+
+def _report_document(test_results: Sequence[TestResult]) -> dict[str, Any]:
+    passed = sum(test_result.passed for test_result in test_results)
+    return {
+        "ok": passed == len(test_results),
+        "passed": passed,
+        "failed": len(test_results) - passed,
+        "tests": [_result_document(test_result) for test_result in test_results],
+    }
+
+
+def _junit_report(test_results: Sequence[TestResult]) -> str:
+    """All of it in the XML that CI services read."""
+    failed = sum(not test_result.passed for test_result in test_results)
+    suite = ET.Element("testsuite", name="perstack", tests=str(len(test_results)))
+    suite.set("failures", str(failed))
+    for test_result in test_results:
+        seconds = test_result.outcome.seconds if test_result.outcome else 0.0
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=test_result.test_case.expert_key,
+            name=_xml_safe(test_result.test_case.name),
+            time=f"{seconds:.3f}",
+        )
+        if test_result.problems:
+            failure = ET.SubElement(case, "failure", message=_xml_safe(test_result.problems[0]))
+            failure.text = _xml_safe("\n".join(test_result.problems))
+    ET.indent(suite)
+    return f"{_XML_HEAD}\n{ET.tostring(suite, encoding='unicode')}\n"
+
+
+def _xml_safe(text: str) -> str:
+    return _NOT_IN_XML.sub("�", text)
+
+
+def _result_document(test_result: TestResult) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "expert": test_result.test_case.expert_key,
+        "name": test_result.test_case.name,
+        "query": test_result.test_case.test.query,
+        "passed": test_result.passed,
+        "problems": list(test_result.problems),
+    }
+    outcome = test_result.outcome
+    if outcome is not None:
+        entry |= {
+            "jobId": test_result.job_id,
+            "status": outcome.status,
+            "text": outcome.text,
+            "steps": outcome.steps,
+            "tokens": outcome.tokens,
+            "seconds": outcome.seconds,
+            "verifications": [
+                result.model_dump(mode="json", by_alias=True, exclude_none=True)
+                for result in outcome.verifications
+            ],
+        }
+    if test_result.workspace is not None:
+        entry["workspace"] = str(test_result.workspace)
+    return entry

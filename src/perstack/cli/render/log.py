@@ -208,14 +208,7 @@ def log_document(
     event_filter: EventFilter,
     checkpoint: Json | None,
 ) -> Json:
-    """The complete log as JSON.
-
-    Args:
-        job_log: The job.
-        selected_events: The events to show, in order.
-        event_filter: The filter that selected them.
-        checkpoint: The requested one in its wire form.
-    """
+    """The complete log as JSON; `checkpoint` is the requested one in its wire form."""
     counts = event_filter.matched
     steps = counts.steps
     return {
