@@ -1,6 +1,6 @@
 """The tools that experts will have, from the definitions alone; no skill is started."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -79,59 +79,56 @@ def _expert_toolset(
     expert: Expert, definitions: Definitions, environment: Mapping[str, str]
 ) -> ExpertToolset:
     # Put together by what puts them together for a run, so that the names are those of a run.
+    static_tools = {
+        name: _static_tools(name, skill, definitions) for name, skill in expert.skills.items()
+    }
     catalog = ToolCatalog()
-    for name, skill in expert.skills.items():
-        catalog.add(name, _static_tools(name, skill, definitions))
+    for name, tools in static_tools.items():
+        catalog.add(name, tools or ())
     toolbox = build_toolbox(
         expert, definitions, tuple(catalog.definitions), is_delegated=expert.is_delegate
     )
-    own_tools = [tool for tool in toolbox.definitions if tool.kind != "delegate"]
+    toolsets: list[SkillToolset] = []
+    for name, skill in expert.skills.items():
+        if isinstance(skill, InteractiveSkill) or static_tools[name] is not None:
+            toolset = SkillToolset(
+                name=name,
+                tools=tuple(
+                    tool.name
+                    for tool in toolbox.definitions
+                    if tool.kind != "delegate" and tool.skill_name == name
+                ),
+                is_interactive=isinstance(skill, InteractiveSkill),
+            )
+        else:
+            toolset = SkillToolset(
+                name=name,
+                source=_tool_source(skill, definitions),
+                pick=skill.pick,
+                omit=skill.omit,
+                variables=tuple(
+                    EnvironmentVariable.of(variable, environment) for variable in skill.required_env
+                ),
+            )
+        toolsets.append(toolset)
     return ExpertToolset(
         expert=expert,
         published_name=None if expert.is_delegate else tool_name(expert.key),
-        skills=tuple(
-            _skill_toolset(name, skill, definitions, own_tools, environment)
-            for name, skill in expert.skills.items()
-        ),
+        skills=tuple(toolsets),
         delegates={key: name for name, key in toolbox.delegates.items()},
     )
 
 
 def _static_tools(
     name: str, skill: Skill, definitions: Definitions
-) -> list[ToolDefinition] | tuple[ToolDefinition, ...]:
+) -> Sequence[ToolDefinition] | None:
+    """The tools that the definitions name; `None` if they are known at run time only."""
     if isinstance(skill, InteractiveSkill):
         return interactive_tools(name, skill)
-    return select_definitions(skill.pick, skill.omit) if _is_in_process(skill, definitions) else ()
-
-
-def _is_in_process(skill: Skill, definitions: Definitions) -> bool:
-    return (
-        isinstance(skill, McpStdioSkill)
-        and skill.is_built_in
-        and definitions.perstack_base_skill_command is None
-    )
-
-
-def _skill_toolset(
-    name: str,
-    skill: Skill,
-    definitions: Definitions,
-    own_tools: list[ToolDefinition],
-    environment: Mapping[str, str],
-) -> SkillToolset:
-    tools = tuple(tool.name for tool in own_tools if tool.skill_name == name)
-    if isinstance(skill, InteractiveSkill):
-        return SkillToolset(name=name, tools=tools, is_interactive=True)
-    if _is_in_process(skill, definitions):
-        return SkillToolset(name=name, tools=tools)
-    return SkillToolset(
-        name=name,
-        source=_tool_source(skill, definitions),
-        pick=skill.pick,
-        omit=skill.omit,
-        variables=tuple(EnvironmentVariable.of(name, environment) for name in skill.required_env),
-    )
+    own_command = definitions.perstack_base_skill_command
+    if isinstance(skill, McpStdioSkill) and skill.is_built_in and own_command is None:
+        return select_definitions(skill.pick, skill.omit)
+    return None
 
 
 def _tool_source(skill: McpStdioSkill | McpSseSkill, definitions: Definitions) -> str:

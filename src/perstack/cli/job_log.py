@@ -169,10 +169,8 @@ async def find_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) 
     job_id = await store.job_of_run(run_id)
     if job_id is not None:
         return JobLogReader(store, storage, job_id)
-    where = "in any job of this workspace"
-    if selector.checkpoint_id is not None:
-        raise _not_found("Checkpoint", selector.checkpoint_id, where)
-    raise _not_found("Run", run_id, where)
+    kind = "Run" if selector.checkpoint_id is None else "Checkpoint"
+    raise _not_found(kind, selector.checkpoint_id or run_id, "in any job of this workspace")
 
 
 async def read_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLog:

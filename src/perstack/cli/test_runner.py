@@ -28,8 +28,6 @@ STORE_FOLDER = "perstack"
 
 @dataclass(frozen=True, slots=True)
 class TestCase:
-    """A test of an expert, to be run."""
-
     expert_key: str
     test: ExpertTest
 

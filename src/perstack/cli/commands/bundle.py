@@ -123,19 +123,18 @@ def _manifest(definitions: Definitions, options: Namespace) -> Json:
                 "description": "The folder that the experts may work in, and no other",
                 "required": True,
             },
-            **{each.lower(): _secret_option(each) for each in variables},
+            **{
+                each.lower(): {
+                    "type": "string",
+                    "title": each,
+                    "description": f"The value of {each}, which the experts need",
+                    "sensitive": True,
+                    "required": True,
+                }
+                for each in variables
+            },
         },
         "compatibility": {"runtimes": {"python": ">=3.11"}},
-    }
-
-
-def _secret_option(variable: str) -> Json:
-    return {
-        "type": "string",
-        "title": variable,
-        "description": f"The value of {variable}, which the experts need",
-        "sensitive": True,
-        "required": True,
     }
 
 

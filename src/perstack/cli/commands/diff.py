@@ -98,19 +98,15 @@ def _report_lines(one: _DiffSide, other: _DiffSide, pairs: Sequence[RunPair]) ->
         run, step = divergence
         place = f"step {step.position} of {run.expert_key}"
         yield f"{one.name} and {other.name} part at {place}.", "red"
-        yield from _divergence_lines(step)
+        if step.one is None or step.other is None:
+            yield f"  Only {'B' if step.one is None else 'A'} has it."
+        for difference in step.differences[:MAX_DIFFERENCES]:
+            yield from difference_lines(difference)
+        hidden_count = len(step.differences) - MAX_DIFFERENCES
+        if hidden_count > 0:
+            yield f"  … and {hidden_count} more; --json has all of them", "dim"
     yield ""
     yield from table_lines([TABLE_HEADINGS, *map(_table_row, pairs)], has_numbers=False)
-
-
-def _divergence_lines(step: StepPair) -> Iterator[Line]:
-    if step.one is None or step.other is None:
-        yield f"  Only {'B' if step.one is None else 'A'} has it."
-    for difference in step.differences[:MAX_DIFFERENCES]:
-        yield from difference_lines(difference)
-    hidden_count = len(step.differences) - MAX_DIFFERENCES
-    if hidden_count > 0:
-        yield f"  … and {hidden_count} more; --json has all of them", "dim"
 
 
 def _table_row(pair: RunPair) -> Sequence[str]:

@@ -8,7 +8,12 @@ import anyio
 
 from perstack.cli.args import add_json_argument, add_store_arguments, non_negative_int
 from perstack.cli.commands.export import export_files
-from perstack.cli.event_filter import event_filter_from, parse_filter_expression, parse_step_filter
+from perstack.cli.event_filter import (
+    EventFilter,
+    event_filter_from,
+    parse_filter_expression,
+    parse_step_filter,
+)
 from perstack.cli.job_log import (
     NO_LIMIT,
     JobLog,
@@ -107,6 +112,8 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     _check_combination(options)
     storage = find_store(options)
     view = LogView(options, terminal)
+    selector = JobSelector(job_id=options.job, run_id=options.run, checkpoint_id=options.checkpoint)
+    take: int = DEFAULT_TAKE if options.take is None else options.take
     if options.export is not None:
         export = partial(
             export_files, storage, options.export, options.job, is_for_all_jobs=options.jobs
@@ -114,16 +121,16 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         terminal.write_lines(map(str, anyio.run(export)))
     elif options.follow:
         try:
-            anyio.run(_follow, storage, options, view, terminal)
+            event_filter = event_filter_from(options, selector, options.take or 0)
+            anyio.run(_follow, storage, selector, event_filter, view, terminal)
         except KeyboardInterrupt:
             terminal.info("")  # the usual way to leave; the terminal shows ^C in this line
     elif options.jobs:
-        anyio.run(_show_jobs, storage, options, view)
+        anyio.run(_show_jobs, storage, take or NO_LIMIT, options.offset, view)
     else:
         # Shown outside of the event loop, where Ctrl-C ends the output of a long log at once.
-        selector = _selector_from(options)
         job_log = anyio.run(_read_job_log, storage, selector)
-        event_filter = event_filter_from(options, selector, _take_from(options))
+        event_filter = event_filter_from(options, selector, take)
         view.show_job(job_log, event_filter, _requested_checkpoint(job_log, options))
     return EXIT_SUCCESS
 
@@ -138,14 +145,9 @@ def _check_combination(options: Namespace) -> None:
                 )
 
 
-def _take_from(options: Namespace) -> int:
-    return DEFAULT_TAKE if options.take is None else options.take
-
-
-async def _show_jobs(storage: Path, options: Namespace, view: LogView) -> None:
+async def _show_jobs(storage: Path, limit: int, offset: int, view: LogView) -> None:
     async with open_store(sqlite_url(storage)) as store:
-        limit = _take_from(options) or NO_LIMIT
-        view.show_jobs(await store.jobs(limit=limit, offset=options.offset))
+        view.show_jobs(await store.jobs(limit=limit, offset=offset))
 
 
 async def _read_job_log(storage: Path, selector: JobSelector) -> JobLog:
@@ -164,9 +166,13 @@ def _requested_checkpoint(job_log: JobLog, options: Namespace) -> Checkpoint | N
     return newest[options.run] if options.run is not None else job_log.view.checkpoint
 
 
-async def _follow(storage: Path, options: Namespace, view: LogView, terminal: Terminal) -> None:
-    selector = _selector_from(options)
-    event_filter = event_filter_from(options, selector, options.take or 0)
+async def _follow(
+    storage: Path,
+    selector: JobSelector,
+    event_filter: EventFilter,
+    view: LogView,
+    terminal: Terminal,
+) -> None:
     async with open_store(sqlite_url(storage)) as store:
         reader = await find_job_log(store, storage, selector)
         has_begun = False
@@ -184,7 +190,3 @@ async def _follow(storage: Path, options: Namespace, view: LogView, terminal: Te
 
         await follow_job(reader, SystemClock(), show)
         view.show_footer(reader.snapshot(), event_filter)
-
-
-def _selector_from(options: Namespace) -> JobSelector:
-    return JobSelector(job_id=options.job, run_id=options.run, checkpoint_id=options.checkpoint)

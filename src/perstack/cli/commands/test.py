@@ -111,7 +111,7 @@ def _test_environment(loaded: LoadedDefinitions, options: Namespace) -> TestEnvi
 
 
 def _write_recorded_script(options: Namespace, folder: Path) -> Path:
-    """What was said in a stored job, as a file that can be played."""
+    """The replies of a stored job as a script file."""
     (events,) = anyio.run(load_events, options, options.replay)
     path = folder / "script.json"
     history = JobHistory(events).recorded_events

@@ -17,10 +17,7 @@ MAX_ANSWER_CHARACTERS = 80
 
 
 def event_lines(entry: RecordedEvent, *, is_verbose: bool = False) -> Iterator[str]:
-    """What happened, and what was said: a preview of it, or all of it.
-
-    The first line is the event itself.
-    """
+    """The event in one line, and its content in further ones: shortened unless `is_verbose`."""
     stamp = entry.event.stamp
     time_of_day = local_time(stamp.timestamp).strftime("%H:%M:%S")
     head = f"[Step {stamp.step_number}] {entry.event.type}  {time_of_day}  {stamp.expert_key}"
