@@ -1,6 +1,7 @@
 """Command-line arguments that several commands share."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
 from pathlib import Path
 from typing import cast, get_args
 
@@ -8,6 +9,16 @@ from perstack.definition.loader import LoadedDefinitions, find_config, load_defi
 from perstack.definition.model import ReasoningBudget, ReasoningEffort
 from perstack.errors import ConfigError
 from perstack.settings import Settings
+
+
+def _parse_int(text: str, minimum: int) -> int:
+    if text.isascii() and text.isdigit() and int(text) >= minimum:
+        return int(text)
+    raise ArgumentTypeError(f"{text!r} is not a whole number from {minimum}")
+
+
+positive_int = partial(_parse_int, minimum=1)
+non_negative_int = partial(_parse_int, minimum=0)
 
 
 def add_file_arguments(parser: ArgumentParser) -> None:
@@ -93,20 +104,6 @@ def engine_settings(options: Namespace) -> Settings:
         max_retries=options.max_retries,
         timeout_ms=options.timeout,
     )
-
-
-def positive_int(text: str) -> int:
-    return _parse_int_at_least(text, 1)
-
-
-def non_negative_int(text: str) -> int:
-    return _parse_int_at_least(text, 0)
-
-
-def _parse_int_at_least(text: str, minimum: int) -> int:
-    if text.isascii() and text.isdigit() and int(text) >= minimum:
-        return int(text)
-    raise ArgumentTypeError(f"{text!r} is not a whole number from {minimum}")
 
 
 def parse_reasoning_budget(text: str) -> ReasoningBudget:
