@@ -2,5 +2,10 @@
 
 
 def replace_surrogates(text: str) -> str:
-    """Replace lone surrogates, which JSON may contain but UTF-8 cannot encode, by `?`."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Rejoin split surrogate pairs, and replace lone surrogates, which UTF-8 lacks, by `?`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return joined.encode("utf-8", "replace").decode()
+    return text

@@ -112,13 +112,15 @@ def is_retryable(status: int, message: str) -> bool:
     return status in _RETRYABLE_STATUSES or _RETRYABLE_MESSAGE.search(message) is not None
 
 
-def network_error(message: str, *, provider: str, secrets: Iterable[str]) -> ModelError:
+def network_error(
+    message: str, *, provider: str, secrets: Iterable[str], is_retryable: bool = True
+) -> ModelError:
     """The error for a connection that failed or was lost."""
     return ModelError(
         sanitize_message(message, secrets),
         name="APIConnectionError",
         provider=provider,
-        is_retryable=True,
+        is_retryable=is_retryable,
     )
 
 

@@ -125,7 +125,9 @@ def open_model(
     if is_scripted:
         script = load_script(script_path(definitions, model_provider, environment))
         return ScriptedModel(selector, script)
-    return LiteLlmModel(selector, environment)
+    from perstack.llm.wire.model import WireModel  # noqa: PLC0415 - imports aiohttp
+
+    return WireModel(selector, environment, LiteLlmModel(selector, environment))
 
 
 def _resolve_provider(definitions: Definitions, name: str | None) -> Provider:

@@ -4,6 +4,7 @@ from perstack.llm.providers.profile import ProviderProfile
 
 OLLAMA = ProviderProfile(
     name="ollama",
+    wire_format="ollama_chat",
     litellm_prefix="ollama_chat",
     default_base_url="http://localhost:11434",
     base_url_variable="OLLAMA_BASE_URL",

@@ -1,8 +1,9 @@
 """What differs between providers, as data."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from perstack.definition.model import ProviderName, ProviderSetting, ReasoningBudget
 
@@ -36,12 +37,18 @@ def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> di
     return {}
 
 
+WireName = Literal["chat_completions", "ollama_chat"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderProfile:
     """The constants of a provider.
 
     Attributes:
         name: Its name in `perstack.toml`.
+        wire_format: The format in which it is spoken to directly; `None` where litellm does that.
+        litellm_models: Pattern of the models that are reached through litellm in any case, because
+            they want another format.
         litellm_prefix: litellm's name of the provider.
         default_base_url: Passed on every call, so that no variable of the process redirects one.
         base_url_variable: Environment variable that replaces the default address.
@@ -60,6 +67,8 @@ class ProviderProfile:
     """
 
     name: ProviderName
+    wire_format: WireName | None = None
+    litellm_models: str = ""
     litellm_prefix: str
     default_base_url: str
     base_url_variable: str
@@ -75,6 +84,11 @@ class ProviderProfile:
     has_signed_thinking: bool = False
     has_cache_breakpoints: bool = False
     requires_max_tokens: bool = False
+
+    def wire_format_of(self, model: str) -> WireName | None:
+        """The format in which a model is spoken to directly, if it is."""
+        is_other = self.litellm_models and re.fullmatch(self.litellm_models, model)
+        return None if is_other else self.wire_format
 
     def reasoning_options(self, budget: ReasoningBudget, model: str) -> dict[str, Any]:
         """The options of a call; none where thinking is off."""

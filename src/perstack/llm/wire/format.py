@@ -1,0 +1,68 @@
+"""What a wire format has to say, and the errors that its streams carry."""
+
+from typing import Literal, Protocol
+
+from perstack.llm.providers.connection import ProviderConnection
+from perstack.llm.wire.reply import JsonObject, ReplyBuilder
+from perstack.runtime.ports import GenerationRequest
+
+
+class StreamError(Exception):
+    """The provider reports a failure inside of a response with a success status.
+
+    Attributes:
+        status: The HTTP status of that failure, if one is told or follows from its type.
+    """
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ReplyReader(Protocol):
+    """Reads one reply into a `ReplyBuilder`."""
+
+    def add(self, payload: bytes) -> bool:
+        """Read a payload of a stream; `True` if it is the last.
+
+        Raises:
+            InvalidReplyError: It cannot be read.
+            StreamError: It reports a failure.
+        """
+        ...
+
+    def add_whole(self, document: JsonObject) -> None:
+        """Read a reply that came as one document.
+
+        Raises:
+            InvalidReplyError: It cannot be read.
+            StreamError: It reports a failure.
+        """
+        ...
+
+
+class WireFormat(Protocol):
+    """One format in which providers are asked and answer."""
+
+    @property
+    def stream_content(self) -> Literal["events", "lines"]:
+        """The framing of streams whose content type says nothing."""
+        ...
+
+    def url(self, connection: ProviderConnection, *, is_stream: bool) -> str:
+        """The address of a request."""
+        ...
+
+    def headers(self, connection: ProviderConnection) -> dict[str, str]:
+        """The headers of the format, the credential among them."""
+        ...
+
+    def body(
+        self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
+    ) -> JsonObject:
+        """The document to send. Equal input gives equal bytes."""
+        ...
+
+    def reader(self, builder: ReplyBuilder) -> ReplyReader:
+        """A reader for one reply."""
+        ...

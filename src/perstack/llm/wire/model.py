@@ -1,0 +1,190 @@
+"""The Model port on the wire formats that are spoken directly."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import anyio
+
+from perstack.definition.model import Expert, ModelChoice
+from perstack.errors import ModelError
+from perstack.llm.errors import (
+    invalid_response_error,
+    network_error,
+    response_error,
+    status_error,
+    timeout_error,
+)
+from perstack.llm.litellm_model import PROXY_VARIABLE
+from perstack.llm.providers.connection import ProviderConnection, resolve_connection
+from perstack.llm.providers.profile import WireName
+from perstack.llm.providers.registry import provider_profile
+from perstack.llm.selection import ModelSelector, context_window
+from perstack.llm.wire.chat_completions import ChatCompletions
+from perstack.llm.wire.client import (
+    ConnectionFailedError,
+    ErrorStatusError,
+    HttpClient,
+    HttpResponse,
+)
+from perstack.llm.wire.format import ReplyReader, StreamError, WireFormat
+from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
+from perstack.llm.wire.ollama_chat import OllamaChat
+from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder, parse_payload
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Model
+from perstack.tool_names import original_names
+
+DRAIN_SECONDS = 0.1
+"""How long the end of a body is waited for after the end of the reply, to keep its connection."""
+
+_FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
+    "text/event-stream": ServerSentEvents,
+    "application/x-ndjson": JsonLines,
+    "application/jsonl": JsonLines,
+}
+
+
+_FORMATS: dict[WireName, WireFormat] = {
+    "chat_completions": ChatCompletions(),
+    "ollama_chat": OllamaChat(),
+}
+
+
+class WireModel:
+    """Models of every provider: directly where its format is spoken here, else through another.
+
+    Args:
+        selector: Which model generates for which expert.
+        environment: Where keys and addresses come from: the environment with the values of the
+            `.env` files. The process's own is not read.
+        other: Reaches the models of other formats.
+    """
+
+    def __init__(
+        self,
+        selector: ModelSelector,
+        environment: Mapping[str, str],
+        other: Model,
+    ) -> None:
+        self._selector = selector
+        self._environment = environment
+        self._other = other
+        self._client = HttpClient(environment, environment.get(PROXY_VARIABLE))
+
+    def choose(self, expert: Expert) -> ModelChoice:
+        return self._selector.choose(expert)
+
+    def context_window(self, choice: ModelChoice) -> int | None:
+        return context_window(choice)
+
+    async def warm_up(self) -> None:
+        choice = self._selector.provider
+        if provider_profile(choice.provider_name).wire_format is None:
+            await self._other.warm_up()
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._client.aclose()
+            await self._other.aclose()
+
+    async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+        choice = request.choice
+        connection = resolve_connection(choice.provider, choice.model, self._environment)
+        name = connection.profile.wire_format_of(choice.model)
+        if name is None:
+            return await self._other.generate(request, deltas)
+        wire = _FORMATS[name]
+        builder = ReplyBuilder(original_names(tool.name for tool in request.tools), deltas)
+        try:
+            with anyio.fail_after(choice.timeout_seconds):
+                return await self._exchange(
+                    wire, request, connection, builder, is_stream=deltas is not None
+                )
+        except TimeoutError:
+            failure = timeout_error(choice.timeout_seconds, provider=connection.profile.name)
+        except (ConnectionFailedError, ErrorStatusError, StreamError, InvalidReplyError) as error:
+            failure = _to_model_error(error, connection)
+        # Outside the handler, so that no context hangs on it: that holds the request and its key.
+        raise failure
+
+    async def _exchange(
+        self,
+        wire: WireFormat,
+        request: GenerationRequest,
+        connection: ProviderConnection,
+        builder: ReplyBuilder,
+        *,
+        is_stream: bool,
+    ) -> Generation:
+        body = wire.body(request, connection, is_stream=is_stream)
+        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        started = anyio.current_time()
+        async with self._client.post(
+            wire.url(connection, is_stream=is_stream),
+            {**wire.headers(connection), **connection.headers},
+            encoded.encode("utf-8", "replace"),
+        ) as response:
+            framing = _framing(wire, response, is_stream=is_stream)
+            reader = wire.reader(builder)
+            if framing is None:
+                reader.add_whole(parse_payload(await _read_all(response)))
+                return builder.build()
+            first_chunk_seconds = await _read_stream(response, framing, reader, started)
+            return builder.build(first_chunk_seconds if is_stream else None)
+
+
+def _framing(wire: WireFormat, response: HttpResponse, *, is_stream: bool) -> Framing | None:
+    """The framing of a body; `None` for one document, which a server may send unasked."""
+    framing = _FRAMINGS.get(response.content_type)
+    if framing is not None:
+        return framing()
+    if not is_stream or response.content_type == "application/json":
+        return None
+    return ServerSentEvents() if wire.stream_content == "events" else JsonLines()
+
+
+async def _read_all(response: HttpResponse) -> bytes:
+    return b"".join([piece async for piece in response.pieces])
+
+
+async def _read_stream(
+    response: HttpResponse, framing: Framing, reader: ReplyReader, started: float
+) -> float | None:
+    """Read until the reply ends; returns the seconds to its first payload."""
+    first_chunk_seconds: float | None = None
+    async for piece in response.pieces:
+        for payload in framing.feed(piece):
+            if first_chunk_seconds is None:
+                first_chunk_seconds = anyio.current_time() - started
+            if reader.add(payload):
+                await _drain(response)
+                return first_chunk_seconds
+    for payload in framing.finish():
+        reader.add(payload)
+    return first_chunk_seconds
+
+
+async def _drain(response: HttpResponse) -> None:
+    with anyio.move_on_after(DRAIN_SECONDS):
+        async for _ in response.pieces:
+            pass
+
+
+def _to_model_error(error: Exception, connection: ProviderConnection) -> ModelError:
+    provider, secrets = connection.profile.name, connection.secrets
+    match error:
+        case ConnectionFailedError():
+            event = "lost" if error.is_lost else "cannot reach"
+            return network_error(
+                f"{event} {connection.host}: {error}",
+                provider=provider,
+                secrets=secrets,
+                is_retryable=error.is_retryable,
+            )
+        case ErrorStatusError():
+            now = datetime.now(UTC)  # noqa: TID251 - compared with a date of the provider's clock
+            return response_error(error.response, provider=provider, secrets=secrets, now=now)
+        case StreamError(status=int(status)):
+            return status_error(status, str(error), provider=provider, secrets=secrets)
+        case _:
+            return invalid_response_error(error, provider=provider, secrets=secrets, is_stream=True)
