@@ -21,10 +21,10 @@ def test_what_the_process_has_set_stays(tmp_path: Path) -> None:
     assert loaded == {"NAME": "from the process"}
 
 
-def test_the_first_file_that_sets_a_name_wins(tmp_path: Path) -> None:
+def test_the_last_file_that_sets_a_name_wins(tmp_path: Path) -> None:
     write(tmp_path, "A=first\n")
     write(tmp_path, "A=second\nB=second\n", ".env.local")
-    assert load_environment(FILES, tmp_path, {}, must_exist=False) == {"A": "first", "B": "second"}
+    assert load_environment(FILES, tmp_path, {}, must_exist=False) == {"A": "second", "B": "second"}
 
 
 def test_an_empty_variable_of_the_process_gives_way_to_the_file(tmp_path: Path) -> None:

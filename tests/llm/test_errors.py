@@ -66,12 +66,20 @@ def test_the_reason_is_taken_from_the_body(body: str, words: str) -> None:
     assert str(error).startswith(f"openai answered 400: {words}")
 
 
-def test_words_of_overload_make_any_status_worth_another_try() -> None:
-    failure = HttpErrorResponse(
-        400, {}, '{"error": {"message": "The engine is currently overloaded"}}'
-    )
+@pytest.mark.parametrize(
+    ("status", "is_retryable"),
+    [
+        *((status, False) for status in (400, 404, 501, 505)),
+        *((status, True) for status in (408, 429, 500, 520, 524, 529, 530, 599)),
+    ],
+)
+def test_the_status_and_not_the_words_decides_whether_to_try_again(
+    status: int, is_retryable: bool
+) -> None:
+    failure = HttpErrorResponse(status, {}, '{"error": {"message": "The engine is overloaded"}}')
 
-    assert response_error(failure, provider="openai", secrets=(), now=NOW).is_retryable
+    error = response_error(failure, provider="openai", secrets=(), now=NOW)
+    assert error.is_retryable is is_retryable
 
 
 def test_a_quota_that_is_used_up_is_final() -> None:

@@ -31,7 +31,8 @@ def load_environment(
 ) -> dict[str, str]:
     """Merge `.env` files into an environment without touching the process's own.
 
-    Values in `base` that are not empty take precedence; then the first file that sets a name.
+    Values in `base` that are not empty take precedence; then the last file that sets a name, so
+    that `.env.local` wins over `.env`.
 
     Args:
         paths: The files, relative to `folder`.
@@ -43,7 +44,7 @@ def load_environment(
         ConfigError: A file that must exist is missing, or a file cannot be read.
     """
     merged = {name: value for name, value in base.items() if value}
-    for relative_path in paths:
+    for relative_path in reversed(tuple(paths)):
         path = folder / relative_path
         if not path.is_file():
             if must_exist:

@@ -1,5 +1,6 @@
 """Model sizes and the models of tiers, from `models.json`."""
 
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -28,9 +29,15 @@ class ProviderModels(FrozenModel):
 
 
 def model_limits(provider: ProviderName, model: str) -> ModelLimits | None:
-    """The sizes of a model, if the catalog has it."""
+    """The sizes of a model, or of the family that a snapshot belongs to, if the catalog has it."""
     provider_models = _catalog().get(provider)
-    return provider_models.models.get(model) if provider_models else None
+    if provider_models is None:
+        return None
+    family = _SNAPSHOT.sub("", model)
+    return provider_models.models.get(model) or provider_models.models.get(family)
+
+
+_SNAPSHOT = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
 
 
 def tier_model(provider: ProviderName, tier: ModelTier) -> str | None:

@@ -31,11 +31,9 @@ _STATUS_NAMES = {
     504: "GatewayTimeoutError",
     529: "OverloadedError",
 }
-_RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 529})
-_RETRYABLE_MESSAGE = re.compile(
-    r"rate.?limit|overloaded|time.?out|service unavailable|internal server error|bad gateway",
-    re.IGNORECASE,
-)
+_FIRST_SERVER_ERROR = 500
+_RETRYABLE_STATUSES = frozenset({408, 425, 429})
+_FINAL_SERVER_STATUSES = frozenset({501, 505})
 _NEVER_RETRYABLE_MESSAGE = re.compile(
     r"insufficient_quota|exceeded your current quota", re.IGNORECASE
 )
@@ -94,22 +92,21 @@ def status_error(
         name="ContextWindowExceededError" if is_context else status_name(status),
         provider=provider,
         status=status,
-        is_retryable=not is_context and not is_final and is_retryable(status, message),
+        is_retryable=not is_context and not is_final and is_retryable(status),
         retry_after_seconds=retry_after_seconds,
     )
 
 
 def status_name(status: int) -> str:
     """A short stable name for an error status."""
-    server_error = 500
-    return _STATUS_NAMES.get(
-        status, "InternalServerError" if status >= server_error else "ApiError"
-    )
+    other = "InternalServerError" if status >= _FIRST_SERVER_ERROR else "ApiError"
+    return _STATUS_NAMES.get(status, other)
 
 
-def is_retryable(status: int, message: str) -> bool:
+def is_retryable(status: int) -> bool:
     """Whether the same request may succeed later."""
-    return status in _RETRYABLE_STATUSES or _RETRYABLE_MESSAGE.search(message) is not None
+    is_server_error = status >= _FIRST_SERVER_ERROR and status not in _FINAL_SERVER_STATUSES
+    return is_server_error or status in _RETRYABLE_STATUSES
 
 
 def network_error(
@@ -143,7 +140,7 @@ def invalid_response_error(
     """
     # Unstreamed, the status is one that litellm made up.
     status = getattr(error, "status_code", None) if is_stream else None
-    if isinstance(status, int) and is_retryable(status, ""):
+    if isinstance(status, int) and is_retryable(status):
         return status_error(status, _first_line(error), provider=provider, secrets=secrets)
     return ModelError(
         sanitize_message(

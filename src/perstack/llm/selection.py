@@ -1,5 +1,6 @@
 """Which model generates for an expert: the caller's, its tier's, the file's, the middle tier's."""
 
+import re
 from dataclasses import dataclass
 
 from perstack.definition.model import Definitions, Expert, ModelChoice, Provider, ReasoningBudget
@@ -16,12 +17,14 @@ class ModelSelector:
         provider: Who generates; with the file's settings only where the file means this provider.
         model_override: The caller's model; beats every tier.
         file_model: `model` of the file, if it belongs to this provider.
+        is_budget_set: Whether the file or the caller sets the reasoning budget.
     """
 
     provider: Provider
     model_override: str | None
     file_model: str | None
     reasoning_budget: ReasoningBudget
+    is_budget_set: bool
     timeout_seconds: float
 
     def choose(self, expert: Expert) -> ModelChoice:
@@ -30,10 +33,15 @@ class ModelSelector:
         Raises:
             ConfigError: Neither the caller, the expert, the file nor the provider names one.
         """
+        model = self._model_name(expert)
+        profile = PROVIDER_PROFILES.get(self.provider.provider_name)
+        is_known_to_think = profile is None or re.fullmatch(profile.thinking_models, model)
         return ModelChoice(
             provider=self.provider,
-            model=self._model_name(expert),
-            reasoning_budget=self.reasoning_budget,
+            model=model,
+            reasoning_budget=(
+                self.reasoning_budget if self.is_budget_set or is_known_to_think else "none"
+            ),
             timeout_seconds=self.timeout_seconds,
         )
 
@@ -78,6 +86,7 @@ def create_model_selector(
         model_override=model,
         file_model=definitions.model if is_file_provider else None,
         reasoning_budget=effective_budget,
+        is_budget_set=is_budget_set,
         timeout_seconds=(definitions.timeout if timeout_ms is None else timeout_ms) / 1000,
     )
 

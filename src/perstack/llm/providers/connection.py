@@ -1,5 +1,6 @@
 """How one call reaches its provider: address, key and headers."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -58,7 +59,7 @@ def resolve_connection(
     """
     profile, setting = provider_profile(provider.provider_name), provider.setting
     headers = {**profile.headers(setting, environment), **setting.headers}
-    base_url = setting.base_url or environment.get(profile.base_url_variable)
+    base_url = setting.base_url or _address(environment, profile.base_url_variable)
     return ProviderConnection(
         profile=profile,
         model=f"{profile.litellm_prefix}/{model}",
@@ -74,10 +75,32 @@ def resolve_connection(
 def _api_key(profile: ProviderProfile, environment: Mapping[str, str]) -> str | None:
     if profile.key_variable is None:
         return None
-    key = environment.get(profile.key_variable)
+    # Keys that are read from files end in a newline.
+    key = environment.get(profile.key_variable, "").strip()
+    hint = "Put it into .env or into the environment."
     if not key:
+        raise ConfigError(f"{profile.key_variable} is not set.", hint=hint)
+    if _PLACEHOLDER.fullmatch(key):
+        raise ConfigError(f"{profile.key_variable} has a placeholder instead of a key.", hint=hint)
+    if not _HEADER_VALUE.fullmatch(key):
         raise ConfigError(
-            f"{profile.key_variable} is not set.",
-            hint="Put it into .env or into the environment.",
+            f"{profile.key_variable} has a character that no key has, such as a line break.",
+            hint="Write the key on one line.",
         )
     return key
+
+
+_PLACEHOLDER = re.compile(r"<.*>|\$\{.*\}|\.\.\.|…", re.DOTALL)
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+
+
+def _address(environment: Mapping[str, str], variable: str) -> str | None:
+    address = environment.get(variable, "").strip()
+    if not address:
+        return None
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"{variable} is no address of a server.", hint="Write one such as https://host/v1."
+        )
+    return address

@@ -27,6 +27,8 @@ OPENAI = ProviderProfile(
     default_base_url="https://api.openai.com/v1",
     base_url_variable="OPENAI_BASE_URL",
     key_variable="OPENAI_API_KEY",
+    # Any other may be a model of any server: most refuse an option that they do not know.
+    thinking_models=r"(.*/)?(o\d|gpt-5(?!-chat)|gpt-oss).*",
     headers=account_headers,
     accepts_files=True,
     accepts_image_urls=True,

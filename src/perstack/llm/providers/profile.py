@@ -56,6 +56,8 @@ class ProviderProfile:
         appended_path: Path that litellm appends itself; removed from an address that ends with it.
         default_reasoning_budget: Replaces the general default.
         reasoning: Options that switch thinking on.
+        thinking_models: Pattern of the models that are known to take these options; others get
+            them where the user asks for thinking.
         headers: Headers beside those of the file.
         accepts_files: Whether messages can hold files; else the model reads that there is one.
         accepts_image_urls: Whether the provider fetches images; else the model reads the URL.
@@ -76,6 +78,7 @@ class ProviderProfile:
     appended_path: str = ""
     default_reasoning_budget: ReasoningBudget | None = None
     reasoning: Reasoning = effort_option
+    thinking_models: str = ".*"
     headers: Headers = no_headers
     accepts_files: bool = False
     accepts_image_urls: bool = False

@@ -137,7 +137,7 @@ def _scripted_failure(error: ScriptedError) -> ModelError:
         name=name,
         provider=SCRIPTED_PROVIDER,
         status=error.status,
-        is_retryable=error.status is not None and is_retryable(error.status, ""),
+        is_retryable=error.status is not None and is_retryable(error.status),
         retry_after_seconds=error.retry_after_seconds,
     )
 
