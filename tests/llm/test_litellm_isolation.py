@@ -20,14 +20,14 @@ from tests.model_server import HttpError, Malformed, Reply, call, model_server
 async def main():
     # Development mode reports steps of the loop that are slow, which on a busy machine any may be.
     asyncio.get_running_loop().slow_callback_duration = float("inf")
-    model = open_model(definitions=Definitions(), environment={"ANTHROPIC_API_KEY": "invented"})
+    model = open_model(definitions=Definitions(), environment={"OPENAI_API_KEY": "invented-key"})
     faults = [HttpError(401, "no"), HttpError(500), Malformed()]
     script = [Reply("3"), call("add"), *faults, Reply("4")]
     async with model_server(script) as server:
-        at = provider_at("anthropic", server.base_url)
+        at = provider_at("openai", server.base_url + "/v1")
         for heard in (None, Listener(), None, Listener(), None, None):
             try:
-                await model.generate(ask(at, model="a-model-nobody-knows"), heard)
+                await model.generate(ask(at, model="gpt-5.4"), heard)
             except ModelError:
                 pass
     await model.aclose()

@@ -20,6 +20,7 @@ def thinking_option(tokens: int, model: str) -> dict[str, Any]:
 
 ANTHROPIC = ProviderProfile(
     name="anthropic",
+    wire_format="anthropic_messages",
     litellm_prefix="anthropic",
     default_base_url="https://api.anthropic.com",
     base_url_variable="ANTHROPIC_BASE_URL",

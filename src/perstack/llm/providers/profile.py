@@ -37,7 +37,7 @@ def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> di
     return {}
 
 
-WireName = Literal["chat_completions", "ollama_chat"]
+WireName = Literal["anthropic_messages", "chat_completions", "ollama_chat"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

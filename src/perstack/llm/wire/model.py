@@ -20,6 +20,7 @@ from perstack.llm.providers.connection import ProviderConnection, resolve_connec
 from perstack.llm.providers.profile import WireName
 from perstack.llm.providers.registry import provider_profile
 from perstack.llm.selection import ModelSelector, context_window
+from perstack.llm.wire.anthropic_messages import AnthropicMessages
 from perstack.llm.wire.chat_completions import ChatCompletions
 from perstack.llm.wire.client import (
     ConnectionFailedError,
@@ -45,6 +46,7 @@ _FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
 
 
 _FORMATS: dict[WireName, WireFormat] = {
+    "anthropic_messages": AnthropicMessages(),
     "chat_completions": ChatCompletions(),
     "ollama_chat": OllamaChat(),
 }
