@@ -69,7 +69,9 @@ HANDLED_BY = {
     "StopRunByError": (
         "projection statistics usage transcript text filter progress tasks spans activations replay"
     ),
-    "StopRunByCancellation": "projection transcript text progress tasks spans activations replay",
+    "StopRunByCancellation": (
+        "projection usage transcript text progress tasks spans activations replay"
+    ),
 }
 
 

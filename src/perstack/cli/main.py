@@ -19,6 +19,7 @@ from perstack.cli.terminal import (
     standard_terminal,
 )
 from perstack.errors import PerstackError
+from perstack.telemetry.environment import remove_unusable_settings
 
 COMMANDS = {
     "run": "give an expert a task; events as JSON lines on stdout",
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     terminal = terminal or standard_terminal()
+    for problem in remove_unusable_settings(os.environ):
+        terminal.info(f"perstack: telemetry: {problem}", "yellow")
     try:
         return _parse_and_execute(words, terminal)
     except KeyboardInterrupt:

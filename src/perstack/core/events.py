@@ -352,10 +352,14 @@ class StopRunByError(StoredEvent):
 
 
 class StopRunByCancellation(StoredEvent):
-    """The caller, or the end of the process, stopped the run; it can be resumed."""
+    """The caller, or the end of the process, stopped the run; it can be resumed.
+
+    `usage` is what the provider had reported of a generation that was under way.
+    """
 
     type: Literal["stopRunByCancellation"] = "stopRunByCancellation"
     reason: str
+    usage: Usage | None = None
 
 
 RunEvent = Annotated[
@@ -394,6 +398,14 @@ RUN_EVENT: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
 
 def generation_usage(event: RunEvent) -> Usage | None:
     """The tokens of the generation that an event ends; `None` if it ends none."""
-    if isinstance(event, CallTools | StartVerification | Retry | CompleteRun | StopRunByError):
+    if isinstance(
+        event,
+        CallTools
+        | StartVerification
+        | Retry
+        | CompleteRun
+        | StopRunByError
+        | StopRunByCancellation,
+    ):
         return event.usage
     return None

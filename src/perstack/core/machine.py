@@ -262,7 +262,8 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
         case ev.StopRunByExceededMaxSteps():
             return {"status": "stoppedByExceededMaxSteps"}
         case ev.StopRunByCancellation():
-            return {"status": "stoppedByCancellation"}
+            usage = event.usage or type(checkpoint.usage)()
+            return {"status": "stoppedByCancellation", "usage": checkpoint.usage + usage}
         case ev.StopRunByError():
             return {
                 "status": "stoppedByError",

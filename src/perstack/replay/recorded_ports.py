@@ -30,6 +30,9 @@ class RecordedModel:
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
         run_id = CURRENT_RUN_ID.get()
         event = self._recording.peek(run_id)
+        usage = None if event is None else ev.generation_usage(event)
+        if usage is not None:
+            request.on_usage(usage)
         if event is None or isinstance(event, ev.StopRunByCancellation):
             return await self._recording.wait_for_end()
         reply = recorded_response(event)

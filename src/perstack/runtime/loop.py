@@ -43,5 +43,9 @@ async def record_cancellation(run: Run) -> None:
         return
     for result in run.calls.finished_results():
         run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=result))
-    run.advance(ev.StopRunByCancellation(stamp=run.stamp(), reason=run.job.stop_reason()))
+    run.advance(
+        ev.StopRunByCancellation(
+            stamp=run.stamp(), reason=run.job.stop_reason(), usage=run.take_reported_usage()
+        )
+    )
     await run.event_writer.flush()

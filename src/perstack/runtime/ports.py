@@ -42,15 +42,24 @@ class SystemClock:
         await anyio.sleep(seconds)
 
 
+def ignore_usage(_usage: Usage) -> None:
+    """Does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One question to a model: the whole conversation and the tools it may call."""
+    """One question to a model: the whole conversation and the tools it may call.
+
+    `on_usage` receives the tokens that the provider has reported so far, also if the call fails or
+    is cancelled afterwards.
+    """
 
     choice: ModelChoice
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...]
     conversation_id: str
     expert_key: str
+    on_usage: Callable[[Usage], None] = ignore_usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from perstack.core.messages import (
     TextPart,
     ToolCall,
     ToolResult,
+    Usage,
     text_result,
 )
 from perstack.core.verification import VerificationResult, truncate_middle
@@ -81,6 +82,7 @@ class Run:
         self.publisher = TransientPublisher(job.listener, span, self.stamp, job.questions)
         self.calls = ToolCallTasks(tasks, self.call_tool)
         self._toolbox: Toolbox | None = None
+        self._reported_usage: Usage | None = None
         self._unrecorded_activation_id = job.activation_id
 
     def stamp(self) -> Stamp:
@@ -135,6 +137,7 @@ class Run:
             tools=toolbox.definitions,
             conversation_id=self.checkpoint.job_id,
             expert_key=self.expert.key,
+            on_usage=self._set_reported_usage,
         )
         deltas = self.publisher if self.job.wants_deltas else None
         await checkpoint_if_cancelled()
@@ -147,7 +150,16 @@ class Run:
             finally:
                 self.publisher.finish_streaming()
             span.finished(generation)
+        self._reported_usage = None
         return generation
+
+    def take_reported_usage(self) -> Usage | None:
+        """The tokens of a generation that failed or was cancelled, to be recorded once."""
+        usage, self._reported_usage = self._reported_usage, None
+        return usage
+
+    def _set_reported_usage(self, usage: Usage) -> None:
+        self._reported_usage = usage
 
     async def call_tool(self, call: ToolCall) -> ToolResult:
         """Execute one call of a skill's tool."""

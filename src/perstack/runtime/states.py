@@ -17,6 +17,7 @@ from perstack.core.messages import (
     ToolCallPart,
     ToolMessage,
     ToolResultPart,
+    Usage,
     UserMessage,
     text_result,
 )
@@ -276,13 +277,16 @@ def _truncation_messages(message: ExpertMessage) -> tuple[Message, ...]:
 
 
 def _handle_model_error(run: Run, checkpoint: Checkpoint, error: ModelError) -> ev.RunEvent:
+    usage = run.take_reported_usage() or Usage()
     if not error.is_retryable:
-        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
+        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error), usage=usage)
     if checkpoint.retry_count >= run.job.max_retries:
-        return _stop_after_retries(run, error.message, error.name, error.status)
+        stop_event = _stop_after_retries(run, error.message, error.name, error.status)
+        return stop_event.model_copy(update={"usage": usage})
     return ev.Retry(
         stamp=run.stamp(),
         reason=error.message,
+        usage=usage,
         error=_run_error(error),
         delay_seconds=_retry_delay(
             checkpoint.retry_count, error.retry_after_seconds, run.job.jitter()

@@ -1,5 +1,6 @@
 """Telemetry settings from environment variables; operators own them, not `perstack.toml`."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
@@ -15,7 +16,7 @@ CAPTURES_ON_SPANS = frozenset({"span_only", "span_and_event", "true"})
 MCP_SPAN_MODES = ("tools", "all", "none")
 
 McpSpans = Literal["tools", "all", "none"]
-Value = TypeVar("Value")
+Value = TypeVar("Value", int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,8 @@ class _EnvironmentReader:
         except ValueError:
             number = None
         # Counts, delays and sizes of zero or less have no meaning, except a sampling ratio of zero.
-        if number is None or (raw and float(raw) <= 0 and name != "OTEL_TRACES_SAMPLER_ARG"):
+        is_in_range = not raw or name == "OTEL_TRACES_SAMPLER_ARG" or (number or 0) > 0
+        if number is None or not math.isfinite(number) or not is_in_range:
             self.problems.append(f"{name} must be a positive number; using {default}")
             return default
         return number

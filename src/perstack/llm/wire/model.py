@@ -96,7 +96,8 @@ class WireModel:
         if name is None:
             return await self._other.generate(request, deltas)
         wire = _FORMATS[name]
-        builder = ReplyBuilder(original_names(tool.name for tool in request.tools), deltas)
+        tool_names = original_names(tool.name for tool in request.tools)
+        builder = ReplyBuilder(tool_names, deltas, request.on_usage)
         try:
             with anyio.fail_after(choice.timeout_seconds):
                 return await self._exchange(

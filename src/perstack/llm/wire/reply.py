@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 from uuid import uuid4
 
 from perstack.core.messages import FinishReason, ThinkingPart, ToolCallPart, Usage
-from perstack.runtime.ports import Deltas, Generation
+from perstack.runtime.ports import Deltas, Generation, ignore_usage
 from perstack.text import replace_surrogates
 
 JsonObject = dict[str, Any]
@@ -154,9 +154,16 @@ class ReplyBuilder:
     Args:
         tool_names: The names of the tools, by the names that the provider knows.
         deltas: Receives text and thinking as they arrive.
+        on_usage: Receives the tokens that are reported, as they grow.
     """
 
-    def __init__(self, tool_names: Mapping[str, str], deltas: Deltas | None) -> None:
+    def __init__(
+        self,
+        tool_names: Mapping[str, str],
+        deltas: Deltas | None,
+        on_usage: Callable[[Usage], None] = ignore_usage,
+    ) -> None:
+        self._on_usage = on_usage
         self._tool_names = tool_names
         self._deltas = deltas
         self._text = TextPieces()
@@ -243,6 +250,7 @@ class ReplyBuilder:
             total_tokens=max(own.total_tokens, usage.total_tokens, input_tokens + output_tokens),
             cached_input_tokens=max(own.cached_input_tokens, usage.cached_input_tokens),
         )
+        self._on_usage(self.usage)
 
     def build(self, first_chunk_seconds: float | None = None) -> Generation:
         """The whole reply.
