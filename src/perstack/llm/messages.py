@@ -176,6 +176,13 @@ def _assistant_messages(message: ExpertMessage, profile: ProviderProfile) -> lis
     chat: ChatMessage = {"role": "assistant", "content": text or None}
     if profile.has_signed_thinking and (blocks := _thinking_blocks(message)):
         chat["thinking_blocks"] = blocks
+    reasoning = "".join(
+        part.thinking
+        for part in message.contents
+        if isinstance(part, ThinkingPart) and part.signature is None
+    )
+    if calls and reasoning and profile.returns_reasoning:
+        chat["reasoning_content"] = reasoning
     if calls:
         chat["tool_calls"] = [
             {

@@ -37,6 +37,11 @@ class ProviderConnection:
         return self.api_key is None and "authorization" not in names
 
     @property
+    def endpoint(self) -> tuple[str, str]:
+        """The address and the model."""
+        return self.base_url, self.model
+
+    @property
     def host(self) -> str:
         """Host and port, for messages."""
         return host_of(self.base_url)

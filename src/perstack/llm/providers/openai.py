@@ -30,6 +30,8 @@ OPENAI = ProviderProfile(
     # Any other may be a model of any server: most refuse an option that they do not know.
     thinking_models=r"(.*/)?(o\d|gpt-5(?!-chat)|gpt-oss).*",
     headers=account_headers,
+    # Servers with a thinking mode, DeepSeek's among them, refuse a history without it.
+    returns_reasoning=True,
     accepts_files=True,
     accepts_image_urls=True,
 )

@@ -64,6 +64,7 @@ class ProviderProfile:
         accepts_file_urls: Whether the provider fetches files.
         accepts_media_in_results: Whether a tool result can hold images and files.
         has_signed_thinking: Whether thinking is returned to the provider with its signature.
+        returns_reasoning: Whether unsigned thinking of a turn with tool calls is returned.
         has_cache_breakpoints: Whether prefixes are cached where messages say so.
         requires_max_tokens: Whether each call must limit its output.
     """
@@ -85,6 +86,7 @@ class ProviderProfile:
     accepts_file_urls: bool = False
     accepts_media_in_results: bool = False
     has_signed_thinking: bool = False
+    returns_reasoning: bool = False
     has_cache_breakpoints: bool = False
     requires_max_tokens: bool = False
 

@@ -1,8 +1,10 @@
 """The Model port on the wire formats that are spoken directly."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 
@@ -16,6 +18,7 @@ from perstack.llm.errors import (
     timeout_error,
 )
 from perstack.llm.litellm_model import PROXY_VARIABLE
+from perstack.llm.media import has_media, without_media
 from perstack.llm.providers.connection import ProviderConnection, resolve_connection
 from perstack.llm.providers.profile import WireName
 from perstack.llm.providers.registry import provider_profile
@@ -37,6 +40,8 @@ from perstack.tool_names import original_names
 
 DRAIN_SECONDS = 0.1
 """How long the end of a body is waited for after the end of the reply, to keep its connection."""
+
+_REFUSED_CONTENT = frozenset({400, 415, 422})
 
 _FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
     "text/event-stream": ServerSentEvents,
@@ -71,6 +76,7 @@ class WireModel:
         self._selector = selector
         self._environment = environment
         self._other = other
+        self._without_media: set[tuple[str, str]] = set()
         self._client = HttpClient(environment, environment.get(PROXY_VARIABLE))
 
     def choose(self, expert: Expert) -> ModelChoice:
@@ -95,14 +101,16 @@ class WireModel:
         name = connection.profile.wire_format_of(choice.model)
         if name is None:
             return await self._other.generate(request, deltas)
-        wire = _FORMATS[name]
+        if connection.endpoint in self._without_media:
+            request = replace(request, messages=without_media(request.messages))
         tool_names = original_names(tool.name for tool in request.tools)
         builder = ReplyBuilder(tool_names, deltas, request.on_usage)
+        exchange = partial(
+            self._exchange, _FORMATS[name], connection, builder, is_stream=deltas is not None
+        )
         try:
             with anyio.fail_after(choice.timeout_seconds):
-                return await self._exchange(
-                    wire, request, connection, builder, is_stream=deltas is not None
-                )
+                return await self._show_what_fits(exchange, request, connection)
         except TimeoutError:
             failure = timeout_error(choice.timeout_seconds, provider=connection.profile.name)
         except (ConnectionFailedError, ErrorStatusError, StreamError, InvalidReplyError) as error:
@@ -110,12 +118,34 @@ class WireModel:
         # Outside the handler, so that no context hangs on it: that holds the request and its key.
         raise failure
 
+    async def _show_what_fits(
+        self,
+        exchange: Callable[[GenerationRequest], Awaitable[Generation]],
+        request: GenerationRequest,
+        connection: ProviderConnection,
+    ) -> Generation:
+        """Ask, and once more without images and files if the model refuses a request with them."""
+        try:
+            return await exchange(request)
+        except ErrorStatusError as error:
+            is_refused = error.response.status in _REFUSED_CONTENT
+            if not is_refused or not has_media(request.messages):
+                raise
+            try:
+                generation = await exchange(
+                    replace(request, messages=without_media(request.messages))
+                )
+            except ErrorStatusError:
+                raise error from None
+        self._without_media.add(connection.endpoint)
+        return generation
+
     async def _exchange(
         self,
         wire: WireFormat,
-        request: GenerationRequest,
         connection: ProviderConnection,
         builder: ReplyBuilder,
+        request: GenerationRequest,
         *,
         is_stream: bool,
     ) -> Generation:
