@@ -17,38 +17,27 @@ from perstack.runtime.ports import TaskRecord
 from perstack.server.tools.elicitation import elicit_request_for
 
 TaskPhase = Literal["open", "waiting", "finished", "superseded"]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPosition:
-    """How far the job of a task has come.
-
-    Attributes:
-        activation: The newest activation of the job that works on the task.
-        phase: `open` while a process drives the job or can resume it; `waiting` for an answer of
-            the user; `finished`; or `superseded` by another request.
-    """
-
-    activation: JobActivation
-    phase: TaskPhase
+"""A task is open while a process drives its job or can resume it; then it waits for an answer of
+the user, is finished, or is superseded by another request."""
 
 
 def locate_task(
     activations: list[JobActivation], number: int, *, has_forms: bool
-) -> TaskPosition | None:
-    """The position of a task that began with activation `number`; `None` if there is none.
+) -> tuple[TaskPhase, JobActivation] | None:
+    """The phase of a task that began with activation `number`; `None` if there is no such task.
 
-    A question ends the task of a client that cannot show forms: the question is the result.
+    The activation that is returned with it is the newest one of the job that works on the task. A
+    question ends the task of a client that cannot show forms: the question is the result.
     """
     pairs = zip_longest(activations[number:], activations[number + 1 :])
     for activation, next_activation in pairs:
         if _is_final(activation.stop_event, has_forms=has_forms):
-            return TaskPosition(activation, "finished")
+            return "finished", activation
         if next_activation is None:
             is_waiting = isinstance(activation.stop_event, ev.StopRunByInteractiveTool)
-            return TaskPosition(activation, "waiting" if is_waiting else "open")
+            return "waiting" if is_waiting else "open", activation
         if next_activation.run_id != activation.run_id:
-            return TaskPosition(activation, "superseded")
+            return "superseded", activation
     return None
 
 
@@ -111,6 +100,16 @@ class TaskState:
     def is_final(self) -> bool:
         """Whether the state never changes."""
         return self.status not in ("working", "input_required")
+
+
+def new_state(task: TaskRecord) -> TaskState:
+    """The state of a task before any event of its job."""
+    return TaskState(
+        task_id=task.task_id,
+        status="working",
+        created_at=task.created_at,
+        updated_at=task.created_at,
+    )
 
 
 def state_from_record(task: TaskRecord) -> TaskState:

@@ -40,6 +40,7 @@ from perstack.server.tasks.model import (
     format_task_id,
     input_requests_payload,
     locate_task,
+    new_state,
     parse_task_id,
     result_payload,
     state_from_record,
@@ -179,8 +180,7 @@ class TaskService:
         """Create the task of the newest activation of a running job, once that is stored."""
         activations = await self._wait_for_activation(job_id)
         number = len(activations) - 1
-        created_at = activations[-1].started_at
-        task_id = await self._store_new_task(job_id, number, created_at)
+        task = await self._store_new_task(job_id, number, activations[-1].started_at)
         self._job_handles = {
             each: job
             for each, job in self._job_handles.items()
@@ -188,12 +188,10 @@ class TaskService:
         }
         job = self._engine.running(job_id)
         if job is not None:
-            self._job_handles[task_id] = job
-        return TaskState(
-            task_id=task_id, status="working", created_at=created_at, updated_at=created_at
-        )
+            self._job_handles[task.task_id] = job
+        return new_state(task)
 
-    async def _store_new_task(self, job_id: str, activation: int, created_at: int) -> str:
+    async def _store_new_task(self, job_id: str, activation: int, created_at: int) -> TaskRecord:
         suffix = activation
         while True:
             task_id = format_task_id(job_id, suffix)
@@ -202,7 +200,7 @@ class TaskService:
             )
             # An open task of the same activation is shared: both calls wait for the same result.
             if await self._store.create_task(task) or await self._store.task(task_id) == task:
-                return task_id
+                return task
             suffix += 1
 
     async def _find(self, task_id: str) -> TaskRecord:
@@ -265,8 +263,9 @@ class TaskService:
         position = locate_task(activations, task.activation, has_forms=has_forms)
         if position is None:
             raise NotFoundError(f"There is no task {task.task_id}.")
-        history = TaskHistory(task, recorded_events, position.activation)
-        match position.phase:
+        phase, activation = position
+        history = TaskHistory(task, recorded_events, activation)
+        match phase:
             case "finished":
                 return self._finished_state(history)
             case "superseded":
@@ -320,12 +319,7 @@ class TaskService:
         self, task: TaskRecord, job: JobHandle, *, has_forms: bool
     ) -> TaskState | None:
         """The state while this process drives the job; `None` once the events have it."""
-        state = TaskState(
-            task_id=task.task_id,
-            status="working",
-            created_at=task.created_at,
-            updated_at=task.created_at,
-        )
+        state = new_state(task)
         try:
             view = await job.wait(0)
         except LeaseLostError:

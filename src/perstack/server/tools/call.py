@@ -6,7 +6,6 @@ job running, and one that is cancelled stops the job that it started.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -55,6 +54,8 @@ if TYPE_CHECKING:
 
 CLIENT_CANCELLED = "cancelled by the client"
 SETTLING_SECONDS = 5.0
+
+JOB_STATUS: dict[str, JobStatus] = {public: status for status, public in PUBLIC_STATUS.items()}
 
 CallOutcome = JobView | InputRequiredResult
 
@@ -168,15 +169,15 @@ class ExpertCall:
     async def _resume(self, state: Resume) -> CallState | CallOutcome:
         job_id = state.request_state.job_id
         view = await self._engine.job(job_id)
-        elicited = collect_answers(view, state.request_state, state.responses)
-        for answer in elicited.answers:
+        answers, is_closed = collect_answers(view, state.request_state, state.responses)
+        for answer in answers:
             view = await self._submit_answer(view, answer)
-        if elicited.is_closed:
+        if is_closed:
             return view
         if await self._is_orphaned(view):
             # The process that asked has ended, and its question with it.
             view = await self._start_and_wait(JobRequest(job_id=job_id))
-        elif not elicited.answers:
+        elif not answers:
             view = await self._wait_by_id(job_id)
         return Ask(view, state.request_state.rounds)
 
@@ -289,7 +290,7 @@ class ToolCallHandler:
         self._engine = engine
         self._wait_policy = wait_policy
         self._has_job_tools = has_job_tools
-        self._annotate_span = partial(_annotate_job_id, transport)
+        self._transport = transport
         self._poll_settings = poll_settings or PollSettings()
         self._job_tools: dict[str, Callable[[ToolCallRequest], Awaitable[CallToolResult]]] = {
             JOB_TOOL: self._wait_for_job,
@@ -320,8 +321,7 @@ class ToolCallHandler:
             )
             outcome = await expert_call.run(await self._first_state(expert, call, arguments))
         except PerstackError as error:
-            job_id = None if expert_call is None else expert_call.job_id
-            return error_result(self._with_caller_hint(error, call), job_id)
+            return self._error_result(error, call, expert_call and expert_call.job_id)
         return outcome if isinstance(outcome, InputRequiredResult) else self._result(outcome, call)
 
     async def call_job_tool(self, name: str, call: ToolCallRequest) -> CallToolResult:
@@ -330,7 +330,7 @@ class ToolCallHandler:
         try:
             return await self._job_tools[name](call)
         except PerstackError as error:
-            return error_result(self._with_caller_hint(error, call))
+            return self._error_result(error, call)
 
     async def _first_state(
         self, expert: Expert, call: ToolCallRequest, arguments: CallArguments
@@ -355,7 +355,7 @@ class ToolCallHandler:
 
     async def _list_jobs(self, call: ToolCallRequest) -> CallToolResult:
         arguments = validate_arguments(call.arguments, schemas.JOBS_INPUT)
-        status = _to_job_status(arguments["status"]) if "status" in arguments else None
+        status = JOB_STATUS[arguments["status"]] if "status" in arguments else None
         return jobs_result(await self._engine.jobs(status=status, limit=arguments.get("limit", 20)))
 
     async def _cancel_job(self, call: ToolCallRequest) -> CallToolResult:
@@ -371,16 +371,17 @@ class ToolCallHandler:
     def _has_job_tools_for(self, call: ToolCallRequest) -> bool:
         return self._has_job_tools and call.caller.may_read_jobs
 
-    def _with_caller_hint(self, error: PerstackError, call: ToolCallRequest) -> PerstackError:
-        """Replace the hint of an error that names the command line, which callers do not have."""
+    def _error_result(
+        self, error: PerstackError, call: ToolCallRequest, job_id: str | None = None
+    ) -> CallToolResult:
         if isinstance(error, NotFoundError):
+            # Its own hint names the command line, which callers do not have.
             hint = f"{JOBS_TOOL} lists the jobs." if self._has_job_tools_for(call) else None
-            return NotFoundError(error.message, hint=hint)
-        return error
+            error = NotFoundError(error.message, hint=hint)
+        return error_result(error, job_id)
 
-
-def _annotate_job_id(transport: str, job_id: str) -> None:
-    annotate_call(job_id=job_id, transport=transport)
+    def _annotate_span(self, job_id: str) -> None:
+        annotate_call(job_id=job_id, transport=self._transport)
 
 
 def _job_request(expert: Expert, common: Mapping[str, Any], query: str) -> JobRequest:
@@ -397,10 +398,6 @@ def _job_request(expert: Expert, common: Mapping[str, Any], query: str) -> JobRe
         checkpoint_id=checkpoint_id,
         files=tuple(common.get("files", ())),
     )
-
-
-def _to_job_status(status: str) -> JobStatus:
-    return next(stored for stored, public in PUBLIC_STATUS.items() if public == status)
 
 
 def _annotate_client_ids(meta: Mapping[str, Any]) -> None:

@@ -178,13 +178,6 @@ def instructions(*, has_job_tools: bool) -> str:
     return _SERVER_INSTRUCTIONS.format(experts="of this server")
 
 
-def _usage_hint(*, has_job_tools: bool) -> str:
-    by_expert_tool = "this tool, the job_id and an empty query"
-    return _USAGE_HINT.format(
-        collect=f"{JOB_TOOL} and the job_id" if has_job_tools else by_expert_tool
-    )
-
-
 def published_experts(definitions: Definitions, publish: PublishMode) -> dict[str, Expert]:
     """The published experts by tool name, in the order of the file."""
     experts = (
@@ -208,7 +201,9 @@ def expert_tools(
     *,
     has_job_tools: bool,
 ) -> list[Tool]:
-    usage_hint = _usage_hint(has_job_tools=has_job_tools)
+    by_expert_tool = "this tool, the job_id and an empty query"
+    collect = f"{JOB_TOOL} and the job_id" if has_job_tools else by_expert_tool
+    usage_hint = _USAGE_HINT.format(collect=collect)
     return [
         _expert_tool(name, expert, definitions, usage_hint, default_wait_seconds)
         for name, expert in experts.items()

@@ -63,19 +63,6 @@ class RequestState:
         return json.dumps({"job": self.job_id, "run": self.run_id, "round": self.rounds})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ElicitationOutcome:
-    """The responses to a round of questions.
-
-    Attributes:
-        answers: The answers, including declined forms.
-        is_closed: Whether the user closed a form, which leaves its question open.
-    """
-
-    answers: tuple[InteractiveAnswer, ...]
-    is_closed: bool
-
-
 def parse_request_state(state: str | None) -> RequestState | None:
     """The state of the earlier round; `None` if the call is not a repetition.
 
@@ -104,17 +91,21 @@ def input_required_result(view: JobView, rounds: int) -> InputRequiredResult:
 
 def collect_answers(
     view: JobView, request_state: RequestState, responses: Mapping[str, object]
-) -> ElicitationOutcome:
-    """The answers to the questions that are still open; others came too late."""
+) -> tuple[list[InteractiveAnswer], bool]:
+    """The answers to the questions that are still open, including declined forms.
+
+    Returns:
+        The answers, and whether the user closed a form, which leaves its question open.
+    """
     answers: list[InteractiveAnswer] = []
     is_closed = False
     for question in view.questions if view.checkpoint.run_id == request_state.run_id else ():
         response = responses.get(question.id)
         if isinstance(response, ElicitResult):
             is_closed = is_closed or response.action == "cancel"
-            answer = parse_elicit_result(question, response)
-            answers += [] if answer is None else [answer]
-    return ElicitationOutcome(answers=tuple(answers), is_closed=is_closed)
+            if (answer := parse_elicit_result(question, response)) is not None:
+                answers.append(answer)
+    return answers, is_closed
 
 
 async def elicit(

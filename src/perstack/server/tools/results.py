@@ -7,7 +7,7 @@ have the answer, the status and the job id.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -45,12 +45,10 @@ from perstack.server.tools.truncation import (
 from perstack.text import replace_surrogates
 from perstack.tool_names import tool_name
 
-Result = TypeVar("Result")
 
-
-def strip_unsupported(caller: Caller, result: Result) -> Result:
+def strip_unsupported(caller: Caller, result: CallToolResult) -> CallToolResult:
     """Remove resource links that the protocol version does not have or the caller may not read."""
-    if not isinstance(result, CallToolResult) or (caller.has_links and caller.may_read_jobs):
+    if caller.has_links and caller.may_read_jobs:
         return result
     plain = [block for block in result.content if not isinstance(block, ResourceLink)]
     return result.model_copy(update={"content": plain})

@@ -81,12 +81,15 @@ def truncate_text(
         return TruncatedText(text=remaining, is_complete=offset == 0)
     tail = "" if offset else _tail(full_text, budget)
     piece = _head(remaining, budget, tail)
-    end = offset + len(piece)
-    missing = _omission_note(end, len(full_text) - len(tail), len(full_text), has_tail=bool(tail))
-    note = f"[{missing} {_continuation_hint(job_id, end, has_job_tools=has_job_tools)}]"
-    return TruncatedText(
-        text="\n".join(part for part in (piece, note, tail) if part), is_complete=False
-    )
+    end, total = offset + len(piece), len(full_text)
+    note = f"{total - end:,} of {total:,} characters follow."
+    if tail:
+        note = f"Characters {end:,} to {total - len(tail):,} of {total:,} are left out here."
+    note += f" The whole text is the resource {job_uri('result', job_id).text}"
+    if has_job_tools:
+        note += f"; {JOB_TOOL} with this job_id and offset={end} returns the next part"
+    parts = (piece, f"[{note}.]", tail)
+    return TruncatedText(text="\n".join(part for part in parts if part), is_complete=False)
 
 
 def _head(text: str, budget: OutputBudget, reserved: str = "") -> str:
@@ -101,16 +104,3 @@ def _tail(text: str, budget: OutputBudget) -> str:
         -round(budget.utf8_bytes * TAIL_SHARE) :
     ]
     return last.decode("utf-8", "ignore")
-
-
-def _omission_note(first: int, last: int, total: int, *, has_tail: bool) -> str:
-    if has_tail:
-        return f"Characters {first:,} to {last:,} of {total:,} are left out here."
-    return f"{total - first:,} of {total:,} characters follow."
-
-
-def _continuation_hint(job_id: str, offset: int, *, has_job_tools: bool) -> str:
-    hint = f"The whole text is the resource {job_uri('result', job_id).text}"
-    if not has_job_tools:
-        return f"{hint}."
-    return f"{hint}; {JOB_TOOL} with this job_id and offset={offset} returns the next part."
