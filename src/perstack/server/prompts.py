@@ -22,8 +22,13 @@ _JOB_ID_ARGUMENT = PromptArgument(
     description="Continue this job instead of starting a new one.",
     required=False,
 )
-_REVIEWED_JOB_ARGUMENT = PromptArgument(
-    name="job_id", title="Job", description="The job to review.", required=True
+_REVIEW_PROMPT_DEFINITION = Prompt(
+    name=REVIEW_PROMPT,
+    title="Review a job",
+    description="Looks back at what an expert did, step by step.",
+    arguments=[
+        PromptArgument(name="job_id", title="Job", description="The job to review.", required=True)
+    ],
 )
 
 _EXPERT_TEMPLATE = (
@@ -41,8 +46,17 @@ _REVIEW_TEMPLATE = (
 
 def build_prompts(experts: Mapping[str, Expert], *, with_jobs: bool) -> list[Prompt]:
     """The prompts of `experts`, by tool name, and those for jobs."""
-    expert_prompts = [_expert_prompt_definition(name, expert) for name, expert in experts.items()]
-    return [*expert_prompts, _review_prompt_definition()] if with_jobs else expert_prompts
+    prompts = [
+        Prompt(
+            name=name,
+            title=expert.tool.title or expert.key,
+            description=expert.description or f"Asks the expert {expert.key}.",
+            arguments=prompt_arguments(expert),
+            icons=[icon_of(expert)],
+        )
+        for name, expert in experts.items()
+    ]
+    return [*prompts, _REVIEW_PROMPT_DEFINITION] if with_jobs else prompts
 
 
 def prompt_arguments(expert: Expert) -> list[PromptArgument]:
@@ -70,36 +84,14 @@ def prompt_arguments(expert: Expert) -> list[PromptArgument]:
 def expert_prompt(tool: str, arguments: Mapping[str, str]) -> list[PromptMessage]:
     """The messages that have the client's model call an expert."""
     argument_lines = "\n".join(f"{name}: {value}" for name, value in arguments.items() if value)
-    return [
-        user_message(
-            _EXPERT_TEMPLATE.format(tool=tool, arguments=argument_lines or "(no arguments)")
-        )
-    ]
+    text = _EXPERT_TEMPLATE.format(tool=tool, arguments=argument_lines or "(no arguments)")
+    return [_user_message(text)]
 
 
 def review_prompt(job_id: str, uri: str, events: str) -> PromptMessage:
     """The message that has the client's model review a job."""
-    return user_message(_REVIEW_TEMPLATE.format(job_id=job_id, uri=uri, events=events))
+    return _user_message(_REVIEW_TEMPLATE.format(job_id=job_id, uri=uri, events=events))
 
 
-def user_message(text: str) -> PromptMessage:
+def _user_message(text: str) -> PromptMessage:
     return PromptMessage(role="user", content=TextContent(type="text", text=text))
-
-
-def _expert_prompt_definition(name: str, expert: Expert) -> Prompt:
-    return Prompt(
-        name=name,
-        title=expert.tool.title or expert.key,
-        description=expert.description or f"Asks the expert {expert.key}.",
-        arguments=prompt_arguments(expert),
-        icons=[icon_of(expert)],
-    )
-
-
-def _review_prompt_definition() -> Prompt:
-    return Prompt(
-        name=REVIEW_PROMPT,
-        title="Review a job",
-        description="Looks back at what an expert did, step by step.",
-        arguments=[_REVIEWED_JOB_ARGUMENT],
-    )

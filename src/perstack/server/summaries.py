@@ -95,11 +95,9 @@ def _join_names(names: list[str]) -> str:
 
 def _shorten_name(name: str) -> str:
     plain = replace_surrogates(name)
-    return (
-        plain
-        if len(plain) <= MAX_PROGRESS_NAME_CHARACTERS
-        else f"{plain[: MAX_PROGRESS_NAME_CHARACTERS - 1]}…"
-    )
+    if len(plain) <= MAX_PROGRESS_NAME_CHARACTERS:
+        return plain
+    return f"{plain[: MAX_PROGRESS_NAME_CHARACTERS - 1]}…"
 
 
 MIME_JSON = "application/json"

@@ -130,10 +130,8 @@ def add_prompts(server: Server[dict[str, Any]], server_context: ServerContext) -
     ) -> ListPromptsResult:
         reject_cursor(params)
         caller = caller_of(context)
-        visible_prompts = build_prompts(
-            server_context.visible_experts(caller), with_jobs=caller.may_read_jobs
-        )
-        return ListPromptsResult(prompts=visible_prompts)
+        experts = server_context.visible_experts(caller)
+        return ListPromptsResult(prompts=build_prompts(experts, with_jobs=caller.may_read_jobs))
 
     async def get_prompt(
         context: RequestContext, params: GetPromptRequestParams

@@ -101,10 +101,8 @@ def add_resources(server: Server[dict[str, Any]], server_context: ServerContext)
         context: RequestContext, params: PaginatedRequestParams
     ) -> ListResourceTemplatesResult:
         reject_cursor(params)
-        with_jobs = caller_of(context).may_read_jobs
-        return ListResourceTemplatesResult(
-            resource_templates=resource_templates(with_jobs=with_jobs)
-        )
+        templates = resource_templates(with_jobs=caller_of(context).may_read_jobs)
+        return ListResourceTemplatesResult(resource_templates=templates)
 
     async def read(
         context: RequestContext, params: ReadResourceRequestParams
@@ -147,7 +145,8 @@ async def read_resource(server_context: ServerContext, caller: Caller, uri: str)
     except PerstackError as error:
         raise MCPError(code=INTERNAL_ERROR, message=str(error), data={"uri": uri}) from error
     if document is None:
-        raise _resource_not_found(caller, uri)
+        code = INVALID_PARAMS if caller.is_modern else RESOURCE_NOT_FOUND
+        raise MCPError(code=code, message="Resource not found", data={"uri": uri})
     return document
 
 
@@ -202,8 +201,3 @@ def _parse_cursor(cursor: str) -> int:
     if cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_CURSOR_DIGITS:
         return int(cursor)
     raise _invalid_cursor()
-
-
-def _resource_not_found(caller: Caller, uri: str) -> MCPError:
-    code = INVALID_PARAMS if caller.is_modern else RESOURCE_NOT_FOUND
-    return MCPError(code=code, message="Resource not found", data={"uri": uri})

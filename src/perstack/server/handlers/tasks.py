@@ -89,9 +89,8 @@ def _authorize(context: RequestContext, params: TaskParams) -> Caller:
 
 def _check_name_header(context: RequestContext, params: TaskParams) -> None:
     """Check the header that repeats the task id for routers."""
-    header: str | None = None
-    if context.request is not None:
-        header = context.request.headers.get(MCP_NAME_HEADER)
+    request = context.request
+    header = None if request is None else request.headers.get(MCP_NAME_HEADER)
     # Not every client sends the header.
     if header is not None and decode_header_value(header) != params.task_id:
         raise MCPError(

@@ -20,11 +20,7 @@ from perstack.errors import PerstackError
 from perstack.server.caller import Caller, RequestContext, caller_of, http_caller
 from perstack.server.context import ServerContext
 from perstack.server.handlers.resources import reject_cursor
-from perstack.server.tools.definitions import (
-    JOB_TOOL,
-    expert_tools,
-    job_tools,
-)
+from perstack.server.tools.definitions import JOB_TOOL, expert_tools, job_tools
 from perstack.server.tools.request import ToolCallRequest
 from perstack.server.tools.results import (
     error_result,
@@ -66,9 +62,8 @@ def add_tools(server: Server[dict[str, Any]], server_context: ServerContext) -> 
             try:
                 services = await server_context.tenants.services_for(call.caller)
                 if expert is None:
-                    return strip_unsupported(
-                        call.caller, await services.tools.call_job_tool(params.name, call)
-                    )
+                    result = await services.tools.call_job_tool(params.name, call)
+                    return strip_unsupported(call.caller, result)
                 outcome = await services.tools.call_expert(expert, call)
                 if isinstance(outcome, InputRequiredResult):
                     return outcome

@@ -97,11 +97,8 @@ def _skill_fields(skill: Skill) -> JsonObject:
                 **_tool_filter_fields(skill),
             }
         case McpSseSkill():
-            return {
-                **common,
-                "host": urlsplit(skill.endpoint).hostname,
-                **_tool_filter_fields(skill),
-            }
+            host = urlsplit(skill.endpoint).hostname
+            return {**common, "host": host, **_tool_filter_fields(skill)}
         case InteractiveSkill():
             questions = {tool: definition.description for tool, definition in skill.tools.items()}
             return {**common, "tools": questions}

@@ -5,7 +5,7 @@ job in the order of writing, so a full page never changes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from perstack.core.checkpoint import Checkpoint, Job
@@ -139,24 +139,20 @@ def _run_tree(runs: Sequence[Checkpoint]) -> list[JsonObject]:
     branches: dict[str, list[JsonObject]] = {}
     roots: list[JsonObject] = []
     for run in runs:
-        node = _run_fields(run)
+        node: JsonObject = {
+            "run_id": run.run_id,
+            "expert": run.expert.key,
+            "status": run.status,
+            "step": run.step_number,
+            "checkpoint_id": run.id,
+            "usage": run.usage.model_dump(by_alias=False),
+            "delegates": list[JsonObject](),
+        }
         branches[run.run_id] = node["delegates"]
         # The delegating run comes first.
         parent = run.delegated_by and branches.get(run.delegated_by.run_id)
         (roots if parent is None else parent).append(node)
     return roots
-
-
-def _run_fields(run: Checkpoint) -> JsonObject:
-    return {
-        "run_id": run.run_id,
-        "expert": run.expert.key,
-        "status": run.status,
-        "step": run.step_number,
-        "checkpoint_id": run.id,
-        "usage": run.usage.model_dump(by_alias=False),
-        "delegates": list[JsonObject](),
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +161,7 @@ class _Page:
 
     lines: tuple[str, ...]
     next_index: int
-    is_full: bool
+    next_uri: str | None
 
 
 def events_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Document:
@@ -175,12 +171,12 @@ def events_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Documen
         event, checkpoint = entry
         return _event_line(to_wire(event, checkpoint), uri, checkpoint)
 
-    page = _fit_page(events, uri.query_params.get("after", 0), limit, line)
+    page = _fit_page(events, uri, limit, line)
     return Document(
         text="".join(page.lines),
         mime_type=MIME_JSON_LINES,
-        is_immutable=page.is_full,
-        next_uri=_next_page_uri(uri, page),
+        is_immutable=page.next_uri is not None,
+        next_uri=page.next_uri,
     )
 
 
@@ -189,7 +185,6 @@ def checkpoints_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Do
 
     def line(entry: RecordedEvent) -> str:
         event, checkpoint = entry
-        path_params = {**uri.path_params, "checkpoint_id": checkpoint.id}
         return to_json_line(
             {
                 "checkpoint_id": checkpoint.id,
@@ -199,56 +194,52 @@ def checkpoints_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Do
                 "status": checkpoint.status,
                 "step": checkpoint.step_number,
                 "can_be_continued": checkpoint.delegated_by is None,
-                "uri": ResourceUri("checkpoint", path_params).text,
+                "uri": _checkpoint_uri(uri, checkpoint),
             }
         )
 
-    page = _fit_page(events, uri.query_params.get("after", 0), limit, line)
-    next_uri = _next_page_uri(uri, page)
-    next_link = {"next": next_uri} if next_uri else {}
+    page = _fit_page(events, uri, limit, line)
     entries = ",\n".join(f"  {each.strip()}" for each in page.lines)
-    head = to_pretty_json({"job_id": uri.path_params["job_id"], **next_link}).removesuffix("\n}")
+    fields = {"job_id": uri.path_params["job_id"], **_next_link(page.next_uri)}
+    head = to_pretty_json(fields).removesuffix("\n}")
     return Document(
         text=f'{head},\n  "checkpoints": [\n{entries}\n  ]\n}}',
-        is_immutable=page.is_full,
-        next_uri=next_uri,
+        is_immutable=page.next_uri is not None,
+        next_uri=page.next_uri,
     )
 
 
 def checkpoint_page(checkpoint: Checkpoint, uri: ResourceUri) -> Document:
     """The state of a run, with as many messages as fit on a page."""
     wire = checkpoint_to_wire(checkpoint)
-    page = _fit_page(
-        wire["messages"], uri.query_params.get("after", 0), len(wire["messages"]), to_json_line
-    )
-    first = page.next_index - len(page.lines)
-    next_uri = _next_page_uri(uri, page)
-    next_link = {"next": next_uri} if next_uri else {}
-    return Document(
-        text=to_pretty_json(
-            {**wire, "messages": wire["messages"][first : page.next_index], **next_link}
-        ),
-        is_immutable=True,
-        next_uri=next_uri,
-    )
+    page = _fit_page(wire["messages"], uri, len(wire["messages"]), to_json_line)
+    messages = wire["messages"][page.next_index - len(page.lines) : page.next_index]
+    fields = {**wire, "messages": messages, **_next_link(page.next_uri)}
+    return Document(text=to_pretty_json(fields), is_immutable=True, next_uri=page.next_uri)
 
 
 def jobs_page(jobs: Sequence[Job], offset: int, limit: int) -> Document:
     """Jobs, newest first; `jobs` has one more than `limit` if there are more."""
-    page_jobs = jobs[:limit]
-    following_page = ResourceUri(
-        "jobs", query_params={"offset": offset + limit, "limit": limit}
-    ).text
-    next_uri = following_page if len(jobs) > limit else None
-    next_link = {"next": next_uri} if next_uri else {}
-    entries = [job_fields(job) for job in page_jobs]
-    return Document(text=to_pretty_json({"jobs": entries, **next_link}), next_uri=next_uri)
+    next_page = {"offset": offset + limit, "limit": limit}
+    next_uri = ResourceUri("jobs", query_params=next_page).text if len(jobs) > limit else None
+    fields = {"jobs": [job_fields(job) for job in jobs[:limit]], **_next_link(next_uri)}
+    return Document(text=to_pretty_json(fields), next_uri=next_uri)
+
+
+def _next_link(next_uri: str | None) -> JsonObject:
+    return {"next": next_uri} if next_uri else {}
+
+
+def _checkpoint_uri(uri: ResourceUri, checkpoint: Checkpoint) -> str:
+    path_params = {**uri.path_params, "checkpoint_id": checkpoint.id}
+    return ResourceUri("checkpoint", path_params).text
 
 
 def _fit_page(
-    entries: Sequence[Any], after: int, limit: int, line_of: Callable[[Any], str]
+    entries: Sequence[Any], uri: ResourceUri, limit: int, line_of: Callable[[Any], str]
 ) -> _Page:
     """Render as many entries as fit, but at least one."""
+    after = uri.query_params.get("after", 0)
     lines: list[str] = []
     remaining_bytes = MAX_PAGE_BYTES
     for entry in entries[after : after + limit]:
@@ -258,14 +249,10 @@ def _fit_page(
             break
         lines.append(line)
     next_index = min(after, len(entries)) + len(lines)
-    return _Page(tuple(lines), next_index, is_full=next_index < len(entries))
-
-
-def _next_page_uri(uri: ResourceUri, page: _Page) -> str | None:
-    if not page.is_full:
-        return None
-    query_params = {**uri.query_params, "after": page.next_index}
-    return ResourceUri(uri.kind, uri.path_params, query_params).text
+    if next_index >= len(entries):
+        return _Page(tuple(lines), next_index, next_uri=None)
+    next_page = replace(uri, query_params={**uri.query_params, "after": next_index})
+    return _Page(tuple(lines), next_index, next_page.text)
 
 
 def _event_line(wire: Mapping[str, Any], uri: ResourceUri, checkpoint: Checkpoint) -> str:
@@ -273,8 +260,6 @@ def _event_line(wire: Mapping[str, Any], uri: ResourceUri, checkpoint: Checkpoin
     line = to_json_line(wire)
     if utf8_size(line) <= MAX_PAGE_BYTES:
         return line
-    path_params = {**uri.path_params, "checkpoint_id": checkpoint.id}
-    omitted = {"bytes": utf8_size(line), "checkpoint": ResourceUri("checkpoint", path_params).text}
-    return to_json_line(
-        {**{key: wire[key] for key in STAMP_FIELDS if key in wire}, "omitted": omitted}
-    )
+    omitted = {"bytes": utf8_size(line), "checkpoint": _checkpoint_uri(uri, checkpoint)}
+    stamp = {key: wire[key] for key in STAMP_FIELDS if key in wire}
+    return to_json_line({**stamp, "omitted": omitted})

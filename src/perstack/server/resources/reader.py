@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from perstack.errors import NotFoundError
+from perstack.jobs import JobView
 from perstack.server.resources.documents import (
     RecordedEvents,
     checkpoint_page,
@@ -41,11 +42,11 @@ class ResourceReader:
         self._engine = engine
         self._readers: dict[ResourceKind, Callable[[ResourceUri], Awaitable[Document]]] = {
             "jobs": self._read_jobs,
-            "job": self._read_job,
+            "job": partial(self._read_view, job_document),
             "events": partial(self._read_page, events_page),
             "checkpoints": partial(self._read_page, checkpoints_page),
             "checkpoint": self._read_checkpoint,
-            "result": self._read_result,
+            "result": partial(self._read_view, result_document),
         }
 
     async def read(self, uri: ResourceUri) -> Document:
@@ -100,33 +101,27 @@ class ResourceReader:
 
     async def _read_jobs(self, uri: ResourceUri) -> Document:
         offset = uri.query_params.get("offset", 0)
-        limit = _clamp(1, uri.query_params.get("limit", MAX_JOBS), MAX_JOBS)
+        limit = _page_limit(uri, MAX_JOBS)
         # One more than a page has, to know whether there is a next one.
         jobs = await self._engine.jobs(limit=limit + 1, offset=offset)
         return jobs_page(jobs, offset, limit)
 
-    async def _read_job(self, uri: ResourceUri) -> Document:
-        return job_document(await self._engine.job(uri.path_params["job_id"]))
-
-    async def _read_result(self, uri: ResourceUri) -> Document:
-        return result_document(await self._engine.job(uri.path_params["job_id"]))
+    async def _read_view(self, render: Callable[[JobView], Document], uri: ResourceUri) -> Document:
+        return render(await self._engine.job(uri.path_params["job_id"]))
 
     async def _read_page(
-        self,
-        render: Callable[[RecordedEvents, ResourceUri, int], Document],
-        uri: ResourceUri,
+        self, render: Callable[[RecordedEvents, ResourceUri, int], Document], uri: ResourceUri
     ) -> Document:
         events = await self._engine.history(uri.path_params["job_id"])
-        limit = _clamp(1, uri.query_params.get("limit", MAX_ENTRIES), MAX_ENTRIES)
-        return await to_thread.run_sync(partial(render, events, uri, limit))
+        return await to_thread.run_sync(render, events, uri, _page_limit(uri, MAX_ENTRIES))
 
     async def _read_checkpoint(self, uri: ResourceUri) -> Document:
         checkpoint_id = uri.path_params["checkpoint_id"]
         for event, checkpoint in await self._engine.history(uri.path_params["job_id"]):
             if event.id == checkpoint_id:
-                return await to_thread.run_sync(partial(checkpoint_page, checkpoint, uri))
+                return await to_thread.run_sync(checkpoint_page, checkpoint, uri)
         raise NotFoundError(f"There is no checkpoint {checkpoint_id}.")
 
 
-def _clamp(minimum: int, value: int, maximum: int) -> int:
-    return max(minimum, min(value, maximum))
+def _page_limit(uri: ResourceUri, maximum: int) -> int:
+    return max(1, min(uri.query_params.get("limit", maximum), maximum))

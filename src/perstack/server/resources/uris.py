@@ -193,7 +193,19 @@ def definition_resources(experts: Mapping[str, Expert]) -> list[Resource]:
         description=TEMPLATES["definitions"].description,
         mime_type=MIME_JSON,
     )
-    return [definitions, *(_expert_resource(name, expert) for name, expert in experts.items())]
+    return [
+        definitions,
+        *(
+            Resource(
+                name=f"expert {name}",
+                title=expert.key,
+                uri=ResourceUri("expert", {"name": name}).text,
+                description=expert.description or f"The expert {expert.key}.",
+                mime_type=MIME_JSON,
+            )
+            for name, expert in experts.items()
+        ),
+    ]
 
 
 def job_resources(jobs: Sequence[JobEntry]) -> list[Resource]:
@@ -220,16 +232,6 @@ def resource_templates(*, with_jobs: bool) -> list[ResourceTemplate]:
         for kind, template in TEMPLATES.items()
         if kind == "expert" or (with_jobs and kind != "definitions")
     ]
-
-
-def _expert_resource(name: str, expert: Expert) -> Resource:
-    return Resource(
-        name=f"expert {name}",
-        title=expert.key,
-        uri=ResourceUri("expert", {"name": name}).text,
-        description=expert.description or f"The expert {expert.key}.",
-        mime_type=MIME_JSON,
-    )
 
 
 def _job_resource(job: JobEntry) -> Resource:
