@@ -56,8 +56,7 @@ def add_completions(server: Server[dict[str, Any]], server_context: ServerContex
             raise MCPError(
                 code=INVALID_PARAMS, message=f"There is no template{quote_name(params.ref.uri)}."
             )
-        context_arguments = (params.context and params.context.arguments) or {}
-        values = await _complete_values(server_context, caller, params, context_arguments, expert)
+        values = await _complete_values(server_context, caller, params, expert)
         return CompleteResult(
             completion=Completion(
                 values=list(values[:MAX_VALUES]),
@@ -85,7 +84,6 @@ async def _complete_values(
     server_context: ServerContext,
     caller: Caller,
     params: CompleteRequestParams,
-    context_arguments: Mapping[str, str],
     expert: Expert | None,
 ) -> Sequence[str]:
     name, prefix = params.argument.name, params.argument.value
@@ -96,7 +94,9 @@ async def _complete_values(
         return _with_prefix(_enum_choices(expert, name), prefix)
     if not caller.may_read_jobs:
         return []
-    tenants, job_id = server_context.tenants, context_arguments.get("job_id")
+    context_arguments = (params.context and params.context.arguments) or {}
+    job_id = context_arguments.get("job_id")
+    tenants = server_context.tenants
     try:
         if name == "job_id":
             reader = (await tenants.services_for(caller)).resources

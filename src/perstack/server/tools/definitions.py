@@ -204,40 +204,31 @@ def expert_tools(
     by_expert_tool = "this tool, the job_id and an empty query"
     collect = f"{JOB_TOOL} and the job_id" if has_job_tools else by_expert_tool
     usage_hint = _USAGE_HINT.format(collect=collect)
-    return [
-        _expert_tool(name, expert, definitions, usage_hint, default_wait_seconds)
-        for name, expert in experts.items()
-    ]
-
-
-def _expert_tool(
-    name: str,
-    expert: Expert,
-    definitions: Definitions,
-    usage_hint: str,
-    default_wait_seconds: float | None,
-) -> Tool:
-    declared = declared_capabilities(expert, capabilities(expert, definitions))
-    purpose = expert.description or f"Asks the expert {expert.key}."
-    return Tool(
-        name=name,
-        title=expert.tool.title or expert.key,
-        description=f"{purpose.strip()}\n\n{usage_hint}",
-        icons=[icon_of(expert)],
-        input_schema=schemas.expert_input(default_wait_seconds, expert.tool.input_schema),
-        output_schema=schemas.expert_output(expert.tool.output_schema),
-        annotations=ToolAnnotations(
-            read_only_hint=declared.is_read_only,
-            destructive_hint=declared.is_destructive,
-            idempotent_hint=False,
-            open_world_hint=declared.is_open_world,
-        ),
-        _meta={
-            "perstack/expert": expert.key,
-            "perstack/version": expert.version,
-            **RESULT_META,
-        },
-    )
+    tools: list[Tool] = []
+    for name, expert in experts.items():
+        declared = declared_capabilities(expert, capabilities(expert, definitions))
+        purpose = expert.description or f"Asks the expert {expert.key}."
+        tool = Tool(
+            name=name,
+            title=expert.tool.title or expert.key,
+            description=f"{purpose.strip()}\n\n{usage_hint}",
+            icons=[icon_of(expert)],
+            input_schema=schemas.expert_input(default_wait_seconds, expert.tool.input_schema),
+            output_schema=schemas.expert_output(expert.tool.output_schema),
+            annotations=ToolAnnotations(
+                read_only_hint=declared.is_read_only,
+                destructive_hint=declared.is_destructive,
+                idempotent_hint=False,
+                open_world_hint=declared.is_open_world,
+            ),
+            _meta={
+                "perstack/expert": expert.key,
+                "perstack/version": expert.version,
+                **RESULT_META,
+            },
+        )
+        tools.append(tool)
+    return tools
 
 
 def job_tools(default_wait_seconds: float | None) -> list[Tool]:
