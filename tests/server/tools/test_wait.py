@@ -7,7 +7,12 @@ import pytest
 from mcp_types import CancelledNotification, CancelledNotificationParams
 
 from perstack.server.caller import Caller
-from perstack.server.tools.wait import CLIENT_TIMEOUTS, DEFAULT_WAIT_SECONDS, WaitPolicy
+from perstack.server.tools.wait import (
+    CLIENT_SECONDS,
+    DEFAULT_WAIT_SECONDS,
+    REMOTE_CLIENT_SECONDS,
+    WaitPolicy,
+)
 from tests.fakes import FakeModel, FakeSkills, call, calls, done
 from tests.server.harness import Mode, facts, stage, until_called
 
@@ -43,10 +48,9 @@ def test_a_known_client_is_kept_waiting_as_long_as_it_allows(
 
 
 def test_no_window_is_longer_than_what_a_client_was_seen_to_allow() -> None:
-    known = {each.name_prefix: each for each in CLIENT_TIMEOUTS}
     for name, (local, remote) in LIMITS.items():
-        assert known[name].local_seconds < local
-        assert known[name].remote_seconds < remote
+        assert CLIENT_SECONDS[name] < local
+        assert REMOTE_CLIENT_SECONDS[name] < remote
 
 
 def test_what_the_call_says_goes_before_what_the_user_says() -> None:

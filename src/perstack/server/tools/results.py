@@ -108,7 +108,7 @@ def job_result(
     full_text = _full_text(view)
     if is_error:
         budget = replace(budget, characters=min(budget.characters, MAX_ERROR_CHARACTERS))
-    truncated = truncate_text(
+    text, is_complete = truncate_text(
         full_text, view.job.id, budget=budget, offset=offset, has_job_tools=has_job_tools
     )
     expert_key = view.job.coordinator_expert_key
@@ -122,14 +122,14 @@ def job_result(
         "checkpoint_id": view.checkpoint.id,
         "expert": expert_key,
         "status": status,
-        "text": truncated.text,
+        "text": text,
         "steps": view.job.total_steps,
         "usage": view.usage.model_dump(by_alias=False),
     }
     is_completed = view.job.status == "completed"
-    if is_completed and view.checkpoint.is_typed and truncated.is_complete:
+    if is_completed and view.checkpoint.is_typed and is_complete:
         structured["output"] = view.output
-        if utf8_size(truncated.text) > budget.utf8_bytes * MAX_DUPLICATED_SHARE:
+        if utf8_size(text) > budget.utf8_bytes * MAX_DUPLICATED_SHARE:
             structured["text"] = "The answer is the output."
     if next_step:
         structured["next"] = next_step
@@ -141,8 +141,8 @@ def job_result(
         structured["trace_id"] = view.trace_id
     footer_lines = (f"status: {status} · job_id: {view.job.id}", verification_line(view), next_step)
     footer = "\n".join(line for line in footer_lines if line).strip()
-    content: list[ContentBlock] = [_text_block(text) for text in (truncated.text, footer) if text]
-    if is_completed or not truncated.is_complete:
+    content: list[ContentBlock] = [_text_block(part) for part in (text, footer) if part]
+    if is_completed or not is_complete:
         content.append(_result_link(view, full_text))
     return CallToolResult(content=content, structured_content=structured, is_error=is_error)
 

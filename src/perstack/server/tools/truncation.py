@@ -47,22 +47,9 @@ def budget_for(client_name: str) -> OutputBudget:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TruncatedText:
-    """A text, or a part of it with a hint how to get the rest.
-
-    Attributes:
-        text: The text.
-        is_complete: Whether nothing is left out.
-    """
-
-    text: str
-    is_complete: bool = True
-
-
 def truncate_text(
     text: str, job_id: str, *, budget: OutputBudget, offset: int = 0, has_job_tools: bool = True
-) -> TruncatedText:
+) -> tuple[str, bool]:
     """As much of `text` from `offset` on as the budget allows.
 
     The first result of a text that is too long has its beginning and its end; later ones have
@@ -74,11 +61,14 @@ def truncate_text(
         budget: The maximum size.
         offset: Where to begin, in characters.
         has_job_tools: Whether the caller has the tools that manage jobs.
+
+    Returns:
+        The text, or a part of it with a hint how to get the rest; and whether it is complete.
     """
     full_text = replace_surrogates(text)
     remaining = full_text[offset:]
     if _head(remaining, budget) == remaining:
-        return TruncatedText(text=remaining, is_complete=offset == 0)
+        return remaining, offset == 0
     tail = "" if offset else _tail(full_text, budget)
     piece = _head(remaining, budget, tail)
     end, total = offset + len(piece), len(full_text)
@@ -89,7 +79,7 @@ def truncate_text(
     if has_job_tools:
         note += f"; {JOB_TOOL} with this job_id and offset={end} returns the next part"
     parts = (piece, f"[{note}.]", tail)
-    return TruncatedText(text="\n".join(part for part in parts if part), is_complete=False)
+    return "\n".join(part for part in parts if part), False
 
 
 def _head(text: str, budget: OutputBudget, reserved: str = "") -> str:

@@ -142,33 +142,21 @@ DEFAULT_WAIT_SECONDS = 45.0
 TASK_GRACE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class ClientTimeout:
-    """How long the calls of one client may wait.
-
-    Attributes:
-        name_prefix: Beginning of the client's name for itself.
-        local_seconds: Over stdio.
-        remote_seconds: Over HTTP.
-    """
-
-    name_prefix: str
-    local_seconds: float
-    remote_seconds: float
-
-
-CLIENT_TIMEOUTS = (
+CLIENT_SECONDS: Mapping[str, float] = {
     # Times out after 30 minutes without a notification; over HTTP after 5.
-    ClientTimeout("claude-code", local_seconds=1500, remote_seconds=240),
+    "claude-code": 1500,
     # Times out after 5 minutes, with or without notifications.
-    ClientTimeout("codex", local_seconds=240, remote_seconds=240),
+    "codex": 240,
     # Time out after 10 minutes, with or without notifications.
-    ClientTimeout("gemini-cli", local_seconds=540, remote_seconds=540),
-    ClientTimeout("qwen", local_seconds=540, remote_seconds=540),
+    "gemini-cli": 540,
+    "qwen": 540,
     # Times out a minute after the last notification.
-    ClientTimeout("opencode", local_seconds=300, remote_seconds=300),
-)
-"""Clients whose default timeout is known to be longer."""
+    "opencode": 300,
+}
+"""Waits for clients with a longer timeout, by the beginning of the client's name for itself."""
+
+REMOTE_CLIENT_SECONDS: Mapping[str, float] = {**CLIENT_SECONDS, "claude-code": 240}
+"""The same over HTTP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +196,8 @@ class WaitPolicy:
             return configured
         if self.default_seconds is not None:
             return self.default_seconds
-        timeouts = {
-            each.name_prefix: each.remote_seconds if self.is_remote else each.local_seconds
-            for each in CLIENT_TIMEOUTS
-        }
-        return _longest_prefix_match(name, timeouts) or DEFAULT_WAIT_SECONDS
+        by_client = REMOTE_CLIENT_SECONDS if self.is_remote else CLIENT_SECONDS
+        return _longest_prefix_match(name, by_client) or DEFAULT_WAIT_SECONDS
 
 
 def _longest_prefix_match(name: str, seconds: Mapping[str, float]) -> float | None:
