@@ -6,9 +6,20 @@ from perstack.definition.model import Provider, ProviderName
 from tests.llm.conversation import Listener, provider_at
 from tests.model_server import ModelServer
 
-ENVIRONMENT = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
+ENVIRONMENT = {
+    "ANTHROPIC_API_KEY": "invented-a",
+    "AZURE_API_KEY": "invented-az",
+    "DEEPSEEK_API_KEY": "invented-d",
+    "FIREWORKS_API_KEY": "invented-f",
+    "GOOGLE_GENERATIVE_AI_API_KEY": "invented-g",
+    "OPENAI_API_KEY": "invented-o",
+}
 MODELS: dict[ProviderName, str] = {
     "anthropic": "claude-sonnet-4-5",
+    "azure-openai": "gpt-5",
+    "deepseek": "deepseek-chat",
+    "fireworks": "accounts/fireworks/models/kimi-k2p5",
+    "google": "gemini-2.5-flash",
     "openai": "gpt-5",
     "ollama": "llama3",
 }
@@ -17,7 +28,13 @@ streamed_or_not = pytest.mark.parametrize("is_stream", [False, True], ids=["whol
 
 
 def provider(server: ModelServer, name: ProviderName) -> Provider:
-    return provider_at(name, server.base_url + ("/v1" if name == "openai" else ""))
+    paths: dict[ProviderName, str] = {
+        "azure-openai": "/openai",
+        "google": "/v1beta",
+        "fireworks": "/inference/v1",
+        "openai": "/v1",
+    }
+    return provider_at(name, server.base_url + paths.get(name, ""))
 
 
 def listener(*, is_stream: bool) -> Listener | None:

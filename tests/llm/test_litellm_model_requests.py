@@ -239,6 +239,94 @@ async def test_an_authorization_of_the_users_own_is_sent(model: OpenModel) -> No
     assert server.requests[0].headers["authorization"] == "Bearer mine"
 
 
+async def test_what_google_is_sent(model: OpenModel) -> None:
+    thinking = ThinkingPart(thinking="one and two", signature="google:seal")
+    conversation = [INSTRUCTION, says("add"), calls("c1", thinking), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(
+                provider(server, "google"),
+                model="gemini-2.5-flash",
+                messages=conversation,
+                budget="low",
+            ),
+            None,
+        )
+
+    [request] = server.requests
+    assert request.body == {
+        "systemInstruction": {"parts": [{"text": "You add.\n\nIt is noon."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "add"}]},
+            {
+                "role": "model",
+                "parts": [
+                    {"functionCall": {"name": "add", "args": {"a": 1}}, "thoughtSignature": "seal"}
+                ],
+            },
+            {
+                "role": "user",
+                "parts": [{"functionResponse": {"name": "add", "response": {"output": "3"}}}],
+            },
+        ],
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {
+                        "name": "add",
+                        "description": "Adds",
+                        "parametersJsonSchema": {
+                            "type": "object",
+                            "properties": {"a": {"type": "integer"}},
+                        },
+                    }
+                ]
+            }
+        ],
+        "generationConfig": {"thinkingConfig": {"thinkingBudget": 2048, "includeThoughts": True}},
+    }
+    assert request.headers["x-goog-api-key"] == "invented-g"
+    assert request.path == "/v1beta/models/gemini-2.5-flash:generateContent"
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        ({}, "/openai/v1/chat/completions?api-version=v1"),
+        ({"apiVersion": "preview"}, "/openai/v1/chat/completions?api-version=preview"),
+        (
+            {"useDeploymentBasedUrls": True, "apiVersion": "2024-10-21"},
+            "/openai/deployments/gpt-5/chat/completions?api-version=2024-10-21",
+        ),
+    ],
+)
+async def test_azure_has_the_deployment_where_the_settings_say(
+    model: OpenModel, setting: dict[str, object], path: str
+) -> None:
+    async with model_server(Reply("3")) as server:
+        settings = {"baseUrl": f"{server.base_url}/openai", **setting}
+        at = Provider.model_validate({"providerName": "azure-openai", "setting": settings})
+        await model.generate(ask(at, model="gpt-5"), None)
+
+    [request] = server.requests
+    assert (request.path, request.headers["api-key"]) == (path, "invented-az")
+    assert "authorization" not in request.headers
+
+
+async def test_reasoning_goes_back_to_a_chat_server_with_the_calls(model: OpenModel) -> None:
+    conversation = [
+        says("add"),
+        calls("c1", ThinkingPart(thinking="one and two")),
+        returns("c1", "3"),
+    ]
+    async with model_server(Reply("3")) as server:
+        at = provider(server, "deepseek")
+        await model.generate(ask(at, model="deepseek-reasoner", messages=conversation), None)
+
+    turn = server.requests[0].body["messages"][1]
+    assert turn["reasoning_content"] == "one and two"
+
+
 PICTURE = ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png")
 DOCUMENT = FileInlinePart(encoded_data="JVBERi0xLjQ=", mime_type="application/pdf")
 

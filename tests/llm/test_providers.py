@@ -9,8 +9,9 @@ from perstack.errors import ConfigError
 from perstack.llm.providers.anthropic import ANTHROPIC
 from perstack.llm.providers.connection import host_of, resolve_connection
 from perstack.llm.providers.openai import OPENAI
+from tests.llm.endpoint import ENVIRONMENT
 
-KEYS = {"ANTHROPIC_API_KEY": "invented-a", "OPENAI_API_KEY": "invented-o"}
+KEYS = {**ENVIRONMENT, "AZURE_RESOURCE_NAME": "our-own"}
 
 
 def provider(name: str, **setting: Any) -> Provider:
@@ -23,6 +24,15 @@ def provider(name: str, **setting: Any) -> Provider:
         ("anthropic", "anthropic/m", "https://api.anthropic.com", "invented-a"),
         ("openai", "openai/m", "https://api.openai.com/v1", "invented-o"),
         ("ollama", "ollama_chat/m", "http://localhost:11434", None),
+        ("deepseek", "deepseek/m", "https://api.deepseek.com", "invented-d"),
+        ("fireworks", "fireworks_ai/m", "https://api.fireworks.ai/inference/v1", "invented-f"),
+        ("azure-openai", "azure/m", "https://our-own.openai.azure.com/openai", "invented-az"),
+        (
+            "google",
+            "gemini/m",
+            "https://generativelanguage.googleapis.com/v1beta",
+            "invented-g",
+        ),
     ],
 )
 def test_a_provider_has_its_address_and_its_key(
@@ -61,11 +71,38 @@ def test_a_missing_key_is_named_with_the_place_to_put_it(name: str, variable: st
         resolve_connection(provider(name), "m", {variable: ""})
 
 
+def test_azure_needs_a_resource_or_an_address() -> None:
+    with pytest.raises(ConfigError, match="AZURE_RESOURCE_NAME or baseUrl is not set"):
+        resolve_connection(provider("azure-openai"), "m", {"AZURE_API_KEY": "invented"})
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [("<your key>", "a placeholder"), ("sk-1\nsk-2", "a line break"), ("sk-\u20ac", "no key has")],
+)
+def test_a_key_that_cannot_be_one_is_named(key: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^OPENAI_API_KEY has .*{problem}"):
+        resolve_connection(provider("openai"), "m", {"OPENAI_API_KEY": key})
+
+
+def test_white_space_around_a_key_and_an_address_is_taken_off() -> None:
+    environment = {"OPENAI_API_KEY": " sk-1\n", "OPENAI_BASE_URL": "https://a.example/v1\n"}
+    connection = resolve_connection(provider("openai"), "m", environment)
+    assert (connection.api_key, connection.base_url) == ("sk-1", "https://a.example/v1")
+
+
+@pytest.mark.parametrize("address", ["a.example/v1", "ftp://a.example", "https://"])
+def test_an_address_of_the_environment_must_be_one(address: str) -> None:
+    environment = {**KEYS, "OPENAI_BASE_URL": address}
+    with pytest.raises(ConfigError, match="OPENAI_BASE_URL is no address"):
+        resolve_connection(provider("openai"), "m", environment)
+
+
 def test_a_provider_that_cannot_be_reached_yet_says_which_can() -> None:
     with pytest.raises(
-        ConfigError, match=r"'google' is not supported yet.*anthropic, ollama, openai"
+        ConfigError, match=r"'amazon-bedrock' is not supported yet.*anthropic, .*ollama, openai"
     ):
-        resolve_connection(provider("google"), "m", {})
+        resolve_connection(provider("amazon-bedrock"), "m", {})
 
 
 def test_organization_and_project_become_headers_beside_the_users_own() -> None:

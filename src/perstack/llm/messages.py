@@ -99,6 +99,9 @@ ChatMessage = dict[str, Any]
 REDACTED_THINKING = "redacted:"
 """Marks a signature that holds thinking which the provider sent encrypted; its text is empty."""
 
+FOREIGN_SIGNATURES = ("google:",)
+"""Beginnings of the signatures of other providers."""
+
 ERROR_PREFIX = "Error: "
 _CACHE_BREAKPOINT_TURNS = 2
 _CACHE_CONTROL = {"type": "ephemeral"}
@@ -200,7 +203,9 @@ def _thinking_blocks(message: ExpertMessage) -> list[Block]:
     return [
         _thinking_block(part.thinking, part.signature)
         for part in message.contents
-        if isinstance(part, ThinkingPart) and part.signature
+        if isinstance(part, ThinkingPart)
+        and part.signature
+        and not part.signature.startswith(FOREIGN_SIGNATURES)
     ]
 
 

@@ -76,7 +76,9 @@ def _results(parts: list[JsonObject]) -> list[Message]:
         result = as_object(_either(part, "functionResponse", "function_response"))
         if result:
             call_id, name = as_text(result.get("id")), as_text(result.get("name"))
-            text = as_text(result.get("response"))
+            response = result.get("response")
+            output = as_object(response).get("output")
+            text = as_text(response if output is None else output)
             results.append(Message("tool", text, tool_call_id=call_id, tool_name=name))
     return results
 

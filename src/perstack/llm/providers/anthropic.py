@@ -25,6 +25,7 @@ ANTHROPIC = ProviderProfile(
     default_base_url="https://api.anthropic.com",
     base_url_variable="ANTHROPIC_BASE_URL",
     key_variable="ANTHROPIC_API_KEY",
+    key_header="x-api-key",
     appended_path="/v1",
     reasoning=thinking_option,
     accepts_files=True,

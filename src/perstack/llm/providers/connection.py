@@ -19,13 +19,17 @@ class ProviderConnection:
     Attributes:
         profile: The provider.
         model: litellm's name of the model, with the provider's prefix.
+        wire_model: The provider's own name of the model.
+        chat_path: The path of Chat Completions behind the address.
         secrets: Values that no message may contain: every key that is known, because a provider
             may echo what it was sent, and the headers that a user adds.
     """
 
     profile: ProviderProfile
     model: str
+    wire_model: str
     base_url: str
+    chat_path: str
     api_key: str | None
     headers: dict[str, str]
     secrets: tuple[str, ...]
@@ -35,6 +39,14 @@ class ProviderConnection:
         """Whether the request must carry no credential."""
         names = {name.lower() for name in self.headers}
         return self.api_key is None and "authorization" not in names
+
+    @property
+    def key_headers(self) -> dict[str, str]:
+        """The header with the key, if there is one."""
+        if self.api_key is None:
+            return {}
+        name = self.profile.key_header
+        return {name: f"Bearer {self.api_key}" if name == "Authorization" else self.api_key}
 
     @property
     def endpoint(self) -> tuple[str, str]:
@@ -65,12 +77,15 @@ def resolve_connection(
     profile, setting = provider_profile(provider.provider_name), provider.setting
     headers = {**profile.headers(setting, environment), **setting.headers}
     base_url = setting.base_url or _address(environment, profile.base_url_variable)
+    if base_url is None:
+        default = profile.default_base_url
+        base_url = default if isinstance(default, str) else default(setting, environment)
     return ProviderConnection(
         profile=profile,
         model=f"{profile.litellm_prefix}/{model}",
-        base_url=(base_url or profile.default_base_url)
-        .rstrip("/")
-        .removesuffix(profile.appended_path),
+        wire_model=model,
+        base_url=base_url.rstrip("/").removesuffix(profile.appended_path),
+        chat_path=profile.chat_path(model, setting, environment),
         api_key=_api_key(profile, environment),
         headers=headers,
         secrets=(*environment_secrets(environment), *headers.values()),

@@ -33,11 +33,25 @@ def effort_option(tokens: int, _model: str) -> dict[str, Any]:
     return {"reasoning_effort": reasoning_effort(tokens)}
 
 
+def no_reasoning_option(_tokens: int, _model: str) -> dict[str, Any]:
+    return {}
+
+
 def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> dict[str, str]:
     return {}
 
 
-WireName = Literal["anthropic_messages", "chat_completions", "ollama_chat"]
+WireName = Literal["anthropic_messages", "chat_completions", "gemini", "ollama_chat"]
+
+BaseUrl = Callable[[ProviderSetting, Mapping[str, str]], str]
+"""The address that follows from the settings of the file and the environment."""
+
+ChatPath = Callable[[str, ProviderSetting, Mapping[str, str]], str]
+"""A path with its query, for a model, the settings of the file and the environment."""
+
+
+def plain_chat_path(_model: str, _setting: ProviderSetting, _environment: Mapping[str, str]) -> str:
+    return "/chat/completions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +64,12 @@ class ProviderProfile:
         litellm_models: Pattern of the models that are reached through litellm in any case, because
             they want another format.
         litellm_prefix: litellm's name of the provider.
-        default_base_url: Passed on every call, so that no variable of the process redirects one.
+        default_base_url: Passed on every call, so that no variable of the process redirects one; a
+            function where it follows from settings.
         base_url_variable: Environment variable that replaces the default address.
         key_variable: Environment variable of the key; `None` where no key is needed.
+        key_header: The header of the key; in `Authorization` it is a bearer token.
+        chat_path: The path of Chat Completions, for a model.
         appended_path: Path that litellm appends itself; removed from an address that ends with it.
         default_reasoning_budget: Replaces the general default.
         reasoning: Options that switch thinking on.
@@ -73,9 +90,11 @@ class ProviderProfile:
     wire_format: WireName | None = None
     litellm_models: str = ""
     litellm_prefix: str
-    default_base_url: str
+    default_base_url: str | BaseUrl
     base_url_variable: str
     key_variable: str | None = None
+    key_header: str = "Authorization"
+    chat_path: ChatPath = plain_chat_path
     appended_path: str = ""
     default_reasoning_budget: ReasoningBudget | None = None
     reasoning: Reasoning = effort_option

@@ -66,9 +66,7 @@ class AnthropicMessages:
         return f"{connection.base_url}/v1/messages"
 
     def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        key = connection.api_key
-        version = {"anthropic-version": API_VERSION}
-        return version if key is None else {**version, "x-api-key": key}
+        return {"anthropic-version": API_VERSION, **connection.key_headers}
 
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool

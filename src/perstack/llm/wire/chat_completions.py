@@ -42,11 +42,10 @@ class ChatCompletions:
 
     def url(self, connection: ProviderConnection, *, is_stream: bool) -> str:
         del is_stream
-        return f"{connection.base_url}/chat/completions"
+        return f"{connection.base_url}{connection.chat_path}"
 
     def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        key = connection.api_key
-        return {} if key is None else {"Authorization": f"Bearer {key}"}
+        return connection.key_headers
 
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool

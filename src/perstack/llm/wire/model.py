@@ -33,6 +33,7 @@ from perstack.llm.wire.client import (
 )
 from perstack.llm.wire.format import ReplyReader, StreamError, WireFormat
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
+from perstack.llm.wire.gemini import Gemini
 from perstack.llm.wire.ollama_chat import OllamaChat
 from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder, parse_payload
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Model
@@ -53,6 +54,7 @@ _FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
 _FORMATS: dict[WireName, WireFormat] = {
     "anthropic_messages": AnthropicMessages(),
     "chat_completions": ChatCompletions(),
+    "gemini": Gemini(),
     "ollama_chat": OllamaChat(),
 }
 

@@ -33,8 +33,7 @@ class OllamaChat:
         return f"{connection.base_url}/api/chat"
 
     def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        key = connection.api_key
-        return {} if key is None else {"Authorization": f"Bearer {key}"}
+        return connection.key_headers
 
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool

@@ -1,0 +1,211 @@
+"""Google's generateContent: parts of contents, calls without ids, signatures of thoughts."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+from urllib.parse import quote
+
+from perstack.core.messages import ExpertMessage, FinishReason, Message, ThinkingPart, Usage
+from perstack.llm.messages import Block, ChatMessage, chat_messages, chat_tools
+from perstack.llm.providers.connection import ProviderConnection
+from perstack.llm.wire.format import StreamError
+from perstack.llm.wire.reply import (
+    InvalidReplyError,
+    JsonObject,
+    ReplyBuilder,
+    list_or_empty,
+    object_or_empty,
+    parse_arguments,
+    parse_payload,
+    text_or_empty,
+    token_count,
+)
+from perstack.runtime.ports import GenerationRequest
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "contentFilter",
+    "RECITATION": "contentFilter",
+    "BLOCKLIST": "contentFilter",
+    "PROHIBITED_CONTENT": "contentFilter",
+    "SPII": "contentFilter",
+}
+"""The good ends, and those that withhold the reply. Any other one means that it is not whole."""
+
+SIGNATURE_PREFIX = "google:"
+"""Marks the signatures of this format, which belong to the first call of a turn."""
+
+
+class Gemini:
+    """Satisfies `WireFormat`."""
+
+    stream_content: Literal["events"] = "events"
+
+    def url(self, connection: ProviderConnection, *, is_stream: bool) -> str:
+        method = "streamGenerateContent?alt=sse" if is_stream else "generateContent"
+        return f"{connection.base_url}/models/{quote(connection.wire_model, safe='')}:{method}"
+
+    def headers(self, connection: ProviderConnection) -> dict[str, str]:
+        return connection.key_headers
+
+    def body(
+        self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
+    ) -> JsonObject:
+        del is_stream
+        choice, profile = request.choice, connection.profile
+        chat = chat_messages(request.messages, profile)
+        system = "\n\n".join(each["content"] for each in chat if each["role"] == "system")
+        body: JsonObject = {"contents": _contents(chat, _signatures(request.messages))}
+        if system:
+            body["systemInstruction"] = {"parts": [{"text": system}]}
+        if request.tools:
+            functions = [tool["function"] for tool in chat_tools(request.tools)]
+            body["tools"] = [
+                {
+                    "functionDeclarations": [
+                        {
+                            "name": function["name"],
+                            "description": function["description"],
+                            "parametersJsonSchema": function["parameters"],
+                        }
+                        for function in functions
+                    ]
+                }
+            ]
+        if options := profile.reasoning_options(choice.reasoning_budget, choice.model):
+            body["generationConfig"] = options
+        return body
+
+    def reader(self, builder: ReplyBuilder) -> "GeminiReader":
+        return GeminiReader(builder)
+
+
+def _signatures(messages: Sequence[Message]) -> dict[str, str]:
+    """The signature of the first call of each turn, by the call's id."""
+    signatures: dict[str, str] = {}
+    for message in messages:
+        if not isinstance(message, ExpertMessage) or not message.tool_calls:
+            continue
+        for part in message.contents:
+            if isinstance(part, ThinkingPart) and (part.signature or "").startswith(
+                SIGNATURE_PREFIX
+            ):
+                signature = (part.signature or "").removeprefix(SIGNATURE_PREFIX)
+                signatures[message.tool_calls[0].tool_call_id] = signature
+    return signatures
+
+
+def _contents(chat: Sequence[ChatMessage], signatures: dict[str, str]) -> list[JsonObject]:
+    contents: list[JsonObject] = []
+    names: dict[str, str] = {}
+    for message in chat:
+        if message["role"] == "system":
+            continue
+        role = "model" if message["role"] == "assistant" else "user"
+        parts = _content_parts(message["content"]) if message["role"] != "tool" else []
+        for call in message.get("tool_calls", ()):
+            names[call["id"]] = call["function"]["name"]
+            parts.append(_call_part(call, signatures.get(call["id"])))
+        if message["role"] == "tool":
+            name = names.get(message["tool_call_id"], "unknown")
+            response = {"name": name, "response": {"output": message["content"]}}
+            parts.append({"functionResponse": response})
+        if contents and contents[-1]["role"] == role:
+            contents[-1]["parts"] += parts
+        elif parts:
+            contents.append({"role": role, "parts": parts})
+    return contents
+
+
+def _call_part(call: JsonObject, signature: str | None) -> JsonObject:
+    function = call["function"]
+    arguments, _ = parse_arguments(function["arguments"])
+    part: JsonObject = {"functionCall": {"name": function["name"], "args": arguments}}
+    return part if signature is None else {**part, "thoughtSignature": signature}
+
+
+def _content_parts(content: object) -> list[JsonObject]:
+    if isinstance(content, str):
+        return [{"text": content}] if content else []
+    return [_part(cast("Block", block)) for block in list_or_empty(content)]
+
+
+def _part(block: Block) -> JsonObject:
+    if block["type"] == "text":
+        return {"text": block["text"]}
+    url: str = block["image_url"]["url"] if block["type"] == "image_url" else ""
+    head, _, data = (url or block["file"]["file_data"]).partition(",")
+    mime_type = head.removeprefix("data:").removesuffix(";base64")
+    return {"inlineData": {"mimeType": mime_type, "data": data}}
+
+
+class GeminiReader:
+    """Satisfies `ReplyReader`."""
+
+    def __init__(self, builder: ReplyBuilder) -> None:
+        self._builder = builder
+        self._signature = ""
+
+    def add(self, payload: bytes) -> bool:
+        self.add_whole(parse_payload(payload))
+        return False
+
+    def add_whole(self, document: JsonObject) -> None:
+        _raise_reported_error(document)
+        builder = self._builder
+        builder.response_id = text_or_empty(document.get("responseId")) or builder.response_id
+        builder.response_model = (
+            text_or_empty(document.get("modelVersion")) or builder.response_model
+        )
+        if "usageMetadata" in document:
+            builder.add_usage(_parse_usage(document["usageMetadata"]))
+        if object_or_empty(document.get("promptFeedback")).get("blockReason"):
+            builder.finish_reason = "contentFilter"
+        for candidate in list_or_empty(document.get("candidates"))[:1]:
+            self._add_candidate(object_or_empty(candidate))
+
+    def _add_candidate(self, candidate: JsonObject) -> None:
+        content = object_or_empty(candidate.get("content"))
+        for part in list_or_empty(content.get("parts")):
+            self._add_part(object_or_empty(part))
+        reason: Any = candidate.get("finishReason")
+        if not reason:
+            return
+        self._builder.finish_reason = FINISH_REASONS.get(str(reason))
+        if self._builder.finish_reason is None:
+            raise InvalidReplyError(f"it ended with {str(reason)[:60]!r}")
+
+    def _add_part(self, part: JsonObject) -> None:
+        builder = self._builder
+        if part.get("thought"):
+            builder.add_thinking(part.get("text"))
+        elif "functionCall" in part:
+            call = object_or_empty(part["functionCall"])
+            builder.start_call(call.get("args"), call_id=call.get("id"), name=call.get("name"))
+        else:
+            builder.add_text(part.get("text"))
+        signature = text_or_empty(part.get("thoughtSignature"))
+        if signature and not self._signature and "functionCall" in part:
+            self._signature = signature
+            builder.add_signature(f"{SIGNATURE_PREFIX}{signature}")
+
+
+def _parse_usage(counts: object) -> Usage:
+    input_tokens = token_count(counts, "promptTokenCount")
+    reasoning_tokens = token_count(counts, "thoughtsTokenCount")
+    output_tokens = token_count(counts, "candidatesTokenCount") + reasoning_tokens
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        reasoning_tokens=reasoning_tokens,
+        total_tokens=token_count(counts, "totalTokenCount") or input_tokens + output_tokens,
+        cached_input_tokens=token_count(counts, "cachedContentTokenCount"),
+    )
+
+
+def _raise_reported_error(document: JsonObject) -> None:
+    error = object_or_empty(document.get("error"))
+    if error:
+        code: object = error.get("code")
+        message = text_or_empty(error.get("message")) or "no reason given"
+        raise StreamError(message, code if isinstance(code, int) else None)
