@@ -44,6 +44,33 @@ assert {name for name in os.environ if name not in before} <= {
 }, set(os.environ) - before
 """
 
+DIRECT = """
+import asyncio
+import sys
+import anyio
+from perstack.definition.model import Definitions
+from perstack.llm.model_factory import open_model
+from tests.llm.conversation import Listener, ask
+from tests.llm.endpoint import ENVIRONMENT, MODELS, provider
+from tests.model_server import Reply, model_server
+
+async def main():
+    # As above: on a busy machine any step may be slow.
+    asyncio.get_running_loop().slow_callback_duration = float("inf")
+    model = open_model(definitions=Definitions(), environment=ENVIRONMENT)
+    await model.warm_up()
+    async with model_server(Reply("3")) as server:
+        for name, model_name in MODELS.items():
+            for heard in (None, Listener()):
+                reply = await model.generate(ask(provider(server, name), model=model_name), heard)
+                assert reply.text == "3"
+    await model.aclose()
+
+anyio.run(main)
+heavy = {"litellm", "httpx", "openai"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
 IMPORT = """
 import sys
 import perstack.llm.model_factory
@@ -65,6 +92,12 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_calls_good_and_bad_print_nothing_and_leave_nothing_open() -> None:
     done = run(USE)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_direct_provider_needs_litellm() -> None:
+    done = run(DIRECT)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -13,6 +13,7 @@ from perstack.llm.litellm_model import LiteLlmModel
 from perstack.llm.scripted.model import SCRIPTED_MODEL, SCRIPTED_PROVIDER, ScriptedModel
 from perstack.llm.scripted.script import load_script, script_path
 from perstack.llm.selection import create_model_selector
+from perstack.llm.wire.model import WireModel
 from perstack.runtime.ports import Model
 
 
@@ -125,8 +126,6 @@ def open_model(
     if is_scripted:
         script = load_script(script_path(definitions, model_provider, environment))
         return ScriptedModel(selector, script)
-    from perstack.llm.wire.model import WireModel  # noqa: PLC0415 - imports aiohttp
-
     return WireModel(selector, environment, LiteLlmModel(selector, environment))
 
 

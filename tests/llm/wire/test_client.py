@@ -7,7 +7,8 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
-from perstack.llm.wire.client import ConnectionFailedError, ErrorStatusError, HttpClient
+from perstack.llm.wire.client import HttpClient
+from perstack.llm.wire.format import ConnectionFailedError, ErrorStatusError
 
 pytestmark = pytest.mark.anyio
 

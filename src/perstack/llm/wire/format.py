@@ -1,7 +1,10 @@
-"""What a wire format has to say, and the errors that its streams carry."""
+"""What a wire format has to say, what it gets of a response, and how an exchange fails."""
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from perstack.llm.errors import HttpErrorResponse
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.reply import JsonObject, ReplyBuilder
 from perstack.runtime.ports import GenerationRequest
@@ -17,6 +20,36 @@ class StreamError(Exception):
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ConnectionFailedError(Exception):
+    """There was no complete response.
+
+    Attributes:
+        is_lost: The connection had been established.
+        is_retryable: Whether the same request may succeed later.
+    """
+
+    def __init__(self, reason: str, *, is_lost: bool = False, is_retryable: bool = True) -> None:
+        super().__init__(reason)
+        self.is_lost = is_lost
+        self.is_retryable = is_retryable
+
+
+class ErrorStatusError(Exception):
+    """The response has a status other than success."""
+
+    def __init__(self, response: HttpErrorResponse) -> None:
+        super().__init__(str(response.status))
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A response with a success status, whose body is still to be read."""
+
+    content_type: str
+    pieces: AsyncIterator[bytes]
 
 
 class ReplyReader(Protocol):

@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from perstack.definition.model import Expert, ModelChoice
 from perstack.errors import ModelError
@@ -25,13 +28,14 @@ from perstack.llm.providers.registry import provider_profile
 from perstack.llm.selection import ModelSelector, context_window
 from perstack.llm.wire.anthropic_messages import AnthropicMessages
 from perstack.llm.wire.chat_completions import ChatCompletions
-from perstack.llm.wire.client import (
+from perstack.llm.wire.format import (
     ConnectionFailedError,
     ErrorStatusError,
-    HttpClient,
     HttpResponse,
+    ReplyReader,
+    StreamError,
+    WireFormat,
 )
-from perstack.llm.wire.format import ReplyReader, StreamError, WireFormat
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
 from perstack.llm.wire.gemini import Gemini
 from perstack.llm.wire.ollama_chat import OllamaChat
@@ -39,9 +43,13 @@ from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder, parse_paylo
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Model
 from perstack.tool_names import original_names
 
+if TYPE_CHECKING:
+    from perstack.llm.wire.client import HttpClient
+
 DRAIN_SECONDS = 0.1
 """How long the end of a body is waited for after the end of the reply, to keep its connection."""
 
+_CLIENT_MODULE = "perstack.llm.wire.client"
 _REFUSED_CONTENT = frozenset({400, 415, 422})
 
 _FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
@@ -79,7 +87,8 @@ class WireModel:
         self._environment = environment
         self._other = other
         self._without_media: set[tuple[str, str]] = set()
-        self._client = HttpClient(environment, environment.get(PROXY_VARIABLE))
+        self._client: HttpClient | None = None
+        self._client_lock = anyio.Lock()
 
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
@@ -88,13 +97,16 @@ class WireModel:
         return context_window(choice)
 
     async def warm_up(self) -> None:
-        choice = self._selector.provider
-        if provider_profile(choice.provider_name).wire_format is None:
+        if provider_profile(self._selector.provider.provider_name).wire_format is None:
             await self._other.warm_up()
+        else:
+            await self._open_client()
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
-            await self._client.aclose()
+            client, self._client = self._client, None
+            if client is not None:
+                await client.aclose()
             await self._other.aclose()
 
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
@@ -153,8 +165,9 @@ class WireModel:
     ) -> Generation:
         body = wire.body(request, connection, is_stream=is_stream)
         encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        client = await self._open_client()
         started = anyio.current_time()
-        async with self._client.post(
+        async with client.post(
             wire.url(connection, is_stream=is_stream),
             {**wire.headers(connection), **connection.headers},
             encoded.encode("utf-8", "replace"),
@@ -166,6 +179,16 @@ class WireModel:
                 return builder.build()
             first_chunk_seconds = await _read_stream(response, framing, reader, started)
             return builder.build(first_chunk_seconds if is_stream else None)
+
+    async def _open_client(self) -> "HttpClient":
+        async with self._client_lock:
+            client = self._client
+            if client is None:
+                # In a thread, because importing it takes long.
+                module: Any = await anyio.to_thread.run_sync(import_module, _CLIENT_MODULE)
+                proxy = self._environment.get(PROXY_VARIABLE)
+                client = self._client = module.HttpClient(self._environment, proxy)
+            return client
 
 
 def _framing(wire: WireFormat, response: HttpResponse, *, is_stream: bool) -> Framing | None:
