@@ -23,7 +23,13 @@ MODELS: dict[ProviderName, str] = {
     "openai": "gpt-5",
     "ollama": "llama3",
 }
-every_provider = pytest.mark.parametrize("name", list(MODELS))
+DIRECT_ONLY = frozenset[ProviderName]({"azure-openai", "google"})
+"""Providers whose addresses litellm makes in another way."""
+
+ROUTES = [("direct", name) for name in MODELS] + [
+    ("litellm", name) for name in MODELS if name not in DIRECT_ONLY
+]
+every_provider = pytest.mark.parametrize(("model", "name"), ROUTES, indirect=["model"])
 streamed_or_not = pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 
 

@@ -1,4 +1,4 @@
-"""Models through litellm, against a server that speaks the providers' formats."""
+"""Models, against a server that speaks the formats of the providers."""
 
 import anyio
 import pytest

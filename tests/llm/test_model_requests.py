@@ -239,6 +239,7 @@ async def test_an_authorization_of_the_users_own_is_sent(model: OpenModel) -> No
     assert server.requests[0].headers["authorization"] == "Bearer mine"
 
 
+@pytest.mark.direct_only
 async def test_what_google_is_sent(model: OpenModel) -> None:
     thinking = ThinkingPart(thinking="one and two", signature="google:seal")
     conversation = [INSTRUCTION, says("add"), calls("c1", thinking), returns("c1", "3")]
@@ -289,6 +290,7 @@ async def test_what_google_is_sent(model: OpenModel) -> None:
     assert request.path == "/v1beta/models/gemini-2.5-flash:generateContent"
 
 
+@pytest.mark.direct_only
 @pytest.mark.parametrize(
     ("setting", "path"),
     [
@@ -313,6 +315,7 @@ async def test_azure_has_the_deployment_where_the_settings_say(
     assert "authorization" not in request.headers
 
 
+@pytest.mark.direct_only
 async def test_reasoning_goes_back_to_a_chat_server_with_the_calls(model: OpenModel) -> None:
     conversation = [
         says("add"),
