@@ -13,21 +13,24 @@ import sys
 import anyio
 from perstack.definition.model import Definitions
 from perstack.errors import ModelError
-from perstack.llm.model_factory import open_model
+from perstack.llm.litellm_model import LiteLlmModel
+from perstack.llm.selection import create_model_selector
 from tests.llm.conversation import Listener, ask, provider_at
 from tests.model_server import HttpError, Malformed, Reply, call, model_server
 
 async def main():
     # Development mode reports steps of the loop that are slow, which on a busy machine any may be.
     asyncio.get_running_loop().slow_callback_duration = float("inf")
-    model = open_model(definitions=Definitions(), environment={"OPENAI_API_KEY": "invented-key"})
+    definitions = Definitions()
+    selector = create_model_selector(definitions, provider=definitions.provider)
+    model = LiteLlmModel(selector, {"OPENAI_API_KEY": "invented-key"})
     faults = [HttpError(401, "no"), HttpError(500), Malformed()]
     script = [Reply("3"), call("add"), *faults, Reply("4")]
     async with model_server(script) as server:
         at = provider_at("openai", server.base_url + "/v1")
         for heard in (None, Listener(), None, Listener(), None, None):
             try:
-                await model.generate(ask(at, model="gpt-5.4"), heard)
+                await model.generate(ask(at, model="a-model-nobody-knows"), heard)
             except ModelError:
                 pass
     await model.aclose()

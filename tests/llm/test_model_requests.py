@@ -184,6 +184,44 @@ async def test_organization_and_project_are_sent(model: OpenModel) -> None:
     assert (headers["openai-organization"], headers["openai-project"]) == ("our-org", "our-project")
 
 
+@pytest.mark.direct_only
+async def test_what_responses_are_asked_with(model: OpenModel) -> None:
+    thinking = ThinkingPart(thinking="one and two", signature="openai:seal")
+    conversation = [INSTRUCTION, says("add"), calls("c1", thinking), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        await model.generate(
+            ask(
+                provider(server, "openai"), model="gpt-5.4", messages=conversation, budget="medium"
+            ),
+            None,
+        )
+
+    [request] = server.requests
+    assert request.body == {
+        "model": "gpt-5.4",
+        "store": False,
+        "input": [
+            {"role": "system", "content": "You add.\n\nIt is noon."},
+            {"role": "user", "content": "add"},
+            {"type": "reasoning", "summary": [], "encrypted_content": "seal"},
+            {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
+            {"type": "function_call_output", "call_id": "c1", "output": "3"},
+        ],
+        "reasoning": {"effort": "medium", "summary": "auto"},
+        "include": ["reasoning.encrypted_content"],
+        "tools": [
+            {
+                "type": "function",
+                "strict": False,
+                "name": "add",
+                "description": "Adds",
+                "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}},
+            }
+        ],
+    }
+    assert request.path == "/v1/responses"
+
+
 @streamed_or_not
 async def test_a_model_that_must_be_asked_in_another_format_is(
     model: OpenModel, is_stream: bool

@@ -99,7 +99,7 @@ ChatMessage = dict[str, Any]
 REDACTED_THINKING = "redacted:"
 """Marks a signature that holds thinking which the provider sent encrypted; its text is empty."""
 
-FOREIGN_SIGNATURES = ("google:",)
+FOREIGN_SIGNATURES = ("google:", "openai:")
 """Beginnings of the signatures of other providers."""
 
 ERROR_PREFIX = "Error: "

@@ -15,6 +15,7 @@ from perstack.llm.wire.format import StreamError, WireFormat
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
 from perstack.llm.wire.ollama_chat import OllamaChat
 from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder
+from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Generation
 from tests.llm.conversation import Listener
 
@@ -96,11 +97,43 @@ OLLAMA = b"".join(
         {"done": True, "done_reason": "stop", "prompt_eval_count": 10, "eval_count": 4},
     )
 )
+RESPONSES = sse(
+    {"type": "response.created", "response": {"id": "r1"}},
+    {"type": "response.reasoning_summary_text.delta", "output_index": 0, "delta": "hm"},
+    {
+        "type": "response.output_item.done",
+        "output_index": 0,
+        "item": {"type": "reasoning", "summary": [{"text": "hm"}], "encrypted_content": "s"},
+    },
+    {"type": "response.output_text.delta", "output_index": 1, "delta": "see "},
+    {"type": "response.output_text.delta", "output_index": 1, "delta": "[DONE]"},
+    {
+        "type": "response.output_item.done",
+        "output_index": 1,
+        "item": {"type": "message", "content": [{"type": "output_text", "text": "see [DONE]"}]},
+    },
+    *(
+        {
+            "type": "response.output_item.done",
+            "output_index": 1 + a,
+            "item": {"type": "function_call", "call_id": f"c{a}", "name": "add"}
+            | {"arguments": json.dumps({"a": a})},
+        }
+        for a in (1, 2)
+    ),
+    {
+        "type": "response.completed",
+        "response": {"status": "completed", "usage": {"input_tokens": 10, "output_tokens": 4}},
+    },
+    end=b"",
+)
 STREAMS: dict[str, tuple[WireFormat, Callable[[], Framing], bytes]] = {
     "chat completions": (ChatCompletions(), ServerSentEvents, CHAT),
     "anthropic messages": (AnthropicMessages(), ServerSentEvents, ANTHROPIC),
     "ollama chat": (OllamaChat(), JsonLines, OLLAMA),
+    "responses": (Responses(), ServerSentEvents, RESPONSES),
 }
+SIGNATURES = {"anthropic messages": "s", "responses": "openai:s"}
 every_stream = pytest.mark.parametrize("name", STREAMS)
 
 
@@ -133,9 +166,7 @@ def test_nothing_of_a_stream_is_lost(name: str) -> None:
     reply = read(name, [STREAMS[name][2]], listener)
     text = "see [DONE] \u2028\x85 \U0001f600" if name == "chat completions" else "see [DONE]"
     assert reply.text == text == "".join(listener.texts)
-    assert reply.thinking == (
-        ThinkingPart(thinking="hm", signature="s" if "anthropic" in name else None),
-    )
+    assert reply.thinking == (ThinkingPart(thinking="hm", signature=SIGNATURES.get(name)),)
     assert reply.tool_calls[0].args == {"a": 1}
     assert len(reply.tool_calls) == (1 if "anthropic" in name else 2)
     assert len({call.tool_call_id for call in reply.tool_calls}) == len(reply.tool_calls)
@@ -156,6 +187,7 @@ def test_a_reply_does_not_depend_on_how_its_bytes_are_split(name: str, cuts: lis
 def test_a_stream_that_is_cut_before_its_end_is_never_a_whole_reply(name: str) -> None:
     body = STREAMS[name][2]
     finish = {"chat": b'"finish_reason": "tool', "anth": b'"message_stop"', "olla": b'"eval_count"'}
+    finish["resp"] = b'"response.completed"'
     for cut in range(body.index(finish[name[:4]])):
         with pytest.raises(InvalidReplyError):
             read(name, [body[:cut]])

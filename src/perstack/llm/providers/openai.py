@@ -22,7 +22,7 @@ OPENAI = ProviderProfile(
     name="openai",
     wire_format="chat_completions",
     # They take tools and thinking together in the Responses format only.
-    litellm_models=r"gpt-5\.[4-9].*|(gpt-5|o\d).*-(codex|pro).*|codex-.*",
+    responses_models=r"gpt-5\.[4-9].*|(gpt-5|o\d).*-(codex|pro).*|codex-.*",
     litellm_prefix="openai",
     default_base_url="https://api.openai.com/v1",
     base_url_variable="OPENAI_BASE_URL",

@@ -41,7 +41,7 @@ def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> di
     return {}
 
 
-WireName = Literal["anthropic_messages", "chat_completions", "gemini", "ollama_chat"]
+WireName = Literal["anthropic_messages", "chat_completions", "gemini", "ollama_chat", "responses"]
 
 BaseUrl = Callable[[ProviderSetting, Mapping[str, str]], str]
 """The address that follows from the settings of the file and the environment."""
@@ -61,8 +61,7 @@ class ProviderProfile:
     Attributes:
         name: Its name in `perstack.toml`.
         wire_format: The format in which it is spoken to directly; `None` where litellm does that.
-        litellm_models: Pattern of the models that are reached through litellm in any case, because
-            they want another format.
+        responses_models: Pattern of the models that are asked in the Responses format instead.
         litellm_prefix: litellm's name of the provider.
         default_base_url: Passed on every call, so that no variable of the process redirects one; a
             function where it follows from settings.
@@ -88,7 +87,7 @@ class ProviderProfile:
 
     name: ProviderName
     wire_format: WireName | None = None
-    litellm_models: str = ""
+    responses_models: str = ""
     litellm_prefix: str
     default_base_url: str | BaseUrl
     base_url_variable: str
@@ -111,8 +110,8 @@ class ProviderProfile:
 
     def wire_format_of(self, model: str) -> WireName | None:
         """The format in which a model is spoken to directly, if it is."""
-        is_other = self.litellm_models and re.fullmatch(self.litellm_models, model)
-        return None if is_other else self.wire_format
+        uses_responses = self.responses_models and re.fullmatch(self.responses_models, model)
+        return "responses" if uses_responses else self.wire_format
 
     def reasoning_options(self, budget: ReasoningBudget, model: str) -> dict[str, Any]:
         """The options of a call; none where thinking is off."""

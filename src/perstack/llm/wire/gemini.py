@@ -82,17 +82,15 @@ class Gemini:
 
 def _signatures(messages: Sequence[Message]) -> dict[str, str]:
     """The signature of the first call of each turn, by the call's id."""
-    signatures: dict[str, str] = {}
-    for message in messages:
-        if not isinstance(message, ExpertMessage) or not message.tool_calls:
-            continue
-        for part in message.contents:
-            if isinstance(part, ThinkingPart) and (part.signature or "").startswith(
-                SIGNATURE_PREFIX
-            ):
-                signature = (part.signature or "").removeprefix(SIGNATURE_PREFIX)
-                signatures[message.tool_calls[0].tool_call_id] = signature
-    return signatures
+    return {
+        message.tool_calls[0].tool_call_id: part.signature.removeprefix(SIGNATURE_PREFIX)
+        for message in messages
+        if isinstance(message, ExpertMessage) and message.tool_calls
+        for part in message.contents
+        if isinstance(part, ThinkingPart)
+        and part.signature is not None
+        and part.signature.startswith(SIGNATURE_PREFIX)
+    }
 
 
 def _contents(chat: Sequence[ChatMessage], signatures: dict[str, str]) -> list[JsonObject]:

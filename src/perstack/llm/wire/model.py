@@ -40,6 +40,7 @@ from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
 from perstack.llm.wire.gemini import Gemini
 from perstack.llm.wire.ollama_chat import OllamaChat
 from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder, parse_payload
+from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Model
 from perstack.tool_names import original_names
 
@@ -64,6 +65,7 @@ _FORMATS: dict[WireName, WireFormat] = {
     "chat_completions": ChatCompletions(),
     "gemini": Gemini(),
     "ollama_chat": OllamaChat(),
+    "responses": Responses(),
 }
 
 

@@ -1,0 +1,202 @@
+"""OpenAI's Responses: items in and out, reasoning that goes back encrypted."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from perstack.core.messages import ExpertMessage, Message, ThinkingPart, Usage
+from perstack.llm.messages import Block, ChatMessage, chat_messages, chat_tools
+from perstack.llm.providers.connection import ProviderConnection
+from perstack.llm.wire.chat_completions import raise_reported_error
+from perstack.llm.wire.format import StreamError
+from perstack.llm.wire.reply import (
+    InvalidReplyError,
+    JsonObject,
+    ReplyBuilder,
+    list_or_empty,
+    object_or_empty,
+    parse_payload,
+    text_or_empty,
+    token_count,
+)
+from perstack.runtime.ports import GenerationRequest
+
+SIGNATURE_PREFIX = "openai:"
+"""Marks encrypted reasoning, which goes back before the first call of its turn."""
+
+_FINAL_EVENTS = {"response.completed", "response.incomplete", "response.failed"}
+
+
+class Responses:
+    """Satisfies `WireFormat`."""
+
+    stream_content: Literal["events"] = "events"
+
+    def url(self, connection: ProviderConnection, *, is_stream: bool) -> str:
+        del is_stream
+        return f"{connection.base_url}/responses"
+
+    def headers(self, connection: ProviderConnection) -> dict[str, str]:
+        return connection.key_headers
+
+    def body(
+        self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
+    ) -> JsonObject:
+        choice, profile = request.choice, connection.profile
+        reasoning = _encrypted_reasoning(request.messages)
+        body: JsonObject = {
+            "model": choice.model,
+            "input": [
+                item
+                for message in chat_messages(request.messages, profile)
+                for item in _items(message, reasoning)
+            ],
+            "store": False,
+        }
+        options = profile.reasoning_options(choice.reasoning_budget, choice.model)
+        if options:
+            body["reasoning"] = {"effort": options["reasoning_effort"], "summary": "auto"}
+            body["include"] = ["reasoning.encrypted_content"]
+        if request.tools:
+            # Without `strict: false`, schemas with optional properties would be refused.
+            body["tools"] = [
+                {"type": "function", "strict": False, **tool["function"]}
+                for tool in chat_tools(request.tools)
+            ]
+        if is_stream:
+            body["stream"] = True
+        return body
+
+    def reader(self, builder: ReplyBuilder) -> "ResponsesReader":
+        return ResponsesReader(builder)
+
+
+def _encrypted_reasoning(messages: Sequence[Message]) -> dict[str, str]:
+    """The encrypted reasoning of each turn, by the id of the turn's first call."""
+    return {
+        message.tool_calls[0].tool_call_id: part.signature.removeprefix(SIGNATURE_PREFIX)
+        for message in messages
+        if isinstance(message, ExpertMessage) and message.tool_calls
+        for part in message.contents
+        if isinstance(part, ThinkingPart)
+        and part.signature is not None
+        and part.signature.startswith(SIGNATURE_PREFIX)
+    }
+
+
+def _items(message: ChatMessage, reasoning: Mapping[str, str]) -> list[JsonObject]:
+    role, content = message["role"], message["content"]
+    if role == "tool":
+        output = {"type": "function_call_output", "call_id": message["tool_call_id"]}
+        return [{**output, "output": content}]
+    is_text = isinstance(content, str)
+    items: list[JsonObject] = []
+    if content:
+        parts: Any = content if is_text else [_input_part(block) for block in content]
+        items.append({"role": role, "content": parts})
+    for call in message.get("tool_calls", ()):
+        if call["id"] in reasoning:
+            encrypted = reasoning[call["id"]]
+            items.append({"type": "reasoning", "summary": [], "encrypted_content": encrypted})
+        items.append({"type": "function_call", "call_id": call["id"], **call["function"]})
+    return items
+
+
+def _input_part(block: Block) -> JsonObject:
+    match block["type"]:
+        case "image_url":
+            return {"type": "input_image", "image_url": block["image_url"]["url"]}
+        case "file":
+            file = block["file"]
+            return {
+                "type": "input_file",
+                "filename": file["filename"],
+                "file_data": file["file_data"],
+            }
+        case _:
+            return {"type": "input_text", "text": block["text"]}
+
+
+class ResponsesReader:
+    """Satisfies `ReplyReader`."""
+
+    def __init__(self, builder: ReplyBuilder) -> None:
+        self._builder = builder
+        self._streamed_items: set[object] = set()
+
+    def add(self, payload: bytes) -> bool:
+        event = parse_payload(payload)
+        kind: object = event.get("type")
+        match kind:
+            case "response.output_text.delta" | "response.refusal.delta":
+                self._streamed_items.add(event.get("output_index"))
+                self._builder.add_text(event.get("delta"))
+            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
+                self._streamed_items.add(event.get("output_index"))
+                self._builder.add_thinking(event.get("delta"))
+            case "response.output_item.done":
+                is_streamed = event.get("output_index") in self._streamed_items
+                self._add_item(object_or_empty(event.get("item")), is_streamed=is_streamed)
+            case "error":
+                raise StreamError(
+                    text_or_empty(event.get("message")) or "no reason given",
+                    429 if event.get("code") == "rate_limit_exceeded" else None,
+                )
+            case _:
+                pass  # what announces or repeats a part
+        if kind in _FINAL_EVENTS:
+            self._finish(object_or_empty(event.get("response")))
+        return kind in _FINAL_EVENTS
+
+    def add_whole(self, document: JsonObject) -> None:
+        for item in list_or_empty(document.get("output")):
+            self._add_item(object_or_empty(item), is_streamed=False)
+        self._finish(document)
+
+    def _add_item(self, item: JsonObject, *, is_streamed: bool) -> None:
+        builder = self._builder
+        match item.get("type"):
+            case "message" if not is_streamed:
+                for part in map(object_or_empty, list_or_empty(item.get("content"))):
+                    builder.add_text(part.get("text") or part.get("refusal"))
+            case "reasoning":
+                for part in list_or_empty(item.get("summary")) if not is_streamed else ():
+                    builder.add_thinking(object_or_empty(part).get("text"))
+                if encrypted := text_or_empty(item.get("encrypted_content")):
+                    builder.add_signature(f"{SIGNATURE_PREFIX}{encrypted}")
+            case "function_call":
+                builder.start_call(
+                    item.get("arguments"), call_id=item.get("call_id"), name=item.get("name")
+                )
+            case _:
+                pass
+
+    def _finish(self, response: JsonObject) -> None:
+        raise_reported_error(response)
+        builder = self._builder
+        builder.response_id = text_or_empty(response.get("id")) or None
+        builder.response_model = text_or_empty(response.get("model")) or None
+        builder.add_usage(_parse_usage(response.get("usage")))
+        status: object = response.get("status")
+        details = object_or_empty(response.get("incomplete_details"))
+        match status, details.get("reason"):
+            case "completed", _:
+                builder.finish_reason = "stop"
+            case "incomplete", "max_output_tokens":
+                builder.finish_reason = "length"
+            case "incomplete", "content_filter":
+                builder.finish_reason = "contentFilter"
+            case _, reason:
+                raise InvalidReplyError(f"it ended with {str(reason or status)[:60]!r}")
+
+
+def _parse_usage(counts: object) -> Usage:
+    usage = object_or_empty(counts)
+    input_tokens = token_count(usage, "input_tokens")
+    output_tokens = token_count(usage, "output_tokens")
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        reasoning_tokens=token_count(usage.get("output_tokens_details"), "reasoning_tokens"),
+        total_tokens=token_count(usage, "total_tokens") or input_tokens + output_tokens,
+        cached_input_tokens=token_count(usage.get("input_tokens_details"), "cached_tokens"),
+    )
