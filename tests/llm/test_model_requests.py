@@ -10,6 +10,7 @@ from perstack.core.messages import (
     Message,
     TextPart,
     ThinkingPart,
+    ToolCallPart,
     ToolMessage,
     ToolResultPart,
     UserMessage,
@@ -234,6 +235,28 @@ async def test_a_model_that_must_be_asked_in_another_format_is(
 
     assert server.requests[0].dialect == "openai_responses"
     assert [(item.tool_name, item.args) for item in reply.tool_calls] == [("add", {"a": 1})]
+
+
+@pytest.mark.direct_only
+async def test_a_number_that_json_lacks_is_sent_as_null(model: OpenModel) -> None:
+    thought = calls("c1")
+    odd = thought.model_copy(
+        update={
+            "contents": tuple(
+                part.model_copy(update={"args": {"a": float("nan")}})
+                if isinstance(part, ToolCallPart)
+                else part
+                for part in thought.contents
+            )
+        }
+    )
+    async with model_server(Reply("3")) as server:
+        at = provider(server, "anthropic")
+        conversation = [says("add"), odd, returns("c1", "3")]
+        await model.generate(ask(at, model="claude-sonnet-4-5", messages=conversation), None)
+
+    called = server.requests[0].body["messages"][1]["content"][-1]
+    assert called["input"] in ({"a": None}, {})
 
 
 async def test_equal_requests_are_equal_bytes(model: OpenModel) -> None:

@@ -118,6 +118,15 @@ async def test_the_proxy_of_the_environment_is_used_unless_the_host_is_excepted(
         assert await post(client, url) == (b"direct" if is_direct else b"by proxy")
 
 
+async def test_a_proxy_that_refuses_is_named() -> None:
+    async with (
+        server(answer("403 No", b"")) as (proxy, _),
+        opened(HTTPS_PROXY=proxy.removesuffix("/v1")) as client,
+    ):
+        with pytest.raises(ConnectionFailedError, match="the proxy answered 403"):
+            await post(client, "https://a.example/v1")
+
+
 async def test_a_server_without_tls_is_no_https_server() -> None:
     async with server(answer("200 OK", b"")) as (url, _), opened() as client:
         with pytest.raises(ConnectionFailedError, match="no TLS connection"):

@@ -5,8 +5,8 @@ The only module that imports aiohttp, which takes a quarter of a second.
 
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -107,18 +107,21 @@ def _is_direct(host: str, port: int | None, no_proxy: str | None) -> bool:
     return False
 
 
-class _translated_errors:  # noqa: N801 - used like a function
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            raise ConnectionFailedError(_certificate_reason(error), is_retryable=False) from error
-        if isinstance(error, aiohttp.ClientConnectorError):
-            raise ConnectionFailedError(_os_reason(error.os_error)) from error
-        if isinstance(error, aiohttp.ClientError | OSError):
-            reason = "the connection ended before the answer was complete"
-            raise ConnectionFailedError(reason, is_lost=True) from error
+@contextmanager
+def _translated_errors() -> Generator[None]:
+    try:
+        yield
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise ConnectionFailedError(_certificate_reason(error), is_retryable=False) from error
+    except aiohttp.ClientConnectorError as error:
+        raise ConnectionFailedError(_os_reason(error.os_error)) from error
+    except aiohttp.ServerTimeoutError as error:
+        raise ConnectionFailedError("no answer in time") from error
+    except aiohttp.ClientHttpProxyError as error:
+        raise ConnectionFailedError(f"the proxy answered {error.status}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        reason = "the connection ended before the answer was complete"
+        raise ConnectionFailedError(reason, is_lost=True) from error
 
 
 def _certificate_reason(error: aiohttp.ClientConnectorCertificateError) -> str:

@@ -39,7 +39,7 @@ from perstack.llm.wire.format import (
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
 from perstack.llm.wire.gemini import Gemini
 from perstack.llm.wire.ollama_chat import OllamaChat
-from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder, parse_payload
+from perstack.llm.wire.reply import InvalidReplyError, JsonObject, ReplyBuilder, parse_payload
 from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Model
 from perstack.tool_names import original_names
@@ -165,14 +165,12 @@ class WireModel:
         *,
         is_stream: bool,
     ) -> Generation:
-        body = wire.body(request, connection, is_stream=is_stream)
-        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         client = await self._open_client()
         started = anyio.current_time()
         async with client.post(
             wire.url(connection, is_stream=is_stream),
             {**wire.headers(connection), **connection.headers},
-            encoded.encode("utf-8", "replace"),
+            _encode(wire.body(request, connection, is_stream=is_stream)),
         ) as response:
             framing = _framing(wire, response, is_stream=is_stream)
             reader = wire.reader(builder)
@@ -191,6 +189,19 @@ class WireModel:
                 proxy = self._environment.get(PROXY_VARIABLE)
                 client = self._client = module.HttpClient(self._environment, proxy)
             return client
+
+
+def _encode(body: JsonObject) -> bytes:
+    """The body as JSON; numbers that JSON lacks become `null`."""
+    try:
+        text = _to_json(body)
+    except ValueError:
+        # `json` itself writes them as words that no parser of JSON reads.
+        text = _to_json(json.loads(json.dumps(body), parse_constant=lambda _: None))
+    return text.encode("utf-8", "replace")
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def _framing(wire: WireFormat, response: HttpResponse, *, is_stream: bool) -> Framing | None:
