@@ -237,6 +237,22 @@ async def test_a_model_that_must_be_asked_in_another_format_is(
     assert [(item.tool_name, item.args) for item in reply.tool_calls] == [("add", {"a": 1})]
 
 
+@streamed_or_not
+async def test_any_other_model_is_reached_through_litellm(is_stream: bool) -> None:
+    definitions = Definitions.model_validate({"provider": {"providerName": "litellm"}})
+    environment = {"MISTRAL_API_KEY": "invented-m"}
+    opened = open_model(definitions=definitions, environment=environment)
+    async with model_server(call("add", a=1)) as server:
+        at = provider_at("litellm", f"{server.base_url}/v1")
+        reply = await opened.generate(ask(at, model="mistral/small"), listener(is_stream=is_stream))
+    await opened.aclose()
+
+    [request] = server.requests
+    assert (request.path, request.body["model"]) == ("/v1/chat/completions", "small")
+    assert request.headers["authorization"] == "Bearer invented-m"
+    assert [(item.tool_name, item.args) for item in reply.tool_calls] == [("add", {"a": 1})]
+
+
 @pytest.mark.direct_only
 async def test_a_number_that_json_lacks_is_sent_as_null(model: OpenModel) -> None:
     thought = calls("c1")

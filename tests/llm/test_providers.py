@@ -71,6 +71,13 @@ def test_a_missing_key_is_named_with_the_place_to_put_it(name: str, variable: st
         resolve_connection(provider(name), "m", {variable: ""})
 
 
+def test_the_key_of_another_model_is_that_of_its_provider_and_may_be_missing() -> None:
+    connection = resolve_connection(provider("litellm"), "groq/m", {"GROQ_API_KEY": "invented"})
+    assert (connection.model, connection.api_key) == ("groq/m", "invented")
+    assert (connection.host, connection.is_anonymous) == ("litellm", False)
+    assert resolve_connection(provider("litellm"), "bedrock/m", {}).api_key is None
+
+
 def test_azure_needs_a_resource_or_an_address() -> None:
     with pytest.raises(ConfigError, match="AZURE_RESOURCE_NAME or baseUrl is not set"):
         resolve_connection(provider("azure-openai"), "m", {"AZURE_API_KEY": "invented"})

@@ -47,6 +47,7 @@ ProviderName = Literal[
     "azure-openai",
     "amazon-bedrock",
     "google-vertex",
+    "litellm",
     "scripted",
 ]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high"]
@@ -76,6 +77,7 @@ PROVIDER_SETTINGS: dict[str, frozenset[str]] = {
     ),
     "amazon-bedrock": frozenset({"region"}),
     "google-vertex": frozenset({"project", "location", "baseUrl", "headers"}),
+    "litellm": frozenset({"baseUrl", "headers"}),
     "scripted": frozenset({"script"}),
 }
 

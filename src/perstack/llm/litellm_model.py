@@ -251,7 +251,7 @@ def call_options(connection: ProviderConnection, request: GenerationRequest) -> 
         "model": connection.model,
         "messages": chat_messages(request.messages, profile),
         "api_key": connection.api_key,
-        "api_base": connection.base_url,
+        "api_base": connection.base_url or None,
         "timeout": choice.timeout_seconds,
         "num_retries": 0,  # Only the runtime retries.
         "max_retries": 0,

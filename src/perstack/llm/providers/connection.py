@@ -37,8 +37,9 @@ class ProviderConnection:
     @property
     def is_anonymous(self) -> bool:
         """Whether the request must carry no credential."""
+        has_own = self.profile.model_key_variable is not None
         names = {name.lower() for name in self.headers}
-        return self.api_key is None and "authorization" not in names
+        return self.api_key is None and not has_own and "authorization" not in names
 
     @property
     def key_headers(self) -> dict[str, str]:
@@ -56,7 +57,7 @@ class ProviderConnection:
     @property
     def host(self) -> str:
         """Host and port, for messages."""
-        return host_of(self.base_url)
+        return host_of(self.base_url) if self.base_url else self.profile.name
 
 
 def host_of(url: str) -> str:
@@ -82,17 +83,19 @@ def resolve_connection(
         base_url = default if isinstance(default, str) else default(setting, environment)
     return ProviderConnection(
         profile=profile,
-        model=f"{profile.litellm_prefix}/{model}",
+        model=f"{profile.litellm_prefix}/{model}".removeprefix("/"),
         wire_model=model,
         base_url=base_url.rstrip("/").removesuffix(profile.appended_path),
         chat_path=profile.chat_path(model, setting, environment),
-        api_key=_api_key(profile, environment),
+        api_key=_api_key(profile, model, environment),
         headers=headers,
         secrets=(*environment_secrets(environment), *headers.values()),
     )
 
 
-def _api_key(profile: ProviderProfile, environment: Mapping[str, str]) -> str | None:
+def _api_key(profile: ProviderProfile, model: str, environment: Mapping[str, str]) -> str | None:
+    if profile.model_key_variable is not None:
+        return environment.get(profile.model_key_variable(model), "").strip() or None
     if profile.key_variable is None:
         return None
     # Keys that are read from files end in a newline.

@@ -62,11 +62,13 @@ class ProviderProfile:
         name: Its name in `perstack.toml`.
         wire_format: The format in which it is spoken to directly; `None` where litellm does that.
         responses_models: Pattern of the models that are asked in the Responses format instead.
-        litellm_prefix: litellm's name of the provider.
+        litellm_prefix: litellm's name of the provider; empty where models have it already.
         default_base_url: Passed on every call, so that no variable of the process redirects one; a
             function where it follows from settings.
         base_url_variable: Environment variable that replaces the default address.
         key_variable: Environment variable of the key; `None` where no key is needed.
+        model_key_variable: The environment variable of the key of a model, where that differs
+            between the models; without a value the call may be authorized in another way.
         key_header: The header of the key; in `Authorization` it is a bearer token.
         chat_path: The path of Chat Completions, for a model.
         appended_path: Path that litellm appends itself; removed from an address that ends with it.
@@ -92,6 +94,7 @@ class ProviderProfile:
     default_base_url: str | BaseUrl
     base_url_variable: str
     key_variable: str | None = None
+    model_key_variable: Callable[[str], str] | None = None
     key_header: str = "Authorization"
     chat_path: ChatPath = plain_chat_path
     appended_path: str = ""

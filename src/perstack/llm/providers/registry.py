@@ -7,13 +7,23 @@ from perstack.llm.providers.azure_openai import AZURE_OPENAI
 from perstack.llm.providers.deepseek import DEEPSEEK
 from perstack.llm.providers.fireworks import FIREWORKS
 from perstack.llm.providers.google import GOOGLE
+from perstack.llm.providers.litellm import LITELLM
 from perstack.llm.providers.ollama import OLLAMA
 from perstack.llm.providers.openai import OPENAI
 from perstack.llm.providers.profile import ProviderProfile
 
 PROVIDER_PROFILES: dict[ProviderName, ProviderProfile] = {
     profile.name: profile
-    for profile in (ANTHROPIC, AZURE_OPENAI, DEEPSEEK, FIREWORKS, GOOGLE, OPENAI, OLLAMA)
+    for profile in (
+        ANTHROPIC,
+        AZURE_OPENAI,
+        DEEPSEEK,
+        FIREWORKS,
+        GOOGLE,
+        LITELLM,
+        OLLAMA,
+        OPENAI,
+    )
 }
 
 
