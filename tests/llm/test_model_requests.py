@@ -16,6 +16,7 @@ from perstack.core.messages import (
     UserMessage,
 )
 from perstack.definition.model import Definitions, Provider, ProviderName
+from perstack.errors import ModelError
 from perstack.llm.model_factory import OpenModel, open_model
 from perstack.runtime.ports import Generation
 from tests.llm.conversation import (
@@ -35,7 +36,7 @@ from tests.llm.endpoint import (
     provider,
     streamed_or_not,
 )
-from tests.model_server import Reply, call, model_server
+from tests.model_server import HttpError, Reply, call, model_server
 
 pytestmark = pytest.mark.anyio
 
@@ -448,6 +449,42 @@ async def test_openai_gets_images_and_documents_of_a_result_after_it(model: Open
     assert [block["type"] for block in asked["content"]] == kinds
     assert isinstance(result["content"], str)
     assert [block["type"] for block in shown["content"]] == kinds
+
+
+@pytest.mark.direct_only
+@pytest.mark.parametrize(
+    ("reason", "is_remembered"),
+    [
+        ("this model does not support image input", True),
+        ("Model llama is not a vision model", True),
+        ("Unsupported image format", False),
+        ("bad request", False),
+    ],
+)
+async def test_a_refused_image_is_replaced_by_a_note(
+    model: OpenModel, reason: str, is_remembered: bool
+) -> None:
+    replies = [HttpError(400, reason), Reply("3"), Reply("4")]
+    async with model_server(replies) as server:
+        request = ask(provider(server, "openai"), model="llama", messages=with_media())
+        assert (await model.generate(request, None)).text == "3"
+        assert (await model.generate(request, None)).text == "4"
+
+    shown = ["iVBORw0KGgo=" in str(each.body) for each in server.requests]
+    assert shown == [True, False, not is_remembered]
+    assert "content of type image/png, which this model cannot be shown" in str(
+        server.requests[1].body
+    )
+
+
+@pytest.mark.direct_only
+async def test_what_is_refused_without_images_too_is_refused_for_that_reason(
+    model: OpenModel,
+) -> None:
+    async with model_server([HttpError(400, "first"), HttpError(400, "second")]) as server:
+        request = ask(provider(server, "openai"), model="llama", messages=with_media())
+        with pytest.raises(ModelError, match="first"):
+            await model.generate(request, None)
 
 
 async def test_ollama_gets_images_beside_the_text(model: OpenModel) -> None:

@@ -65,7 +65,7 @@ def response_error(
     response: HttpErrorResponse, *, provider: str, secrets: Iterable[str], now: datetime
 ) -> ModelError:
     """The error for an answer with an error status."""
-    message = _message_from_body(response.body) or "no reason given"
+    message = message_from_body(response.body) or "no reason given"
     return status_error(
         response.status,
         message,
@@ -195,7 +195,8 @@ def _parse_non_negative(value: str | None) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
-def _message_from_body(body: str) -> str:
+def message_from_body(body: str) -> str:
+    """The reason in the body of an error, or the whole body where it has no known form."""
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):

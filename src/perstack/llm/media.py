@@ -1,8 +1,20 @@
 """Conversations for models that cannot see images and files."""
 
+import re
 from collections.abc import Sequence
 
 from perstack.core.messages import Message, TextPart, ToolMessage, UserMessage
+
+_BLIND = re.compile(
+    r"(?=.*\b(images?|vision|multi-?modal))(?=.*(support|modalit|vision))"
+    r"(?!.*\b(format|mime|types?|size|large|corrupt))",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def says_that_model_is_blind(error_text: str) -> bool:
+    """Whether a refusal is about the model, and not about one image that it cannot read."""
+    return _BLIND.match(error_text) is not None
 
 
 def has_media(messages: Sequence[Message]) -> bool:

@@ -15,13 +15,14 @@ from perstack.definition.model import Expert, ModelChoice
 from perstack.errors import ModelError
 from perstack.llm.errors import (
     invalid_response_error,
+    message_from_body,
     network_error,
     response_error,
     status_error,
     timeout_error,
 )
 from perstack.llm.litellm_model import PROXY_VARIABLE
-from perstack.llm.media import has_media, without_media
+from perstack.llm.media import has_media, says_that_model_is_blind, without_media
 from perstack.llm.providers.connection import ProviderConnection, resolve_connection
 from perstack.llm.providers.profile import WireName
 from perstack.llm.providers.registry import provider_profile
@@ -58,7 +59,6 @@ _FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
     "application/x-ndjson": JsonLines,
     "application/jsonl": JsonLines,
 }
-
 
 _FORMATS: dict[WireName, WireFormat] = {
     "anthropic_messages": AnthropicMessages(),
@@ -153,8 +153,9 @@ class WireModel:
                 )
             except ErrorStatusError:
                 raise error from None
-        self._without_media.add(connection.endpoint)
-        return generation
+            if says_that_model_is_blind(message_from_body(error.response.body)):
+                self._without_media.add(connection.endpoint)
+            return generation
 
     async def _exchange(
         self,
