@@ -40,7 +40,7 @@ def test_a_provider_has_its_address_and_its_key(
 ) -> None:
     connection = resolve_connection(provider(name), "m", KEYS)
 
-    assert (connection.model, connection.base_url, connection.api_key) == (model, url, key)
+    assert (connection.litellm_model, connection.base_url, connection.api_key) == (model, url, key)
 
 
 def test_the_environment_replaces_the_address_and_the_file_replaces_both() -> None:
@@ -73,7 +73,7 @@ def test_a_missing_key_is_named_with_the_place_to_put_it(name: str, variable: st
 
 def test_the_key_of_another_model_is_that_of_its_provider_and_may_be_missing() -> None:
     connection = resolve_connection(provider("litellm"), "groq/m", {"GROQ_API_KEY": "invented"})
-    assert (connection.model, connection.api_key) == ("groq/m", "invented")
+    assert (connection.litellm_model, connection.api_key) == ("groq/m", "invented")
     assert (connection.host, connection.is_anonymous) == ("litellm", False)
     assert resolve_connection(provider("litellm"), "bedrock/m", {}).api_key is None
 

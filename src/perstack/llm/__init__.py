@@ -1,1 +1,1 @@
-"""Adapters of the Model port: litellm for providers, and a scripted model that needs no key."""
+"""Adapters of the Model port: wire formats, litellm, and a scripted model without a key."""

@@ -27,14 +27,16 @@ from perstack.llm.errors import (
     response_error,
     timeout_error,
 )
+from perstack.llm.litellm_responses import StreamedResponse, parse_response
 from perstack.llm.messages import can_think, chat_messages, chat_tools
-from perstack.llm.providers.connection import ProviderConnection, resolve_connection
-from perstack.llm.responses import StreamedResponse, parse_response
+from perstack.llm.providers.connection import (
+    PROXY_VARIABLE,
+    ProviderConnection,
+    resolve_connection,
+)
 from perstack.llm.selection import ModelSelector, context_window
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 from perstack.tool_names import original_names
-
-PROXY_VARIABLE = "PERSTACK_PROXY_URL"
 
 _LITELLM_ENVIRONMENT = {
     # Otherwise litellm copies the .env of a folder above its own into the process's environment.
@@ -91,7 +93,7 @@ class LiteLlmModel:
         except TimeoutError as error:
             raise timeout_error(choice.timeout_seconds, provider=connection.profile.name) from error
         # litellm puts its own name of the provider before some models.
-        prefix = connection.model.removesuffix(choice.model)
+        prefix = connection.litellm_model.removesuffix(choice.model)
         response_model = (generation.response_model or choice.model).removeprefix(prefix)
         return replace(generation, response_model=response_model)
 
@@ -248,7 +250,7 @@ def call_options(connection: ProviderConnection, request: GenerationRequest) -> 
     """The arguments of litellm's call, without the client."""
     choice, profile = request.choice, connection.profile
     options: dict[str, Any] = {
-        "model": connection.model,
+        "model": connection.litellm_model,
         "messages": chat_messages(request.messages, profile),
         "api_key": connection.api_key,
         "api_base": connection.base_url or None,

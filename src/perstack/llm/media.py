@@ -3,7 +3,14 @@
 import re
 from collections.abc import Sequence
 
-from perstack.core.messages import Message, TextPart, ToolMessage, UserMessage
+from perstack.core.messages import (
+    Message,
+    ResultPart,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+    UserPart,
+)
 
 _BLIND = re.compile(
     r"(?=.*\b(images?|vision|multi-?modal))(?=.*(support|modalit|vision))"
@@ -19,48 +26,32 @@ def says_that_model_is_blind(error_text: str) -> bool:
 
 def has_media(messages: Sequence[Message]) -> bool:
     """Whether a message or a tool result holds an image or a file."""
-    return any(
-        not isinstance(part, TextPart)
-        for message in messages
-        if isinstance(message, UserMessage | ToolMessage)
-        for part in _parts(message)
-    )
+    return without_media(messages) != tuple(messages)
 
 
 def without_media(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation with a note in place of each image and file."""
+    return tuple(map(_with_notes, messages))
+
+
+def _with_notes(message: Message) -> Message:
+    match message:
+        case UserMessage():
+            return message.model_copy(update={"contents": _notes(message.contents)})
+        case ToolMessage():
+            results = tuple(
+                result.model_copy(update={"contents": _notes(result.contents)})
+                for result in message.contents
+            )
+            return message.model_copy(update={"contents": results})
+        case _:
+            return message
+
+
+def _notes(parts: Sequence[UserPart | ResultPart]) -> tuple[UserPart | ResultPart, ...]:
     return tuple(
-        _with_notes(message) if isinstance(message, UserMessage | ToolMessage) else message
-        for message in messages
+        part
+        if isinstance(part, TextPart)
+        else TextPart(text=f"[content of type {part.mime_type}, which this model cannot be shown]")
+        for part in parts
     )
-
-
-def _parts(message: UserMessage | ToolMessage) -> list[object]:
-    if isinstance(message, UserMessage):
-        return list(message.contents)
-    return [part for result in message.contents for part in result.contents]
-
-
-def _with_notes(message: UserMessage | ToolMessage) -> UserMessage | ToolMessage:
-    if isinstance(message, UserMessage):
-        notes = tuple(
-            part if isinstance(part, TextPart) else _note(part.mime_type)
-            for part in message.contents
-        )
-        return message.model_copy(update={"contents": notes})
-    results = tuple(
-        result.model_copy(
-            update={
-                "contents": tuple(
-                    part if isinstance(part, TextPart) else _note(part.mime_type)
-                    for part in result.contents
-                )
-            }
-        )
-        for result in message.contents
-    )
-    return message.model_copy(update={"contents": results})
-
-
-def _note(mime_type: str) -> TextPart:
-    return TextPart(text=f"[content of type {mime_type}, which this model cannot be shown]")

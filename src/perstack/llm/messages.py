@@ -99,8 +99,8 @@ ChatMessage = dict[str, Any]
 REDACTED_THINKING = "redacted:"
 """Marks a signature that holds thinking which the provider sent encrypted; its text is empty."""
 
-FOREIGN_SIGNATURES = ("google:", "openai:")
-"""Beginnings of the signatures of other providers."""
+GOOGLE_SIGNATURE, OPENAI_SIGNATURE = "google:", "openai:"
+"""Mark the signatures of these formats; those of Anthropic have no mark."""
 
 ERROR_PREFIX = "Error: "
 _CACHE_BREAKPOINT_TURNS = 2
@@ -155,6 +155,17 @@ def can_think(messages: Sequence[Message]) -> bool:
     )
 
 
+def signatures_by_call(messages: Sequence[Message], mark: str) -> dict[str, str]:
+    """The signatures with a mark, without it, by the id of the first call of their turn."""
+    return {
+        message.tool_calls[0].tool_call_id: part.signature.removeprefix(mark)
+        for message in messages
+        if isinstance(message, ExpertMessage) and message.tool_calls
+        for part in message.contents
+        if isinstance(part, ThinkingPart) and part.signature and part.signature.startswith(mark)
+    }
+
+
 def _system_message(message: InstructionMessage, profile: ProviderProfile) -> ChatMessage:
     if not profile.has_cache_breakpoints:
         text = "\n\n".join(part for part in (message.stable, message.volatile) if part)
@@ -205,7 +216,7 @@ def _thinking_blocks(message: ExpertMessage) -> list[Block]:
         for part in message.contents
         if isinstance(part, ThinkingPart)
         and part.signature
-        and not part.signature.startswith(FOREIGN_SIGNATURES)
+        and not part.signature.startswith((GOOGLE_SIGNATURE, OPENAI_SIGNATURE))
     ]
 
 

@@ -1,7 +1,9 @@
 """Anthropic: signed thinking, cache breakpoints, media inside tool results."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from perstack.definition.model import ProviderSetting
 from perstack.llm.catalog import model_limits
 from perstack.llm.providers.profile import ProviderProfile
 
@@ -18,6 +20,11 @@ def thinking_option(tokens: int, model: str) -> dict[str, Any]:
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
+def version_header(_setting: ProviderSetting, _environment: Mapping[str, str]) -> dict[str, str]:
+    """The version of the API, which each request must name."""
+    return {"anthropic-version": "2023-06-01"}
+
+
 ANTHROPIC = ProviderProfile(
     name="anthropic",
     wire_format="anthropic_messages",
@@ -26,6 +33,7 @@ ANTHROPIC = ProviderProfile(
     base_url_variable="ANTHROPIC_BASE_URL",
     key_variable="ANTHROPIC_API_KEY",
     key_header="x-api-key",
+    headers=version_header,
     appended_path="/v1",
     reasoning=thinking_option,
     accepts_files=True,

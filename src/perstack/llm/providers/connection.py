@@ -11,6 +11,9 @@ from perstack.llm.providers.profile import ProviderProfile
 from perstack.llm.providers.registry import provider_profile
 from perstack.redaction import environment_secrets
 
+PROXY_VARIABLE = "PERSTACK_PROXY_URL"
+"""Names a proxy for every request to a model."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ProviderConnection:
@@ -18,8 +21,8 @@ class ProviderConnection:
 
     Attributes:
         profile: The provider.
-        model: litellm's name of the model, with the provider's prefix.
-        wire_model: The provider's own name of the model.
+        model: The provider's name of the model.
+        litellm_model: litellm's name of it, with the provider's prefix.
         chat_path: The path of Chat Completions behind the address.
         secrets: Values that no message may contain: every key that is known, because a provider
             may echo what it was sent, and the headers that a user adds.
@@ -27,7 +30,7 @@ class ProviderConnection:
 
     profile: ProviderProfile
     model: str
-    wire_model: str
+    litellm_model: str
     base_url: str
     chat_path: str
     api_key: str | None
@@ -83,13 +86,13 @@ def resolve_connection(
         base_url = default if isinstance(default, str) else default(setting, environment)
     return ProviderConnection(
         profile=profile,
-        model=f"{profile.litellm_prefix}/{model}".removeprefix("/"),
-        wire_model=model,
+        model=model,
+        litellm_model=f"{profile.litellm_prefix}/{model}".removeprefix("/"),
         base_url=base_url.rstrip("/").removesuffix(profile.appended_path),
         chat_path=profile.chat_path(model, setting, environment),
         api_key=_api_key(profile, model, environment),
         headers=headers,
-        secrets=(*environment_secrets(environment), *headers.values()),
+        secrets=(*environment_secrets(environment), *setting.headers.values()),
     )
 
 

@@ -28,7 +28,6 @@ from perstack.llm.wire.reply import (
 )
 from perstack.runtime.ports import GenerationRequest
 
-API_VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 32_000
 """For models whose limit is not known; the request must name one."""
 
@@ -64,9 +63,6 @@ class AnthropicMessages:
     def url(self, connection: ProviderConnection, *, is_stream: bool) -> str:
         del is_stream
         return f"{connection.base_url}/v1/messages"
-
-    def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        return {"anthropic-version": API_VERSION, **connection.key_headers}
 
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool

@@ -44,9 +44,6 @@ class ChatCompletions:
         del is_stream
         return f"{connection.base_url}{connection.chat_path}"
 
-    def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        return connection.key_headers
-
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
     ) -> JsonObject:

@@ -86,10 +86,6 @@ class WireFormat(Protocol):
         """The address of a request."""
         ...
 
-    def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        """The headers of the format, the credential among them."""
-        ...
-
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
     ) -> JsonObject:

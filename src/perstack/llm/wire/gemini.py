@@ -4,8 +4,15 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
-from perstack.core.messages import ExpertMessage, FinishReason, Message, ThinkingPart, Usage
-from perstack.llm.messages import Block, ChatMessage, chat_messages, chat_tools
+from perstack.core.messages import FinishReason, Usage
+from perstack.llm.messages import (
+    GOOGLE_SIGNATURE,
+    Block,
+    ChatMessage,
+    chat_messages,
+    chat_tools,
+    signatures_by_call,
+)
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.format import StreamError
 from perstack.llm.wire.reply import (
@@ -32,9 +39,6 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 """The good ends, and those that withhold the reply. Any other one means that it is not whole."""
 
-SIGNATURE_PREFIX = "google:"
-"""Marks the signatures of this format, which belong to the first call of a turn."""
-
 
 class Gemini:
     """Satisfies `WireFormat`."""
@@ -43,10 +47,7 @@ class Gemini:
 
     def url(self, connection: ProviderConnection, *, is_stream: bool) -> str:
         method = "streamGenerateContent?alt=sse" if is_stream else "generateContent"
-        return f"{connection.base_url}/models/{quote(connection.wire_model, safe='')}:{method}"
-
-    def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        return connection.key_headers
+        return f"{connection.base_url}/models/{quote(connection.model, safe='')}:{method}"
 
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
@@ -55,7 +56,9 @@ class Gemini:
         choice, profile = request.choice, connection.profile
         chat = chat_messages(request.messages, profile)
         system = "\n\n".join(each["content"] for each in chat if each["role"] == "system")
-        body: JsonObject = {"contents": _contents(chat, _signatures(request.messages))}
+        body: JsonObject = {
+            "contents": _contents(chat, signatures_by_call(request.messages, GOOGLE_SIGNATURE))
+        }
         if system:
             body["systemInstruction"] = {"parts": [{"text": system}]}
         if request.tools:
@@ -78,19 +81,6 @@ class Gemini:
 
     def reader(self, builder: ReplyBuilder) -> "GeminiReader":
         return GeminiReader(builder)
-
-
-def _signatures(messages: Sequence[Message]) -> dict[str, str]:
-    """The signature of the first call of each turn, by the call's id."""
-    return {
-        message.tool_calls[0].tool_call_id: part.signature.removeprefix(SIGNATURE_PREFIX)
-        for message in messages
-        if isinstance(message, ExpertMessage) and message.tool_calls
-        for part in message.contents
-        if isinstance(part, ThinkingPart)
-        and part.signature is not None
-        and part.signature.startswith(SIGNATURE_PREFIX)
-    }
 
 
 def _contents(chat: Sequence[ChatMessage], signatures: dict[str, str]) -> list[JsonObject]:
@@ -185,7 +175,7 @@ class GeminiReader:
         signature = text_or_empty(part.get("thoughtSignature"))
         if signature and not self._signature and "functionCall" in part:
             self._signature = signature
-            builder.add_signature(f"{SIGNATURE_PREFIX}{signature}")
+            builder.add_signature(f"{GOOGLE_SIGNATURE}{signature}")
 
 
 def _parse_usage(counts: object) -> Usage:

@@ -21,9 +21,12 @@ from perstack.llm.errors import (
     status_error,
     timeout_error,
 )
-from perstack.llm.litellm_model import PROXY_VARIABLE
 from perstack.llm.media import has_media, says_that_model_is_blind, without_media
-from perstack.llm.providers.connection import ProviderConnection, resolve_connection
+from perstack.llm.providers.connection import (
+    PROXY_VARIABLE,
+    ProviderConnection,
+    resolve_connection,
+)
 from perstack.llm.providers.profile import WireName
 from perstack.llm.providers.registry import provider_profile
 from perstack.llm.selection import ModelSelector, context_window
@@ -170,7 +173,7 @@ class WireModel:
         started = anyio.current_time()
         async with client.post(
             wire.url(connection, is_stream=is_stream),
-            {**wire.headers(connection), **connection.headers},
+            {**connection.key_headers, **connection.headers},
             _encode(wire.body(request, connection, is_stream=is_stream)),
         ) as response:
             framing = _framing(wire, response, is_stream=is_stream)

@@ -32,9 +32,6 @@ class OllamaChat:
         del is_stream
         return f"{connection.base_url}/api/chat"
 
-    def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        return connection.key_headers
-
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
     ) -> JsonObject:

@@ -240,16 +240,7 @@ class ReplyBuilder:
 
     def add_usage(self, usage: Usage) -> None:
         """Take counts, which arrive in parts and grow: the larger of each counts."""
-        own = self.usage
-        input_tokens = max(own.input_tokens, usage.input_tokens)
-        output_tokens = max(own.output_tokens, usage.output_tokens)
-        self.usage = Usage(
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            reasoning_tokens=max(own.reasoning_tokens, usage.reasoning_tokens),
-            total_tokens=max(own.total_tokens, usage.total_tokens, input_tokens + output_tokens),
-            cached_input_tokens=max(own.cached_input_tokens, usage.cached_input_tokens),
-        )
+        self.usage = merge_usage(self.usage, usage)
         self._on_usage(self.usage)
 
     def build(self, first_chunk_seconds: float | None = None) -> Generation:
@@ -302,14 +293,28 @@ class ReplyBuilder:
         return parts
 
 
+def merge_usage(one: Usage, other: Usage) -> Usage:
+    """The maximum of each count: they arrive in parts and grow."""
+    input_tokens = max(one.input_tokens, other.input_tokens)
+    output_tokens = max(one.output_tokens, other.output_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        reasoning_tokens=max(one.reasoning_tokens, other.reasoning_tokens),
+        total_tokens=max(one.total_tokens, other.total_tokens, input_tokens + output_tokens),
+        cached_input_tokens=max(one.cached_input_tokens, other.cached_input_tokens),
+    )
+
+
 def _arguments_text(arguments: object) -> str:
     if arguments is None or isinstance(arguments, str):
         return arguments or ""
     return json.dumps(arguments)
 
 
-def parse_arguments(text: str) -> tuple[JsonObject, str | None]:
-    """The arguments of a call, and why they are not valid, if they are not."""
+def parse_arguments(arguments: object) -> tuple[JsonObject, str | None]:
+    """The arguments of a call, as text or as an object, and why they are not valid, if so."""
+    text = _arguments_text(arguments)
     if not text.strip():
         return {}, None
     try:

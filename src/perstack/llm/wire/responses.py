@@ -1,10 +1,17 @@
 """OpenAI's Responses: items in and out, reasoning that goes back encrypted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from perstack.core.messages import ExpertMessage, Message, ThinkingPart, Usage
-from perstack.llm.messages import Block, ChatMessage, chat_messages, chat_tools
+from perstack.core.messages import Usage
+from perstack.llm.messages import (
+    OPENAI_SIGNATURE,
+    Block,
+    ChatMessage,
+    chat_messages,
+    chat_tools,
+    signatures_by_call,
+)
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.chat_completions import raise_reported_error
 from perstack.llm.wire.format import StreamError
@@ -20,9 +27,6 @@ from perstack.llm.wire.reply import (
 )
 from perstack.runtime.ports import GenerationRequest
 
-SIGNATURE_PREFIX = "openai:"
-"""Marks encrypted reasoning, which goes back before the first call of its turn."""
-
 _FINAL_EVENTS = {"response.completed", "response.incomplete", "response.failed"}
 
 
@@ -35,14 +39,11 @@ class Responses:
         del is_stream
         return f"{connection.base_url}/responses"
 
-    def headers(self, connection: ProviderConnection) -> dict[str, str]:
-        return connection.key_headers
-
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
     ) -> JsonObject:
         choice, profile = request.choice, connection.profile
-        reasoning = _encrypted_reasoning(request.messages)
+        reasoning = signatures_by_call(request.messages, OPENAI_SIGNATURE)
         body: JsonObject = {
             "model": choice.model,
             "input": [
@@ -68,19 +69,6 @@ class Responses:
 
     def reader(self, builder: ReplyBuilder) -> "ResponsesReader":
         return ResponsesReader(builder)
-
-
-def _encrypted_reasoning(messages: Sequence[Message]) -> dict[str, str]:
-    """The encrypted reasoning of each turn, by the id of the turn's first call."""
-    return {
-        message.tool_calls[0].tool_call_id: part.signature.removeprefix(SIGNATURE_PREFIX)
-        for message in messages
-        if isinstance(message, ExpertMessage) and message.tool_calls
-        for part in message.contents
-        if isinstance(part, ThinkingPart)
-        and part.signature is not None
-        and part.signature.startswith(SIGNATURE_PREFIX)
-    }
 
 
 def _items(message: ChatMessage, reasoning: Mapping[str, str]) -> list[JsonObject]:
@@ -162,7 +150,7 @@ class ResponsesReader:
                 for part in list_or_empty(item.get("summary")) if not is_streamed else ():
                     builder.add_thinking(object_or_empty(part).get("text"))
                 if encrypted := text_or_empty(item.get("encrypted_content")):
-                    builder.add_signature(f"{SIGNATURE_PREFIX}{encrypted}")
+                    builder.add_signature(f"{OPENAI_SIGNATURE}{encrypted}")
             case "function_call":
                 builder.start_call(
                     item.get("arguments"), call_id=item.get("call_id"), name=item.get("name")

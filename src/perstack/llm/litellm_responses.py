@@ -1,6 +1,5 @@
 """Parses litellm's responses and chunks into a `Generation`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -8,6 +7,7 @@ from uuid import uuid4
 
 from perstack.core.messages import FinishReason, ThinkingPart, ToolCallPart, Usage
 from perstack.llm.messages import REDACTED_THINKING
+from perstack.llm.wire.reply import merge_usage, parse_arguments
 from perstack.runtime.ports import Deltas, Generation
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -84,7 +84,7 @@ def parse_tool_call(
 ) -> ToolCallPart:
     """A tool call; invalid arguments become its `args_error`."""
     wire = name or ""
-    args, error = _parse_arguments(arguments)
+    args, error = parse_arguments(arguments)
     return ToolCallPart(
         # Ollama gives none, and a result must name the call that it answers.
         tool_call_id=call_id or f"call_{uuid4().hex}",
@@ -92,21 +92,6 @@ def parse_tool_call(
         args=args,
         args_error=error,
     )
-
-
-def _parse_arguments(arguments: Any) -> tuple[dict[str, Any], str | None]:
-    if isinstance(arguments, str):
-        if not arguments.strip():
-            return {}, None
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError) as error:
-            return {}, f"The arguments are not valid JSON: {error}."
-    if arguments is None:
-        return {}, None
-    if not isinstance(arguments, dict):
-        return {}, "The arguments must be a JSON object."
-    return cast("dict[str, Any]", arguments), None
 
 
 def _parse_thinking(blocks: Any, text: str | None) -> tuple[ThinkingPart, ...]:
@@ -156,7 +141,7 @@ class StreamedResponse:
         self._id = self._id or chunk.id
         self._model = self._model or chunk.model
         if counts := getattr(chunk, "usage", None):
-            self._usage = _merge_usage(self._usage, parse_usage(counts))
+            self._usage = merge_usage(self._usage, parse_usage(counts))
         for choice in chunk.choices:
             self._add_delta(choice.delta)
             self._finish_reason = choice.finish_reason or self._finish_reason
@@ -221,16 +206,3 @@ class StreamedResponse:
             response_model=self._model,
             first_chunk_seconds=first_chunk_seconds,
         )
-
-
-def _merge_usage(one: Usage, other: Usage) -> Usage:
-    """The maximum of each field: counts arrive in parts and grow."""
-    input_tokens = max(one.input_tokens, other.input_tokens)
-    output_tokens = max(one.output_tokens, other.output_tokens)
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        reasoning_tokens=max(one.reasoning_tokens, other.reasoning_tokens),
-        total_tokens=max(one.total_tokens, other.total_tokens, input_tokens + output_tokens),
-        cached_input_tokens=max(one.cached_input_tokens, other.cached_input_tokens),
-    )

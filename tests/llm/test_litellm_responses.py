@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from perstack.core.messages import ThinkingPart
-from perstack.llm.responses import IncompleteResponseError, StreamedResponse, parse_tool_call
+from perstack.llm.litellm_responses import (
+    IncompleteResponseError,
+    StreamedResponse,
+    parse_tool_call,
+)
 from tests.llm.conversation import Listener
 
 
