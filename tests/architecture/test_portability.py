@@ -23,7 +23,16 @@ HOSTS = [
 NAMED_INDEX = re.compile("|".join(re.escape(host) for host in HOSTS), re.IGNORECASE)
 CHOSEN_INDEX = re.compile(r"--(?:extra-)?index-url|--find-links|file:///\w+/\w*(?:pypi|wheels)")
 # Folders that no commit carries; `perstack` is the runtime folder, at the root only.
-GENERATED = {".git", ".venv", "__pycache__", "node_modules", "build", "dist", "htmlcov"}
+GENERATED = {
+    ".git",
+    ".venv",
+    ".venv-newest",
+    "__pycache__",
+    "build",
+    "dist",
+    "htmlcov",
+    "node_modules",
+}
 
 
 def committed_files() -> Iterator[Path]:
