@@ -35,7 +35,9 @@ class ModelSelector:
         """
         model = self._model_name(expert)
         profile = PROVIDER_PROFILES.get(self.provider.provider_name)
-        is_known_to_think = profile is None or re.fullmatch(profile.thinking_models, model)
+        is_known_to_think = profile is None or re.fullmatch(
+            profile.of_model(model).thinking_models, model
+        )
         return ModelChoice(
             provider=self.provider,
             model=model,

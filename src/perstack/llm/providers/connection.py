@@ -78,7 +78,8 @@ def resolve_connection(
     Raises:
         ConfigError: The provider is not supported yet, or its key is not set.
     """
-    profile, setting = provider_profile(provider.provider_name), provider.setting
+    profile = provider_profile(provider.provider_name).of_model(model)
+    setting = provider.setting
     headers = {**profile.headers(setting, environment), **setting.headers}
     base_url = setting.base_url or _address(environment, profile.base_url_variable)
     if base_url is None:

@@ -1,6 +1,7 @@
 """OpenAI, and servers that speak its Chat Completions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from perstack.definition.model import ProviderSetting
 from perstack.llm.providers.profile import ProviderProfile
@@ -18,11 +19,9 @@ def account_headers(setting: ProviderSetting, environment: Mapping[str, str]) ->
     return {name: value for name, value in values.items() if value}
 
 
-OPENAI = ProviderProfile(
+_CHAT = ProviderProfile(
     name="openai",
     wire_format="chat_completions",
-    # They take tools and thinking together in the Responses format only.
-    responses_models=r"gpt-5\.[4-9].*|(gpt-5|o\d).*-(codex|pro).*|codex-.*",
     litellm_prefix="openai",
     default_base_url="https://api.openai.com/v1",
     base_url_variable="OPENAI_BASE_URL",
@@ -34,4 +33,12 @@ OPENAI = ProviderProfile(
     returns_reasoning=True,
     accepts_files=True,
     accepts_image_urls=True,
+)
+
+# They take tools and thinking together in this format only.
+_RESPONSES = replace(_CHAT, wire_format="responses")
+
+OPENAI = replace(
+    _CHAT,
+    families=((r"gpt-5\.[4-9].*|(gpt-5|o\d).*-(codex|pro).*|codex-.*", _RESPONSES),),
 )

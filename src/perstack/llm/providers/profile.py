@@ -61,7 +61,7 @@ class ProviderProfile:
     Attributes:
         name: Its name in `perstack.toml`.
         wire_format: The format in which it is spoken to directly; `None` where litellm does that.
-        responses_models: Pattern of the models that are asked in the Responses format instead.
+        families: Profiles of the models that differ, by a pattern of their names; the first counts.
         litellm_prefix: litellm's name of the provider; empty where models have it already.
         default_base_url: Passed on every call, so that no variable of the process redirects one; a
             function where it follows from settings.
@@ -89,7 +89,7 @@ class ProviderProfile:
 
     name: ProviderName
     wire_format: WireName | None = None
-    responses_models: str = ""
+    families: tuple[tuple[str, "ProviderProfile"], ...] = ()
     litellm_prefix: str
     default_base_url: str | BaseUrl
     base_url_variable: str
@@ -111,10 +111,11 @@ class ProviderProfile:
     has_cache_breakpoints: bool = False
     requires_max_tokens: bool = False
 
-    def wire_format_of(self, model: str) -> WireName | None:
-        """The format in which a model is spoken to directly, if it is."""
-        uses_responses = self.responses_models and re.fullmatch(self.responses_models, model)
-        return "responses" if uses_responses else self.wire_format
+    def of_model(self, model: str) -> "ProviderProfile":
+        """The profile of a model: its family's, if it belongs to one."""
+        return next(
+            (family for pattern, family in self.families if re.fullmatch(pattern, model)), self
+        )
 
     def reasoning_options(self, budget: ReasoningBudget, model: str) -> dict[str, Any]:
         """The options of a call; none where thinking is off."""

@@ -117,7 +117,7 @@ class WireModel:
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
         choice = request.choice
         connection = resolve_connection(choice.provider, choice.model, self._environment)
-        name = connection.profile.wire_format_of(choice.model)
+        name = connection.profile.wire_format
         if name is None:
             return await self._other.generate(request, deltas)
         if connection.endpoint in self._without_media:
