@@ -237,20 +237,14 @@ def test_an_unknown_key_is_an_error_when_strict(tmp_path: Path) -> None:
     )
 
 
-def test_keys_of_headers_and_options_are_free(tmp_path: Path) -> None:
+def test_keys_of_headers_are_free(tmp_path: Path) -> None:
     content = (
-        '[provider]\nproviderName = "openai"\nsetting = { headers = { anything = "x" } }\n'
-        + EXPERT
-        + "providerToolOptions = { webSearch = { maxUses = 3, anything = [1] } }\n"
-        + 'providerSkills = [{ type = "builtin", skillId = "pdf" }]\n'
+        '[provider]\nproviderName = "openai"\nsetting = { headers = { anything = "x" } }\n' + EXPERT
     )
 
     loaded = accepted(tmp_path, content)
 
     assert not any("is unknown" in str(warning) for warning in loaded.warnings)
-    assert loaded.definitions.experts["a"].provider_skills == (
-        {"type": "builtin", "skillId": "pdf"},
-    )
 
 
 @pytest.mark.parametrize(

@@ -327,18 +327,9 @@ def test_no_secret_is_repeated(tmp_path: Path) -> None:
     assert error.__cause__ is None
 
 
-@pytest.mark.parametrize(
-    ("fields", "key"),
-    [
-        ('providerTools = ["webSearch"]', "providerTools"),
-        (
-            'skills.s = { type = "mcpStdioSkill", command = "x", allowedDomains = ["a.com"] }',
-            "allowedDomains",
-        ),
-    ],
-)
-def test_a_limit_or_an_ability_that_is_not_there_is_not_promised(
-    tmp_path: Path, fields: str, key: str
-) -> None:
-    (warning,) = warnings(tmp_path, f"{EXPERT}{fields}\n")
-    assert f"{key}: has no effect" in warning
+def test_a_limit_that_is_not_there_is_not_promised(tmp_path: Path) -> None:
+    fields = 'type = "mcpStdioSkill", command = "x", allowedDomains = ["a.com"]'
+
+    (warning,) = warnings(tmp_path, skill(fields))
+
+    assert "allowedDomains: has no effect" in warning

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.loader import load_definitions
 from perstack.definition.model import Expert, InteractiveTool, McpSseSkill, McpStdioSkill
+from perstack.definition.provider_tools import ProviderSkill
 from perstack.definition.tests import Expectation, ExpertTest
 from perstack.definition.verification import Verification
 from tests.docs.blocks import blocks
@@ -15,18 +16,20 @@ from tests.docs.blocks import blocks
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "definition.md").read_text(encoding="utf-8")
 TESTING = (DOCS / "testing.md").read_text(encoding="utf-8")
-UNEXPLAINED = {
-    "allowedDomains",
-    "key",
-    "lazyInit",
-    "providerSkills",
-    "providerToolOptions",
-    "providerTools",
-}
+UNEXPLAINED = {"key", "lazyInit"}
 
 
 @pytest.mark.parametrize(
-    "model", [Expert, ExpertTool, Verification, McpStdioSkill, McpSseSkill, InteractiveTool]
+    "model",
+    [
+        Expert,
+        ExpertTool,
+        ProviderSkill,
+        Verification,
+        McpStdioSkill,
+        McpSseSkill,
+        InteractiveTool,
+    ],
 )
 def test_every_key_is_explained(model: type[BaseModel]) -> None:
     keys = {field.alias or name for name, field in model.model_fields.items()}

@@ -1,6 +1,7 @@
 """Conversations, requests and listeners for the tests of the models."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from perstack.core.messages import (
     ExpertMessage,
@@ -15,6 +16,7 @@ from perstack.core.messages import (
 )
 from perstack.core.tools import ToolDefinition
 from perstack.definition.model import (
+    Expert,
     ModelChoice,
     Provider,
     ProviderName,
@@ -72,6 +74,11 @@ def ask(
         conversation_id="run1",
         expert_key=expert_key,
     )
+
+
+def ask_for(expert: Expert, provider: Provider, *, model: str) -> GenerationRequest:
+    """A request with all that an expert asks of its provider."""
+    return replace(ask(provider, model=model), provider_tools=expert.asked_of_provider)
 
 
 def provider_at(name: ProviderName, url: str, headers: dict[str, str] | None = None) -> Provider:

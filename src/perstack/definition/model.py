@@ -18,6 +18,11 @@ from perstack.definition.field_checks import (
     check_remote_server,
 )
 from perstack.definition.form_schema import check_answer_schema
+from perstack.definition.provider_tools import (
+    ProviderSkill,
+    ProviderTools,
+    check_tool_options,
+)
 from perstack.definition.references import (
     BASE_SKILL,
     EnvironmentName,
@@ -289,10 +294,10 @@ class Expert(FrozenModel):
     provider_tools: tuple[str, ...] = Field(
         default=(), description="Tools that the provider runs itself, such as webSearch."
     )
-    provider_skills: tuple[dict[str, Any], ...] = Field(
-        default=(), description="Skills that the provider brings."
+    provider_skills: tuple[ProviderSkill, ...] = Field(
+        default=(), description="Skills that the provider's model works with."
     )
-    provider_tool_options: dict[str, Any] = Field(
+    provider_tool_options: Annotated[dict[str, Any], validated_by(check_tool_options)] = Field(
         default_factory=dict, description="Options of the provider's tools, by tool."
     )
 
@@ -309,6 +314,13 @@ class Expert(FrozenModel):
     def name(self) -> str:
         """The name other experts delegate to."""
         return self.key
+
+    @property
+    def asked_of_provider(self) -> ProviderTools:
+        """The tools and skills that the provider is to run; skills need a tool to run."""
+        needed = ("codeExecution",) if self.provider_skills else ()
+        names = tuple(dict.fromkeys((*self.provider_tools, *needed)))
+        return ProviderTools(names, self.provider_tool_options, self.provider_skills)
 
     @property
     def is_delegate(self) -> bool:

@@ -16,6 +16,7 @@ from perstack.definition.model import (
     Provider,
     ProviderSetting,
 )
+from perstack.definition.provider_tools import ProviderSkill
 from perstack.definition.tests import Expectation, ExpertTest
 from perstack.definition.toml_positions import KeyPath
 from perstack.definition.verification import Verification
@@ -138,6 +139,7 @@ def _inner_tables(table: TomlTable, model: type[FrozenModel]) -> InnerTables:
         yield from _single_table(table, "tool", ExpertTool)
         yield from _listed_tables(table, "verifications", Verification)
         yield from _listed_tables(table, "tests", ExpertTest)
+        yield from _listed_tables(table, "providerSkills", ProviderSkill)
         yield from _skill_tables(table)
     elif model is ExpertTest:
         yield from _single_table(table, "expect", Expectation)

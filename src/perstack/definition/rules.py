@@ -18,6 +18,7 @@ from perstack.definition.field_checks import (
     check_remote_server,
 )
 from perstack.definition.model import PROVIDER_SETTINGS, Definitions, Expert
+from perstack.definition.provider_tools import provider_tool_errors
 from perstack.definition.references import (
     EXPERT_KEY_PATTERN,
     RUNTIME_VERSION,
@@ -81,7 +82,7 @@ RuleCheck = Callable[[TomlTable], Iterator[Diagnostic]]
 def rule_errors(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
     """Every rule that a file breaks, by its top level and its expert tables."""
     issues = [issue for rule in _RULES for issue in rule(experts)]
-    return [*_invalid_provider_settings(top), *issues]
+    return [*_invalid_provider_settings(top), *provider_tool_errors(top, experts), *issues]
 
 
 def lint_warnings(experts: TomlTable) -> list[Diagnostic]:
@@ -182,18 +183,8 @@ def _repeated_delegates(experts: TomlTable) -> Iterator[Diagnostic]:
             yield Diagnostic(f"{delegate!r} is listed twice", "remove one", key_path=path)
 
 
-_INEFFECTIVE_KEYS = ("providerTools", "providerToolOptions", "providerSkills")
-
-
 def _ineffective_keys(experts: TomlTable) -> Iterator[Diagnostic]:
-    """What could be taken for a limit or an ability that is not there."""
-    for key, expert in experts.items():
-        for ignored_key in _INEFFECTIVE_KEYS:
-            if table_or_empty(expert).get(ignored_key):
-                reason = "has no effect: perstack asks providers for text and tool calls only"
-                yield Diagnostic(
-                    reason, "use an MCP server as a skill", key_path=("experts", key, ignored_key)
-                )
+    """What could be taken for a limit that is not there."""
     for key, name, skill in _iter_skills(experts):
         if skill.get("type") == "mcpStdioSkill" and skill.get("allowedDomains"):
             path = ("experts", key, "skills", name, "allowedDomains")

@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 
 from perstack.definition.model import Definitions, Expert, ModelChoice, Provider, ReasoningBudget
+from perstack.definition.provider_tools import has_skills
 from perstack.errors import ConfigError
 from perstack.llm.catalog import model_limits, tier_model
+from perstack.llm.providers.profile import ProviderProfile
 from perstack.llm.providers.registry import PROVIDER_PROFILES
 
 
@@ -31,13 +33,16 @@ class ModelSelector:
         """The model for an expert.
 
         Raises:
-            ConfigError: Neither the caller, the expert, the file nor the provider names one.
+            ConfigError: Neither the caller, the expert, the file nor the provider names one, or
+                the provider lacks a tool of the expert.
         """
         model = self._model_name(expert)
         profile = PROVIDER_PROFILES.get(self.provider.provider_name)
         is_known_to_think = profile is None or re.fullmatch(
             profile.of_model(model).thinking_models, model
         )
+        if profile is not None:
+            _check_provider_tools(expert, profile.of_model(model))
         return ModelChoice(
             provider=self.provider,
             model=model,
@@ -62,6 +67,18 @@ class ModelSelector:
                 hint='Write `model = "…"` at the top of perstack.toml or pass --model.',
             )
         return model
+
+
+def _check_provider_tools(expert: Expert, profile: ProviderProfile) -> None:
+    """A file is checked with its own provider, which a caller may have replaced."""
+    lacking = [tool for tool in expert.provider_tools if tool not in profile.provider_tools]
+    if expert.provider_skills and not has_skills(profile.name):
+        lacking.append("providerSkills")
+    if lacking:
+        raise ConfigError(
+            f"{profile.name} has no {', '.join(lacking)}, which expert {expert.key!r} asks for.",
+            hint="Use a provider and a model that have it, or ask for something else.",
+        )
 
 
 def create_model_selector(

@@ -27,6 +27,7 @@ from perstack.core.tools import ToolDefinition
 from perstack.core.transient_events import PerstackEvent
 from perstack.core.verification import VerificationResult
 from perstack.definition.model import Expert, ModelChoice
+from perstack.definition.provider_tools import NO_PROVIDER_TOOLS, ProviderTools
 from perstack.definition.verification import Verification
 
 
@@ -51,7 +52,7 @@ class GenerationRequest:
     """One question to a model: the whole conversation and the tools it may call.
 
     `on_usage` receives the tokens that the provider has reported so far, also if the call fails or
-    is cancelled afterwards.
+    is cancelled afterwards. `provider_tools` are those that the provider calls itself.
     """
 
     choice: ModelChoice
@@ -60,6 +61,7 @@ class GenerationRequest:
     conversation_id: str
     expert_key: str
     on_usage: Callable[[Usage], None] = ignore_usage
+    provider_tools: ProviderTools = NO_PROVIDER_TOOLS
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,7 @@ class Run:
             conversation_id=self.checkpoint.job_id,
             expert_key=self.expert.key,
             on_usage=self._set_reported_usage,
+            provider_tools=self.expert.asked_of_provider,
         )
         deltas = self.publisher if self.job.wants_deltas else None
         await checkpoint_if_cancelled()

@@ -35,7 +35,7 @@ tags = ["a"]
 delegates = ["other"]
 providerTools = ["webSearch"]
 [experts."reader".providerToolOptions]
-webSearch = { key = "s3cret-option" }
+webSearch = { allowedDomains = ["s3cret-option"] }
 [experts."reader".skills."local"]
 type = "mcpStdioSkill"
 command = "python"

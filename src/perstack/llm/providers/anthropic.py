@@ -1,9 +1,11 @@
 """Anthropic: signed thinking, cache breakpoints, media inside tool results."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from perstack.definition.model import ProviderSetting
+from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.catalog import model_limits
 from perstack.llm.providers.profile import ProviderProfile
 
@@ -25,6 +27,52 @@ def version_header(_setting: ProviderSetting, _environment: Mapping[str, str]) -
     return {"anthropic-version": "2023-06-01"}
 
 
+FILTERING_MODELS = r"claude-(opus|sonnet)-(4-[6-9]|[5-9]).*"
+"""They filter what they search for and fetch with code of their own."""
+
+SKILL_BETAS = "code-execution-2025-08-25,skills-2025-10-02"
+"""The features that skills are a part of; the tools need none to be named."""
+
+
+def _web_version(tools: ProviderTools, model: str, plain_version: str) -> str:
+    # Filtering brings a second place where code is executed, which confuses models.
+    executes_code = "codeExecution" in tools.names
+    filters = re.fullmatch(FILTERING_MODELS, model) and not executes_code
+    return "20260209" if filters else plain_version
+
+
+def web_search(tools: ProviderTools, model: str) -> dict[str, Any]:
+    options = tools.options.get("webSearch", {})
+    domains = options.get("allowedDomains")
+    return {
+        "type": f"web_search_{_web_version(tools, model, '20250305')}",
+        "name": "web_search",
+        **_use_limit(options),
+        **({"allowed_domains": domains} if domains else {}),
+    }
+
+
+def web_fetch(tools: ProviderTools, model: str) -> dict[str, Any]:
+    return {
+        "type": f"web_fetch_{_web_version(tools, model, '20250910')}",
+        "name": "web_fetch",
+        **_use_limit(tools.options.get("webFetch", {})),
+        "citations": {"enabled": True},
+    }
+
+
+def code_execution(_tools: ProviderTools, _model: str) -> dict[str, Any]:
+    return {"type": "code_execution_20250825", "name": "code_execution"}
+
+
+def _use_limit(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"max_uses": options["maxUses"]} if "maxUses" in options else {}
+
+
+def skill_headers(tools: ProviderTools) -> dict[str, str]:
+    return {"anthropic-beta": SKILL_BETAS} if tools.skills else {}
+
+
 ANTHROPIC = ProviderProfile(
     name="anthropic",
     wire_format="anthropic_messages",
@@ -43,4 +91,10 @@ ANTHROPIC = ProviderProfile(
     has_signed_thinking=True,
     has_cache_breakpoints=True,
     requires_max_tokens=True,
+    provider_tools={
+        "webSearch": web_search,
+        "webFetch": web_fetch,
+        "codeExecution": code_execution,
+    },
+    provider_tool_headers=skill_headers,
 )

@@ -1,9 +1,12 @@
 """OpenAI's models on Azure: the address has the resource, and may have the deployment."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from perstack.definition.model import ProviderSetting
+from perstack.definition.provider_tools import ProviderTools
 from perstack.errors import ConfigError
+from perstack.llm.providers.openai import COMMON_TOOLS
 from perstack.llm.providers.profile import ProviderProfile
 
 RESOURCE_VARIABLE = "AZURE_RESOURCE_NAME"
@@ -28,11 +31,24 @@ def resource_url(setting: ProviderSetting, environment: Mapping[str, str]) -> st
 
 def chat_path(model: str, setting: ProviderSetting, environment: Mapping[str, str]) -> str:
     """The path of a model, which on Azure is the name of a deployment."""
-    version = setting.api_version or environment.get(VERSION_VARIABLE, "").strip()
-    query = f"?api-version={version or DEFAULT_VERSION}"
+    query = _version_query(setting, environment)
     if setting.use_deployment_based_urls:
         return f"/deployments/{model}/chat/completions{query}"
     return f"/v1/chat/completions{query}"
+
+
+def responses_path(_model: str, setting: ProviderSetting, environment: Mapping[str, str]) -> str:
+    """The path for every model: Responses name the deployment in the body."""
+    return f"/v1/responses{_version_query(setting, environment)}"
+
+
+def _version_query(setting: ProviderSetting, environment: Mapping[str, str]) -> str:
+    version = setting.api_version or environment.get(VERSION_VARIABLE, "").strip()
+    return f"?api-version={version or DEFAULT_VERSION}"
+
+
+def web_search_preview(_tools: ProviderTools, _model: str) -> dict[str, Any]:
+    return {"type": "web_search_preview"}
 
 
 AZURE_OPENAI = ProviderProfile(
@@ -44,7 +60,9 @@ AZURE_OPENAI = ProviderProfile(
     key_variable="AZURE_API_KEY",
     key_header="api-key",
     chat_path=chat_path,
+    responses_path=responses_path,
     thinking_models=r"(o\d|gpt-5(?!-chat)).*",
     accepts_files=True,
     accepts_image_urls=True,
+    provider_tools={"webSearchPreview": web_search_preview, **COMMON_TOOLS},
 )

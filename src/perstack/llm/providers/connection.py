@@ -24,6 +24,7 @@ class ProviderConnection:
         model: The provider's name of the model.
         litellm_model: litellm's name of it, with the provider's prefix.
         chat_path: The path of Chat Completions behind the address.
+        responses_path: The path of Responses behind it.
         secrets: Values that no message may contain: every key that is known, because a provider
             may echo what it was sent, and the headers that a user adds.
     """
@@ -33,6 +34,7 @@ class ProviderConnection:
     litellm_model: str
     base_url: str
     chat_path: str
+    responses_path: str
     api_key: str | None
     headers: dict[str, str]
     secrets: tuple[str, ...]
@@ -91,6 +93,7 @@ def resolve_connection(
         litellm_model=f"{profile.litellm_prefix}/{model}".removeprefix("/"),
         base_url=base_url.rstrip("/").removesuffix(profile.appended_path),
         chat_path=profile.chat_path(model, setting, environment),
+        responses_path=profile.responses_path(model, setting, environment),
         api_key=_api_key(profile, model, environment),
         headers=headers,
         secrets=(*environment_secrets(environment), *setting.headers.values()),

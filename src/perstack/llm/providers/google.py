@@ -2,12 +2,31 @@
 
 from typing import Any
 
-from perstack.llm.providers.profile import ProviderProfile
+from perstack.definition.provider_tools import ProviderTools
+from perstack.llm.providers.profile import ProviderProfile, ProviderTool
 
 
 def thinking_option(tokens: int, _model: str) -> dict[str, Any]:
     """Thinking with a budget, and with its summary in the reply."""
     return {"thinkingConfig": {"thinkingBudget": tokens, "includeThoughts": True}}
+
+
+def file_search(tools: ProviderTools, _model: str) -> dict[str, Any]:
+    options = tools.options["fileSearch"]
+    limit = options.get("maxNumResults")
+    stores = {"fileSearchStoreNames": options["vectorStoreIds"]}
+    return {"fileSearch": {**stores, **({"topK": limit} if limit else {})}}
+
+
+def plain_tool(name: str) -> ProviderTool:
+    """A tool without options."""
+    return lambda _tools, _model: {name: {}}
+
+
+COMMON_TOOLS: dict[str, ProviderTool] = {
+    name: plain_tool(name) for name in ("codeExecution", "googleMaps", "googleSearch", "urlContext")
+}
+"""The tools that Gemini models have on Vertex AI too, which adds `enterpriseWebSearch`."""
 
 
 GOOGLE = ProviderProfile(
@@ -21,4 +40,5 @@ GOOGLE = ProviderProfile(
     reasoning=thinking_option,
     thinking_models=r"gemini-(2\.5|[3-9]).*",
     accepts_files=True,
+    provider_tools={**COMMON_TOOLS, "fileSearch": file_search},
 )

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from perstack.definition.model import ProviderSetting
-from perstack.llm.providers.profile import ProviderProfile
+from perstack.definition.provider_tools import ProviderTools
+from perstack.llm.providers.profile import ProviderProfile, ProviderTool
 
 ORGANIZATION_HEADER = "OpenAI-Organization"
 PROJECT_HEADER = "OpenAI-Project"
@@ -17,6 +19,38 @@ def account_headers(setting: ProviderSetting, environment: Mapping[str, str]) ->
         PROJECT_HEADER: setting.project or environment.get("OPENAI_PROJECT"),
     }
     return {name: value for name, value in values.items() if value}
+
+
+def web_search(tools: ProviderTools, _model: str) -> dict[str, Any]:
+    domains = tools.options.get("webSearch", {}).get("allowedDomains")
+    filters = {"filters": {"allowed_domains": domains}} if domains else {}
+    return {"type": "web_search", **filters}
+
+
+def file_search(tools: ProviderTools, _model: str) -> dict[str, Any]:
+    options = tools.options["fileSearch"]
+    limit = options.get("maxNumResults")
+    return {
+        "type": "file_search",
+        "vector_store_ids": options["vectorStoreIds"],
+        **({"max_num_results": limit} if limit else {}),
+    }
+
+
+def code_interpreter(_tools: ProviderTools, _model: str) -> dict[str, Any]:
+    return {"type": "code_interpreter", "container": {"type": "auto"}}
+
+
+def image_generation(_tools: ProviderTools, _model: str) -> dict[str, Any]:
+    return {"type": "image_generation"}
+
+
+COMMON_TOOLS: dict[str, ProviderTool] = {
+    "fileSearch": file_search,
+    "codeInterpreter": code_interpreter,
+    "imageGeneration": image_generation,
+}
+"""The tools that OpenAI's models have on Azure too."""
 
 
 _CHAT = ProviderProfile(
@@ -33,6 +67,7 @@ _CHAT = ProviderProfile(
     returns_reasoning=True,
     accepts_files=True,
     accepts_image_urls=True,
+    provider_tools={"webSearch": web_search, **COMMON_TOOLS},
 )
 
 # They take tools and thinking together in this format only.

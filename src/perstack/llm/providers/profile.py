@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from perstack.definition.model import ProviderName, ProviderSetting, ReasoningBudget
+from perstack.definition.provider_tools import ProviderTools
 
 BUDGET_TOKENS: dict[str, int] = {
     "none": 0,
@@ -46,12 +47,26 @@ WireName = Literal["anthropic_messages", "chat_completions", "gemini", "ollama_c
 BaseUrl = Callable[[ProviderSetting, Mapping[str, str]], str]
 """The address that follows from the settings of the file and the environment."""
 
-ChatPath = Callable[[str, ProviderSetting, Mapping[str, str]], str]
+ModelPath = Callable[[str, ProviderSetting, Mapping[str, str]], str]
 """A path with its query, for a model, the settings of the file and the environment."""
 
 
 def plain_chat_path(_model: str, _setting: ProviderSetting, _environment: Mapping[str, str]) -> str:
     return "/chat/completions"
+
+
+def plain_responses_path(
+    _model: str, _setting: ProviderSetting, _environment: Mapping[str, str]
+) -> str:
+    return "/responses"
+
+
+ProviderTool = Callable[[ProviderTools, str], dict[str, Any]]
+"""A tool as the provider's format has it, for all that an expert asks of it and a model."""
+
+
+def no_tool_headers(_tools: ProviderTools) -> dict[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +86,7 @@ class ProviderProfile:
             between the models; without a value the call may be authorized in another way.
         key_header: The header of the key; in `Authorization` it is a bearer token.
         chat_path: The path of Chat Completions, for a model.
+        responses_path: The path of Responses, for a model.
         appended_path: Path that litellm appends itself; removed from an address that ends with it.
         default_reasoning_budget: Replaces the general default.
         reasoning: Options that switch thinking on.
@@ -85,6 +101,8 @@ class ProviderProfile:
         returns_reasoning: Whether unsigned thinking of a turn with tool calls is returned.
         has_cache_breakpoints: Whether prefixes are cached where messages say so.
         requires_max_tokens: Whether each call must limit its output.
+        provider_tools: The tools that the provider calls itself, by their names in the file.
+        provider_tool_headers: The headers that such tools and skills need.
     """
 
     name: ProviderName
@@ -96,7 +114,8 @@ class ProviderProfile:
     key_variable: str | None = None
     model_key_variable: Callable[[str], str] | None = None
     key_header: str = "Authorization"
-    chat_path: ChatPath = plain_chat_path
+    chat_path: ModelPath = plain_chat_path
+    responses_path: ModelPath = plain_responses_path
     appended_path: str = ""
     default_reasoning_budget: ReasoningBudget | None = None
     reasoning: Reasoning = effort_option
@@ -110,12 +129,26 @@ class ProviderProfile:
     returns_reasoning: bool = False
     has_cache_breakpoints: bool = False
     requires_max_tokens: bool = False
+    provider_tools: Mapping[str, ProviderTool] = field(default_factory=dict[str, ProviderTool])
+    provider_tool_headers: Callable[[ProviderTools], dict[str, str]] = no_tool_headers
 
     def of_model(self, model: str) -> "ProviderProfile":
         """The profile of a model: its family's, if it belongs to one."""
         return next(
             (family for pattern, family in self.families if re.fullmatch(pattern, model)), self
         )
+
+    def wire_format_for(self, tools: ProviderTools) -> WireName | None:
+        """The format in which an expert is asked.
+
+        Chat Completions have no tools that the provider calls itself; Responses have.
+        """
+        is_chat = self.wire_format == "chat_completions"
+        return "responses" if is_chat and tools else self.wire_format
+
+    def provider_tool_bodies(self, tools: ProviderTools, model: str) -> list[dict[str, Any]]:
+        """The tools that the provider calls itself, as its format has them."""
+        return [self.provider_tools[name](tools, model) for name in tools.names]
 
     def reasoning_options(self, budget: ReasoningBudget, model: str) -> dict[str, Any]:
         """The options of a call; none where thinking is off."""

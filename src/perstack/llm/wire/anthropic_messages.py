@@ -1,9 +1,11 @@
 """Anthropic's Messages: system apart, results in the caller's turn, thinking with signatures."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from perstack.core.messages import FinishReason, Usage
+from perstack.definition.provider_tools import ProviderSkill
 from perstack.llm.catalog import model_limits
 from perstack.llm.messages import (
     REDACTED_THINKING,
@@ -79,22 +81,34 @@ class AnthropicMessages:
             body["system"] = system
         if can_think(request.messages):
             body |= profile.reasoning_options(choice.reasoning_budget, choice.model)
-        if request.tools:
-            body["tools"] = [
-                {
-                    "type": "custom",
-                    "name": tool["function"]["name"],
-                    "description": tool["function"]["description"],
-                    "input_schema": tool["function"]["parameters"],
-                }
-                for tool in chat_tools(request.tools)
-            ]
+        own_tools = [_own_tool(tool["function"]) for tool in chat_tools(request.tools)]
+        provider_tools = profile.provider_tool_bodies(request.provider_tools, choice.model)
+        if tools := [*own_tools, *provider_tools]:
+            body["tools"] = tools
+        if skills := request.provider_tools.skills:
+            body["container"] = {"skills": [_skill(skill) for skill in skills]}
         if is_stream:
             body["stream"] = True
         return body
 
     def reader(self, builder: ReplyBuilder) -> "AnthropicMessagesReader":
         return AnthropicMessagesReader(builder)
+
+
+def _own_tool(function: JsonObject) -> JsonObject:
+    return {
+        "type": "custom",
+        "name": function["name"],
+        "description": function["description"],
+        "input_schema": function["parameters"],
+    }
+
+
+def _skill(skill: ProviderSkill) -> JsonObject:
+    if skill.type == "builtin":
+        return {"type": "anthropic", "skill_id": skill.skill_id, "version": "latest"}
+    definition = json.loads(skill.definition or "{}")
+    return {"type": "custom", "skill_id": skill.name, "version": "latest", **definition}
 
 
 def to_anthropic(chat: Iterable[ChatMessage]) -> tuple[list[Block], list[JsonObject]]:

@@ -61,26 +61,27 @@ class Gemini:
         }
         if system:
             body["systemInstruction"] = {"parts": [{"text": system}]}
-        if request.tools:
-            functions = [tool["function"] for tool in chat_tools(request.tools)]
-            body["tools"] = [
-                {
-                    "functionDeclarations": [
-                        {
-                            "name": function["name"],
-                            "description": function["description"],
-                            "parametersJsonSchema": function["parameters"],
-                        }
-                        for function in functions
-                    ]
-                }
-            ]
+        functions = [_function(tool["function"]) for tool in chat_tools(request.tools)]
+        provider_tools = profile.provider_tool_bodies(request.provider_tools, choice.model)
+        declarations = [{"functionDeclarations": functions}] if functions else []
+        if tools := [*declarations, *provider_tools]:
+            body["tools"] = tools
+        if functions and provider_tools:
+            body["toolConfig"] = {"includeServerSideToolInvocations": True}
         if options := profile.reasoning_options(choice.reasoning_budget, choice.model):
             body["generationConfig"] = options
         return body
 
     def reader(self, builder: ReplyBuilder) -> "GeminiReader":
         return GeminiReader(builder)
+
+
+def _function(function: JsonObject) -> JsonObject:
+    return {
+        "name": function["name"],
+        "description": function["description"],
+        "parametersJsonSchema": function["parameters"],
+    }
 
 
 def _contents(chat: Sequence[ChatMessage], signatures: dict[str, str]) -> list[JsonObject]:

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from perstack.definition.model import Expert, ModelChoice
+from perstack.definition.provider_tools import ProviderTools
 from perstack.errors import ModelError
 from perstack.llm.errors import (
     invalid_response_error,
@@ -117,7 +118,7 @@ class WireModel:
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
         choice = request.choice
         connection = resolve_connection(choice.provider, choice.model, self._environment)
-        name = connection.profile.wire_format
+        name = connection.profile.wire_format_for(request.provider_tools)
         if name is None:
             return await self._other.generate(request, deltas)
         if connection.endpoint in self._without_media:
@@ -173,7 +174,7 @@ class WireModel:
         started = anyio.current_time()
         async with client.post(
             wire.url(connection, is_stream=is_stream),
-            {**connection.key_headers, **connection.headers},
+            _headers(connection, request.provider_tools),
             _encode(wire.body(request, connection, is_stream=is_stream)),
         ) as response:
             framing = _framing(wire, response, is_stream=is_stream)
@@ -193,6 +194,15 @@ class WireModel:
                 proxy = self._environment.get(PROXY_VARIABLE)
                 client = self._client = module.HttpClient(self._environment, proxy)
             return client
+
+
+def _headers(connection: ProviderConnection, tools: ProviderTools) -> dict[str, str]:
+    """The headers of a request; what tools need is added to a list that the user may send."""
+    headers = {**connection.key_headers, **connection.headers}
+    for name, needed in connection.profile.provider_tool_headers(tools).items():
+        own = next((each for each in headers if each.lower() == name), name)
+        headers[own] = f"{headers[own]},{needed}" if own in headers else needed
+    return headers
 
 
 def _encode(body: JsonObject) -> bytes:

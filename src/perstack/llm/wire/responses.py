@@ -27,6 +27,13 @@ from perstack.llm.wire.reply import (
 )
 from perstack.runtime.ports import GenerationRequest
 
+_INCLUDED = {
+    "web_search": "web_search_call.action.sources",
+    "file_search": "file_search_call.results",
+    "code_interpreter": "code_interpreter_call.outputs",
+}
+"""What a reply tells of the calls of a tool only if it is asked to."""
+
 _FINAL_EVENTS = {"response.completed", "response.incomplete", "response.failed"}
 
 
@@ -37,7 +44,7 @@ class Responses:
 
     def url(self, connection: ProviderConnection, *, is_stream: bool) -> str:
         del is_stream
-        return f"{connection.base_url}/responses"
+        return f"{connection.base_url}{connection.responses_path}"
 
     def body(
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
@@ -56,13 +63,21 @@ class Responses:
         options = profile.reasoning_options(choice.reasoning_budget, choice.model)
         if options:
             body["reasoning"] = {"effort": options["reasoning_effort"], "summary": "auto"}
-            body["include"] = ["reasoning.encrypted_content"]
-        if request.tools:
+        provider_tools = profile.provider_tool_bodies(request.provider_tools, choice.model)
+        include = [_INCLUDED[tool["type"]] for tool in provider_tools if tool["type"] in _INCLUDED]
+        if options:
+            include.insert(0, "reasoning.encrypted_content")
+        if include:
+            body["include"] = include
+        if request.tools or provider_tools:
             # Without `strict: false`, schemas with optional properties would be refused.
-            body["tools"] = [
+            functions = [
                 {"type": "function", "strict": False, **tool["function"]}
                 for tool in chat_tools(request.tools)
             ]
+            body["tools"] = [*functions, *provider_tools]
+        if limit := request.provider_tools.options.get("webSearch", {}).get("maxUses"):
+            body["max_tool_calls"] = limit
         if is_stream:
             body["stream"] = True
         return body
