@@ -179,6 +179,14 @@ def byte_server() -> Generator[ByteServer]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base
             return
 
+        def do_GET(self) -> None:
+            # As the metadata server of Google Cloud, which gives tokens to programs there.
+            body = json.dumps({"access_token": "invented-token", "expires_in": 3600}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             state.requests.append(json.loads(body))

@@ -29,6 +29,7 @@ PROVIDERS: dict[str, Format] = {
     "deepseek": CHAT,
     "fireworks": CHAT,
     "google": GEMINI,
+    "google-vertex": GEMINI,
     "ollama": OLLAMA,
     "openai": CHAT,
 }
@@ -66,7 +67,11 @@ def run(folder: Path, server: ByteServer, provider: str, answers: list[Answer]) 
     done = subprocess.run(
         [*PERSTACK, "run", "helper", "Go."],
         cwd=folder,
-        env=plain_environment(**KEYS),
+        env=plain_environment(
+            **KEYS,
+            GCE_METADATA_HOST=server.url.removeprefix("http://"),
+            CLOUDSDK_CONFIG=str(folder),
+        ),
         capture_output=True,
         check=False,
         timeout=60,

@@ -30,13 +30,13 @@ class ModelResolution:
 
     Attributes:
         provider: The provider of the file.
-        key: The variable that holds the provider's key, if it needs one.
+        variables: Those that the provider needs.
         models: The model of each expert, by key; an expert for which none can be found is absent.
         problems: What would stop every job, or one of an expert.
     """
 
     provider: str
-    key: EnvironmentVariable | None
+    variables: tuple[EnvironmentVariable, ...]
     models: dict[str, str]
     problems: tuple[str, ...]
 
@@ -59,10 +59,10 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
             models[key] = selection.choose(expert).model
         except ConfigError as error:
             problems.append(str(error))
-    variable = profile.key_variable if profile else None
+    variables = profile.variables(provider.setting, environment) if profile else ()
     return ModelResolution(
         provider=name,
-        key=EnvironmentVariable.of(variable, environment) if variable else None,
+        variables=tuple(EnvironmentVariable.of(each, environment) for each in variables),
         models=models,
         problems=tuple(problems),
     )
@@ -84,16 +84,17 @@ def _resolve_scripted(definitions: Definitions, environment: Mapping[str, str]) 
         problems.append(str(error))
     return ModelResolution(
         provider=SCRIPTED_PROVIDER,
-        key=None,
+        variables=(),
         models=dict.fromkeys(definitions.experts, SCRIPTED_PROVIDER),
         problems=tuple(problems),
     )
 
 
-def needed_variables(definitions: Definitions) -> tuple[str, ...]:
-    """The key of the provider, then what skills ask for, each once."""
-    profile = PROVIDER_PROFILES.get(definitions.provider.provider_name)
-    names = [profile.key_variable] if profile is not None and profile.key_variable else []
+def needed_variables(definitions: Definitions, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """What the provider needs in an environment, then what skills ask for, each once."""
+    provider = definitions.provider
+    profile = PROVIDER_PROFILES.get(provider.provider_name)
+    names = list(profile.variables(provider.setting, environment)) if profile else []
     for expert in definitions.experts.values():
         for skill in expert.skills.values():
             if not isinstance(skill, InteractiveSkill):

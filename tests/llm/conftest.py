@@ -1,6 +1,6 @@
 """The model that the tests of this folder ask, directly and through litellm."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
 
@@ -9,6 +9,7 @@ from perstack.llm.litellm_model import LiteLlmModel
 from perstack.llm.model_factory import OpenModel, open_model
 from perstack.llm.selection import create_model_selector
 from tests.llm.endpoint import ENVIRONMENT
+from tests.llm.google_cloud import google_cloud
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -20,13 +21,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("model", routes, indirect=True)
 
 
+@pytest.fixture(scope="session")
+def environment() -> Generator[dict[str, str]]:
+    """Credentials for every provider."""
+    with google_cloud() as google:
+        yield {**ENVIRONMENT, **google.environment}
+
+
 @pytest.fixture
-async def model(request: pytest.FixtureRequest) -> AsyncGenerator[OpenModel]:
+async def model(
+    request: pytest.FixtureRequest, environment: dict[str, str]
+) -> AsyncGenerator[OpenModel]:
     definitions = Definitions()
     if request.param == "litellm":
         selector = create_model_selector(definitions, provider=definitions.provider)
-        opened: OpenModel = LiteLlmModel(selector, ENVIRONMENT)
+        opened: OpenModel = LiteLlmModel(selector, environment)
     else:
-        opened = open_model(definitions=definitions, environment=ENVIRONMENT)
+        opened = open_model(definitions=definitions, environment=environment)
     yield opened
     await opened.aclose()

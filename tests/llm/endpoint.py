@@ -20,10 +20,11 @@ MODELS: dict[ProviderName, str] = {
     "deepseek": "deepseek-chat",
     "fireworks": "accounts/fireworks/models/kimi-k2p5",
     "google": "gemini-2.5-flash",
+    "google-vertex": "gemini-2.5-flash",
     "openai": "gpt-5",
     "ollama": "llama3",
 }
-DIRECT_ONLY = frozenset[ProviderName]({"azure-openai", "google"})
+DIRECT_ONLY = frozenset[ProviderName]({"azure-openai", "google", "google-vertex"})
 """Providers whose addresses litellm makes in another way."""
 
 ROUTES = [("direct", name) for name in MODELS] + [
@@ -37,6 +38,7 @@ def provider(server: ModelServer, name: ProviderName) -> Provider:
     paths: dict[ProviderName, str] = {
         "azure-openai": "/openai",
         "google": "/v1beta",
+        "google-vertex": "/v1/projects/our-own/locations/global/publishers/google",
         "fireworks": "/inference/v1",
         "openai": "/v1",
     }

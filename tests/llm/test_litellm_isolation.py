@@ -55,12 +55,13 @@ from perstack.definition.model import Definitions
 from perstack.llm.model_factory import open_model
 from tests.llm.conversation import Listener, ask
 from tests.llm.endpoint import ENVIRONMENT, MODELS, provider
+from tests.llm.google_cloud import google_cloud
 from tests.model_server import Reply, model_server
 
-async def main():
+async def main(environment):
     # As above: on a busy machine any step may be slow.
     asyncio.get_running_loop().slow_callback_duration = float("inf")
-    model = open_model(definitions=Definitions(), environment=ENVIRONMENT)
+    model = open_model(definitions=Definitions(), environment=environment)
     await model.warm_up()
     async with model_server(Reply("3")) as server:
         for name, model_name in MODELS.items():
@@ -69,7 +70,8 @@ async def main():
                 assert reply.text == "3"
     await model.aclose()
 
-anyio.run(main)
+with google_cloud() as google:
+    anyio.run(main, {**ENVIRONMENT, **google.environment})
 heavy = {"litellm", "httpx", "openai"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -77,7 +79,7 @@ assert not heavy, heavy
 IMPORT = """
 import sys
 import perstack.llm.model_factory
-heavy = {"litellm", "httpx", "aiohttp", "openai"} & set(sys.modules)
+heavy = {"litellm", "httpx", "aiohttp", "openai", "google.auth"} & set(sys.modules)
 assert not heavy, heavy
 """
 

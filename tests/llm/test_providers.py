@@ -141,6 +141,26 @@ def test_anthropic_thinks_by_tokens(budget: Any, tokens: int) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("model", "is_adaptive"),
+    [
+        ("claude-3-7-sonnet-20250219", False),
+        ("claude-sonnet-4-20250514", False),
+        ("claude-opus-4-1", False),
+        ("claude-haiku-4-5@20251001", False),
+        ("claude-opus-4-6", True),
+        ("claude-sonnet-5", True),
+        ("claude-haiku-5-5@default", True),
+        ("claude-mythos-preview", True),
+    ],
+)
+def test_a_newer_claude_thinks_by_effort(model: str, is_adaptive: bool) -> None:
+    options = ANTHROPIC.reasoning_options("medium", model)
+
+    assert options["thinking"]["type"] == ("adaptive" if is_adaptive else "enabled")
+    assert options.get("output_config") == ({"effort": "medium"} if is_adaptive else None)
+
+
 def test_anthropics_thinking_leaves_room_for_an_answer() -> None:
     options = ANTHROPIC.reasoning_options(100_000, "claude-3-5-haiku-latest")
 

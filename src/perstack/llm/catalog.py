@@ -37,7 +37,7 @@ def model_limits(provider: ProviderName, model: str) -> ModelLimits | None:
     return provider_models.models.get(model) or provider_models.models.get(family)
 
 
-_SNAPSHOT = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
+_SNAPSHOT = re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2}|latest|default)$")
 
 
 def tier_model(provider: ProviderName, tier: ModelTier) -> str | None:

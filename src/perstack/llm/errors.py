@@ -205,7 +205,7 @@ def message_from_body(body: str) -> str:
 
 
 def _find_message(value: Any) -> str | None:
-    """The reason inside an error body: `error.message`, `error` or `message`, also in a list."""
+    """The reason inside an error body: `error.message`, `error`, `message` or OAuth's."""
     if isinstance(value, list) and value:
         value = cast("list[Any]", value)[0]
     if isinstance(value, str):
@@ -213,7 +213,9 @@ def _find_message(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
     body = cast("dict[str, Any]", value)
-    message = _find_message(body.get("error")) or body.get("message") or body.get("detail")
+    # OAuth's `error` is a code, and its description says why.
+    message = body.get("error_description") or _find_message(body.get("error"))
+    message = message or body.get("message") or body.get("detail")
     return message if isinstance(message, str) else None
 
 

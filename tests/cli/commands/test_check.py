@@ -211,7 +211,7 @@ def test_json_has_what_the_tree_has(tmp_path: Path) -> None:
     lead = document["experts"][0]
     assert document["provider"] == {
         "name": "anthropic",
-        "key": {"name": "ANTHROPIC_API_KEY", "isSet": False},
+        "requiredEnv": [{"name": "ANTHROPIC_API_KEY", "isSet": False}],
     }
     assert (lead["toolName"], lead["model"]) == ("lead", "claude-haiku-4-5")
     assert lead["delegates"][0] == {"key": "@lead/worker", "toolName": "worker"}

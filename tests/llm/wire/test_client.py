@@ -44,7 +44,7 @@ async def opened(**environment: str) -> AsyncGenerator[HttpClient]:
 
 
 async def post(client: HttpClient, url: str) -> bytes:
-    async with client.post(url, {"X-Team": "blue"}, b"{}") as response:
+    async with client.send(url, {"X-Team": "blue"}, b"{}") as response:
         return b"".join([piece async for piece in response.pieces])
 
 

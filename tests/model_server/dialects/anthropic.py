@@ -1,4 +1,4 @@
-"""Anthropic Messages."""
+"""Anthropic Messages, also as Vertex AI serves them."""
 
 import re
 
@@ -14,6 +14,7 @@ from tests.model_server.json_values import (
 from tests.model_server.reply import Reply, ToolCall, Usage
 from tests.model_server.request import Conversation, Message, Request, Tool, user_messages
 
+_MODEL = re.compile(r"models/([^/:]+)")
 _STOP_REASONS = {
     "stop": "end_turn",
     "tool_calls": "tool_use",
@@ -31,8 +32,9 @@ _ERROR_TYPES = {
 }
 
 
-def read(_path: str, body: JsonObject) -> Conversation:
-    """The neutral reading of a Messages body."""
+def read(path: str, body: JsonObject) -> Conversation:
+    """The neutral reading of a Messages body; on Vertex AI the path names the model."""
+    named = _MODEL.search(path)
     system = [joined_text(body.get("system"))]
     messages: list[Message] = []
     for message in as_objects(body.get("messages")):
@@ -46,7 +48,7 @@ def read(_path: str, body: JsonObject) -> Conversation:
             messages += user_messages(text_parts(content))
     tools = as_objects(body.get("tools"))
     return Conversation(
-        model=as_text(body.get("model")),
+        model=named[1] if named else as_text(body.get("model")),
         system="\n".join(text for text in system if text),
         messages=tuple(messages),
         tools=tuple(
@@ -180,7 +182,7 @@ def error(status: int, message: str) -> JsonObject:
 
 ANTHROPIC = Dialect(
     name="anthropic",
-    path=re.compile(r"/messages$"),
+    path=re.compile(r"(/messages|:(streamR|r)awPredict)$"),
     read=read,
     whole=whole,
     events=events,

@@ -88,7 +88,7 @@ def _parse_name(text: str) -> str:
 def _manifest(definitions: Definitions, options: Namespace) -> Json:
     experts = definitions.coordinators()
     names = ", ".join(strip_version(expert.key) for expert in experts)
-    variables = needed_variables(definitions)
+    variables = needed_variables(definitions, {})
     return {
         "manifest_version": MANIFEST_VERSION,
         "name": options.name,

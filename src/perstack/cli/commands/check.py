@@ -107,7 +107,10 @@ def _report_document(
     return {
         "ok": True,
         "path": str(loaded.path),
-        "provider": {"name": resolution.provider, "key": _variable_document(resolution.key)},
+        "provider": {
+            "name": resolution.provider,
+            "requiredEnv": [_variable_document(each) for each in resolution.variables],
+        },
         "experts": [_expert_document(toolset, resolution) for toolset in toolsets],
         "problems": [],
         "warnings": [_problem_document(warning) for warning in warnings],
@@ -142,8 +145,8 @@ def _skill_document(skill: SkillToolset) -> Json:
     }
 
 
-def _variable_document(variable: EnvironmentVariable | None) -> Json | None:
-    return {"name": variable.name, "isSet": variable.is_set} if variable else None
+def _variable_document(variable: EnvironmentVariable) -> Json:
+    return {"name": variable.name, "isSet": variable.is_set}
 
 
 def _report_lines(
@@ -151,8 +154,9 @@ def _report_lines(
 ) -> Iterator[str]:
     toolsets_by_key = {toolset.expert.key: toolset for toolset in toolsets}
     yield f"{path}: {format_count(len(toolsets_by_key), 'expert')}"
-    key = f", {_variable_label(resolution.key)}" if resolution.key else ""
-    yield f"provider {resolution.provider}{key}"
+    yield ", ".join(
+        [f"provider {resolution.provider}", *map(_variable_label, resolution.variables)]
+    )
     tree = _ExpertTree(toolsets_by_key, resolution.models)
     for toolset in toolsets:
         if toolset.published_name is not None:

@@ -102,7 +102,7 @@ def _server_target(options: Namespace) -> ServerTarget:
         command=command,
         args=(*prefix, "serve", "--config", str(path), *options.serve),
         variables=tuple(
-            name for name in needed_variables(loaded.definitions) if name not in provided
+            name for name in needed_variables(loaded.definitions, provided) if name not in provided
         ),
     )
 

@@ -7,15 +7,25 @@ from typing import Any
 from perstack.definition.model import ProviderSetting
 from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.catalog import model_limits
-from perstack.llm.providers.profile import ProviderProfile
+from perstack.llm.providers.profile import ProviderProfile, reasoning_effort
 
 MIN_BUDGET_TOKENS = 1024
 # Left for the answer itself, when a model's whole output is smaller than the budget.
 MIN_ANSWER_TOKENS = 1024
 
 
+_ADAPTIVE_MODEL = re.compile(r"claude-(mythos|[a-z]+-([5-9]|\d\d|4-[6-9])(?!\d))")
+"""Newer models decide by themselves how much to think, and refuse a budget."""
+
+
 def thinking_option(tokens: int, model: str) -> dict[str, Any]:
-    """Thinking with a budget that fits the model's output."""
+    """Thinking by effort, or with a budget that fits the model's output."""
+    if _ADAPTIVE_MODEL.search(model):
+        return {
+            # Unless asked for its summary, the thinking would be empty.
+            "thinking": {"type": "adaptive", "display": "summarized"},
+            "output_config": {"effort": reasoning_effort(tokens)},
+        }
     limits = model_limits("anthropic", model)
     max_budget = limits.max_output - MIN_ANSWER_TOKENS if limits else tokens
     budget = max(MIN_BUDGET_TOKENS, min(tokens, max_budget))

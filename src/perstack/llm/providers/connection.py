@@ -43,8 +43,12 @@ class ProviderConnection:
     def is_anonymous(self) -> bool:
         """Whether the request must carry no credential."""
         has_own = self.profile.model_key_variable is not None
-        names = {name.lower() for name in self.headers}
-        return self.api_key is None and not has_own and "authorization" not in names
+        return self.api_key is None and not has_own and not self.has_own_authorization
+
+    @property
+    def has_own_authorization(self) -> bool:
+        """Whether the user's headers authorize the request."""
+        return any(name.lower() == "authorization" for name in self.headers)
 
     @property
     def key_headers(self) -> dict[str, str]:

@@ -42,7 +42,20 @@ def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> di
     return {}
 
 
-WireName = Literal["anthropic_messages", "chat_completions", "gemini", "ollama_chat", "responses"]
+WireName = Literal[
+    "anthropic_messages",
+    "anthropic_vertex",
+    "chat_completions",
+    "gemini",
+    "ollama_chat",
+    "responses",
+]
+
+Authorization = Literal["key", "google"]
+"""How requests are authorized: by a key, or by the access tokens of Google Cloud."""
+
+RequiredVariables = Callable[[ProviderSetting, Mapping[str, str]], tuple[str, ...]]
+"""The variables that must have a value, with the settings of the file in this environment."""
 
 BaseUrl = Callable[[ProviderSetting, Mapping[str, str]], str]
 """The address that follows from the settings of the file and the environment."""
@@ -82,6 +95,9 @@ class ProviderProfile:
             function where it follows from settings.
         base_url_variable: Environment variable that replaces the default address.
         key_variable: Environment variable of the key; `None` where no key is needed.
+        required_variables: The variables without which nothing can be asked, where they are others
+            than `key_variable`.
+        authorization: How requests are authorized.
         model_key_variable: The environment variable of the key of a model, where that differs
             between the models; without a value the call may be authorized in another way.
         key_header: The header of the key; in `Authorization` it is a bearer token.
@@ -112,6 +128,8 @@ class ProviderProfile:
     default_base_url: str | BaseUrl
     base_url_variable: str
     key_variable: str | None = None
+    required_variables: RequiredVariables | None = None
+    authorization: Authorization = "key"
     model_key_variable: Callable[[str], str] | None = None
     key_header: str = "Authorization"
     chat_path: ModelPath = plain_chat_path
@@ -149,6 +167,14 @@ class ProviderProfile:
     def provider_tool_bodies(self, tools: ProviderTools, model: str) -> list[dict[str, Any]]:
         """The tools that the provider calls itself, as its format has them."""
         return [self.provider_tools[name](tools, model) for name in tools.names]
+
+    def variables(
+        self, setting: ProviderSetting, environment: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """The variables without which nothing can be asked, whether they are set or not."""
+        if self.required_variables is not None:
+            return self.required_variables(setting, environment)
+        return (self.key_variable,) if self.key_variable else ()
 
     def reasoning_options(self, budget: ReasoningBudget, model: str) -> dict[str, Any]:
         """The options of a call; none where thinking is off."""

@@ -7,6 +7,7 @@ from perstack.llm.providers.azure_openai import AZURE_OPENAI
 from perstack.llm.providers.deepseek import DEEPSEEK
 from perstack.llm.providers.fireworks import FIREWORKS
 from perstack.llm.providers.google import GOOGLE
+from perstack.llm.providers.google_vertex import GOOGLE_VERTEX
 from perstack.llm.providers.litellm import LITELLM
 from perstack.llm.providers.ollama import OLLAMA
 from perstack.llm.providers.openai import OPENAI
@@ -20,6 +21,7 @@ PROVIDER_PROFILES: dict[ProviderName, ProviderProfile] = {
         DEEPSEEK,
         FIREWORKS,
         GOOGLE,
+        GOOGLE_VERTEX,
         LITELLM,
         OLLAMA,
         OPENAI,

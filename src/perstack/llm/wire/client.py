@@ -43,10 +43,12 @@ class HttpClient:
             await session.close()
 
     @asynccontextmanager
-    async def post(
-        self, url: str, headers: Mapping[str, str], body: bytes
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes | None, *, method: str = "POST"
     ) -> AsyncGenerator[HttpResponse]:
-        """Send a request with a JSON body. Redirects are not followed.
+        """Send a request, whose body is JSON unless a header says otherwise.
+
+        Redirects are not followed.
 
         Raises:
             ConnectionFailedError: There was no response, or its body was cut off.
@@ -54,7 +56,8 @@ class HttpClient:
         """
         is_secure = urlsplit(url).scheme == "https"
         with _translated_errors():
-            async with self._open_session().post(
+            async with self._open_session().request(
+                method,
                 url,
                 data=body,
                 headers={"Content-Type": "application/json", **headers},

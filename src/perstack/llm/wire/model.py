@@ -32,6 +32,7 @@ from perstack.llm.providers.profile import WireName
 from perstack.llm.providers.registry import provider_profile
 from perstack.llm.selection import ModelSelector, context_window
 from perstack.llm.wire.anthropic_messages import AnthropicMessages
+from perstack.llm.wire.anthropic_vertex import AnthropicVertex
 from perstack.llm.wire.chat_completions import ChatCompletions
 from perstack.llm.wire.format import (
     ConnectionFailedError,
@@ -43,6 +44,7 @@ from perstack.llm.wire.format import (
 )
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
 from perstack.llm.wire.gemini import Gemini
+from perstack.llm.wire.google_tokens import GoogleTokens
 from perstack.llm.wire.ollama_chat import OllamaChat
 from perstack.llm.wire.reply import InvalidReplyError, JsonObject, ReplyBuilder, parse_payload
 from perstack.llm.wire.responses import Responses
@@ -66,6 +68,7 @@ _FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
 
 _FORMATS: dict[WireName, WireFormat] = {
     "anthropic_messages": AnthropicMessages(),
+    "anthropic_vertex": AnthropicVertex(),
     "chat_completions": ChatCompletions(),
     "gemini": Gemini(),
     "ollama_chat": OllamaChat(),
@@ -95,6 +98,7 @@ class WireModel:
         self._without_media: set[tuple[str, str]] = set()
         self._client: HttpClient | None = None
         self._client_lock = anyio.Lock()
+        self._google_tokens = GoogleTokens(environment, self._open_client)
 
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
@@ -134,7 +138,8 @@ class WireModel:
         except TimeoutError:
             failure = timeout_error(choice.timeout_seconds, provider=connection.profile.name)
         except (ConnectionFailedError, ErrorStatusError, StreamError, InvalidReplyError) as error:
-            failure = _to_model_error(error, connection)
+            secrets = (*connection.secrets, *self._google_tokens.secrets)
+            failure = _to_model_error(error, connection, secrets)
         # Outside the handler, so that no context hangs on it: that holds the request and its key.
         raise failure
 
@@ -172,11 +177,11 @@ class WireModel:
     ) -> Generation:
         client = await self._open_client()
         started = anyio.current_time()
-        async with client.post(
-            wire.url(connection, is_stream=is_stream),
-            _headers(connection, request.provider_tools),
-            _encode(wire.body(request, connection, is_stream=is_stream)),
-        ) as response:
+        url = wire.url(connection, is_stream=is_stream)
+        body = _encode(wire.body(request, connection, is_stream=is_stream))
+        authorization = await self._authorize(connection)
+        headers = _headers(connection, authorization, request.provider_tools)
+        async with client.send(url, headers, body) as response:
             framing = _framing(wire, response, is_stream=is_stream)
             reader = wire.reader(builder)
             if framing is None:
@@ -184,6 +189,15 @@ class WireModel:
                 return builder.build()
             first_chunk_seconds = await _read_stream(response, framing, reader, started)
             return builder.build(first_chunk_seconds if is_stream else None)
+
+    async def _authorize(self, connection: ProviderConnection) -> Mapping[str, str]:
+        """The headers that authorize a request."""
+        match connection.profile.authorization:
+            case "key":
+                return connection.key_headers
+            case "google":
+                is_needed = not connection.has_own_authorization
+                return await self._google_tokens.headers() if is_needed else {}
 
     async def _open_client(self) -> "HttpClient":
         async with self._client_lock:
@@ -196,9 +210,11 @@ class WireModel:
             return client
 
 
-def _headers(connection: ProviderConnection, tools: ProviderTools) -> dict[str, str]:
+def _headers(
+    connection: ProviderConnection, authorization: Mapping[str, str], tools: ProviderTools
+) -> dict[str, str]:
     """The headers of a request; what tools need is added to a list that the user may send."""
-    headers = {**connection.key_headers, **connection.headers}
+    headers = {**authorization, **connection.headers}
     for name, needed in connection.profile.provider_tool_headers(tools).items():
         own = next((each for each in headers if each.lower() == name), name)
         headers[own] = f"{headers[own]},{needed}" if own in headers else needed
@@ -255,8 +271,10 @@ async def _drain(response: HttpResponse) -> None:
             pass
 
 
-def _to_model_error(error: Exception, connection: ProviderConnection) -> ModelError:
-    provider, secrets = connection.profile.name, connection.secrets
+def _to_model_error(
+    error: Exception, connection: ProviderConnection, secrets: tuple[str, ...]
+) -> ModelError:
+    provider = connection.profile.name
     match error:
         case ConnectionFailedError():
             event = "lost" if error.is_lost else "cannot reach"
