@@ -18,6 +18,7 @@ from perstack.core.tools import ToolDefinition
 from perstack.core.transient_events import PerstackEvent
 from perstack.core.verification import VerificationResult, build_verification_result
 from perstack.definition.model import Definitions, Expert, ModelChoice, Provider
+from perstack.definition.model_facts import ModelFacts
 from perstack.definition.references import BASE_SKILL
 from perstack.definition.verification import Verification
 from perstack.errors import LeaseLostError, ModelError, NotFoundError
@@ -81,11 +82,12 @@ class FakeModel:
             deltas.text(reply.text)
         return reply
 
-    def context_window(self, choice: ModelChoice) -> int | None:
-        return 1000
-
     def choose(self, expert: Expert) -> ModelChoice:
-        return ModelChoice(provider=Provider(provider_name="scripted"), model="fake-model")
+        return ModelChoice(
+            provider=Provider(provider_name="scripted"),
+            model="fake-model",
+            facts=ModelFacts(context_window=1000),
+        )
 
     async def warm_up(self) -> None:
         return

@@ -145,9 +145,6 @@ class TrappedModel:
         self._trap.reached("answered")
         return generation
 
-    def context_window(self, choice: ModelChoice) -> int | None:
-        return self._model.context_window(choice)
-
     def choose(self, expert: Expert) -> ModelChoice:
         return self._model.choose(expert)
 

@@ -21,7 +21,7 @@ def drawn(events: Sequence[ev.RunEvent], status: JobStatus) -> list[str]:
 
 
 def bare(line: str) -> str:
-    return re.sub(r"  (run \S+|[\d,]+ tokens \(.*?\))", "", line)
+    return re.sub(r"  (run \S+|[\d,]+ tokens \(.*?\)(, \$[\d.]+)?)", "", line)
 
 
 def of_log(here: Stage) -> list[str]:

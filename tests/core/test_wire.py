@@ -90,6 +90,7 @@ USAGE = {
     "reasoningTokens": 0,
     "totalTokens": 0,
     "cachedInputTokens": 0,
+    "cacheCreationInputTokens": 0,
 }
 
 

@@ -33,6 +33,8 @@ def test_a_minimal_file_gets_every_default(tmp_path: Path) -> None:
                 "script": None,
             },
         },
+        "tiers": {},
+        "models": {},
         "reasoning_budget": "low",
         "max_steps": 100,
         "max_retries": 5,

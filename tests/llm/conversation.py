@@ -23,6 +23,7 @@ from perstack.definition.model import (
     ProviderSetting,
     ReasoningBudget,
 )
+from perstack.llm.catalog import model_facts
 from perstack.runtime.ports import GenerationRequest
 
 INSTRUCTION = InstructionMessage(stable="You add.", volatile="It is noon.")
@@ -68,7 +69,13 @@ def ask(
     expert_key: str = "adder",
 ) -> GenerationRequest:
     return GenerationRequest(
-        choice=ModelChoice(provider, model, budget, timeout_seconds),
+        choice=ModelChoice(
+            provider,
+            model,
+            budget,
+            timeout_seconds,
+            model_facts(provider.provider_name, model),
+        ),
         messages=tuple(messages),
         tools=tools,
         conversation_id="run1",

@@ -89,8 +89,32 @@ def test_ollama_thinks_only_when_it_is_asked_to() -> None:
 
 
 def test_the_context_window_of_a_known_model_is_known() -> None:
-    model = open_model(definitions=Definitions(), environment={})
-    choice = choose({})
+    assert choose({}).facts.context_window == 200_000
+    assert choose({}, model="a-new-one").facts.context_window is None
 
-    assert model.context_window(choice) == 200_000
-    assert model.context_window(choose({}, model="a-new-one")) is None
+
+def test_facts_of_the_file_win_over_those_of_the_catalog() -> None:
+    toml: dict[str, Any] = {
+        "models": {
+            "claude-sonnet-4-5": {"contextWindow": 1_000_000},
+            "a-new-one": {"price": {"input": 2, "output": 4}},
+        }
+    }
+
+    known = choose(toml).facts
+    assert (known.context_window, known.max_output) == (1_000_000, 64_000)
+    assert known.price is not None
+    price = choose(toml, model="a-new-one").facts.price
+    assert price is not None
+    assert price.output == 4
+
+
+def test_a_snapshot_has_the_facts_of_its_family() -> None:
+    assert choose({}, model="claude-haiku-4-5-20991231").facts.max_output == 64_000
+
+
+def test_the_file_chooses_models_for_tiers_of_its_provider_only() -> None:
+    toml: dict[str, Any] = {"tiers": {"middle": "my-model"}}
+
+    assert choose(toml).model == "my-model"
+    assert choose(toml, provider="google").model == "gemini-2.5-flash"

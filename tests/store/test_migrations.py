@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from perstack.core.checkpoint import Job
 from perstack.core.events import RUN_EVENT
 from perstack.errors import StoreError
 from perstack.runtime.ports import TaskRecord
@@ -67,7 +68,7 @@ async def test_a_store_of_any_version_is_read_and_continued(version: int, tmp_pa
     async with open_sqlite_store(path, clock=clock, is_alive=lambda _: True) as store:
         _, events = await store.events("job")
         assert list(events) == [RUN_EVENT.validate_json(json.dumps(old)) for old in told["events"]]
-        assert [job.model_dump(mode="json") for job in await store.jobs()] == told["jobs"]
+        assert [*await store.jobs()] == [Job.model_validate(old) for old in told["jobs"]]
         for task in told.get("tasks", ()):
             assert await store.task(task["task_id"]) == TaskRecord(**task)
         for job_id, request in told.get("requests", {}).items():

@@ -29,6 +29,8 @@ class RunFacts:
         started_at: Milliseconds since the epoch.
         steps: How many of the job's steps were this run's.
         usage: Tokens of all generations, the failed ones included.
+        known_cost_usd: US dollars for those tokens whose price is known.
+        unpriced_tokens: The others.
         retries: Attempts at a generation that were repeated, by the name of the error.
         errors: What stopped the run, each time that it did, by name.
         tool_calls: Answered calls of each tool.
@@ -43,6 +45,8 @@ class RunFacts:
     started_at: int = 0
     steps: int = 0
     usage: Usage = field(default_factory=Usage)
+    known_cost_usd: float = 0.0
+    unpriced_tokens: int = 0
     retries: Counter[str] = field(default_factory=Counter[str])
     errors: Counter[str] = field(default_factory=Counter[str])
     tool_calls: Counter[ToolKey] = field(default_factory=Counter[ToolKey])
@@ -74,6 +78,8 @@ class Stats:
     runs: Counter[CheckpointStatus] = field(default_factory=Counter[CheckpointStatus])
     steps: int = 0
     usage: Usage = field(default_factory=Usage)
+    known_cost_usd: float = 0.0
+    unpriced_tokens: int = 0
     retries: Counter[str] = field(default_factory=Counter[str])
     errors: Counter[str] = field(default_factory=Counter[str])
     tool_calls: Counter[ToolKey] = field(default_factory=Counter[ToolKey])
@@ -92,6 +98,8 @@ class Stats:
         self.runs[run.status] += 1
         self.steps += run.steps
         self.usage += run.usage
+        self.known_cost_usd += run.known_cost_usd
+        self.unpriced_tokens += run.unpriced_tokens
         self.retries.update(run.retries)
         self.errors.update(run.errors)
         self.tool_calls.update(run.tool_calls)

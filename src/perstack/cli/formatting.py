@@ -17,11 +17,23 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_usage(usage: Usage) -> str:
-    cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
+    cached = (
+        f", {usage.cached_input_tokens:,} cached ({usage.cache_hit_rate:.0%})"
+        if usage.cached_input_tokens
+        else ""
+    )
+    cost = f", {format_cost(usage.cost_usd)}" if usage.cost_usd is not None else ""
     return (
         f"{usage.total_tokens:,} tokens ({usage.input_tokens:,} in{cached}, "
-        f"{usage.output_tokens:,} out)"
+        f"{usage.output_tokens:,} out){cost}"
     )
+
+
+def format_cost(usd: float | None) -> str:
+    """US dollars, to the cent or, where that says nothing, to four digits."""
+    if usd is None:
+        return "unknown"
+    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}"
 
 
 def local_time(at_ms: int) -> datetime:

@@ -229,13 +229,20 @@ def text_result(call: ToolCall, text: str, *, is_error: bool = False) -> ToolRes
 
 
 class Usage(FrozenModel):
-    """Tokens of one or several generations. `input_tokens` includes the cached ones."""
+    """Tokens of one or several generations, and what they cost.
+
+    Attributes:
+        input_tokens: Includes those that were cached, and those that were put into a cache.
+        cost_usd: US dollars; `None` if the price of some tokens is not known.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
     total_tokens: int = 0
     cached_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cost_usd: float | None = None
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -244,4 +251,19 @@ class Usage(FrozenModel):
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
             total_tokens=self.total_tokens + other.total_tokens,
             cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            cache_creation_input_tokens=self.cache_creation_input_tokens
+            + other.cache_creation_input_tokens,
+            cost_usd=_add_costs(self, other),
         )
+
+    @property
+    def cache_hit_rate(self) -> float:
+        """The part of the input that the provider had cached, from 0 to 1."""
+        return self.cached_input_tokens / self.input_tokens if self.input_tokens else 0.0
+
+
+def _add_costs(one: Usage, other: Usage) -> float | None:
+    """The sum; what has no tokens costs nothing."""
+    costs = [usage.cost_usd for usage in (one, other) if usage.total_tokens or usage.cost_usd]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known and len(known) == len(costs) else None

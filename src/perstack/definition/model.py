@@ -1,6 +1,6 @@
 """The validated content of `perstack.toml`, an immutable snapshot for every run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from perstack.definition.field_checks import (
     check_remote_server,
 )
 from perstack.definition.form_schema import check_answer_schema
+from perstack.definition.model_facts import ModelFacts
 from perstack.definition.provider_tools import (
     ProviderSkill,
     ProviderTools,
@@ -58,6 +59,7 @@ ProviderName = Literal[
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high"]
 ReasoningBudget = ReasoningEffort | Annotated[int, Field(strict=True, ge=0)]
 ModelTier = Literal["low", "middle", "high"]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Description = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Rule = Annotated[str, StringConstraints(max_length=2048)]
 DomainPattern = Annotated[str, StringConstraints(max_length=255), validated_by(check_domain)]
@@ -339,6 +341,14 @@ class Definitions(FrozenModel):
         default_factory=lambda: Provider(provider_name="anthropic"),
         description="Who serves the models.",
     )
+    tiers: dict[ModelTier, ModelName] = Field(
+        default_factory=dict[ModelTier, ModelName],
+        description="Models of the tiers instead of the provider's.",
+    )
+    models: dict[ModelName, ModelFacts] = Field(
+        default_factory=dict[ModelName, ModelFacts],
+        description="Facts about models that perstack does not know, or that are not so for you.",
+    )
     reasoning_budget: ReasoningBudget = Field(
         default="low", description="How much to think before answering: an effort or tokens."
     )
@@ -394,3 +404,4 @@ class ModelChoice:
     model: str
     reasoning_budget: ReasoningBudget = "low"
     timeout_seconds: float = 300.0
+    facts: ModelFacts = field(default_factory=ModelFacts)

@@ -19,7 +19,6 @@ import anyio.to_thread
 
 from perstack.definition.model import Expert, ModelChoice
 from perstack.errors import ModelError
-from perstack.llm.catalog import model_limits
 from perstack.llm.errors import (
     invalid_response_error,
     network_error,
@@ -34,7 +33,7 @@ from perstack.llm.providers.connection import (
     ProviderConnection,
     resolve_connection,
 )
-from perstack.llm.selection import ModelSelector, context_window
+from perstack.llm.selection import ModelSelector
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 from perstack.tool_names import original_names
 
@@ -67,9 +66,6 @@ class LiteLlmModel:
 
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
-
-    def context_window(self, choice: ModelChoice) -> int | None:
-        return context_window(choice)
 
     async def warm_up(self) -> None:
         """Import what the first generation needs, so that it does not wait for it."""
@@ -266,8 +262,8 @@ def call_options(connection: ProviderConnection, request: GenerationRequest) -> 
         options["tools"] = chat_tools(request.tools)
     if connection.headers:
         options["extra_headers"] = dict(connection.headers)
-    if profile.requires_max_tokens and (limits := model_limits(profile.name, choice.model)):
-        options["max_tokens"] = limits.max_output
+    if profile.requires_max_tokens and choice.facts.max_output:
+        options["max_tokens"] = choice.facts.max_output
     if not profile.has_signed_thinking or can_think(request.messages):
         options |= profile.reasoning_options(choice.reasoning_budget, choice.model)
     return options

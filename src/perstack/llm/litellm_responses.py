@@ -71,6 +71,7 @@ def parse_usage(counts: Any) -> Usage:
         reasoning_tokens=_token_count(completion, "reasoning_tokens"),
         total_tokens=_token_count(counts, "total_tokens") or input_tokens + output_tokens,
         cached_input_tokens=_token_count(prompt, "cached_tokens"),
+        cache_creation_input_tokens=_token_count(prompt, "cache_creation_tokens"),
     )
 
 

@@ -72,6 +72,8 @@ def _model_settings(definitions: Definitions) -> tuple[object, ...]:
     return (
         definitions.provider,
         definitions.model,
+        definitions.tiers,
+        definitions.models,
         definitions.reasoning_budget,
         "reasoning_budget" in definitions.model_fields_set,
         definitions.timeout,

@@ -1,12 +1,20 @@
 """Which model generates for an expert: the caller's, its tier's, the file's, the middle tier's."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from perstack.definition.model import Definitions, Expert, ModelChoice, Provider, ReasoningBudget
+from perstack.definition.model import (
+    Definitions,
+    Expert,
+    ModelChoice,
+    ModelTier,
+    Provider,
+    ReasoningBudget,
+)
+from perstack.definition.model_facts import ModelFacts
 from perstack.definition.provider_tools import has_skills
 from perstack.errors import ConfigError
-from perstack.llm.catalog import model_limits, tier_model
+from perstack.llm.catalog import model_facts, tier_model
 from perstack.llm.providers.profile import ProviderProfile
 from perstack.llm.providers.registry import PROVIDER_PROFILES
 
@@ -19,6 +27,8 @@ class ModelSelector:
         provider: Who generates; with the file's settings only where the file means this provider.
         model_override: The caller's model; beats every tier.
         file_model: `model` of the file, if it belongs to this provider.
+        tiers: Models of the file for tiers, if they belong to this provider.
+        facts: What the file says of models.
         is_budget_set: Whether the file or the caller sets the reasoning budget.
     """
 
@@ -28,6 +38,8 @@ class ModelSelector:
     reasoning_budget: ReasoningBudget
     is_budget_set: bool
     timeout_seconds: float
+    tiers: dict[ModelTier, str] = field(default_factory=dict[ModelTier, str])
+    facts: dict[str, ModelFacts] = field(default_factory=dict[str, ModelFacts])
 
     def choose(self, expert: Expert) -> ModelChoice:
         """The model for an expert.
@@ -50,16 +62,21 @@ class ModelSelector:
                 self.reasoning_budget if self.is_budget_set or is_known_to_think else "none"
             ),
             timeout_seconds=self.timeout_seconds,
+            facts=self._facts_of(model),
         )
+
+    def _facts_of(self, model: str) -> ModelFacts:
+        known = model_facts(self.provider.provider_name, model)
+        return self.facts.get(model, ModelFacts()).over(known)
 
     def _model_name(self, expert: Expert) -> str:
         name = self.provider.provider_name
         tier = expert.default_model_tier
         model = (
             self.model_override
-            or (tier and tier_model(name, tier))
+            or (tier and tier_model(name, tier, self.tiers))
             or self.file_model
-            or tier_model(name, "middle")
+            or tier_model(name, "middle", self.tiers)
         )
         if not model:
             raise ConfigError(
@@ -107,10 +124,6 @@ def create_model_selector(
         reasoning_budget=effective_budget,
         is_budget_set=is_budget_set,
         timeout_seconds=(definitions.timeout if timeout_ms is None else timeout_ms) / 1000,
+        tiers=definitions.tiers if is_file_provider else {},
+        facts=definitions.models,
     )
-
-
-def context_window(choice: ModelChoice) -> int | None:
-    """Size of the model's context window in tokens, if it is known."""
-    limits = model_limits(choice.provider.provider_name, choice.model)
-    return limits.context_window if limits else None

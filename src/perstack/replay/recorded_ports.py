@@ -11,6 +11,7 @@ from perstack.core.messages import ToolCall, ToolResult
 from perstack.core.tools import ToolDefinition
 from perstack.core.verification import VerificationResult
 from perstack.definition.model import Expert, ModelChoice, Provider
+from perstack.definition.model_facts import ModelFacts
 from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, SkillError
 from perstack.replay.recorded_responses import recorded_response
@@ -42,18 +43,15 @@ class RecordedModel:
             raise reply
         return reply
 
-    def context_window(self, choice: ModelChoice) -> int | None:
-        event = self._recording.next_of_type(CURRENT_RUN_ID.get(), ev.StartRun)
-        return event.context_window if event else None
-
     def choose(self, expert: Expert) -> ModelChoice:
         run_id = CURRENT_RUN_ID.get()
         before = self._recording.segment.before.get(run_id)
-        start = self._recording.next_of_type(run_id, ev.StartRun) or before
+        event = self._recording.next_of_type(run_id, ev.StartRun)
+        start = event or before
         if start is None:
             self._raise_recorded_start_error(run_id)
             return _model_choice("scripted", "")
-        return _model_choice(start.provider, start.model)
+        return _model_choice(start.provider, start.model, event.context_window if event else None)
 
     async def warm_up(self) -> None:
         return
@@ -68,9 +66,13 @@ class RecordedModel:
             raise ConfigError(answer.text.partition(" failed: ")[2])
 
 
-def _model_choice(provider: str, model: str) -> ModelChoice:
-    # The name comes from a record that another version may have written.
-    return ModelChoice(provider=Provider.model_construct(provider_name=provider), model=model)
+def _model_choice(provider: str, model: str, context_window: int | None = None) -> ModelChoice:
+    return ModelChoice(
+        # The name comes from a record that another version may have written.
+        provider=Provider.model_construct(provider_name=provider),
+        model=model,
+        facts=ModelFacts(context_window=context_window),
+    )
 
 
 class RecordedSkills:

@@ -106,15 +106,10 @@ class Model(Protocol):
         """
         ...
 
-    def context_window(self, choice: ModelChoice) -> int | None:
-        """Size of the model's context window in tokens, if it is known.
-
-        Immediate: no network, no heavy import.
-        """
-        ...
-
     def choose(self, expert: Expert) -> ModelChoice:
         """The model for the expert: the caller's choice, else that of its tier, else the file's.
+
+        Immediate: no network, no heavy import.
 
         Raises:
             ConfigError: No model can be determined.

@@ -3,7 +3,7 @@
 It has three ways to the outside, `generate`, `call_tool` and `verify`, and no other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -150,6 +150,7 @@ class Run:
                 raise
             finally:
                 self.publisher.finish_streaming()
+            generation = replace(generation, usage=self._with_cost(generation.usage))
             span.finished(generation)
         self._reported_usage = None
         return generation
@@ -160,7 +161,19 @@ class Run:
         return usage
 
     def _set_reported_usage(self, usage: Usage) -> None:
-        self._reported_usage = usage
+        self._reported_usage = self._with_cost(usage)
+
+    def _with_cost(self, usage: Usage) -> Usage:
+        price = self.choice.facts.price
+        if price is None or usage.cost_usd is not None:
+            return usage
+        cost = price.cost_usd(
+            input_tokens=usage.input_tokens,
+            cached=usage.cached_input_tokens,
+            cache_creation=usage.cache_creation_input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        return usage.model_copy(update={"cost_usd": cost})
 
     async def call_tool(self, call: ToolCall) -> ToolResult:
         """Execute one call of a skill's tool."""

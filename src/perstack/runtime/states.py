@@ -140,7 +140,7 @@ async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
         model=run.choice.model,
         input_messages=run_start.messages,
         step_limit=run.job.steps.limit,
-        context_window=run.job.model.context_window(run.choice),
+        context_window=run.choice.facts.context_window,
         delegated_by=run_start.delegated_by,
         continued_from=run_start.continued_from,
         new_instruction=run_start.instruction,

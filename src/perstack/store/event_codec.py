@@ -119,8 +119,15 @@ def encode_event(event: RunEvent) -> EncodedEvent:
         return EncodedEvent(None)
     blobs: dict[str, bytes] = {}
     content = event.model_dump(by_alias=True, exclude=set(COLUMN_FIELDS), exclude_none=True)
+    if "usage" in content:
+        content["usage"] = _without_zero_counts(content["usage"])
     content = extract_blobs(content, blobs)
     return EncodedEvent(_compact_json(content) if content else None, blobs)
+
+
+def _without_zero_counts(usage: Json) -> Json:
+    # Most of the counts of most generations are zero. A cost of zero is not an unknown one.
+    return {name: value for name, value in usage.items() if value or name == "costUsd"}
 
 
 def encode_line(event: RunEvent, blobs: dict[str, bytes]) -> str:

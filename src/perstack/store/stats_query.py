@@ -121,7 +121,8 @@ class _RunFactsBuilder:
         if facts is None:
             raise ValueError("a run has events")
         facts.steps = len(steps)
-        facts.usage = Usage.model_validate(self._tokens)
+        cost = None if facts.unpriced_tokens else facts.known_cost_usd
+        facts.usage = Usage.model_validate({**self._tokens, "costUsd": cost})
         return facts
 
     def _add_duration(self, facts: RunFacts, event_type: str, timestamp: int) -> None:
@@ -160,13 +161,21 @@ class _RunFactsBuilder:
                     facts.tool_failures[skill, tool] += 1
             case _ if event_type in EXTRACTED_FIELDS:
                 usage, error = values
-                self._tokens.update(usage or {})
+                self._add_usage(facts, usage or {})
                 if event_type == "retry":
                     facts.retries[error["name"] if error else UNUSABLE_REPLY] += 1
                 elif event_type == "stopRunByError":
                     facts.errors[error["name"]] += 1
             case _:
                 return
+
+    def _add_usage(self, facts: RunFacts, usage: Json) -> None:
+        cost = usage.pop("costUsd", None)
+        self._tokens.update(usage)
+        if cost is None:
+            facts.unpriced_tokens += usage.get("totalTokens", 0)
+        else:
+            facts.known_cost_usd += cost
 
     def _inherit_model(self, facts: RunFacts, values: Sequence[Any]) -> None:
         base = self._earlier_runs.get(parse_checkpoint_id(values[0] or "").run_id)

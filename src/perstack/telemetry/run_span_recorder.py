@@ -189,6 +189,9 @@ class RunSpanRecorder:
                 semconv.USAGE_OUTPUT_TOKENS: usage.output_tokens - initial.output_tokens,
             }
         )
+        if usage.cost_usd is not None:
+            cost = usage.cost_usd - (initial.cost_usd or 0.0)
+            self._span.set_attribute(semconv.COST_USD, cost)
 
     def _observe_stop(self, event: ev.RunEvent, checkpoint: Checkpoint) -> None:
         match event:
@@ -330,7 +333,10 @@ class _GenerationRecorder:
             semconv.USAGE_INPUT_TOKENS: usage.input_tokens,
             semconv.USAGE_OUTPUT_TOKENS: usage.output_tokens,
             semconv.USAGE_CACHE_READ_TOKENS: usage.cached_input_tokens,
+            semconv.USAGE_CACHE_CREATION_TOKENS: usage.cache_creation_input_tokens,
+            semconv.USAGE_CACHE_WRITE_TOKENS: usage.cache_creation_input_tokens,
             semconv.USAGE_REASONING_TOKENS: usage.reasoning_tokens,
+            semconv.COST_USD: usage.cost_usd,
             semconv.RESPONSE_ID: generation.response_id,
             semconv.RESPONSE_MODEL: generation.response_model,
             semconv.RESPONSE_TIME_TO_FIRST_CHUNK: generation.first_chunk_seconds,

@@ -176,3 +176,31 @@ def shown(statistics: StatsReport) -> str:
         statistics, Terminal(stdin=io.StringIO(), stdout=stdout, stderr=stderr), is_json=False
     )
     return stdout.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("known", "unpriced", "words"),
+    [
+        (0.0123, 12_000, "at least $0.0123; the price of 12,000 tokens is not known"),
+        (1234.5, 0, "$1,234.50"),
+        (0.0, 0, "$0.00"),
+        (0.0, 1, "unknown"),
+    ],
+)
+def test_a_cost_is_the_sum_of_what_is_known(known: float, unpriced: int, words: str) -> None:
+    grouped = GroupedStats(str)
+    grouped.total = Stats(known_cost_usd=known, unpriced_tokens=unpriced)
+    found = StatsReport(storage=Path("store.db"), since_ms=None, grouped_stats=grouped, by=None)
+    assert f"cost         {words}\n" in shown(found)
+
+
+def test_generations_cost_what_the_file_says(here: Stage) -> None:
+    toml = here.folder / "perstack.toml"
+    price = "[models.scripted.price]\ninput = 10\noutput = 20\n"
+    toml.write_text(toml.read_text(encoding="utf-8") + price, encoding="utf-8")
+    here.plays(a=[{"text": "hi", "usage": {"inputTokens": 1000, "outputTokens": 500}}])
+    assert here.runs("a", "q").code == 0
+    total = document(here)["total"]
+    assert total["usage"]["costUsd"] == total["knownCostUsd"] == 0.02
+    assert total["unpricedTokens"] == 0
+    assert "$0.0200" in here.logs().stdout

@@ -10,7 +10,7 @@ import anyio
 from perstack.analysis.diff import RunPair, StepPair, align, align_runs, first_divergence
 from perstack.analysis.transcript import RunTranscript, total_usage, transcripts
 from perstack.cli.args import add_json_argument, add_store_arguments
-from perstack.cli.formatting import table_lines
+from perstack.cli.formatting import format_cost, table_lines
 from perstack.cli.job_log import load_events
 from perstack.cli.render.diff import difference_lines
 from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Line, Terminal
@@ -18,7 +18,7 @@ from perstack.core.events import RunEvent
 from perstack.core.history import JobHistory
 from perstack.errors import NotFoundError
 
-TABLE_HEADINGS = ("run", "steps", "tokens", "seconds", "status", "")
+TABLE_HEADINGS = ("run", "steps", "tokens", "cost", "seconds", "status", "")
 MAX_DIFFERENCES = 8
 """Of one step, as people are shown them."""
 
@@ -112,7 +112,8 @@ def _report_lines(one: _DiffSide, other: _DiffSide, pairs: Sequence[RunPair]) ->
 def _table_row(pair: RunPair) -> Sequence[str]:
     differing = pair.differing_steps
     figures = [
-        ("-", "-", "-", "-") if run is None else _figures(run) for run in (pair.one, pair.other)
+        ("-", "-", "-", "-", "-") if run is None else _figures(run)
+        for run in (pair.one, pair.other)
     ]
     return (
         "  " * pair.depth + pair.expert_key,
@@ -127,6 +128,7 @@ def _figures(run: RunTranscript) -> Sequence[str]:
     return (
         str(len(run.steps)),
         f"{newest.usage.total_tokens:,}",
+        format_cost(newest.usage.cost_usd),
         f"{seconds:.1f}",
         newest.status,
     )

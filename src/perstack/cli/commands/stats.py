@@ -11,7 +11,7 @@ import anyio
 
 from perstack.analysis.statistics import GroupedStats, Stats, quantile
 from perstack.cli.args import add_json_argument, add_store_arguments, positive_int
-from perstack.cli.formatting import format_timestamp, local_time, table_lines
+from perstack.cli.formatting import format_cost, format_timestamp, local_time, table_lines
 from perstack.cli.job_log import find_store
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import FINISHED_STATUSES
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 Name = TypeVar("Name", bound=str)
 
 GROUP_HEADINGS = (
-    *("jobs", "runs", "completed", "steps", "tokens", "cached", "retries", "errors"),
+    *("jobs", "runs", "completed", "steps", "tokens", "cached", "cost", "retries", "errors"),
     *("tool calls", "failed", "median", "p95"),
 )
 TOOL_HEADINGS = ("tool", "calls", "failed")
@@ -111,9 +111,11 @@ def _total_lines(total: Stats) -> Iterator[str]:
     yield f"steps        {total.steps:,}"
     yield (
         f"tokens       {usage.total_tokens:,} ({usage.input_tokens:,} in, of these "
-        f"{usage.cached_input_tokens:,} cached; {usage.output_tokens:,} out, of these "
+        f"{usage.cached_input_tokens:,} cached, {usage.cache_hit_rate:.0%}; "
+        f"{usage.output_tokens:,} out, of these "
         f"{usage.reasoning_tokens:,} reasoning)"
     )
+    yield f"cost         {_format_cost(total)}"
     yield f"retries      {_format_counts(total.retries)}"
     yield f"errors       {_format_counts(total.errors)}"
     durations = {"job": total.job_ms, "generation": total.generation_ms, "tool": total.tool_ms}
@@ -121,6 +123,18 @@ def _total_lines(total: Stats) -> Iterator[str]:
         if values:
             median, p95 = _format_quantile(values, 0.5), _format_quantile(values, 0.95)
             yield f"{name:<12} median {median}, p95 {p95}"
+
+
+def _format_cost(stats: Stats) -> str:
+    """US dollars, as far as prices are known."""
+    if not stats.unpriced_tokens:
+        return format_cost(stats.known_cost_usd)
+    if not stats.known_cost_usd:
+        return "unknown"
+    return (
+        f"at least {format_cost(stats.known_cost_usd)}; "
+        f"the price of {stats.unpriced_tokens:,} tokens is not known"
+    )
 
 
 def _table(report: StatsReport) -> list[Sequence[str]]:
@@ -146,6 +160,7 @@ def _group_figures(stats: Stats) -> Sequence[str]:
         f"{stats.steps:,}",
         f"{usage.total_tokens:,}",
         _format_percentage(usage.cached_input_tokens, usage.input_tokens),
+        format_cost(usage.cost_usd if usage.total_tokens else 0.0),
         f"{stats.retries.total():,}",
         f"{stats.errors.total():,}",
         f"{calls:,}",
@@ -207,6 +222,8 @@ def _stats_document(stats: Stats) -> Json:
         "runs": {"total": stats.runs.total(), "byStatus": dict(stats.runs)},
         "steps": stats.steps,
         "usage": stats.usage.model_dump(mode="json", by_alias=True),
+        "knownCostUsd": round(stats.known_cost_usd, 9),
+        "unpricedTokens": stats.unpriced_tokens,
         "retries": {"total": stats.retries.total(), "byName": dict(stats.retries)},
         "errors": {"total": stats.errors.total(), "byName": dict(stats.errors)},
         "tools": [

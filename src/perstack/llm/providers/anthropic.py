@@ -6,7 +6,7 @@ from typing import Any
 
 from perstack.definition.model import ProviderSetting
 from perstack.definition.provider_tools import ProviderTools
-from perstack.llm.catalog import model_limits
+from perstack.llm.catalog import model_facts
 from perstack.llm.providers.profile import ProviderProfile, reasoning_effort
 
 MIN_BUDGET_TOKENS = 1024
@@ -26,8 +26,8 @@ def thinking_option(tokens: int, model: str) -> dict[str, Any]:
             "thinking": {"type": "adaptive", "display": "summarized"},
             "output_config": {"effort": reasoning_effort(tokens)},
         }
-    limits = model_limits("anthropic", model)
-    max_budget = limits.max_output - MIN_ANSWER_TOKENS if limits else tokens
+    max_output = model_facts("anthropic", model).max_output
+    max_budget = max_output - MIN_ANSWER_TOKENS if max_output else tokens
     budget = max(MIN_BUDGET_TOKENS, min(tokens, max_budget))
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 

@@ -47,7 +47,6 @@ SCRIPTED_MODEL = "scripted"
 _PLACEHOLDER = re.compile(r"\{\{(query|lastToolResult)(?:\.(\w+))?\}\}")
 _PIECE_CHARACTERS = 12
 _CHARACTERS_PER_TOKEN = 4
-_CONTEXT_WINDOW = 200_000
 
 
 class ScriptedModel:
@@ -60,9 +59,6 @@ class ScriptedModel:
 
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
-
-    def context_window(self, choice: ModelChoice) -> int | None:
-        return _CONTEXT_WINDOW
 
     async def warm_up(self) -> None:
         """Nothing to do."""

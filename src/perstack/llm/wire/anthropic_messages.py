@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from perstack.core.messages import FinishReason, Usage
 from perstack.definition.provider_tools import ProviderSkill
-from perstack.llm.catalog import model_limits
 from perstack.llm.messages import (
     REDACTED_THINKING,
     Block,
@@ -70,11 +69,10 @@ class AnthropicMessages:
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
     ) -> JsonObject:
         choice, profile = request.choice, connection.profile
-        limits = model_limits(profile.name, choice.model)
         system, messages = to_anthropic(chat_messages(request.messages, profile))
         body: JsonObject = {
             "model": choice.model,
-            "max_tokens": limits.max_output if limits else DEFAULT_MAX_TOKENS,
+            "max_tokens": choice.facts.max_output or DEFAULT_MAX_TOKENS,
             "messages": messages,
         }
         if system:
@@ -285,6 +283,7 @@ def parse_usage(counts: object) -> Usage:
         output_tokens=output_tokens,
         total_tokens=input_tokens + output_tokens,
         cached_input_tokens=cached,
+        cache_creation_input_tokens=created,
     )
 
 

@@ -30,7 +30,7 @@ from perstack.llm.providers.connection import (
 )
 from perstack.llm.providers.profile import WireName
 from perstack.llm.providers.registry import provider_profile
-from perstack.llm.selection import ModelSelector, context_window
+from perstack.llm.selection import ModelSelector
 from perstack.llm.wire.anthropic_messages import AnthropicMessages
 from perstack.llm.wire.anthropic_vertex import AnthropicVertex
 from perstack.llm.wire.chat_completions import ChatCompletions
@@ -102,9 +102,6 @@ class WireModel:
 
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
-
-    def context_window(self, choice: ModelChoice) -> int | None:
-        return context_window(choice)
 
     async def warm_up(self) -> None:
         if provider_profile(self._selector.provider.provider_name).wire_format is None:

@@ -303,6 +303,9 @@ def merge_usage(one: Usage, other: Usage) -> Usage:
         reasoning_tokens=max(one.reasoning_tokens, other.reasoning_tokens),
         total_tokens=max(one.total_tokens, other.total_tokens, input_tokens + output_tokens),
         cached_input_tokens=max(one.cached_input_tokens, other.cached_input_tokens),
+        cache_creation_input_tokens=max(
+            one.cache_creation_input_tokens, other.cache_creation_input_tokens
+        ),
     )
 
 

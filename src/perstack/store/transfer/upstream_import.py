@@ -251,8 +251,8 @@ def _parse_tool_result(raw: Json) -> ToolResult:
 
 
 def _parse_usage(raw: Mapping[str, Any] | None) -> Usage:
-    defaults = {field.alias or name: 0 for name, field in Usage.model_fields.items()}
-    return Usage.model_validate(defaults | {k: v for k, v in (raw or {}).items() if k in defaults})
+    names = {field.alias or name for name, field in Usage.model_fields.items()}
+    return Usage.model_validate({k: v for k, v in (raw or {}).items() if k in names})
 
 
 def _read_json(path: Path) -> Json:
