@@ -1,25 +1,31 @@
-"""The opponent: a bare loop of model call and tool call that stores and records nothing.
+"""The opponent: a bare loop of model call and tool call, without a runtime.
 
-A program that benchmarks start. Its model call goes through litellm's own HTTP handler or straight
-over an HTTP client; its tool is an MCP server through the SDK's client, or a file that it reads.
+A program that benchmarks start. Its model call goes straight over an HTTP client or through
+litellm's own HTTP handler; its tool is a stdio MCP server spoken to in plain lines of JSON-RPC, or
+a file that it reads. It stores nothing, or each reply and each result durably before it goes on.
 """
 
 import json
 import os
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from benchmarks.stage import TOOL_SERVER, memory_mib, order
 
 Json = dict[str, Any]
 Ask = Callable[[list[Json]], Awaitable[Json]]
 Use = Callable[[str, Json], Awaitable[str]]
+Record = Callable[[int, Json], object]
 
 # As long as what perstack tells an expert.
 INSTRUCTION = "Work with your tools until the task is done, then answer in one sentence. " * 18
@@ -29,6 +35,8 @@ TOOLS = [
     for name in ("echo", "readTextFile")
 ]
 MODEL = "gpt-5"
+MAX_LINE_BYTES = 1 << 20
+HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "floor"}}
 
 
 async def open_model(client: str, stack: AsyncExitStack) -> Ask:
@@ -72,18 +80,26 @@ async def open_model(client: str, stack: AsyncExitStack) -> Ask:
 
 
 async def open_tool(stack: AsyncExitStack) -> Use:
-    """The SDK's client of an MCP server."""
-    from mcp import ClientSession, StdioServerParameters, stdio_client  # noqa: PLC0415 - as above
+    """A stdio MCP server that answers one call at a time."""
+    process = await anyio.open_process(
+        [sys.executable, str(TOOL_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    stack.push_async_callback(process.aclose)
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the server has no pipes")
+    stdin, stdout = process.stdin, BufferedByteReceiveStream(process.stdout)
+    ids = count(1)
 
-    parameters = StdioServerParameters(command=sys.executable, args=[str(TOOL_SERVER)])
-    streams = await stack.enter_async_context(stdio_client(parameters))
-    session = await stack.enter_async_context(ClientSession(*streams))
-    await session.initialize()
+    async def request(method: str, params: Json) -> Json:
+        message = {"jsonrpc": "2.0", "id": next(ids), "method": method, "params": params}
+        await stdin.send(json.dumps(message).encode() + b"\n")
+        return json.loads(await stdout.receive_until(b"\n", MAX_LINE_BYTES))["result"]
 
     async def use(name: str, arguments: Json) -> str:
-        result: Any = await session.call_tool(name, arguments)
-        return "\n".join(part.text for part in result.content)
+        result = await request("tools/call", {"name": name, "arguments": arguments})
+        return "\n".join(part["text"] for part in result["content"])
 
+    await request("initialize", HELLO)
     return use
 
 
@@ -92,15 +108,36 @@ async def read(_name: str, arguments: Json) -> str:
     return Path(arguments["path"]).read_text(encoding="utf-8")  # noqa: ASYNC240 - as a bare loop would
 
 
-async def loop(ask: Ask, use: Use, query: str) -> None:
+def record_nothing(_job: int, _message: Json) -> None:
+    """What a loop that is not durable does with a message."""
+
+
+def open_record(stack: AsyncExitStack) -> Record:
+    """A table of messages; each is a transaction and on disk on return, as with perstack."""
+    connection = sqlite3.connect("floor.db", isolation_level=None)
+    stack.enter_context(closing(connection))
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE messages (id INTEGER PRIMARY KEY, job, body)")
+
+    def record(job: int, message: Json) -> None:
+        row = (job, json.dumps(message))
+        connection.execute("INSERT INTO messages (job, body) VALUES (?, ?)", row)
+
+    return record
+
+
+async def loop(ask: Ask, use: Use, record: Record, job: int, query: str) -> None:
     """Ask and call until the model only speaks."""
     messages: list[Json] = [
         {"role": "system", "content": INSTRUCTION},
         {"role": "user", "content": query},
     ]
+    record(job, messages[-1])
     while True:
         message = await ask(messages)
         messages.append(message)
+        record(job, message)
         calls = message.get("tool_calls")
         if not calls:
             return
@@ -108,6 +145,7 @@ async def loop(ask: Ask, use: Use, query: str) -> None:
             function = call["function"]
             content = await use(function["name"], json.loads(function["arguments"]))
             messages.append({"role": "tool", "tool_call_id": call["id"], "content": content})
+            record(job, messages[-1])
 
 
 async def work(options: Json) -> Json:
@@ -115,12 +153,14 @@ async def work(options: Json) -> Json:
     async with AsyncExitStack() as stack:
         ask = await open_model(options["client"], stack)
         use = await open_tool(stack) if options["has_server"] else read
-        await loop(ask, read, order("warm", steps=1, tool="readTextFile"))
+        record = open_record(stack) if options.get("is_durable") else record_nothing
+        warm = order("warm", steps=1, tool="readTextFile")
+        await loop(ask, read, record, 0, warm)
         before = memory_mib()
         started = time.monotonic()
         async with anyio.create_task_group() as tasks:
-            for query in options["queries"]:
-                tasks.start_soon(loop, ask, use, query)
+            for job, query in enumerate(options["queries"], 1):
+                tasks.start_soon(loop, ask, use, record, job, query)
         seconds = time.monotonic() - started
         highest = memory_mib("VmHWM")
     return {"seconds": seconds, "memory": highest - before if before and highest else None}

@@ -157,7 +157,8 @@ def figure(values: Iterable[float]) -> Figure:
 class Row:
     """A line of a benchmark's report.
 
-    `limit` is what the ratio to the opponent may be at most, or, negative, must be at least.
+    `limit` is what the ratio to the opponent, or the figure where there is none, may be at most;
+    or, negative, what it must be at least.
     """
 
     title: str
@@ -166,15 +167,21 @@ class Row:
     ratio: float | None = None
     limit: float | None = None
 
+    @property
+    def holds(self) -> bool:
+        """Whether the limit is kept; without one it is."""
+        value = self.figure.middle if self.ratio is None else self.ratio
+        if self.limit is None:
+            return True
+        return value <= self.limit if self.limit > 0 else value >= -self.limit
+
     def __str__(self) -> str:
-        text = f"{self.title:44} {self.figure!s:>28} {self.unit}"
-        if self.ratio is not None:
-            text += f"  x{self.ratio:.2f}"
-        if self.ratio is not None and self.limit is not None:
-            holds = self.ratio <= self.limit if self.limit > 0 else self.ratio >= -self.limit
+        ratio = "" if self.ratio is None else f"x{self.ratio:.2f}"
+        text = f"{self.title:48} {self.figure!s:>28} {self.unit:8} {ratio:>6}"
+        if self.limit is not None:
             bound = "at most" if self.limit > 0 else "at least"
-            text += f"  ({bound} {abs(self.limit)}: {'holds' if holds else 'DOES NOT HOLD'})"
-        return text
+            text += f"  {bound} {abs(self.limit):<5g} {'PASS' if self.holds else 'FAIL'}"
+        return text.rstrip()
 
     def as_json(self) -> Mapping[str, Any]:
         """The row for a program."""

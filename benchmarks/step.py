@@ -7,12 +7,17 @@ from pathlib import Path
 from benchmarks.stage import Model, Row, figure, model, order, perform, workplace
 
 STEPS = 400
-LENGTHS = (100, 400)
 ROUNDS = 3
 WARMING_UP = 5
-LIMIT = 1.25
-OPPONENT = "litellm, own HTTP handler, nothing stored"
-CONTESTANTS = (OPPONENT, "perstack, spans off", "perstack, spans on")
+# The most that a step may cost with everything on, by the steps of the job, against a bare loop.
+LIMITS = {100: 3.0, 400: 4.0}
+FLOORS = {
+    "bare loop": {"client": "aiohttp"},
+    "bare loop, durable": {"client": "aiohttp", "is_durable": True},
+    "bare loop over litellm": {"client": "litellm"},
+}
+OURS = "perstack, durable, with spans"
+CONTESTANTS = (*FLOORS, "perstack, durable, without spans", OURS)
 
 
 def gaps_ms(served_by: Model, run: str) -> list[float]:
@@ -25,11 +30,11 @@ def gaps_of(contestant: str, round_number: int, folder: Path, served_by: Model) 
     """One run of a contestant."""
     run = f"{CONTESTANTS.index(contestant)}-{round_number}"
     query = order(run, steps=STEPS)
-    if contestant == OPPONENT:
-        perform("floor", folder, served_by, client="litellm", has_server=True, queries=[query])
+    if contestant in FLOORS:
+        perform("floor", folder, served_by, has_server=True, queries=[query], **FLOORS[contestant])
     else:
         requests = [{"expert_key": "worker", "query": query}]
-        has_spans = contestant.endswith("on")
+        has_spans = contestant == OURS
         perform("product", folder, served_by, requests=requests, is_warm=True, has_spans=has_spans)
     gaps = gaps_ms(served_by, run)
     if len(gaps) != STEPS:
@@ -37,26 +42,27 @@ def gaps_of(contestant: str, round_number: int, folder: Path, served_by: Model) 
     return gaps
 
 
-def measure() -> list[Row]:
+def measure(rounds: int = ROUNDS) -> list[Row]:
     """Each contestant in turn, several times."""
     seen: dict[str, list[list[float]]] = {contestant: [] for contestant in CONTESTANTS}
     with model() as served_by:
-        for round_number in range(ROUNDS):
+        for round_number in range(rounds):
             for contestant in CONTESTANTS:
                 with workplace() as folder:
                     gaps = gaps_of(contestant, round_number, folder, served_by)
                 seen[contestant].append(gaps)
     rows: list[Row] = []
-    for length in LENGTHS:
-        for part, start in (("mean", WARMING_UP), ("last tenth", length - length // 10)):
-            floor = 0.0
-            for contestant in CONTESTANTS:
-                means = figure(statistics.mean(gaps[start:length]) for gaps in seen[contestant])
-                title = f"{length} {part}: {contestant}"
-                if contestant == OPPONENT:
-                    floor = means.middle
-                    rows.append(Row(title, "ms/step", means))
-                else:
-                    limit = LIMIT if part == "mean" else None
-                    rows.append(Row(title, "ms/step", means, means.middle / floor, limit))
+    for length, limit in LIMITS.items():
+        means = {
+            contestant: figure(statistics.mean(gaps[WARMING_UP:length]) for gaps in all_gaps)
+            for contestant, all_gaps in seen.items()
+        }
+        ours = means.pop(OURS)
+        rows += [Row(f"{length} steps: {each}", "ms/step", means[each]) for each in means]
+        for floor in FLOORS:
+            title = f"{length} steps: {OURS}, to {floor}"
+            limit_to_floor = limit if floor == "bare loop" else None
+            rows.append(
+                Row(title, "ms/step", ours, ours.middle / means[floor].middle, limit_to_floor)
+            )
     return rows

@@ -19,7 +19,8 @@ from perstack.core.messages import (
     UserMessage,
 )
 from perstack.core.tools import ToolDefinition
-from perstack.llm.messages import can_think, chat_messages, chat_tools
+from perstack.llm.conversions import Conversions
+from perstack.llm.messages import can_think, chat_messages, chat_tools, shared_chat_messages
 from perstack.llm.providers.anthropic import ANTHROPIC
 from perstack.llm.providers.ollama import OLLAMA
 from perstack.llm.providers.openai import OPENAI
@@ -273,3 +274,24 @@ def test_thinking_is_possible_until_a_call_was_made_without_it() -> None:
     assert can_think([says("add")])
     assert can_think([says("add"), calls("c1", SIGNED), returns("c1", "3")])
     assert not can_think([says("add"), calls("c1"), returns("c1", "3")])
+
+
+def test_shared_messages_are_the_same_conversation_for_each_profile() -> None:
+    conversation = [INSTRUCTION, says("add"), calls("c1"), returns("c1", "3"), says("and 4?")]
+
+    for profile in (ANTHROPIC, OPENAI, ANTHROPIC, OPENAI):
+        assert shared_chat_messages(conversation, profile) == chat_messages(conversation, profile)
+
+
+def test_a_message_is_converted_once_for_a_profile_and_forgotten_with_the_message() -> None:
+    converted: list[str] = []
+    conversions = Conversions(lambda _, profile: converted.append(profile.name) or [])
+    message = says("add")
+
+    for profile in (OPENAI, OPENAI, ANTHROPIC, ANTHROPIC):
+        conversions(message, profile)
+    assert converted == ["openai", "anthropic"]
+    assert len(conversions) == 1
+
+    del message
+    assert len(conversions) == 0

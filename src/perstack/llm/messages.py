@@ -24,6 +24,7 @@ from perstack.core.messages import (
     UserPart,
 )
 from perstack.core.tools import ToolDefinition
+from perstack.llm.conversions import ChatMessage, Conversions, Convert
 from perstack.llm.providers.profile import ProviderProfile
 from perstack.tool_names import wire_name
 
@@ -94,8 +95,6 @@ def _decode_text(encoded: str) -> str:
         return "[a text file that cannot be decoded]"
 
 
-ChatMessage = dict[str, Any]
-
 REDACTED_THINKING = "redacted:"
 """Marks a signature that holds thinking which the provider sent encrypted; its text is empty."""
 
@@ -109,23 +108,46 @@ _CACHE_CONTROL = {"type": "ephemeral"}
 
 def chat_messages(messages: Sequence[Message], profile: ProviderProfile) -> list[ChatMessage]:
     """The conversation in chat form; for Anthropic with its thinking and with cache breakpoints."""
-    chat: list[ChatMessage] = []
-    for message in messages:
-        match message:
-            # The kinds that a long history is made of come first: to pydantic each miss is costly.
-            case ExpertMessage():
-                chat.extend(_assistant_messages(message, profile))
-            case ToolMessage():
-                chat.extend(_tool_messages(message, profile))
-            case UserMessage():
-                chat.append({"role": "user", "content": _user_content(message, profile)})
-            case InstructionMessage():
-                chat.append(_system_message(message, profile))
-            case _:
-                assert_never(message)
+    return _chat_of(messages, profile, _convert)
+
+
+def shared_chat_messages(
+    messages: Sequence[Message], profile: ProviderProfile
+) -> list[ChatMessage]:
+    """As `chat_messages`, with documents that must not be changed.
+
+    Each generation repeats the conversation, so what a message becomes is kept as long as it is.
+    """
+    return _chat_of(messages, profile, _shared_conversions)
+
+
+def _chat_of(
+    messages: Sequence[Message],
+    profile: ProviderProfile,
+    convert: Convert,
+) -> list[ChatMessage]:
+    chat = [each for message in messages for each in convert(message, profile)]
     if profile.has_cache_breakpoints:
         _add_cache_breakpoints(chat)
     return chat
+
+
+def _convert(message: Message, profile: ProviderProfile) -> list[ChatMessage]:
+    match message:
+        # The kinds that a long history is made of come first: to pydantic each miss is costly.
+        case ExpertMessage():
+            return _assistant_messages(message, profile)
+        case ToolMessage():
+            return _tool_messages(message, profile)
+        case UserMessage():
+            return [{"role": "user", "content": _user_content(message, profile)}]
+        case InstructionMessage():
+            return [_system_message(message, profile)]
+        case _:
+            assert_never(message)
+
+
+_shared_conversions = Conversions(_convert)
 
 
 def chat_tools(tools: Iterable[ToolDefinition]) -> list[dict[str, Any]]:
@@ -270,20 +292,19 @@ def _add_cache_breakpoints(chat: list[ChatMessage]) -> None:
     """
     remaining = _CACHE_BREAKPOINT_TURNS
     is_in_user_turn = False
-    for message in reversed(chat):
-        is_user_message = message["role"] in {"user", "tool"}
+    for index in range(len(chat) - 1, -1, -1):
+        is_user_message = chat[index]["role"] in {"user", "tool"}
         if is_user_message and not is_in_user_turn and remaining > 0:
-            _add_cache_breakpoint(message)
+            chat[index] = _with_cache_breakpoint(chat[index])
             remaining -= 1
         is_in_user_turn = is_user_message
 
 
-def _add_cache_breakpoint(message: ChatMessage) -> None:
+def _with_cache_breakpoint(message: ChatMessage) -> ChatMessage:
     content = message["content"]
     if message["role"] == "tool":
         # litellm takes the mark of a result from the message.
-        message["cache_control"] = _CACHE_CONTROL
-        return
+        return {**message, "cache_control": _CACHE_CONTROL}
     blocks = [text_block(content)] if isinstance(content, str) else list(content)
     blocks[-1] = {**blocks[-1], "cache_control": _CACHE_CONTROL}
-    message["content"] = blocks
+    return {**message, "content": blocks}

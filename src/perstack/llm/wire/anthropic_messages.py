@@ -11,8 +11,8 @@ from perstack.llm.messages import (
     Block,
     ChatMessage,
     can_think,
-    chat_messages,
     chat_tools,
+    shared_chat_messages,
 )
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.format import StreamError
@@ -69,7 +69,7 @@ class AnthropicMessages:
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
     ) -> JsonObject:
         choice, profile = request.choice, connection.profile
-        system, messages = to_anthropic(chat_messages(request.messages, profile))
+        system, messages = to_anthropic(shared_chat_messages(request.messages, profile))
         body: JsonObject = {
             "model": choice.model,
             "max_tokens": choice.facts.max_output or DEFAULT_MAX_TOKENS,

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from perstack.core.messages import FinishReason, Usage
-from perstack.llm.messages import chat_messages, chat_tools
+from perstack.llm.messages import chat_tools, shared_chat_messages
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.format import StreamError
 from perstack.llm.wire.reply import (
@@ -50,7 +50,7 @@ class ChatCompletions:
         choice, profile = request.choice, connection.profile
         body: JsonObject = {
             "model": choice.model,
-            "messages": chat_messages(request.messages, profile),
+            "messages": shared_chat_messages(request.messages, profile),
             **profile.reasoning_options(choice.reasoning_budget, choice.model),
         }
         if request.tools:

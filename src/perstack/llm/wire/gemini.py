@@ -9,8 +9,8 @@ from perstack.llm.messages import (
     GOOGLE_SIGNATURE,
     Block,
     ChatMessage,
-    chat_messages,
     chat_tools,
+    shared_chat_messages,
     signatures_by_call,
 )
 from perstack.llm.providers.connection import ProviderConnection
@@ -54,7 +54,7 @@ class Gemini:
     ) -> JsonObject:
         del is_stream
         choice, profile = request.choice, connection.profile
-        chat = chat_messages(request.messages, profile)
+        chat = shared_chat_messages(request.messages, profile)
         system = "\n\n".join(each["content"] for each in chat if each["role"] == "system")
         body: JsonObject = {
             "contents": _contents(chat, signatures_by_call(request.messages, GOOGLE_SIGNATURE))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
+import orjson
 
 from perstack.definition.model import Expert, ModelChoice
 from perstack.definition.provider_tools import ProviderTools
@@ -221,14 +222,14 @@ def _headers(
 def _encode(body: JsonObject) -> bytes:
     """The body as JSON; numbers that JSON lacks become `null`."""
     try:
-        text = _to_json(body)
-    except ValueError:
-        # `json` itself writes them as words that no parser of JSON reads.
-        text = _to_json(json.loads(json.dumps(body), parse_constant=lambda _: None))
-    return text.encode("utf-8", "replace")
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        # Lone surrogates, which become `?`, or what is deeper or larger than it takes.
+        plain = json.loads(json.dumps(body), parse_constant=lambda _: None)
+        return _to_json(plain).encode("utf-8", "replace")
 
 
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _framing(wire: WireFormat, response: HttpResponse, *, is_stream: bool) -> Framing | None:

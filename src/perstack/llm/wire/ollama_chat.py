@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from perstack.core.messages import FinishReason, Usage
-from perstack.llm.messages import ChatMessage, chat_messages, chat_tools
+from perstack.llm.messages import ChatMessage, chat_tools, shared_chat_messages
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.chat_completions import raise_reported_error
 from perstack.llm.wire.reply import (
@@ -39,7 +39,7 @@ class OllamaChat:
         body: JsonObject = {
             "model": choice.model,
             "messages": [
-                _to_ollama(message) for message in chat_messages(request.messages, profile)
+                _to_ollama(message) for message in shared_chat_messages(request.messages, profile)
             ],
             "stream": is_stream,
         }

@@ -8,8 +8,8 @@ from perstack.llm.messages import (
     OPENAI_SIGNATURE,
     Block,
     ChatMessage,
-    chat_messages,
     chat_tools,
+    shared_chat_messages,
     signatures_by_call,
 )
 from perstack.llm.providers.connection import ProviderConnection
@@ -55,7 +55,7 @@ class Responses:
             "model": choice.model,
             "input": [
                 item
-                for message in chat_messages(request.messages, profile)
+                for message in shared_chat_messages(request.messages, profile)
                 for item in _items(message, reasoning)
             ],
             "store": False,
