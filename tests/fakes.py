@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
-from perstack.core.events import RunEvent
+from perstack.core.events import RecordToolResult, RunEvent
 from perstack.core.messages import ToolCall, ToolCallPart, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
 from perstack.core.transient_events import PerstackEvent
@@ -35,6 +35,7 @@ from perstack.runtime.ports import (
     SystemClock,
 )
 from perstack.runtime.prompt import WorkspaceInfo
+from perstack.runtime.stored_results import StoredResultReader
 
 Reply = Generation | ModelError
 Script = Callable[[GenerationRequest], Reply]
@@ -210,6 +211,17 @@ class FakeStore:
 
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
         return len(self.events_written), tuple(self.events_written[after:])
+
+    async def shortened_results(
+        self, job_id: str, tool_call_id: str
+    ) -> tuple[RecordToolResult, ...]:
+        return tuple(
+            event
+            for event in self.events_written
+            if isinstance(event, RecordToolResult)
+            and event.tool_result.id == tool_call_id
+            and event.whole_text is not None
+        )
 
     async def jobs(
         self,
@@ -403,6 +415,7 @@ def job_context(
         clock=clock or ManualClock(),
         # A process that continues a job hands out no id that an earlier one did.
         new_id=counting_ids(100 if known else 2),
+        result_reader=StoredResultReader(store, definitions.max_tool_result_characters),
         redactor=Redactor(["sk-canary-123"]),
         jitter=lambda: 1.0,
         stop_reason=lambda: "cancelled",

@@ -32,6 +32,7 @@ from perstack.runtime.start_plan import (
     plan_start,
     query_of_run,
 )
+from perstack.runtime.stored_results import StoredResultReader
 from perstack.settings import EngineContext
 
 JOB_REQUEST = TypeAdapter(JobRequest)
@@ -220,6 +221,9 @@ class JobExecution:
             stop_reason=lambda: job.stop_reason,
             listener=job.publish,
             redactor=Redactor(environment_secrets(engine_context.environment)),
+            result_reader=StoredResultReader(
+                engine_context.store, definitions.max_tool_result_characters
+            ),
             steps=self.steps,
             workspace=WorkspaceInfo(
                 engine_context.workspace,

@@ -13,7 +13,19 @@ from perstack.definition.model import Definitions
 from perstack.replay import runner
 from perstack.replay.runner import ReplayResult, replay
 from perstack.runtime.ports import Generation
-from tests.fakes import FakeModel, FakeSkills, FakeStore, Reply, call, calls, done, experts
+from tests.fakes import (
+    STANDARD_TOOLS,
+    FakeModel,
+    FakeSkills,
+    FakeStore,
+    Reply,
+    call,
+    calls,
+    done,
+    experts,
+    says,
+    tool,
+)
 from tests.fakes import job_context as context_of
 from tests.replay.rough import rough_job
 from tests.runtime.acting import go_on, work
@@ -64,6 +76,46 @@ async def test_a_job_with_parallel_delegates_comes_again_as_it_was() -> None:
     found = await replay(events, TEAM)
     assert (found.divergence, found.matched, found.events) == (None, len(events), len(events))
     assert found.runs == 3
+
+
+@pytest.mark.parametrize("limit", [1_000, 2_000, 100_000])
+@pytest.mark.parametrize("is_old", [False, True])
+async def test_a_long_result_comes_again_whatever_the_limit_is_now(
+    limit: int, *, is_old: bool
+) -> None:
+    store = FakeStore()
+    long = calls(call("echo", "c1", text="long " * 1_000), call("x", "d1", query="go"))
+    reading = calls(call("readToolResult", "r1", toolCallId="c1", offset=900))
+    replies: dict[str, list[Reply]] = {"a": [long, reading, done("o")], "@a/x": [says("y" * 3_000)]}
+    skills = FakeSkills(tools_of=(*STANDARD_TOOLS, tool("readToolResult")))
+    then = TEAM.model_copy(update={"max_tool_result_characters": 2_000})
+    await work(context_of(then, FakeModel(replies), store=store, skills=skills))
+    results = [event for event in store.events_written if isinstance(event, ev.RecordToolResult)]
+    assert [event.whole_text is not None for event in results] == [True, True, False]
+    as_older: dict[str, ev.RunEvent] = {
+        event.id: event.model_copy(update={"tool_result": event.whole_result, "whole_text": None})
+        for event in results
+    }
+    events = [as_older.get(event.id, event) if is_old else event for event in store.events_written]
+
+    found = await replay(events, TEAM.model_copy(update={"max_tool_result_characters": limit}))
+
+    assert (found.divergence, found.matched) == (None, len(events))
+
+
+async def test_another_text_of_a_long_result_is_found() -> None:
+    store = FakeStore()
+    long = calls(call("x", "d1", query="go"))
+    replies: dict[str, list[Reply]] = {"a": [long, done("o")], "@a/x": [says("y" * 3_000)]}
+    limited = TEAM.model_copy(update={"max_tool_result_characters": 1_000})
+    await work(context_of(limited, FakeModel(replies), store=store))
+    events = list(store.events_written)
+    place = at(tuple(events), ev.RecordToolResult)
+    events[place] = events[place].model_copy(update={"whole_text": "y" * 3_001})
+
+    found = await replay(events, limited)
+
+    assert place_of(found)[:2] == ("recordToolResult", "recordToolResult")
 
 
 HIDDEN_CRASHES = (527, 1807, 2255, 2774)

@@ -1,7 +1,7 @@
 """Ways to put an expert to work in these tests."""
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.messages import TextPart, UserMessage
+from perstack.core.messages import TextPart, ToolResult, UserMessage
 from perstack.runtime.context import JobContext
 from perstack.runtime.prompt import instruction_message
 from perstack.runtime.run import RunStart
@@ -22,6 +22,9 @@ async def work(job: JobContext, query: str = "do it", expert: str = "a") -> Chec
     )
 
 
-async def go_on(job: JobContext, checkpoint: Checkpoint) -> Checkpoint:
-    """Take a run up where its checkpoint stands."""
-    return await resume_run(job, job.definitions.experts[checkpoint.expert.key], checkpoint)
+async def go_on(
+    job: JobContext, checkpoint: Checkpoint, answer: ToolResult | None = None
+) -> Checkpoint:
+    """Take a run up where its checkpoint stands, with the user's answer if it waits for one."""
+    expert = job.definitions.experts[checkpoint.expert.key]
+    return await resume_run(job, expert, checkpoint, answer)

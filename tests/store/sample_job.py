@@ -102,6 +102,14 @@ class RunStory:
         self.step_number += 1
         return step
 
+    def answer(
+        self, call_id: str, text: str, *, whole_text: str | None = None
+    ) -> ev.RecordToolResult:
+        """The answer to a call, shortened if `whole_text` is more."""
+        parts = (TextPart(text=text),)
+        result = ToolResult(id=call_id, skill_name="web", tool_name="get", result=parts)
+        return ev.RecordToolResult(stamp=self.stamp(), tool_result=result, whole_text=whole_text)
+
     def complete(self, text: str = "Found.") -> ev.CompleteRun:
         message = ExpertMessage(contents=(TextPart(text=text),))
         return ev.CompleteRun(stamp=self.stamp(), text=text, new_message=message, usage=USAGE)

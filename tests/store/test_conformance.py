@@ -87,6 +87,23 @@ async def test_events_of_all_runs_come_in_the_order_of_writing(store: Store) -> 
     assert list(record.runs) == ["run", "child"]
 
 
+@pytest.mark.parametrize("call_id", ["c1", "c'\"1", "appel-é", "x" * 64])
+async def test_a_shortened_result_is_found_with_its_whole_text(store: Store, call_id: str) -> None:
+    run = RunStory()
+    child = run.delegate("child")
+    events = (run.start(), child.start(delegated_by=run.as_delegator()), run.answer(call_id, "ok"))
+    shortened = run.answer(call_id, "ends", whole_text="w" * 50_000 + "\ud800")
+    of_child = child.answer(call_id, "ends", whole_text="ab")
+    other = run.answer("c2", call_id, whole_text=f'{{"id":"{call_id}"}}')
+    await write(store, *events, shortened, of_child, other)
+    await write(store, RunStory("other", "other-run").start())
+
+    assert await store.shortened_results("job", call_id) == (shortened, of_child)
+    assert await store.shortened_results("job", "c3") == ()
+    assert await store.shortened_results("other", call_id) == ()
+    assert await store.shortened_results("nowhere", call_id) == ()
+
+
 async def test_an_unknown_job_is_not_found(store: Store) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         await store.load("nowhere")

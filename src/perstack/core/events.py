@@ -17,6 +17,7 @@ from perstack.core.messages import (
     ToolKind,
     ToolResult,
     Usage,
+    replace_text,
 )
 from perstack.core.todo import TodoList
 from perstack.core.verification import VerificationResult
@@ -203,11 +204,22 @@ class StartToolCalls(StoredEvent):
 
 
 class RecordToolResult(StoredEvent):
-    """One tool call is answered; `todos` is the new list if the call changed it."""
+    """One tool call is answered; `todos` is the new list if the call changed it.
+
+    `whole_text` is there when the text of the result is shortened: all of it.
+    """
 
     type: Literal["recordToolResult"] = "recordToolResult"
     tool_result: ToolResult
     todos: TodoList | None = None
+    whole_text: str | None = None
+
+    @property
+    def whole_result(self) -> ToolResult:
+        """The result before it was shortened, its texts joined to one."""
+        if self.whole_text is None:
+            return self.tool_result
+        return replace_text(self.tool_result, self.whole_text)
 
 
 class AttemptCompletion(StoredEvent):

@@ -224,6 +224,12 @@ def tool_result(
     )
 
 
+def replace_text(result: ToolResult, text: str) -> ToolResult:
+    """The result with one text in place of all its texts; other parts, such as images, are kept."""
+    others = (part for part in result.result if not isinstance(part, TextPart))
+    return result.model_copy(update={"result": (TextPart(text=text), *others)})
+
+
 def text_result(call: ToolCall, text: str, *, is_error: bool = False) -> ToolResult:
     return tool_result(call, (TextPart(text=text),), is_error=is_error)
 

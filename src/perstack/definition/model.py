@@ -26,6 +26,8 @@ from perstack.definition.provider_tools import (
 )
 from perstack.definition.references import (
     BASE_SKILL,
+    DEFAULT_MAX_TOOL_RESULT_CHARACTERS,
+    MIN_TOOL_RESULT_CHARACTERS,
     EnvironmentName,
     ExpertKey,
     PackageSpec,
@@ -65,6 +67,7 @@ Rule = Annotated[str, StringConstraints(max_length=2048)]
 DomainPattern = Annotated[str, StringConstraints(max_length=255), validated_by(check_domain)]
 Headers = Annotated[dict[str, str], validated_by(check_headers)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+ToolResultLimit = Annotated[int, Field(strict=True, ge=MIN_TOOL_RESULT_CHARACTERS)]
 NaturalInt = Annotated[int, Field(strict=True, ge=0)]
 StrictFlag = Annotated[bool, Field(strict=True)]
 
@@ -360,6 +363,10 @@ class Definitions(FrozenModel):
     )
     timeout: PositiveInt = Field(
         default=DEFAULT_TIMEOUT_MS, description="Milliseconds for one generation."
+    )
+    max_tool_result_characters: ToolResultLimit = Field(
+        default=DEFAULT_MAX_TOOL_RESULT_CHARACTERS,
+        description="Characters of a tool's result that the model is shown; it can read the rest.",
     )
     env_path: tuple[str, ...] = Field(
         default=(".env", ".env.local"), description="Files with environment variables."

@@ -22,7 +22,14 @@ from perstack.definition.toml_positions import KeyPath
 from perstack.definition.verification import Verification
 from perstack.models import FrozenModel, TomlTable, is_table, table_or_empty
 
-TOP_LEVEL_KEYS = ("model", "maxSteps", "maxRetries", "timeout", "reasoningBudget")
+TOP_LEVEL_KEYS = (
+    "model",
+    "maxSteps",
+    "maxRetries",
+    "timeout",
+    "reasoningBudget",
+    "maxToolResultCharacters",
+)
 REMOVED_KEYS = {
     "runtime": "has no effect any more: every expert runs in this process",
     "temperature": "has no effect any more: the default of the provider is used",

@@ -110,12 +110,19 @@ ENVIRONMENT_PATTERN = r"^[a-zA-Z0-9_][a-zA-Z0-9_-]*$"
 MAX_NAME_CHARACTERS = 255
 MAX_KEY_CHARACTERS = 511
 MAX_QUERY_CHARACTERS = 20_480
+DEFAULT_MAX_TOOL_RESULT_CHARACTERS = 36_000
+"""About 9,000 tokens."""
+
+MIN_TOOL_RESULT_CHARACTERS = 1_000
 BASE_SKILL = "@perstack/base"
 DEFAULT_TOOL_NAMES = (
     "attemptCompletion",
     "todo",
     "clearTodo",
     "exec",
+    "readToolResult",
+    "globFiles",
+    "grepFiles",
     "readTextFile",
     "readImageFile",
     "readPdfFile",

@@ -113,6 +113,16 @@ class RecordedSkills:
         return event.verification
 
 
+class RecordedResultReader:
+    """Returns what was read. Satisfies the `ResultReader` port."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    async def answer(self, call: ToolCall, checkpoint: Checkpoint) -> ToolResult:
+        return await self._recording.wait_for_result(checkpoint.run_id, call.id)
+
+
 class RecordedClock:
     """Time that does not pass. Satisfies the `Clock` port."""
 

@@ -14,7 +14,7 @@ import anyio
 from perstack.analysis.diff import Difference, event_differences
 from perstack.core import events as ev
 from perstack.core.activations import ActivationSegment, is_idle
-from perstack.core.messages import ToolResult
+from perstack.core.messages import ToolResult, replace_text
 from perstack.runtime.ports import Lease
 
 E = TypeVar("E")
@@ -98,7 +98,7 @@ class Recording:
     def recorded_result(self, run_id: str, call_id: str) -> ToolResult | None:
         """The result of a call that is still to come."""
         event = self._find_result(run_id, call_id)
-        return event.tool_result if event else None
+        return event.whole_result if event else None
 
     async def wait_for_result(self, run_id: str, call_id: str) -> ToolResult:
         """The result of a call, as soon as it is the next that comes; at the end if none does."""
@@ -113,7 +113,7 @@ class Recording:
                 await self._wait_until(lambda: self.scope.cancel_called)
         else:
             await self._wait_until(lambda: self.peek(run_id) is result_event)
-        return result_event.tool_result
+        return result_event.whole_result
 
     def _find_result(self, run_id: str, call_id: str) -> ev.RecordToolResult | None:
         for event in self.remaining(run_id):
@@ -188,7 +188,8 @@ class Recording:
                 return
             self._set_divergence(Divergence(run_id=run_id, recorded=None, replayed=event))
             return
-        differences = event_differences(recorded, _without_unrecorded_fields(event, recorded))
+        replayed = _without_unrecorded_fields(event, recorded)
+        differences = event_differences(*_with_whole_results(recorded, replayed))
         if differences and self._is_external_cancellation(recorded):
             self.matched += 1
             self.end()
@@ -251,6 +252,27 @@ class Recording:
     def _notify_progress(self) -> None:
         self._progress.set()
         self._progress = anyio.Event()
+
+
+def _with_whole_results(
+    recorded: ev.RunEvent, replayed: ev.RunEvent
+) -> tuple[ev.RunEvent, ev.RunEvent]:
+    """The events with all that a tool returned, if one of them has it shortened.
+
+    The limit may have been another when the job was done, or there may have been none.
+    """
+    if not isinstance(recorded, ev.RecordToolResult) or not isinstance(
+        replayed, ev.RecordToolResult
+    ):
+        return recorded, replayed
+    if recorded.whole_text is None and replayed.whole_text is None:
+        return recorded, replayed
+    return _with_whole_result(recorded), _with_whole_result(replayed)
+
+
+def _with_whole_result(event: ev.RecordToolResult) -> ev.RecordToolResult:
+    whole = replace_text(event.whole_result, event.whole_result.text)
+    return event.model_copy(update={"tool_result": whole, "whole_text": None})
 
 
 def _without_unrecorded_fields(replayed: ev.RunEvent, recorded: ev.RunEvent) -> ev.RunEvent:

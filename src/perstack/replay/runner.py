@@ -19,6 +19,7 @@ from perstack.replay.recorded_ports import (
     CurrentRunTelemetry,
     RecordedClock,
     RecordedModel,
+    RecordedResultReader,
     RecordedRunIds,
     RecordedSkills,
     RecordedStepCounter,
@@ -149,7 +150,7 @@ class _SegmentReplay:
     def _recorded_answer(self, checkpoint: Checkpoint) -> ToolResult | None:
         first = self._segment.events[0]
         if isinstance(first, ev.RecordToolResult) and is_idle(checkpoint):
-            return first.tool_result
+            return first.whole_result
         return None
 
     def _run_start(
@@ -176,7 +177,7 @@ class _SegmentReplay:
         answer = None
         if isinstance(second, ev.RecordToolResult) and base is not None:
             interactive_call_ids = {call.id for call in base.pending("interactive")}
-            answer = second.tool_result if second.tool_result.id in interactive_call_ids else None
+            answer = second.whole_result if second.tool_result.id in interactive_call_ids else None
         return RunStart(continued_from=base_id, answer=answer), base
 
     def _build_context(self) -> JobContext:
@@ -199,6 +200,7 @@ class _SegmentReplay:
             stop_reason=recording.stop_reason,
             listener=lambda _event, _checkpoint: None,
             redactor=Redactor(),
+            result_reader=RecordedResultReader(recording),
             steps=RecordedStepCounter(recording, root.step_limit if root else stamp.step_number),
             workspace=WorkspaceInfo(Path()),
             max_retries=next(

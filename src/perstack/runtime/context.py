@@ -11,6 +11,7 @@ from perstack.runtime.elicitations import PendingElicitations, unattended
 from perstack.runtime.event_writer import EventLog
 from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills
 from perstack.runtime.prompt import WorkspaceInfo
+from perstack.runtime.stored_results import ResultReader
 from perstack.runtime.telemetry_port import Telemetry
 
 
@@ -55,7 +56,8 @@ class JobContext:
 
     `known_checkpoints` holds the newest checkpoint of each run that the store already had when the
     activation began; `listener` receives every event; `jitter` gives numbers from 0 to 1 to spread
-    retries; `redactor` removes secrets from results; `stop_reason` says why the job is being
+    retries; `redactor` removes secrets from results; `result_reader` answers calls that read what
+    was left out of them; `stop_reason` says why the job is being
     cancelled; `questions` are those of skill servers; `activation_id` is recorded with the first
     event of each run.
     """
@@ -74,6 +76,7 @@ class JobContext:
     stop_reason: Callable[[], str]
     listener: Listener
     redactor: Redactor
+    result_reader: ResultReader
     steps: StepCounter
     workspace: WorkspaceInfo
     max_retries: int

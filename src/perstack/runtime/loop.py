@@ -42,7 +42,7 @@ async def record_cancellation(run: Run) -> None:
         await run.event_writer.flush()
         return
     for result in run.calls.finished_results():
-        run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=result))
+        run.advance(run.tool_result_event(result))
     run.advance(
         ev.StopRunByCancellation(
             stamp=run.stamp(), reason=run.job.stop_reason(), usage=run.take_reported_usage()

@@ -13,7 +13,7 @@ import anyio
 
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.elicitation import ElicitationReply
-from perstack.core.events import RunEvent
+from perstack.core.events import RecordToolResult, RunEvent
 from perstack.core.messages import (
     FinishReason,
     Message,
@@ -395,6 +395,19 @@ class Store(TaskStore, Protocol):
 
         Raises:
             NotFoundError: There is no such job.
+        """
+        ...
+
+    async def shortened_results(
+        self, job_id: str, tool_call_id: str
+    ) -> tuple[RecordToolResult, ...]:
+        """The shortened results of calls with this id, with their whole texts.
+
+        Ids are unique within a conversation only, so a job may have several. None if there is no
+        such job.
+
+        Raises:
+            StoreError: The store cannot be read.
         """
         ...
 

@@ -9,7 +9,8 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.events import DelegatedBy, RunEvent, Stamp
+from perstack.core.events import DelegatedBy, RecordToolResult, RunEvent, Stamp
+from perstack.core.long_results import reads_tool_result, shorten
 from perstack.core.machine import evolve
 from perstack.core.messages import (
     InstructionMessage,
@@ -20,6 +21,7 @@ from perstack.core.messages import (
     Usage,
     text_result,
 )
+from perstack.core.todo import TodoList
 from perstack.core.verification import VerificationResult, truncate_middle
 from perstack.definition.model import Expert, ModelChoice
 from perstack.definition.verification import Verification
@@ -28,6 +30,7 @@ from perstack.runtime.context import JobContext
 from perstack.runtime.event_publisher import TransientPublisher
 from perstack.runtime.event_writer import EventWriter
 from perstack.runtime.ports import Generation, GenerationRequest
+from perstack.runtime.stored_results import can_read_results
 from perstack.runtime.telemetry_port import RunSpan
 from perstack.runtime.tool_executor import ToolCallTasks
 from perstack.runtime.tools import Toolbox, build_toolbox
@@ -84,6 +87,20 @@ class Run:
         self._toolbox: Toolbox | None = None
         self._reported_usage: Usage | None = None
         self._unrecorded_activation_id = job.activation_id
+
+    def tool_result_event(
+        self, result: ToolResult, todos: TodoList | None = None
+    ) -> RecordToolResult:
+        """The answer to a call as it is recorded: shortened if it is long, with its whole text."""
+        limit = self.job.definitions.max_tool_result_characters
+        is_readable = can_read_results(self.expert, self.job.definitions)
+        shortened = shorten(result, limit, is_readable=is_readable)
+        return RecordToolResult(
+            stamp=self.stamp(),
+            tool_result=shortened,
+            todos=todos,
+            whole_text=None if shortened is result else result.text,
+        )
 
     def stamp(self) -> Stamp:
         """The stamp of the event that follows the present checkpoint."""
@@ -176,18 +193,23 @@ class Run:
         return usage.model_copy(update={"cost_usd": cost})
 
     async def call_tool(self, call: ToolCall) -> ToolResult:
-        """Execute one call of a skill's tool."""
+        """Execute one call of a skill's tool, or read what was left out of a result."""
         toolbox = await self.toolbox()
         with self.span.tool_call(call, self.expert.key) as span:
             rejection = toolbox.rejection_reason(call)
             if rejection is None:
                 await checkpoint_if_cancelled()
-                key = f"{self.checkpoint.run_id}:{call.id}"
-                result = self._redact(await self.job.skills.call(self.expert, call, key))
+                result = await self._execute(call)
             else:
                 result = text_result(call, rejection, is_error=True)
             span.finished(result)
         return result
+
+    async def _execute(self, call: ToolCall) -> ToolResult:
+        if reads_tool_result(call):
+            return await self.job.result_reader.answer(call, self.checkpoint)
+        key = f"{self.checkpoint.run_id}:{call.id}"
+        return self._redact(await self.job.skills.call(self.expert, call, key))
 
     async def verify(self, verification: Verification, answer: str) -> VerificationResult:
         """Make one check of what the expert has done; `answer` is what it wants to answer."""

@@ -54,7 +54,7 @@ async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
                         tasks.start_soon(_run_delegate, run, call, delegation, execute, send)
                 for _ in calls:
                     result = await receive.receive()
-                    run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=result))
+                    run.advance(run.tool_result_event(result))
                     await run.event_writer.flush()
         run.advance(ev.ResumeFromStop(stamp=run.stamp()))
     except anyio.get_cancelled_exc_class():
@@ -195,7 +195,7 @@ async def _drive_to_stop(run: Run) -> Checkpoint:
     if answer is not None:
         if run.checkpoint.state is State.INIT:  # a branch begins with its own first event
             run.advance(await init(run, run.checkpoint))
-        run.advance(ev.RecordToolResult(stamp=run.stamp(), tool_result=answer))
+        run.advance(run.tool_result_event(answer))
     if _needs_resume(run.checkpoint):
         run.advance(
             ev.ResumeFromStop(

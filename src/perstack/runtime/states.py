@@ -362,9 +362,7 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     for call in checkpoint.pending_tool_calls:
         rejection = toolbox.rejection_reason(call)
         if rejection is not None:
-            return ev.RecordToolResult(
-                stamp=run.stamp(), tool_result=text_result(call, rejection, is_error=True)
-            )
+            return run.tool_result_event(text_result(call, rejection, is_error=True))
     pending = checkpoint.pending("mcp")
     skill_calls = tuple(call for call in pending if not control.is_control(call))
     if skill_calls:
@@ -387,13 +385,11 @@ async def _execute_skill_calls(
     for call in calls:
         tool = toolbox.find(call.tool_name)
         if not run.calls.was_announced(call) and not (tool and tool.is_repeatable):
-            return ev.RecordToolResult(
-                stamp=run.stamp(), tool_result=text_result(call, _UNKNOWN_OUTCOME, is_error=True)
-            )
+            return run.tool_result_event(text_result(call, _UNKNOWN_OUTCOME, is_error=True))
     await run.event_writer.flush()
     for call in calls:
         run.calls.start(call)
-    return ev.RecordToolResult(tool_result=await run.calls.next_result(), stamp=run.stamp())
+    return run.tool_result_event(await run.calls.next_result())
 
 
 def _answer_control_call(run: Run, checkpoint: Checkpoint, call: ToolCall) -> ev.RunEvent:
@@ -404,7 +400,7 @@ def _answer_control_call(run: Run, checkpoint: Checkpoint, call: ToolCall) -> ev
             return ev.StartVerification(stamp=run.stamp())
         return ev.AttemptCompletion(stamp=run.stamp(), tool_result=result, accepted=accepted)
     result, todos = control.change_todos(checkpoint.todos, call)
-    return ev.RecordToolResult(stamp=run.stamp(), tool_result=result, todos=todos)
+    return run.tool_result_event(result, todos)
 
 
 async def calling_delegates(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:

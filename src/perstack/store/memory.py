@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perstack.core.checkpoint import Job, JobStatus
-from perstack.core.events import RunEvent
+from perstack.core.events import RecordToolResult, RunEvent
 from perstack.errors import job_not_found, request_pending
 from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock, TaskRecord
 from perstack.store.leases import (
@@ -148,6 +148,17 @@ class MemoryStore:
             if position > after and event.stamp.job_id == job_id
         ]
         return positioned[-1][0] if positioned else after, tuple(event for _, event in positioned)
+
+    async def shortened_results(
+        self, job_id: str, tool_call_id: str
+    ) -> tuple[RecordToolResult, ...]:
+        return tuple(
+            event
+            for event in self._data.events
+            if isinstance(event, RecordToolResult)
+            and (event.stamp.job_id, event.tool_result.id) == (job_id, tool_call_id)
+            and event.whole_text is not None
+        )
 
     async def jobs(
         self,

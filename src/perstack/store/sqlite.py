@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from perstack.analysis.statistics import JobFacts
 from perstack.core.checkpoint import Job, JobStatus
-from perstack.core.events import RunEvent
+from perstack.core.events import RecordToolResult, RunEvent
 from perstack.runtime.ports import JobRecord, Lease, Orphan, SystemClock, TaskRecord
 from perstack.store import admin, statements_read, statements_write, stats_query
 from perstack.store.connection import open_connections, store_error
@@ -121,6 +121,13 @@ class SqliteStore:
     async def events(self, job_id: str, after: int = 0) -> tuple[int, tuple[RunEvent, ...]]:
         return await self._run_query(
             lambda connection: statements_read.events(connection, job_id, after)
+        )
+
+    async def shortened_results(
+        self, job_id: str, tool_call_id: str
+    ) -> tuple[RecordToolResult, ...]:
+        return await self._run_query(
+            lambda connection: statements_read.shortened_results(connection, job_id, tool_call_id)
         )
 
     async def jobs(

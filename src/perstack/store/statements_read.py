@@ -2,11 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from perstack.core.checkpoint import Job, JobStatus
-from perstack.core.events import RunEvent
+from perstack.core.events import RecordToolResult, RunEvent
 from perstack.core.messages import Usage
 from perstack.errors import StoreError, job_not_found
 from perstack.runtime.ports import JobRecord, Orphan, TaskRecord
@@ -41,6 +41,15 @@ SELECT_EVENTS = """
     WHERE jobs.id = ? AND +events.position > ?
     ORDER BY events.position
 """
+# The id is compared in Python, because what looks like it may stand elsewhere in the body.
+SELECT_SHORTENED_RESULTS = """
+    SELECT runs.id, runs.expert_key, events.step_number, events.sequence, events.timestamp,
+        events.type, events.body
+    FROM jobs JOIN runs ON runs.job = jobs.ref JOIN events ON events.run = runs.ref
+    WHERE jobs.id = ? AND events.type = 'recordToolResult'
+        AND instr(events.body, '"wholeText":') AND instr(events.body, ?)
+    ORDER BY events.position
+"""
 
 
 def load(connection: sqlite3.Connection, lease_policy: LeasePolicy, job_id: str) -> JobRecord:
@@ -65,7 +74,13 @@ def events(
     rows = connection.execute(SELECT_EVENTS, (job_id, after)).fetchall()
     if not rows and not _exists(connection, job_id):
         raise job_not_found(job_id)
+    found = decode_rows(
+        (EventRow(job_id, *fields) for _, *fields in rows), _blob_reader(connection, job_id)
+    )
+    return rows[-1][0] if rows else after, found
 
+
+def _blob_reader(connection: sqlite3.Connection, job_id: str) -> Callable[[str], bytes]:
     def fetch(digest: str) -> bytes:
         found = connection.execute("SELECT bytes FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
         if found is None:
@@ -75,8 +90,24 @@ def events(
             )
         return found[0]
 
-    found = decode_rows((EventRow(job_id, *fields) for _, *fields in rows), fetch)
-    return rows[-1][0] if rows else after, found
+    return fetch
+
+
+def shortened_results(
+    connection: sqlite3.Connection, job_id: str, tool_call_id: str
+) -> tuple[RecordToolResult, ...]:
+    """The shortened results of calls with an id, in the order of writing."""
+    # Other characters may be escaped in the body or not.
+    id_as_json = json.dumps(tool_call_id) if tool_call_id.isascii() else ""
+    rows = connection.execute(SELECT_SHORTENED_RESULTS, (job_id, id_as_json)).fetchall()
+    found = decode_rows(
+        (EventRow(job_id, *fields) for fields in rows), _blob_reader(connection, job_id)
+    )
+    return tuple(
+        event
+        for event in found
+        if isinstance(event, RecordToolResult) and event.tool_result.id == tool_call_id
+    )
 
 
 def jobs(

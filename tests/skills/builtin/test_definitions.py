@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from perstack.core.long_results import READ_TOOL_RESULT
 from perstack.core.messages import ToolCall
 from perstack.definition.references import BASE_SKILL
 from perstack.runtime.control import CONTROL_TOOLS
@@ -19,8 +20,11 @@ ALL_TOOLS = {
     "attemptCompletion",
     "todo",
     "clearTodo",
+    "readToolResult",
     "healthCheck",
     "exec",
+    "globFiles",
+    "grepFiles",
     "readTextFile",
     "readImageFile",
     "readPdfFile",
@@ -35,17 +39,22 @@ ALL_TOOLS = {
     "deleteDirectory",
 }
 
+TOOLS_OF_THE_RUN = CONTROL_TOOLS | {READ_TOOL_RESULT}
+
 
 def names(skill: BuiltInSkill, pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()) -> list[str]:
     return [tool.name for tool in skill.definitions(pick, omit)]
 
 
-def test_nine_tools_are_shown_unless_the_expert_picks(skill: BuiltInSkill) -> None:
+def test_twelve_tools_are_shown_unless_the_expert_picks(skill: BuiltInSkill) -> None:
     assert names(skill) == [
         "attemptCompletion",
         "todo",
         "clearTodo",
+        "readToolResult",
         "exec",
+        "globFiles",
+        "grepFiles",
         "readTextFile",
         "readImageFile",
         "readPdfFile",
@@ -54,7 +63,7 @@ def test_nine_tools_are_shown_unless_the_expert_picks(skill: BuiltInSkill) -> No
     ]
 
 
-def test_an_expert_may_pick_any_of_seventeen_tools(skill: BuiltInSkill) -> None:
+def test_an_expert_may_pick_any_of_twenty_tools(skill: BuiltInSkill) -> None:
     assert set(names(skill, pick=tuple(ALL_TOOLS))) == ALL_TOOLS
     assert set(DEFINITIONS_BY_NAME) == ALL_TOOLS
 
@@ -101,7 +110,10 @@ def test_tools_that_change_something_do_not_claim_to_read_only() -> None:
         "attemptCompletion",
         "todo",
         "clearTodo",
+        "readToolResult",
         "healthCheck",
+        "globFiles",
+        "grepFiles",
         "readTextFile",
         "readImageFile",
         "readPdfFile",
@@ -112,11 +124,11 @@ def test_tools_that_change_something_do_not_claim_to_read_only() -> None:
 
 
 def test_the_tools_of_the_run_are_the_ones_defined_without_an_answer_here() -> None:
-    assert {tool.name for tool in CONTROL_DEFINITIONS} == CONTROL_TOOLS
-    assert set(TOOLS_BY_NAME) == ALL_TOOLS - CONTROL_TOOLS
+    assert {tool.name for tool in CONTROL_DEFINITIONS} == TOOLS_OF_THE_RUN
+    assert set(TOOLS_BY_NAME) == ALL_TOOLS - TOOLS_OF_THE_RUN
 
 
-@pytest.mark.parametrize("name", sorted(CONTROL_TOOLS))
+@pytest.mark.parametrize("name", sorted(TOOLS_OF_THE_RUN))
 async def test_a_tool_of_the_run_is_not_answered_here(skill: BuiltInSkill, name: str) -> None:
     facts = await refused(skill, name)
 
@@ -152,6 +164,13 @@ async def test_an_unknown_tool_is_answered_with_the_tools_there_are(skill: Built
         ("exec", {"command": "ls", "args": ["a\0b"]}, "args.0"),
         ("exec", {"command": "ls", "env": {"A=B": "c"}}, "env"),
         ("exec", {"command": "ls", "timeout": 0}, "timeout"),
+        ("globFiles", {"pattern": ""}, "pattern"),
+        ("globFiles", {"path": "src"}, "pattern"),
+        ("globFiles", {"pattern": "[z-a]"}, "range"),
+        ("grepFiles", {"pattern": "foo("}, "unclosed group"),
+        ("grepFiles", {"pattern": "(?=a)"}, "look-around"),
+        ("grepFiles", {"pattern": "(.{1,100}){1,100}"}, "repeats too much"),
+        ("grepFiles", {"pattern": "a", "glob": "{a,[z-a]}"}, "range"),
         ("healthCheck", {"verbose": True}, "verbose"),
     ],
 )

@@ -27,6 +27,8 @@ ATTEMPTS: list[tuple[str, dict[str, object]]] = [
     ("deleteFile", {"path": "{}"}),
     ("getFileInfo", {"path": "{}"}),
     ("listDirectory", {"path": "{}"}),
+    ("globFiles", {"pattern": "*", "path": "{}"}),
+    ("grepFiles", {"pattern": CANARY, "path": "{}"}),
     ("createDirectory", {"path": "{}"}),
     ("deleteDirectory", {"path": "{}", "recursive": True}),
     ("exec", {"command": "ls", "cwd": "{}"}),

@@ -1,4 +1,4 @@
-"""Tools about the run: three that the run answers itself, and `healthCheck`."""
+"""Tools about the run: four that the run answers itself, and `healthCheck`."""
 
 import os
 import resource
@@ -9,7 +9,9 @@ from typing import Any
 
 from perstack.core.tools import ToolDefinition
 from perstack.models import FrozenModel
+from perstack.runtime.stored_results import ReadToolResultInput
 from perstack.skills.builtin.tool import (
+    PATTERN_RULES,
     BuiltInTool,
     ToolContext,
     ToolOutput,
@@ -46,6 +48,24 @@ DEFINITIONS: tuple[ToolDefinition, ...] = (
         effect="reads",
     ),
     define_tool("clearTodo", "Empty the todo list.", {}, effect="reads"),
+    define_tool(
+        "readToolResult",
+        "Read or search the whole of a tool's result that was shortened in this conversation. "
+        "With a pattern, the places where it matches are returned, else the text from the offset.",
+        {
+            "toolCallId": parameter("string", "The id that stands in the shortened result."),
+            "offset": parameter("integer", "Where to begin, in characters.", minimum=0, default=0),
+            "limit": parameter(
+                "integer", "Characters to return; as many as fit if left out.", minimum=1
+            ),
+            "pattern": parameter(
+                "string", f"A regular expression to search for, line by line. {PATTERN_RULES}"
+            ),
+            "ignoreCase": parameter("boolean", "Whether case does not matter.", default=False),
+        },
+        ReadToolResultInput,
+        effect="reads",
+    ),
 )
 """They change nothing outside the run, so they count as reading and can be repeated."""
 

@@ -1,8 +1,10 @@
 """`readTextFile` and `getFileInfo`."""
 
+import json
 import mimetypes
 import os
 import stat
+from bisect import bisect_right
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Self
@@ -23,8 +25,8 @@ from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 
 KIBIBYTE = 1024
 MAX_FILE_BYTES = 16 * KIBIBYTE * KIBIBYTE
-MAX_CONTENT_CHARACTERS = 100_000
-"""About 25,000 tokens."""
+MAX_CONTENT_CHARACTERS = 32_000
+"""As JSON, so that the run need not shorten the result, of which a part would be missing then."""
 
 FILE_INFO_NOUN = "File or directory"
 
@@ -114,12 +116,26 @@ def _fit_lines(lines: list[str], start: int, stop: int) -> tuple[str, int]:
     """The lines from `start` that fit in one answer, and where they end. One too long is cut."""
     remaining = MAX_CONTENT_CHARACTERS
     end = start
-    while end < stop and len(lines[end]) <= remaining:
-        remaining -= len(lines[end])
+    while end < stop and (length := json_length(lines[end])) <= remaining:
+        remaining -= length
         end += 1
     if end == start and start < stop:
-        return lines[start][:MAX_CONTENT_CHARACTERS], start + 1
+        return _cut(lines[start]), start + 1
     return "".join(lines[start:end]), end
+
+
+def _cut(line: str) -> str:
+    """As much of a line as fits."""
+    counts = range(MAX_CONTENT_CHARACTERS + 1)
+    fitting = bisect_right(
+        counts, MAX_CONTENT_CHARACTERS, key=lambda count: json_length(line[:count])
+    )
+    return line[: fitting - 1]
+
+
+def json_length(text: str) -> int:
+    """How many characters a text takes within a string of JSON."""
+    return len(json.dumps(text, ensure_ascii=False)) - 2
 
 
 def get_file_info(workspace: Workspace, args: PathArguments) -> JsonObject:

@@ -19,6 +19,7 @@ from perstack.skills.builtin import (
     media,
     move,
     read,
+    search,
     write,
 )
 from perstack.skills.builtin.failures import ToolFailure, failure_from_os_error
@@ -29,7 +30,7 @@ from perstack.skills.subprocesses import Launcher
 
 TOOLS_BY_NAME: dict[str, BuiltInTool] = {
     tool.definition.name: tool
-    for family in (execute, read, media, write, move, directories, control)
+    for family in (execute, search, read, media, write, move, directories, control)
     for tool in family.TOOLS
 }
 DEFINITIONS_BY_NAME: dict[str, ToolDefinition] = {

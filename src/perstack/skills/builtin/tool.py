@@ -23,6 +23,7 @@ Schema = dict[str, Any]
 JsonObject = dict[str, Any]
 ToolOutput = JsonObject | tuple[ResultPart, ...]
 PATH_RULES = "Relative to the workspace, or absolute and inside it."
+PATTERN_RULES = "No look-around, no backreferences."
 ArgumentsT = TypeVar("ArgumentsT", bound=FrozenModel)
 
 
