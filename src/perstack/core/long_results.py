@@ -28,7 +28,7 @@ def shorten(result: ToolResult, limit: int, *, is_readable: bool) -> ToolResult:
     text = result.text
     if len(text) <= limit:
         return result
-    kept = limit - min(NOTE_CHARACTERS, limit // 2) - len(result.id)
+    kept = max(limit - NOTE_CHARACTERS - len(result.id), limit // 4)
     head_end = line_end(text, 0, kept // 2)
     tail_start = _line_start(text, len(text) - kept // 2)
     remedy = (

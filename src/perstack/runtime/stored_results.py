@@ -103,7 +103,7 @@ class StoredResultReader:
         return None
 
     def _answer(self, args: ReadToolResultInput, text: str) -> str:
-        room = self._max_characters - min(NOTE_CHARACTERS, self._max_characters // 2)
+        room = self._max_characters - NOTE_CHARACTERS
         room = min(args.limit or room, room)
         start = min(args.offset, len(text))
         if args.pattern is None:
