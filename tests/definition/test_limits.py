@@ -70,6 +70,11 @@ def schema(length: int) -> str:
 LIMITS = {
     "maxSteps": (top("maxSteps = 1"), top("maxSteps = 0"), "must be 1 or more"),
     "maxRetries": (top("maxRetries = 0"), top("maxRetries = -1"), "must be 0 or more"),
+    "maxToolResultCharacters": (
+        top("maxToolResultCharacters = 1000"),
+        top("maxToolResultCharacters = 999"),
+        "must be 1000 or more",
+    ),
     "timeout": (top("timeout = 1"), top("timeout = 0"), "must be 1 or more"),
     "reasoningBudget": (top("reasoningBudget = 0"), top("reasoningBudget = -1"), "0 or more"),
     "model": (top('model = "m"'), top('model = ""'), "must not be empty"),

@@ -39,6 +39,7 @@ def test_a_minimal_file_gets_every_default(tmp_path: Path) -> None:
         "max_steps": 100,
         "max_retries": 5,
         "timeout": 300_000,
+        "max_tool_result_characters": 36_000,
         "env_path": (".env", ".env.local"),
         "perstack_api_base_url": "https://api.perstack.ai",
         "perstack_base_skill_command": None,

@@ -10,6 +10,7 @@ from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.server.resources.reader import ResourceReader
 from perstack.server.resources.uris import parse_uri
 from perstack.server.summaries import MAX_PAGE_BYTES, Document
+from tests.engines import TOML
 from tests.fakes import FakeModel, FakeSkills, call, calls, done
 from tests.server.harness import Stage, facts, stage
 
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.anyio
 
 ENTRY = 100_000
 """Characters of a tool's result: two fit on a page, three do not."""
+UNLIMITED = f"maxToolResultCharacters = 1_000_000\n{TOML}"
+"""Nothing is shortened for the model."""
 
 
 def answering(size: int) -> FakeSkills:
@@ -46,7 +49,7 @@ def model(steps: int) -> FakeModel:
 
 
 async def test_a_page_of_events_is_as_long_as_is_allowed_and_no_longer(tmp_path: Path) -> None:
-    async with stage(tmp_path, "auto", model(8), skills=answering(ENTRY)) as here:
+    async with stage(tmp_path, "auto", model(8), skills=answering(ENTRY), toml=UNLIMITED) as here:
         job_id = facts(await here.call("reviewer", query="look"))["job_id"]
         found = await pages(here, f"perstack://jobs/{job_id}/events")
         trail = await here.engine.history(job_id)
@@ -61,7 +64,7 @@ async def test_a_page_of_events_is_as_long_as_is_allowed_and_no_longer(tmp_path:
 
 
 async def test_what_an_event_leaves_out_is_where_it_says(tmp_path: Path) -> None:
-    async with stage(tmp_path, "auto", model(8), skills=answering(ENTRY)) as here:
+    async with stage(tmp_path, "auto", model(8), skills=answering(ENTRY), toml=UNLIMITED) as here:
         job_id = facts(await here.call("reviewer", query="look"))["job_id"]
         last = (await pages(here, f"perstack://jobs/{job_id}/events"))[-1]
         uri = json.loads(last.text.splitlines()[-1])["omitted"]["checkpoint"]
@@ -75,7 +78,9 @@ async def test_what_an_event_leaves_out_is_where_it_says(tmp_path: Path) -> None
 
 
 async def test_an_entry_that_is_longer_than_a_page_is_a_page_of_its_own(tmp_path: Path) -> None:
-    async with stage(tmp_path, "auto", model(1), skills=answering(4 * ENTRY)) as here:
+    async with stage(
+        tmp_path, "auto", model(1), skills=answering(4 * ENTRY), toml=UNLIMITED
+    ) as here:
         job_id = facts(await here.call("reviewer", query="look"))["job_id"]
         found = await pages(here, f"perstack://jobs/{job_id}/events")
         events = [json.loads(line) for page in found for line in page.text.splitlines()]
@@ -86,6 +91,18 @@ async def test_an_entry_that_is_longer_than_a_page_is_a_page_of_its_own(tmp_path
     assert all(len(page.text.encode()) <= MAX_PAGE_BYTES for page in found)
     assert "recordToolResult" in {event["type"] for event in events if "omitted" in event}
     assert any("語" * 1000 in json.dumps(each, ensure_ascii=False) for each in messages)
+
+
+async def test_of_a_shortened_result_only_its_whole_text_is_left_out(tmp_path: Path) -> None:
+    async with stage(tmp_path, "auto", model(1), skills=answering(4 * ENTRY)) as here:
+        job_id = facts(await here.call("reviewer", query="look"))["job_id"]
+        found = await pages(here, f"perstack://jobs/{job_id}/events")
+    events = [json.loads(line) for page in found for line in page.text.splitlines()]
+    partial = [event for event in events if "omitted" in event]
+    assert [event["type"] for event in partial] == ["recordToolResult"]
+    assert "wholeText" not in partial[0]
+    assert "語" * 1000 in partial[0]["toolResult"]["result"][0]["text"]
+    assert partial[0]["omitted"]["bytes"] > 4 * ENTRY
 
 
 async def test_a_limit_beyond_what_is_allowed_means_what_is_allowed(tmp_path: Path) -> None:

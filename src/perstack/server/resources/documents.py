@@ -256,10 +256,19 @@ def _fit_page(
 
 
 def _event_line(wire: Mapping[str, Any], uri: ResourceUri, checkpoint: Checkpoint) -> str:
-    """An event on one line; if that is longer than a page, only its stamp and a link."""
+    """An event on one line.
+
+    If that is longer than a page, it comes without the whole text of a shortened result; if that
+    does not help, only its stamp and a link.
+    """
     line = to_json_line(wire)
     if utf8_size(line) <= MAX_PAGE_BYTES:
         return line
     omitted = {"bytes": utf8_size(line), "checkpoint": _checkpoint_uri(uri, checkpoint)}
+    if "wholeText" in wire:
+        shortened = {key: value for key, value in wire.items() if key != "wholeText"}
+        line = to_json_line({**shortened, "omitted": omitted})
+        if utf8_size(line) <= MAX_PAGE_BYTES:
+            return line
     stamp = {key: wire[key] for key in STAMP_FIELDS if key in wire}
     return to_json_line({**stamp, "omitted": omitted})
