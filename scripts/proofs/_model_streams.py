@@ -1,12 +1,14 @@
 """Good and bad replies in the format of each provider, and a server that gives them."""
 
 import json
+import struct
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from zlib import crc32
 
 Json = dict[str, Any]
 
@@ -149,6 +151,49 @@ OLLAMA = Format(
     error=lambda: [{"error": "the runner has ended"}],
     frame=line,
     content_type="application/x-ndjson",
+)
+
+
+def _delta(index: int, delta: Json) -> Json:
+    return {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}}
+
+
+def _converse(blocks: Sequence[Json], stop: str) -> list[Json]:
+    usage = {"inputTokens": 7, "outputTokens": 1}
+    started = {"messageStart": {"role": "assistant"}}
+    return [started, *blocks, {"messageStop": {"stopReason": stop}}, {"metadata": {"usage": usage}}]
+
+
+def _converse_call(index: int, arguments: Json) -> list[Json]:
+    start = {"toolUse": {"toolUseId": f"c{index}", "name": "readTextFile"}}
+    opened = {"contentBlockStart": {"contentBlockIndex": index, "start": start}}
+    return [opened, _delta(index, {"toolUse": {"input": json.dumps(arguments)}})]
+
+
+def frame(payload: Json) -> bytes:
+    """A frame of an event stream of AWS: lengths, headers and payload with their checksums."""
+    [(kind, event)] = payload.items()
+    header = ":exception-type" if kind.endswith("Exception") else ":event-type"
+    headers = b"".join(
+        (bytes([len(header)]), header.encode(), b"\x07", struct.pack(">H", len(kind)))
+    )
+    headers += kind.encode()
+    body = json.dumps(event).encode()
+    lengths = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
+    content = lengths + struct.pack(">I", crc32(lengths)) + headers + body
+    return content + struct.pack(">I", crc32(content))
+
+
+CONVERSE = Format(
+    text=lambda texts: _converse([_delta(0, {"text": text}) for text in texts], "end_turn"),
+    calls=lambda calls: _converse(
+        [each for index, call in enumerate(calls) for each in _converse_call(index, call)],
+        "tool_use",
+    ),
+    end=lambda: _converse([], "malformed_model_output"),
+    error=lambda: [{"serviceUnavailableException": {"message": "busy"}}],
+    frame=frame,
+    content_type="application/vnd.amazon.eventstream",
 )
 
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _model_streams import ANTHROPIC, CHAT, GEMINI, OLLAMA, Answer, ByteServer, Format, byte_server
+from _model_streams import (
+    ANTHROPIC,
+    CHAT,
+    CONVERSE,
+    GEMINI,
+    OLLAMA,
+    Answer,
+    ByteServer,
+    Format,
+    byte_server,
+)
 from _stage import PERSTACK, conclude, plain_environment, say, workplace
 
 TOML = """
@@ -24,6 +34,7 @@ baseUrl = "{url}"
 instruction = "Help."
 """
 PROVIDERS: dict[str, Format] = {
+    "amazon-bedrock": CONVERSE,
     "anthropic": ANTHROPIC,
     "azure-openai": CHAT,
     "deepseek": CHAT,
@@ -36,6 +47,10 @@ PROVIDERS: dict[str, Format] = {
 KEYS = {
     f"{name}_API_KEY": "invented-0123456789"
     for name in ("ANTHROPIC", "AZURE", "DEEPSEEK", "FIREWORKS", "GOOGLE_GENERATIVE_AI", "OPENAI")
+} | {
+    "AWS_ACCESS_KEY_ID": "invented-0123456789",
+    "AWS_SECRET_ACCESS_KEY": "invented-0123456789",
+    "AWS_REGION": "eu-west-1",
 }
 TRICKY = ["see [DONE]", " data: [DONE] ", "a\u2028b\u2029c\x85d", "\x0b\x0c\x1c end"]
 FILES = ("a.txt", "b.txt")

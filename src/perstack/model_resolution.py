@@ -6,7 +6,7 @@ from typing import Self
 
 from perstack.definition.model import Definitions, InteractiveSkill
 from perstack.errors import ConfigError
-from perstack.llm.providers.registry import PROVIDER_PROFILES
+from perstack.llm.providers.registry import PROVIDER_PROFILES, provider_profile
 from perstack.llm.selection import create_model_selector
 
 SCRIPTED_PROVIDER = "scripted"
@@ -48,10 +48,6 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
     if name == SCRIPTED_PROVIDER:
         return _resolve_scripted(definitions, environment)
     problems: list[str] = []
-    profile = PROVIDER_PROFILES.get(name)
-    if profile is None:
-        supported = ", ".join(sorted([*PROVIDER_PROFILES, SCRIPTED_PROVIDER]))
-        problems.append(f"provider {name!r} is not supported yet; supported: {supported}")
     selection = create_model_selector(definitions, provider=provider)
     models: dict[str, str] = {}
     for key, expert in definitions.experts.items():
@@ -59,7 +55,7 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
             models[key] = selection.choose(expert).model
         except ConfigError as error:
             problems.append(str(error))
-    variables = profile.variables(provider.setting, environment) if profile else ()
+    variables = provider_profile(name).variables(provider.setting, environment)
     return ModelResolution(
         provider=name,
         variables=tuple(EnvironmentVariable.of(each, environment) for each in variables),

@@ -7,6 +7,9 @@ from tests.llm.conversation import Listener, provider_at
 from tests.model_server import ModelServer
 
 ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "invented-id",
+    "AWS_SECRET_ACCESS_KEY": "invented-s",
+    "AWS_REGION": "eu-west-1",
     "ANTHROPIC_API_KEY": "invented-a",
     "AZURE_API_KEY": "invented-az",
     "DEEPSEEK_API_KEY": "invented-d",
@@ -15,6 +18,7 @@ ENVIRONMENT = {
     "OPENAI_API_KEY": "invented-o",
 }
 MODELS: dict[ProviderName, str] = {
+    "amazon-bedrock": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
     "anthropic": "claude-sonnet-4-5",
     "azure-openai": "gpt-5",
     "deepseek": "deepseek-chat",
@@ -24,7 +28,7 @@ MODELS: dict[ProviderName, str] = {
     "openai": "gpt-5",
     "ollama": "llama3",
 }
-DIRECT_ONLY = frozenset[ProviderName]({"azure-openai", "google", "google-vertex"})
+DIRECT_ONLY = frozenset[ProviderName]({"amazon-bedrock", "azure-openai", "google", "google-vertex"})
 """Providers whose addresses litellm makes in another way."""
 
 ROUTES = [("direct", name) for name in MODELS] + [

@@ -28,8 +28,16 @@ from tests.model_server import (
 pytestmark = pytest.mark.anyio
 
 KEY = "invented-key-0815"
-ENVIRONMENT = {"ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY}
+ENVIRONMENT = {
+    "ANTHROPIC_API_KEY": KEY,
+    "AWS_ACCESS_KEY_ID": KEY,
+    "AWS_REGION": "eu-west-1",
+    "AWS_SECRET_ACCESS_KEY": KEY,
+    "OPENAI_API_KEY": KEY,
+}
 MODELS: dict[ProviderName, str] = {
+    "amazon-bedrock": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "google-vertex": "gemini-2.5-flash",
     "anthropic": "claude-sonnet-4-5",
     "openai": "gpt-5",
     "ollama": "llama3",
@@ -40,8 +48,8 @@ streamed_or_not = pytest.mark.parametrize("is_stream", [False, True], ids=["whol
 
 
 @pytest.fixture
-async def model() -> AsyncGenerator[OpenModel]:
-    opened = open_model(definitions=Definitions(), environment=ENVIRONMENT)
+async def model(environment: dict[str, str]) -> AsyncGenerator[OpenModel]:
+    opened = open_model(definitions=Definitions(), environment={**environment, **ENVIRONMENT})
     await opened.warm_up()
     yield opened
     await opened.aclose()

@@ -105,13 +105,6 @@ def test_an_address_of_the_environment_must_be_one(address: str) -> None:
         resolve_connection(provider("openai"), "m", environment)
 
 
-def test_a_provider_that_cannot_be_reached_yet_says_which_can() -> None:
-    with pytest.raises(
-        ConfigError, match=r"'amazon-bedrock' is not supported yet.*anthropic, .*ollama, openai"
-    ):
-        resolve_connection(provider("amazon-bedrock"), "m", {})
-
-
 def test_organization_and_project_become_headers_beside_the_users_own() -> None:
     environment = {**KEYS, "OPENAI_ORGANIZATION": "env-org", "OPENAI_PROJECT": "env-project"}
     setting = provider("openai", organization="org", headers={"x-team": "blue"})

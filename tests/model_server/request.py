@@ -7,7 +7,7 @@ from typing import Literal
 from tests.model_server.json_values import JsonObject
 from tests.model_server.reply import ToolCall
 
-DialectName = Literal["openai_chat", "openai_responses", "anthropic", "gemini", "ollama"]
+DialectName = Literal["openai_chat", "openai_responses", "anthropic", "bedrock", "gemini", "ollama"]
 Role = Literal["user", "note", "assistant", "tool"]
 
 # Coding agents put these beside or after tool results, where only a human turn would otherwise be.

@@ -85,7 +85,7 @@ PROVIDER_SETTINGS: dict[str, frozenset[str]] = {
     "azure-openai": frozenset(
         {"resourceName", "apiVersion", "baseUrl", "headers", "useDeploymentBasedUrls"}
     ),
-    "amazon-bedrock": frozenset({"region"}),
+    "amazon-bedrock": frozenset({"region", "baseUrl", "headers"}),
     "google-vertex": frozenset({"project", "location", "baseUrl", "headers"}),
     "litellm": frozenset({"baseUrl", "headers"}),
     "scripted": frozenset({"script"}),

@@ -32,13 +32,14 @@ _STATUS_NAMES = {
     529: "OverloadedError",
 }
 _FIRST_SERVER_ERROR = 500
-_RETRYABLE_STATUSES = frozenset({408, 425, 429})
+# 424 is what a gateway says of a model behind it that has failed.
+_RETRYABLE_STATUSES = frozenset({408, 424, 425, 429})
 _FINAL_SERVER_STATUSES = frozenset({501, 505})
 _NEVER_RETRYABLE_MESSAGE = re.compile(
     r"insufficient_quota|exceeded your current quota", re.IGNORECASE
 )
 _CONTEXT_WINDOW_MESSAGE = re.compile(
-    r"context.?length|context window|prompt is too long|maximum context", re.IGNORECASE
+    r"context.?length|context window|(prompt|input) is too long|maximum context", re.IGNORECASE
 )
 _KEY_LIKE = re.compile(
     r"\b(?:sk|rk|pk|fw|key)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|\bAKIA\w{10,}|\beyJ[\w-]{8,}\.[\w.-]+"
@@ -215,7 +216,7 @@ def _find_message(value: Any) -> str | None:
     body = cast("dict[str, Any]", value)
     # OAuth's `error` is a code, and its description says why.
     message = body.get("error_description") or _find_message(body.get("error"))
-    message = message or body.get("message") or body.get("detail")
+    message = message or body.get("message") or body.get("Message") or body.get("detail")
     return message if isinstance(message, str) else None
 
 

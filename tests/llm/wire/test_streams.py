@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 
 from perstack.core.messages import ThinkingPart, Usage
 from perstack.llm.wire.anthropic_messages import AnthropicMessages
+from perstack.llm.wire.bedrock_converse import BedrockConverse
 from perstack.llm.wire.chat_completions import ChatCompletions
+from perstack.llm.wire.event_stream import EventStream
 from perstack.llm.wire.format import StreamError, WireFormat
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
+from perstack.llm.wire.gemini import Gemini
 from perstack.llm.wire.ollama_chat import OllamaChat
 from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder
 from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Generation
 from tests.llm.conversation import Listener
+from tests.model_server.dialects.bedrock import frame
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -127,13 +131,73 @@ RESPONSES = sse(
     },
     end=b"",
 )
+GEMINI = sse(
+    {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}}]},
+    {"candidates": [{"content": {"parts": [{"text": "see "}]}}]},
+    {"candidates": [{"content": {"parts": [{"text": "[DONE]"}]}}]},
+    {
+        "candidates": [
+            {
+                "content": {
+                    "parts": [
+                        {
+                            "functionCall": {"name": "add", "args": {"a": 1}},
+                            "thoughtSignature": "s",
+                        },
+                        {"functionCall": {"name": "add", "args": {"a": 2}}},
+                    ]
+                },
+                "finishReason": "STOP",
+            }
+        ],
+        "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 4},
+    },
+    end=b"",
+)
+
+
+def block(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}}
+
+
+def opened(index: int, call_id: str) -> dict[str, Any]:
+    start = {"toolUse": {"toolUseId": call_id, "name": "add"}}
+    return {"contentBlockStart": {"contentBlockIndex": index, "start": start}}
+
+
+BEDROCK = b"".join(
+    frame(event)
+    for event in (
+        {"messageStart": {"role": "assistant"}},
+        block(0, {"reasoningContent": {"text": "h"}}),
+        block(0, {"reasoningContent": {"text": "m"}}),
+        block(0, {"reasoningContent": {"signature": "s"}}),
+        block(1, {"text": "see "}),
+        block(1, {"text": "[DONE]"}),
+        opened(2, "c1"),
+        block(2, {"toolUse": {"input": '{"a": '}}),
+        block(2, {"toolUse": {"input": "1}"}}),
+        {"contentBlockStop": {"contentBlockIndex": 2}},
+        opened(3, "c2"),
+        block(3, {"toolUse": {"input": '{"a": 2}'}}),
+        {"messageStop": {"stopReason": "tool_use"}},
+        {"metadata": {"usage": {"inputTokens": 10, "outputTokens": 4}}},
+    )
+)
 STREAMS: dict[str, tuple[WireFormat, Callable[[], Framing], bytes]] = {
     "chat completions": (ChatCompletions(), ServerSentEvents, CHAT),
     "anthropic messages": (AnthropicMessages(), ServerSentEvents, ANTHROPIC),
+    "bedrock converse": (BedrockConverse(), EventStream, BEDROCK),
+    "gemini": (Gemini(), ServerSentEvents, GEMINI),
     "ollama chat": (OllamaChat(), JsonLines, OLLAMA),
     "responses": (Responses(), ServerSentEvents, RESPONSES),
 }
-SIGNATURES = {"anthropic messages": "s", "responses": "openai:s"}
+SIGNATURES = {
+    "anthropic messages": "s",
+    "bedrock converse": "s",
+    "gemini": "google:s",
+    "responses": "openai:s",
+}
 every_stream = pytest.mark.parametrize("name", STREAMS)
 
 
@@ -188,6 +252,7 @@ def test_a_stream_that_is_cut_before_its_end_is_never_a_whole_reply(name: str) -
     body = STREAMS[name][2]
     finish = {"chat": b'"finish_reason": "tool', "anth": b'"message_stop"', "olla": b'"eval_count"'}
     finish["resp"] = b'"response.completed"'
+    finish |= {"bedr": b'"tool_use"', "gemi": b'"STOP"'}
     for cut in range(body.index(finish[name[:4]])):
         with pytest.raises(InvalidReplyError):
             read(name, [body[:cut]])

@@ -1,12 +1,13 @@
 """How one call reaches its provider: address, key and headers."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from perstack.definition.model import Provider
 from perstack.errors import ConfigError
+from perstack.llm.providers.aws_credentials import AwsCredentials, aws_credentials
+from perstack.llm.providers.keys import optional_key, required_key
 from perstack.llm.providers.profile import ProviderProfile
 from perstack.llm.providers.registry import provider_profile
 from perstack.redaction import environment_secrets
@@ -25,6 +26,7 @@ class ProviderConnection:
         litellm_model: litellm's name of it, with the provider's prefix.
         chat_path: The path of Chat Completions behind the address.
         responses_path: The path of Responses behind it.
+        signing: What requests are signed with, where no key authorizes them.
         secrets: Values that no message may contain: every key that is known, because a provider
             may echo what it was sent, and the headers that a user adds.
     """
@@ -36,6 +38,7 @@ class ProviderConnection:
     chat_path: str
     responses_path: str
     api_key: str | None
+    signing: AwsCredentials | None
     headers: dict[str, str]
     secrets: tuple[str, ...]
 
@@ -48,7 +51,7 @@ class ProviderConnection:
     @property
     def has_own_authorization(self) -> bool:
         """Whether the user's headers authorize the request."""
-        return any(name.lower() == "authorization" for name in self.headers)
+        return _is_authorized(self.headers)
 
     @property
     def key_headers(self) -> dict[str, str]:
@@ -82,7 +85,7 @@ def resolve_connection(
     """How to reach a model. A setting in the file takes precedence over the environment.
 
     Raises:
-        ConfigError: The provider is not supported yet, or its key is not set.
+        ConfigError: A key or another setting is missing, or cannot be one.
     """
     profile = provider_profile(provider.provider_name).of_model(model)
     setting = provider.setting
@@ -91,6 +94,11 @@ def resolve_connection(
     if base_url is None:
         default = profile.default_base_url
         base_url = default if isinstance(default, str) else default(setting, environment)
+    api_key = _api_key(profile, model, environment)
+    is_signed = profile.authorization == "aws" and api_key is None
+    signing = (
+        aws_credentials(setting, environment) if is_signed and not _is_authorized(headers) else None
+    )
     return ProviderConnection(
         profile=profile,
         model=model,
@@ -98,34 +106,23 @@ def resolve_connection(
         base_url=base_url.rstrip("/").removesuffix(profile.appended_path),
         chat_path=profile.chat_path(model, setting, environment),
         responses_path=profile.responses_path(model, setting, environment),
-        api_key=_api_key(profile, model, environment),
+        api_key=api_key,
+        signing=signing,
         headers=headers,
         secrets=(*environment_secrets(environment), *setting.headers.values()),
     )
 
 
+def _is_authorized(headers: Mapping[str, str]) -> bool:
+    return any(name.lower() == "authorization" for name in headers)
+
+
 def _api_key(profile: ProviderProfile, model: str, environment: Mapping[str, str]) -> str | None:
     if profile.model_key_variable is not None:
-        return environment.get(profile.model_key_variable(model), "").strip() or None
+        return optional_key(profile.model_key_variable(model), environment)
     if profile.key_variable is None:
         return None
-    # Keys that are read from files end in a newline.
-    key = environment.get(profile.key_variable, "").strip()
-    hint = "Put it into .env or into the environment."
-    if not key:
-        raise ConfigError(f"{profile.key_variable} is not set.", hint=hint)
-    if _PLACEHOLDER.fullmatch(key):
-        raise ConfigError(f"{profile.key_variable} has a placeholder instead of a key.", hint=hint)
-    if not _HEADER_VALUE.fullmatch(key):
-        raise ConfigError(
-            f"{profile.key_variable} has a character that no key has, such as a line break.",
-            hint="Write the key on one line.",
-        )
-    return key
-
-
-_PLACEHOLDER = re.compile(r"<.*>|\$\{.*\}|\.\.\.|…", re.DOTALL)
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+    return required_key(profile.key_variable, environment)
 
 
 def _address(environment: Mapping[str, str], variable: str) -> str | None:

@@ -45,14 +45,15 @@ def no_headers(_setting: ProviderSetting, _environment: Mapping[str, str]) -> di
 WireName = Literal[
     "anthropic_messages",
     "anthropic_vertex",
+    "bedrock_converse",
     "chat_completions",
     "gemini",
     "ollama_chat",
     "responses",
 ]
 
-Authorization = Literal["key", "google"]
-"""How requests are authorized: by a key, or by the access tokens of Google Cloud."""
+Authorization = Literal["key", "google", "aws"]
+"""By a key, by access tokens of Google Cloud, or by a signature of AWS unless there is a key."""
 
 RequiredVariables = Callable[[ProviderSetting, Mapping[str, str]], tuple[str, ...]]
 """The variables that must have a value, with the settings of the file in this environment."""

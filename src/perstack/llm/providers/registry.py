@@ -1,7 +1,7 @@
 """The providers that models can be reached through."""
 
 from perstack.definition.model import ProviderName
-from perstack.errors import ConfigError
+from perstack.llm.providers.amazon_bedrock import AMAZON_BEDROCK
 from perstack.llm.providers.anthropic import ANTHROPIC
 from perstack.llm.providers.azure_openai import AZURE_OPENAI
 from perstack.llm.providers.deepseek import DEEPSEEK
@@ -16,6 +16,7 @@ from perstack.llm.providers.profile import ProviderProfile
 PROVIDER_PROFILES: dict[ProviderName, ProviderProfile] = {
     profile.name: profile
     for profile in (
+        AMAZON_BEDROCK,
         ANTHROPIC,
         AZURE_OPENAI,
         DEEPSEEK,
@@ -30,15 +31,5 @@ PROVIDER_PROFILES: dict[ProviderName, ProviderProfile] = {
 
 
 def provider_profile(name: ProviderName) -> ProviderProfile:
-    """The profile of a provider.
-
-    Raises:
-        ConfigError: It is not supported yet.
-    """
-    profile = PROVIDER_PROFILES.get(name)
-    if profile is None:
-        raise ConfigError(
-            f"provider {name!r} is not supported yet.",
-            hint=f"Supported are {', '.join(sorted([*PROVIDER_PROFILES, 'scripted']))}.",
-        )
-    return profile
+    """The profile of any provider but `scripted`, which is none of a real model."""
+    return PROVIDER_PROFILES[name]

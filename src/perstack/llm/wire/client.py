@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from perstack.llm.errors import HttpErrorResponse
 from perstack.llm.wire.format import ConnectionFailedError, ErrorStatusError, HttpResponse
@@ -55,10 +56,12 @@ class HttpClient:
             ErrorStatusError: The response has another status than success.
         """
         is_secure = urlsplit(url).scheme == "https"
+        # As it is written, because a signature covers each byte of it.
+        address = URL(url, encoded=url.isascii())
         with _translated_errors():
             async with self._open_session().request(
                 method,
-                url,
+                address,
                 data=body,
                 headers={"Content-Type": "application/json", **headers},
                 proxy=self._proxy_for(url),

@@ -52,6 +52,10 @@ class HttpResponse:
     pieces: AsyncIterator[bytes]
 
 
+StreamContent = Literal["events", "lines", "frames"]
+"""Server-sent events, lines of JSON, or the frames of Amazon's event streams."""
+
+
 class ReplyReader(Protocol):
     """Reads one reply into a `ReplyBuilder`."""
 
@@ -78,7 +82,7 @@ class WireFormat(Protocol):
     """One format in which providers are asked and answer."""
 
     @property
-    def stream_content(self) -> Literal["events", "lines"]:
+    def stream_content(self) -> StreamContent:
         """The framing of streams whose content type says nothing."""
         ...
 

@@ -18,11 +18,19 @@ class Framing(Protocol):
     """Splits the body of one response into payloads."""
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The payloads that are complete with this piece."""
+        """The payloads that are complete with this piece.
+
+        Raises:
+            InvalidReplyError: The body is damaged.
+        """
         ...
 
     def finish(self) -> list[bytes]:
-        """The payload that only the end of the body completes, if there is one."""
+        """The payload that only the end of the body completes, if there is one.
+
+        Raises:
+            InvalidReplyError: The body is cut off.
+        """
         ...
 
 

@@ -34,12 +34,16 @@ from perstack.llm.providers.registry import provider_profile
 from perstack.llm.selection import ModelSelector
 from perstack.llm.wire.anthropic_messages import AnthropicMessages
 from perstack.llm.wire.anthropic_vertex import AnthropicVertex
+from perstack.llm.wire.aws_signature import signed_headers
+from perstack.llm.wire.bedrock_converse import BedrockConverse
 from perstack.llm.wire.chat_completions import ChatCompletions
+from perstack.llm.wire.event_stream import EventStream
 from perstack.llm.wire.format import (
     ConnectionFailedError,
     ErrorStatusError,
     HttpResponse,
     ReplyReader,
+    StreamContent,
     StreamError,
     WireFormat,
 )
@@ -61,15 +65,22 @@ DRAIN_SECONDS = 0.1
 _CLIENT_MODULE = "perstack.llm.wire.client"
 _REFUSED_CONTENT = frozenset({400, 415, 422})
 
-_FRAMINGS: dict[str, type[ServerSentEvents | JsonLines]] = {
+_FRAMINGS: dict[str, Callable[[], Framing]] = {
     "text/event-stream": ServerSentEvents,
     "application/x-ndjson": JsonLines,
     "application/jsonl": JsonLines,
+    "application/vnd.amazon.eventstream": EventStream,
+}
+_DEFAULT_FRAMINGS: dict[StreamContent, Callable[[], Framing]] = {
+    "events": ServerSentEvents,
+    "lines": JsonLines,
+    "frames": EventStream,
 }
 
 _FORMATS: dict[WireName, WireFormat] = {
     "anthropic_messages": AnthropicMessages(),
     "anthropic_vertex": AnthropicVertex(),
+    "bedrock_converse": BedrockConverse(),
     "chat_completions": ChatCompletions(),
     "gemini": Gemini(),
     "ollama_chat": OllamaChat(),
@@ -177,7 +188,7 @@ class WireModel:
         started = anyio.current_time()
         url = wire.url(connection, is_stream=is_stream)
         body = _encode(wire.body(request, connection, is_stream=is_stream))
-        authorization = await self._authorize(connection)
+        authorization = await self._authorize(connection, url, body)
         headers = _headers(connection, authorization, request.provider_tools)
         async with client.send(url, headers, body) as response:
             framing = _framing(wire, response, is_stream=is_stream)
@@ -188,14 +199,17 @@ class WireModel:
             first_chunk_seconds = await _read_stream(response, framing, reader, started)
             return builder.build(first_chunk_seconds if is_stream else None)
 
-    async def _authorize(self, connection: ProviderConnection) -> Mapping[str, str]:
+    async def _authorize(
+        self, connection: ProviderConnection, url: str, body: bytes
+    ) -> Mapping[str, str]:
         """The headers that authorize a request."""
-        match connection.profile.authorization:
-            case "key":
-                return connection.key_headers
-            case "google":
-                is_needed = not connection.has_own_authorization
-                return await self._google_tokens.headers() if is_needed else {}
+        if connection.signing is not None:
+            now = datetime.now(UTC)  # noqa: TID251 - AWS compares it with its own clock
+            return signed_headers(url, body, connection.signing, now)
+        if connection.profile.authorization == "google":
+            is_needed = not connection.has_own_authorization
+            return await self._google_tokens.headers() if is_needed else {}
+        return connection.key_headers
 
     async def _open_client(self) -> "HttpClient":
         async with self._client_lock:
@@ -239,7 +253,7 @@ def _framing(wire: WireFormat, response: HttpResponse, *, is_stream: bool) -> Fr
         return framing()
     if not is_stream or response.content_type == "application/json":
         return None
-    return ServerSentEvents() if wire.stream_content == "events" else JsonLines()
+    return _DEFAULT_FRAMINGS[wire.stream_content]()
 
 
 async def _read_all(response: HttpResponse) -> bytes:
