@@ -193,6 +193,9 @@ async def test_much_output_is_cut_in_the_middle(skill: BuiltInSkill) -> None:
     assert facts["output"].endswith("last\n")
     assert "bytes left out" in facts["output"]
     assert len(facts["output"].encode()) < MAX_KEPT_BYTES + 500
+    assert list(facts)[-1] == "note"
+    omitted = facts["output"].partition(" bytes left out")[0].rpartition(" ")[2]
+    assert facts["note"] == f"The command wrote {omitted} bytes more, which are not kept."
 
 
 async def test_output_that_just_fits_is_whole(skill: BuiltInSkill) -> None:

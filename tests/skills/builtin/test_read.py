@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from perstack.definition.references import DEFAULT_MAX_TOOL_RESULT_CHARACTERS
 from perstack.skills.builtin.read import MAX_CONTENT_CHARACTERS, MAX_FILE_BYTES
 from perstack.skills.builtin.skill import BuiltInSkill
 from tests.skills.builtin.calling import ask, ask_with, facts_of, put, refused, told
@@ -117,6 +118,19 @@ async def test_a_long_file_is_shown_in_pieces_that_say_how_to_go_on(
 
     assert "".join(pieces) == text
     assert len(pieces) > 1
+
+
+@pytest.mark.parametrize("line", ['{"key": "value"}', "\x01\x02\\", "plain", '"' * 40_000])
+async def test_a_result_is_not_so_long_that_the_run_would_shorten_it(
+    skill: BuiltInSkill, workspace: Path, line: str
+) -> None:
+    put(workspace, "a.txt", f"{line}\n" * (100_000 // len(line)))
+
+    result = await ask(skill, "readTextFile", path="a.txt")
+    found = await ask(skill, "grepFiles", pattern=".")
+
+    assert MAX_CONTENT_CHARACTERS // 2 < len(result.text) <= DEFAULT_MAX_TOOL_RESULT_CHARACTERS
+    assert len(found.text) <= DEFAULT_MAX_TOOL_RESULT_CHARACTERS
 
 
 async def test_a_line_that_is_too_long_is_cut_and_said_to_be(

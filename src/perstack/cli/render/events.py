@@ -60,7 +60,9 @@ def _detail_texts(entry: RecordedEvent, formatter: _Formatter) -> Iterator[str]:
             for call in event.new_message.tool_calls:
                 yield formatter.call(skills.get(call.tool_call_id, "?"), call.tool_name, call.args)
             yield from formatter.usage(event.usage)
-        case ev.RecordToolResult() | ev.AttemptCompletion() as event:
+        case ev.RecordToolResult() as event:
+            yield _result_text(event.whole_result, formatter)
+        case ev.AttemptCompletion() as event:
             yield _result_text(event.tool_result, formatter)
         case ev.StartVerification() as event:
             if event.new_message is not None:

@@ -43,6 +43,7 @@ def definitions_document(
                     "max_steps": definitions.max_steps,
                     "max_retries": definitions.max_retries,
                     "timeout_ms": definitions.timeout,
+                    "max_tool_result_characters": definitions.max_tool_result_characters,
                     "problems": list(problems),
                     "experts": [_expert_summary(name, expert) for name, expert in experts.items()],
                 }

@@ -81,15 +81,18 @@ class OutputBuffer:
             del self._tail[:-HALF_KEPT_BYTES]
 
     @property
+    def omitted_bytes(self) -> int:
+        return max(self.size - MAX_KEPT_BYTES, 0)
+
+    @property
     def text(self) -> str:
         tail = self._tail[-HALF_KEPT_BYTES:]
-        omitted = self.size - len(self._head) - len(tail)
-        if omitted == 0:
+        if not self.omitted_bytes:
             return (self._head + tail).decode("utf-8", "replace")
         head = self._head.decode("utf-8", "replace")
         return (
-            f"{head}\n[... {omitted} bytes left out; redirect the output to a file and read that in"
-            f" parts ...]\n{tail.decode('utf-8', 'replace')}"
+            f"{head}\n[... {self.omitted_bytes} bytes left out; redirect the output to a file and "
+            f"read that in parts ...]\n{tail.decode('utf-8', 'replace')}"
         )
 
 
@@ -97,8 +100,12 @@ async def run_exec(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
     args = ExecArguments.model_validate(raw)
     environment, refused = child_environment(context.environment, extra=args.env)
     result = await run_in_workspace(context, args, environment)
-    note = {"note": f"Not set, because these are protected: {', '.join(refused)}."}
-    return _to_output(args, result, note if refused else {})
+    notes = [f"Not set, because these are protected: {', '.join(refused)}."] if refused else []
+    omitted = result.stdout.omitted_bytes + result.stderr.omitted_bytes
+    if omitted:
+        # Said at the end, too: what stands in the middle may be left out of the result in turn.
+        notes.append(f"The command wrote {omitted} bytes more, which are not kept.")
+    return _to_output(args, result, {"note": " ".join(notes)} if notes else {})
 
 
 @dataclass(frozen=True, slots=True)
