@@ -11,8 +11,14 @@ from perstack.core.messages import ToolCall, text_result
 NOTE = re.compile(
     r"\n\[… ([\d,]+) of ([\d,]+) characters left out here\. .*; they begin at offset (\d+)\. …\]\n"
 )
+
+
+def repeated(piece: str, times: int, end: str) -> str:
+    return piece * times + end
+
+
 TEXTS = st.builds(
-    lambda piece, times, end: piece * times + end,
+    repeated,
     st.text(st.characters(exclude_categories=()), min_size=1, max_size=300),
     st.integers(1, 200),
     st.text(max_size=50),
