@@ -40,6 +40,7 @@ async def engine_on(
     max_job_seconds: float | None = None,
     has_real_skills: bool = False,
     is_attended: bool = True,
+    is_streaming: bool = False,
     admit: Admit = admit_all,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Engine]:
@@ -67,6 +68,7 @@ async def engine_on(
         max_steps=max_steps,
         max_job_seconds=max_job_seconds,
         is_attended=is_attended,
+        is_streaming=is_streaming,
     )
     async with open_engine(settings, overrides) as engine:
         yield engine

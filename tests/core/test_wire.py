@@ -10,6 +10,7 @@ import pytest
 from perstack.core import events as ev
 from perstack.core import transient_events
 from perstack.core.history import JobHistory
+from perstack.core.messages import Citation, ImageInlinePart, ProviderPart
 from perstack.core.wire import (
     EVENT_TYPES,
     RUN_TYPES,
@@ -17,6 +18,7 @@ from perstack.core.wire import (
     STREAMING_TYPES,
     to_wire,
 )
+from perstack.runtime.ports import Generation
 from tests.fakes import FakeModel, FakeStore, Reply, call, calls, done, experts, job_context, says
 from tests.runtime.acting import work
 
@@ -275,6 +277,35 @@ async def test_a_retry_says_why_the_reply_ended() -> None:
     stream = await played({"a": [says(""), says("hello")]}, max_retries=1)
     retry = next(document for document in stream if document["type"] == "retry")
     assert retry["finishReason"] == "stop"
+
+
+async def test_what_the_tools_of_a_provider_did_stands_in_its_reply() -> None:
+    reply = Generation(
+        text="It is hot.",
+        citations=(Citation(url="https://sun.example", title="Sun", start=0, end=10),),
+        provider_part=ProviderPart(
+            provider="anthropic", tools=("web_search",), content={"content": [{"a": None}]}
+        ),
+        media=(ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png"),),
+    )
+
+    [completed] = of_type(await played({"a": [reply]}), "completeRun")
+
+    parts = completed["checkpoint"]["messages"][-1]["contents"]
+    assert [{key: part[key] for key in part if key != "id"} for part in parts] == [
+        {
+            "type": "providerPart",
+            "provider": "anthropic",
+            "tools": ["web_search"],
+            "content": {"content": [{"a": None}]},
+        },
+        {
+            "type": "textPart",
+            "text": "It is hot.",
+            "citations": [{"url": "https://sun.example", "title": "Sun", "start": 0, "end": 10}],
+        },
+        {"type": "imageInlinePart", "encodedData": "iVBORw0KGgo=", "mimeType": "image/png"},
+    ]
 
 
 async def test_a_checkpoint_leaves_out_what_is_empty() -> None:

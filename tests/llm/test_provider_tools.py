@@ -147,6 +147,7 @@ async def test_what_openai_is_told(model: OpenModel) -> None:
     assert (request.body["include"], request.body["max_tool_calls"]) == snapshot(
         (
             [
+                "reasoning.encrypted_content",
                 "web_search_call.action.sources",
                 "file_search_call.results",
                 "code_interpreter_call.outputs",
@@ -170,7 +171,7 @@ async def test_what_azure_is_told(model: OpenModel) -> None:
             {"type": "file_search", "vector_store_ids": ["store-1"], "max_num_results": 4},
         ]
     )
-    assert request.body["include"] == ["file_search_call.results"]
+    assert request.body["include"] == ["reasoning.encrypted_content", "file_search_call.results"]
 
 
 async def test_what_google_is_told(model: OpenModel) -> None:

@@ -11,7 +11,7 @@ from tests.model_server.fault import (
     StreamError,
 )
 from tests.model_server.gate import Gate
-from tests.model_server.reply import Reply, ToolCall, Usage, call
+from tests.model_server.reply import Reply, ToolCall, Usage, Verbatim, call
 from tests.model_server.request import Message, Request
 from tests.model_server.script import (
     CallTool,
@@ -46,6 +46,7 @@ __all__ = [
     "StreamError",
     "ToolCall",
     "Usage",
+    "Verbatim",
     "call",
     "model_server",
     "route",

@@ -18,7 +18,7 @@ from tests.model_server.fault import (
     Slow,
     StreamError,
 )
-from tests.model_server.reply import Reply
+from tests.model_server.reply import Reply, Verbatim
 from tests.model_server.request import Request
 from tests.model_server.script import Action
 
@@ -45,7 +45,7 @@ class Delivery:
             CloseConnectionError: The answer ends with a close.
         """
         match action:
-            case Reply():
+            case Reply() | Verbatim():
                 await self._reply(action)
             case HttpError():
                 await self._http_error(action)
@@ -63,19 +63,25 @@ class Delivery:
                 self._connection.reset_on_close()
                 raise CloseConnectionError
 
-    def _frames(self, reply: Reply) -> list[bytes]:
+    def _frames(self, reply: Reply | Verbatim) -> list[bytes]:
         """The streamed body event by event, or the unstreamed one as its only part."""
         dialect = self._dialect
         if not self._request.is_stream:
-            return [json.dumps(dialect.whole(self._request, reply)).encode()]
-        frames = [dialect.frame(event) for event in dialect.events(self._request, reply)]
+            whole = (
+                reply.whole if isinstance(reply, Verbatim) else dialect.whole(self._request, reply)
+            )
+            return [json.dumps(whole).encode()]
+        events = (
+            reply.events if isinstance(reply, Verbatim) else dialect.events(self._request, reply)
+        )
+        frames = [dialect.frame(event) for event in events]
         return [*frames, dialect.last_frame] if dialect.last_frame else frames
 
     @property
     def _content_type(self) -> str:
         return self._dialect.stream_type if self._request.is_stream else _JSON
 
-    async def _reply(self, reply: Reply) -> None:
+    async def _reply(self, reply: Reply | Verbatim) -> None:
         body = b"".join(self._frames(reply))
         await self._connection.send_whole(200, self._content_type, body)
 

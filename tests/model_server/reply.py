@@ -84,6 +84,19 @@ class Reply:
         return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+@dataclass(frozen=True)
+class Verbatim:
+    """A reply in the provider's own format, for what that alone has.
+
+    Attributes:
+        whole: The body of an unstreamed answer.
+        events: The events of a streamed one.
+    """
+
+    whole: Mapping[str, Any]
+    events: tuple[Mapping[str, Any], ...]
+
+
 def call(name: str, /, **arguments: Any) -> Reply:
     """A reply that calls one tool."""
     return Reply(tool_calls=(ToolCall(name, arguments),))

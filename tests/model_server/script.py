@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from tests.model_server.fault import Fault
-from tests.model_server.reply import Reply, ToolCall
+from tests.model_server.reply import Reply, ToolCall, Verbatim
 from tests.model_server.request import DialectName, Request
 
-Action = Reply | Fault
+Action = Reply | Verbatim | Fault
 Answer = Callable[[Request], Action]
 Step = Action | Answer
 

@@ -1,6 +1,7 @@
 """What a replay takes for the same, and what it does not."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -8,7 +9,7 @@ import pytest
 
 from perstack.core import events as ev
 from perstack.core.history import newest_checkpoints
-from perstack.core.messages import Usage
+from perstack.core.messages import Citation, ImageInlinePart, ProviderPart, Usage
 from perstack.definition.model import Definitions
 from perstack.replay import runner
 from perstack.replay.runner import ReplayResult, replay
@@ -186,6 +187,21 @@ async def test_replies_that_were_of_no_use_to_the_end_come_again(useless: Genera
     ]
     found = await replay(tuple(older), typed)
     assert (found.divergence, found.matched) == (None, len(older))
+
+
+async def test_what_the_tools_of_a_provider_did_comes_again() -> None:
+    part = ProviderPart(provider="anthropic", tools=("web_search",), content={"content": [1]})
+    searched = Generation(
+        text="It is hot.",
+        citations=(Citation(url="https://sun.example", start=0, end=10),),
+        provider_part=part,
+        media=(ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png"),),
+    )
+    events = await recorded({"a": [replace(searched, finish_reason="paused"), searched]})
+
+    found = await replay(events, TEAM)
+
+    assert (found.divergence, found.matched) == (None, len(events))
 
 
 async def test_another_retry_limit_than_the_one_on_record_is_found() -> None:

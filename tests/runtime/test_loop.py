@@ -3,7 +3,14 @@
 import anyio
 import pytest
 
-from perstack.core.messages import ToolCall, ToolMessage, ToolResult, UserMessage, text_result
+from perstack.core.messages import (
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    Usage,
+    UserMessage,
+    text_result,
+)
 from perstack.core.transient_events import PerstackEvent
 from perstack.errors import ModelError, SkillError
 from perstack.runtime.ports import Generation
@@ -195,6 +202,20 @@ async def test_calls_of_a_reply_that_was_cut_are_answered_and_not_made() -> None
     answer = model.requests[1].messages[-1]
     assert isinstance(answer, ToolMessage)
     assert answer.contents[0].is_error
+
+
+async def test_a_reply_that_was_paused_goes_on_in_the_next_step_and_is_no_failure() -> None:
+    paused = Generation(text="It is ", finish_reason="paused", usage=Usage(input_tokens=2))
+    failure = ModelError("busy", name="Busy", provider="fake", is_retryable=True)
+    rest = Generation(text="3.", usage=Usage(input_tokens=3))
+    model = FakeModel({"a": [paused, paused, failure, rest]})
+
+    end = await work(job_context(ONE, model, max_retries=1))
+
+    assert (end.status, end.text, end.step_number) == ("completed", "It is It is 3.", 3)
+    assert end.usage.input_tokens == 7
+    said = model.requests[-1].messages[-2:]
+    assert [each.text for each in said if each.type == "expertMessage"] == ["It is ", "It is "]
 
 
 async def test_a_reply_that_was_filtered_stops_the_run() -> None:

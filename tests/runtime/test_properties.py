@@ -67,7 +67,7 @@ tool_calls = st.builds(
     st.sampled_from([None, None, None, "broken"]),
 )
 finishes: st.SearchStrategy[FinishReason] = st.sampled_from(
-    ["stop", "toolCalls", "length", "contentFilter", "other"]
+    ["stop", "toolCalls", "length", "contentFilter", "paused", "other"]
 )
 generations = st.builds(
     Generation,

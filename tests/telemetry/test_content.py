@@ -93,6 +93,26 @@ async def test_a_conversation_is_written_as_the_conventions_want_it() -> None:
     assert "perstack.content.truncated" not in attributes
 
 
+async def test_the_tools_of_a_provider_are_named_and_images_have_their_sizes() -> None:
+    part = msg.ProviderPart(provider="anthropic", tools=("web_search",), content={"opaque": 1})
+    image = msg.ImageInlinePart(encoded_data="aGV5", mime_type="image/png")
+    earlier = msg.ExpertMessage(contents=(part, msg.TextPart(text="found")))
+
+    attributes = chat_attributes(
+        (user("look"), earlier), Generation(text="again", provider_part=part, media=(image,))
+    )
+
+    assert attributes["perstack.provider_tool_calls"] == ("web_search",)
+    assert json.loads(attributes["gen_ai.input.messages"])[1]["parts"] == [
+        {"type": "server_tool_calls", "tools": ["web_search"]},
+        {"type": "text", "content": "found"},
+    ]
+    assert json.loads(attributes["gen_ai.output.messages"])[0]["parts"] == [
+        {"type": "text", "content": "again"},
+        {"type": "blob", "mime_type": "image/png", "size": 3},
+    ]
+
+
 @pytest.mark.parametrize("filler", ["x", '"', "\n", "é", "\ud800", "\x00"])
 async def test_a_megabyte_of_result_becomes_short_valid_json(filler: str) -> None:
     result = msg.text_result(CALL, filler * 1_000_000)

@@ -158,7 +158,8 @@ class Retry(StoredEvent):
 
     After a provider failure (`error`) the same step is generated again once `delay_seconds` have
     passed; after an unusable reply `new_messages` tell the model what was wrong and the next step
-    follows.
+    follows. A reply that the provider has paused is kept in `new_messages`, and goes on in the next
+    step.
 
     `finish_reason` is why the model ended an unusable reply. Events of older versions lack it.
     """

@@ -335,7 +335,8 @@ def _resume(checkpoint: Checkpoint, event: ev.ResumeFromStop) -> dict[str, Any]:
 def _retry(checkpoint: Checkpoint, event: ev.Retry) -> dict[str, Any]:
     return {
         "messages": (*checkpoint.messages, *event.new_messages),
-        "retry_count": checkpoint.retry_count + 1,
+        # A pause is no failure.
+        "retry_count": checkpoint.retry_count + (event.finish_reason != "paused"),
         "retry_delay_seconds": event.delay_seconds,
         "usage": checkpoint.usage + event.usage,
         "is_answer_pending": False,

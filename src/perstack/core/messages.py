@@ -11,15 +11,34 @@ from perstack.models import FrozenModel
 # `json.dumps` would make an encoder for each call of a long conversation.
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 
-FinishReason = Literal["stop", "toolCalls", "length", "contentFilter", "other"]
-"""Why a model ended its reply."""
+FinishReason = Literal["stop", "toolCalls", "length", "contentFilter", "paused", "other"]
+"""Why a model ended its reply; one that is `paused` is to be asked to go on."""
+
+
+class Citation(FrozenModel):
+    """A source of a text.
+
+    Attributes:
+        url: Its address.
+        title: Its title, or the name of the file.
+        cited_text: What it says.
+        start: Where in the text the words begin that it is the source of, in characters.
+        end: Where they end.
+    """
+
+    url: str | None = None
+    title: str | None = None
+    cited_text: str | None = None
+    start: int | None = None
+    end: int | None = None
 
 
 class TextPart(FrozenModel):
-    """Plain text."""
+    """Plain text, and its sources where a model tells them."""
 
     type: Literal["textPart"] = "textPart"
     text: str
+    citations: tuple[Citation, ...] | None = None
 
 
 class ImageUrlPart(FrozenModel):
@@ -81,6 +100,23 @@ class ThinkingPart(FrozenModel):
     signature: str | None = None
 
 
+class ProviderPart(FrozenModel):
+    """A reply in which the provider called tools itself, as its own format has it.
+
+    Only the provider that made it can read it, and wants it back as it was.
+
+    Attributes:
+        provider: Who made it.
+        tools: The tools that were called, in order.
+        content: The whole reply, but for the bytes of images, which are parts of their own.
+    """
+
+    type: Literal["providerPart"] = "providerPart"
+    provider: str
+    tools: tuple[str, ...] = ()
+    content: dict[str, Any]
+
+
 class ToolCallPart(FrozenModel):
     """One tool call the model asks for.
 
@@ -126,7 +162,13 @@ UserPart = Annotated[
     | FileBinaryPart,
     Field(discriminator="type"),
 ]
-ExpertPart = Annotated[ThinkingPart | TextPart | ToolCallPart, Field(discriminator="type")]
+ExpertPart = Annotated[
+    ThinkingPart | ProviderPart | TextPart | ImageInlinePart | FileInlinePart | ToolCallPart,
+    Field(discriminator="type"),
+]
+
+
+ExpertMedia = ImageInlinePart | FileInlinePart
 
 
 class InstructionMessage(FrozenModel):
@@ -150,8 +192,9 @@ class UserMessage(FrozenModel):
 class ExpertMessage(FrozenModel):
     """What the model said.
 
-    Thinking, then text, then tool calls (the order that providers demand back). Text and calls are
-    told apart once, because each generation that follows asks for them again.
+    Thinking, then what the provider's tools did, then text, images and files, then tool calls (the
+    order that providers demand back). Text and calls are told apart once, because each generation
+    that follows asks for them again.
     """
 
     type: Literal["expertMessage"] = "expertMessage"
@@ -161,6 +204,22 @@ class ExpertMessage(FrozenModel):
     def text(self) -> str:
         """All text parts, joined."""
         return "".join(part.text for part in self.contents if isinstance(part, TextPart))
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The sources of the text."""
+        texts = (part for part in self.contents if isinstance(part, TextPart))
+        return tuple(citation for text in texts for citation in text.citations or ())
+
+    @cached_property
+    def provider_part(self) -> ProviderPart | None:
+        """What the provider's tools did, if it called any."""
+        return next((part for part in self.contents if isinstance(part, ProviderPart)), None)
+
+    @property
+    def media(self) -> tuple[ExpertMedia, ...]:
+        """The images and files that the model made."""
+        return tuple(part for part in self.contents if isinstance(part, ExpertMedia))
 
     @cached_property
     def tool_calls(self) -> tuple[ToolCallPart, ...]:

@@ -4,6 +4,9 @@ import re
 from collections.abc import Sequence
 
 from perstack.core.messages import (
+    ExpertMessage,
+    FileInlinePart,
+    ImageInlinePart,
     Message,
     ResultPart,
     TextPart,
@@ -44,14 +47,21 @@ def _with_notes(message: Message) -> Message:
                 for result in message.contents
             )
             return message.model_copy(update={"contents": results})
+        case ExpertMessage() if message.media:
+            contents = tuple(
+                _note(part.mime_type)
+                if isinstance(part, ImageInlinePart | FileInlinePart)
+                else part
+                for part in message.contents
+            )
+            return message.model_copy(update={"contents": contents})
         case _:
             return message
 
 
 def _notes(parts: Sequence[UserPart | ResultPart]) -> tuple[UserPart | ResultPart, ...]:
-    return tuple(
-        part
-        if isinstance(part, TextPart)
-        else TextPart(text=f"[content of type {part.mime_type}, which this model cannot be shown]")
-        for part in parts
-    )
+    return tuple(part if isinstance(part, TextPart) else _note(part.mime_type) for part in parts)
+
+
+def _note(mime_type: str) -> TextPart:
+    return TextPart(text=f"[content of type {mime_type}, which this model cannot be shown]")

@@ -121,6 +121,17 @@ def shared_chat_messages(
     return _chat_of(messages, profile, _shared_conversions)
 
 
+def provider_chat_messages(
+    messages: Sequence[Message], profile: ProviderProfile
+) -> list[ChatMessage]:
+    """As `shared_chat_messages`, with replies in which this provider called tools itself.
+
+    Such a reply has its own form as `provider_content`, and the images and files that belong into
+    it as `media`.
+    """
+    return _chat_of(messages, profile, _provider_conversions)
+
+
 def _chat_of(
     messages: Sequence[Message],
     profile: ProviderProfile,
@@ -147,7 +158,20 @@ def _convert(message: Message, profile: ProviderProfile) -> list[ChatMessage]:
             assert_never(message)
 
 
+def _convert_for_provider(message: Message, profile: ProviderProfile) -> list[ChatMessage]:
+    chat = _convert(message, profile)
+    if not isinstance(message, ExpertMessage):
+        return chat
+    part = message.provider_part
+    if part is None or part.provider != profile.name:
+        return chat
+    reply = chat[0] if chat else {"role": "assistant", "content": None}
+    media = [each.encoded_data for each in message.media]
+    return [{**reply, "provider_content": part.content, "media": media}]
+
+
 _shared_conversions = Conversions(_convert)
+_provider_conversions = Conversions(_convert_for_provider)
 
 
 def chat_tools(tools: Iterable[ToolDefinition]) -> list[dict[str, Any]]:
@@ -206,7 +230,8 @@ def _user_content(message: UserMessage, profile: ProviderProfile) -> str | list[
 
 
 def _assistant_messages(message: ExpertMessage, profile: ProviderProfile) -> list[ChatMessage]:
-    text, calls = message.text, message.tool_calls
+    notes = [f"[content of type {part.mime_type}]" for part in message.media]
+    text, calls = "\n".join([message.text, *notes]).strip("\n"), message.tool_calls
     if not text and not calls:
         return []  # Providers refuse a turn that says nothing.
     chat: ChatMessage = {"role": "assistant", "content": text or None}

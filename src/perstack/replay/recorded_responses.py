@@ -41,7 +41,10 @@ def _generation(message: ExpertMessage, usage: Usage, reason: FinishReason) -> G
     thinking = tuple(part for part in message.contents if isinstance(part, ThinkingPart))
     return Generation(
         text=message.text,
+        citations=message.citations,
         thinking=thinking,
+        provider_part=message.provider_part,
+        media=message.media,
         tool_calls=message.tool_calls,
         finish_reason=reason,
         usage=usage,

@@ -1,13 +1,15 @@
 """`todo`, `clearTodo` and `attemptCompletion`: tools of the base skill that change the run."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from pydantic import ValidationError
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.messages import ExpertMessage, ToolCall, ToolResult, text_result
+from perstack.core.messages import ExpertMessage, Message, ToolCall, ToolResult, text_result
 from perstack.core.todo import TodoList
 from perstack.core.tools import describe_validation_error
 from perstack.core.typed_io import RESULT, parse_output, to_compact_json
@@ -103,8 +105,7 @@ def final_answer(checkpoint: Checkpoint, output_schema: TomlTable | None) -> Fin
     That is the `result` of its `attemptCompletion`, else the text that the model said beside it or
     instead of it.
     """
-    last = checkpoint.messages[-1]
-    message_text = last.text if isinstance(last, ExpertMessage) else ""
+    message_text = reply_text(checkpoint.messages)
     call = completion_call(checkpoint)
     if call is None:
         answer, mismatch = answer_from_text(message_text, output_schema)
@@ -117,6 +118,13 @@ def final_answer(checkpoint: Checkpoint, output_schema: TomlTable | None) -> Fin
     if result:
         return FinalAnswer(result if isinstance(result, str) else to_compact_json(result))
     return FinalAnswer(message_text)
+
+
+def reply_text(messages: Sequence[Message]) -> str:
+    """The text of the reply at the end of a conversation, which may have been paused."""
+    replies = takewhile(lambda message: isinstance(message, ExpertMessage), reversed(messages))
+    texts = [reply.text for reply in replies if isinstance(reply, ExpertMessage)]
+    return "".join(reversed(texts))
 
 
 def answer_from_text(text: str, output_schema: TomlTable | None) -> tuple[FinalAnswer, str | None]:

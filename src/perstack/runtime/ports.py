@@ -15,8 +15,12 @@ from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.elicitation import ElicitationReply
 from perstack.core.events import RecordToolResult, RunEvent
 from perstack.core.messages import (
+    Citation,
+    FileInlinePart,
     FinishReason,
+    ImageInlinePart,
     Message,
+    ProviderPart,
     ThinkingPart,
     ToolCall,
     ToolCallPart,
@@ -66,10 +70,16 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A model's whole reply. Any part may be empty."""
+    """A model's whole reply. Any part may be empty.
+
+    `citations` are of the text; `media` are images and files that the model made.
+    """
 
     text: str = ""
+    citations: tuple[Citation, ...] = ()
     thinking: tuple[ThinkingPart, ...] = ()
+    provider_part: ProviderPart | None = None
+    media: tuple[ImageInlinePart | FileInlinePart, ...] = ()
     tool_calls: tuple[ToolCallPart, ...] = ()
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)

@@ -104,6 +104,7 @@ CONTENT_FILTER = "ContentFilter"
 MAX_RETRIES_EXCEEDED = "MaxRetriesExceeded"
 """The name of the error of a run whose replies were of no use again and again."""
 
+TURN_PAUSED = "The provider paused its turn, which goes on"
 OUTPUT_LIMIT_REACHED = "The reply was cut at the output limit"
 _EMPTY_REPLY = (
     "Your reply had neither text nor a tool call. "
@@ -186,6 +187,14 @@ async def _handle_generation(
 ) -> ev.RunEvent:
     message = _expert_message(checkpoint, generation)
     usage = generation.usage
+    if generation.finish_reason == "paused" and not message.tool_calls:
+        return ev.Retry(
+            stamp=run.stamp(),
+            reason=TURN_PAUSED,
+            new_messages=(message,),
+            usage=usage,
+            finish_reason=generation.finish_reason,
+        )
     if generation.finish_reason == "contentFilter":
         error = ev.RunError(
             name=CONTENT_FILTER, message="The provider's content filter withheld the reply."
@@ -218,7 +227,8 @@ async def _handle_generation(
 def _handle_text_answer(
     run: Run, checkpoint: Checkpoint, message: ExpertMessage, generation: Generation
 ) -> ev.RunEvent:
-    answer, mismatch = control.answer_from_text(message.text, run.expert.tool.output_schema)
+    text = control.reply_text((*checkpoint.messages, message))
+    answer, mismatch = control.answer_from_text(text, run.expert.tool.output_schema)
     if mismatch is not None:
         new_messages = (message, UserMessage(contents=(TextPart(text=mismatch),)))
         return _retry_or_stop(run, checkpoint, mismatch, new_messages, generation)
@@ -234,9 +244,15 @@ def _handle_text_answer(
 
 
 def _expert_message(checkpoint: Checkpoint, generation: Generation) -> ExpertMessage:
-    text = (TextPart(text=generation.text),) if generation.text else ()
+    text = TextPart(text=generation.text, citations=generation.citations or None)
     return ExpertMessage(
-        contents=(*generation.thinking, *text, *_with_unique_ids(checkpoint, generation))
+        contents=(
+            *generation.thinking,
+            *((generation.provider_part,) if generation.provider_part else ()),
+            *((text,) if generation.text else ()),
+            *generation.media,
+            *_with_unique_ids(checkpoint, generation),
+        )
     )
 
 

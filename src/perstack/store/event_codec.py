@@ -17,7 +17,7 @@ from perstack.errors import StoreError
 MAX_INLINE_CHARACTERS = 16 * 1024
 
 BLOB_KEY = "$blob"
-OPAQUE_FIELDS = frozenset({"args", "answerSchema"})
+OPAQUE_FIELDS = frozenset({"args", "answerSchema", "content"})
 BASE64_FIELDS = frozenset({"encodedData", "data"})
 
 Json = dict[str, Any]

@@ -79,7 +79,7 @@ class ContentCapture:
         parts = [self._text_part(part.thinking, "reasoning") for part in generation.thinking]
         if generation.text:
             parts.append(self._text_part(generation.text))
-        parts += [self._tool_call_part(call) for call in generation.tool_calls]
+        parts += [self._part(part) for part in (*generation.media, *generation.tool_calls)]
         self._write_output(span, parts, semconv.finish_reason(generation.finish_reason))
 
     def record_answer(self, span: Span, text: str) -> None:
@@ -138,6 +138,8 @@ class ContentCapture:
                 return self._text_part(part.thinking, "reasoning")
             case msg.ToolCallPart():
                 return self._tool_call_part(part)
+            case msg.ProviderPart():
+                return {"type": "server_tool_calls", "tools": list(part.tools)}
             case msg.ToolResultPart():
                 return self._response_part(part)
             case msg.ImageUrlPart() | msg.FileUrlPart():

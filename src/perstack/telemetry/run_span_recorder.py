@@ -340,6 +340,8 @@ class _GenerationRecorder:
             semconv.RESPONSE_ID: generation.response_id,
             semconv.RESPONSE_MODEL: generation.response_model,
             semconv.RESPONSE_TIME_TO_FIRST_CHUNK: generation.first_chunk_seconds,
+            semconv.PROVIDER_TOOL_CALLS: generation.provider_part
+            and generation.provider_part.tools,
         }
         self._span.set_attributes({k: v for k, v in attributes.items() if v is not None})
         if self._capture is not None:

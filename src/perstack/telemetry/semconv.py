@@ -63,6 +63,7 @@ RESUMED_FROM_CHECKPOINT_ID: Final = "perstack.resumed_from.checkpoint_id"
 RESUMED_FROM_RUN_ID: Final = "perstack.resumed_from.run_id"
 RESUMED_FROM_TRACE_ID: Final = "perstack.resumed_from.trace_id"
 TRANSPORT: Final = "perstack.transport"
+PROVIDER_TOOL_CALLS: Final = "perstack.provider_tool_calls"
 
 CHECKPOINT_EVENT: Final = "perstack.checkpoint"
 CHECKPOINT_ID: Final = "perstack.checkpoint.id"

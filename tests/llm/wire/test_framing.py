@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
+from tests.llm.wire.reading import split_at
 
 TEXTS = st.lists(st.text(min_size=1).map(json.dumps), max_size=6)
 
@@ -14,11 +15,6 @@ TEXTS = st.lists(st.text(min_size=1).map(json.dumps), max_size=6)
 def decode(framing: Framing, pieces: list[bytes]) -> list[bytes]:
     payloads = [payload for piece in pieces for payload in framing.feed(piece)]
     return payloads + framing.finish()
-
-
-def split_at(body: bytes, cuts: list[int]) -> list[bytes]:
-    places = sorted({cut % (len(body) + 1) for cut in cuts})
-    return [body[start:end] for start, end in zip([0, *places], [*places, len(body)], strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from perstack.llm.wire.format import StreamError, WireFormat
 from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
 from perstack.llm.wire.gemini import Gemini
 from perstack.llm.wire.ollama_chat import OllamaChat
-from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder
+from perstack.llm.wire.reply import InvalidReplyError
 from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Generation
 from tests.llm.conversation import Listener
+from tests.llm.wire.reading import read_stream, split_at
 from tests.model_server.dialects.bedrock import frame
 
 
@@ -203,15 +204,7 @@ every_stream = pytest.mark.parametrize("name", STREAMS)
 
 def read(name: str, pieces: Sequence[bytes], listener: Listener | None = None) -> Generation:
     wire, create_framing, _ = STREAMS[name]
-    builder, framing = ReplyBuilder({}, listener), create_framing()
-    reader = wire.reader(builder)
-    for piece in pieces:
-        for payload in framing.feed(piece):
-            if reader.add(payload):
-                return builder.build()
-    for payload in framing.finish():
-        reader.add(payload)
-    return builder.build()
+    return read_stream(wire, create_framing(), pieces, listener)
 
 
 def without_ids(generation: Generation) -> object:
@@ -242,9 +235,7 @@ def test_nothing_of_a_stream_is_lost(name: str) -> None:
 @given(cuts=st.lists(st.integers(0, 5_000), max_size=40))
 def test_a_reply_does_not_depend_on_how_its_bytes_are_split(name: str, cuts: list[int]) -> None:
     body = STREAMS[name][2]
-    places = sorted({cut % len(body) for cut in cuts})
-    pieces = [body[a:b] for a, b in zip([0, *places], [*places, len(body)], strict=True)]
-    assert without_ids(read(name, pieces)) == without_ids(read(name, [body]))
+    assert without_ids(read(name, split_at(body, cuts))) == without_ids(read(name, [body]))
 
 
 @every_stream

@@ -16,6 +16,7 @@ from perstack.core.messages import (
     ExpertPart,
     InstructionMessage,
     Message,
+    ProviderPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -170,6 +171,8 @@ def _part_text(part: UserPart | ExpertPart | ToolResultPart) -> str:
             return f"(thinking) {part.thinking}"
         case ToolCallPart():
             return f"→ {part.tool_name} {json.dumps(part.args, ensure_ascii=False)}"
+        case ProviderPart():
+            return f"(the provider called {', '.join(part.tools) or 'no tool'})"
         case ToolResultPart():
             mark = "✗" if part.is_error else "✓"
             return f"{mark} {part.tool_name}: {' '.join(map(_part_text, part.contents))}"

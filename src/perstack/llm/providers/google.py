@@ -41,4 +41,6 @@ GOOGLE = ProviderProfile(
     thinking_models=r"gemini-(2\.5|[3-9]).*",
     accepts_files=True,
     provider_tools={**COMMON_TOOLS, "fileSearch": file_search},
+    # Without it the model may not have both; Vertex AI refuses it.
+    mixed_tool_options={"toolConfig": {"includeServerSideToolInvocations": True}},
 )

@@ -120,6 +120,7 @@ class ProviderProfile:
         requires_max_tokens: Whether each call must limit its output.
         provider_tools: The tools that the provider calls itself, by their names in the file.
         provider_tool_headers: The headers that such tools and skills need.
+        mixed_tool_options: Options of a call with such tools and others.
     """
 
     name: ProviderName
@@ -150,6 +151,7 @@ class ProviderProfile:
     requires_max_tokens: bool = False
     provider_tools: Mapping[str, ProviderTool] = field(default_factory=dict[str, ProviderTool])
     provider_tool_headers: Callable[[ProviderTools], dict[str, str]] = no_tool_headers
+    mixed_tool_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def of_model(self, model: str) -> "ProviderProfile":
         """The profile of a model: its family's, if it belongs to one."""

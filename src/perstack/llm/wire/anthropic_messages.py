@@ -5,16 +5,17 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from perstack.core.messages import FinishReason, Usage
-from perstack.definition.provider_tools import ProviderSkill
+from perstack.definition.provider_tools import ProviderSkill, ProviderTools
 from perstack.llm.messages import (
     REDACTED_THINKING,
     Block,
     ChatMessage,
     can_think,
     chat_tools,
-    shared_chat_messages,
+    provider_chat_messages,
 )
 from perstack.llm.providers.connection import ProviderConnection
+from perstack.llm.wire.anthropic_blocks import ProviderBlocks
 from perstack.llm.wire.format import StreamError
 from perstack.llm.wire.reply import (
     InvalidReplyError,
@@ -38,6 +39,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "tool_use": "toolCalls",
     "max_tokens": "length",
     "refusal": "contentFilter",
+    "pause_turn": "paused",
 }
 """The good ends. Any other one means that the reply is not whole."""
 
@@ -69,7 +71,8 @@ class AnthropicMessages:
         self, request: GenerationRequest, connection: ProviderConnection, *, is_stream: bool
     ) -> JsonObject:
         choice, profile = request.choice, connection.profile
-        system, messages = to_anthropic(shared_chat_messages(request.messages, profile))
+        chat = provider_chat_messages(request.messages, profile)
+        system, messages = to_anthropic(chat)
         body: JsonObject = {
             "model": choice.model,
             "max_tokens": choice.facts.max_output or DEFAULT_MAX_TOKENS,
@@ -83,8 +86,8 @@ class AnthropicMessages:
         provider_tools = profile.provider_tool_bodies(request.provider_tools, choice.model)
         if tools := [*own_tools, *provider_tools]:
             body["tools"] = tools
-        if skills := request.provider_tools.skills:
-            body["container"] = {"skills": [_skill(skill) for skill in skills]}
+        if (container := _container(request.provider_tools, chat)) is not None:
+            body["container"] = container
         if is_stream:
             body["stream"] = True
         return body
@@ -107,6 +110,18 @@ def _skill(skill: ProviderSkill) -> JsonObject:
         return {"type": "anthropic", "skill_id": skill.skill_id, "version": "latest"}
     definition = json.loads(skill.definition or "{}")
     return {"type": "custom", "skill_id": skill.name, "version": "latest", **definition}
+
+
+def _container(tools: ProviderTools, chat: Iterable[ChatMessage]) -> JsonObject | str | None:
+    """Where code is executed: in the container of the last reply that had one, with the skills."""
+    if not tools:
+        return None
+    replies = (object_or_empty(message.get("provider_content")) for message in chat)
+    containers = [reply["container"] for reply in replies if "container" in reply]
+    known = {"id": containers[-1]["id"]} if containers else {}
+    if not tools.skills:
+        return known.get("id")
+    return {**known, "skills": [_skill(skill) for skill in tools.skills]}
 
 
 def to_anthropic(chat: Iterable[ChatMessage]) -> tuple[list[Block], list[JsonObject]]:
@@ -142,6 +157,8 @@ def _caller_blocks(message: ChatMessage) -> list[Block]:
 
 
 def _assistant_blocks(message: ChatMessage) -> list[Block]:
+    if "content" in message.get("provider_content", ()):
+        return _provider_blocks(message)
     blocks = list(message.get("thinking_blocks", ()))
     blocks += _blocks(message["content"])
     blocks += [
@@ -156,12 +173,23 @@ def _assistant_blocks(message: ChatMessage) -> list[Block]:
     return blocks
 
 
+def _provider_blocks(message: ChatMessage) -> list[Block]:
+    """A reply as it was; its calls have the ids that their results name."""
+    ids = iter([call["id"] for call in message.get("tool_calls", ())])
+    return [
+        {**block, "id": next(ids, block.get("id"))} if block["type"] == "tool_use" else block
+        for block in _blocks(message["provider_content"]["content"])
+    ]
+
+
 def _blocks(content: object) -> list[Block]:
     """Content as blocks; empty texts, which are refused, are left out."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content.strip() else []
     blocks = (_block(object_or_empty(block)) for block in list_or_empty(content))
-    return [block for block in blocks if block["type"] != "text" or block["text"].strip()]
+    return [
+        block for block in blocks if block["type"] != "text" or text_or_empty(block["text"]).strip()
+    ]
 
 
 def _block(block: Block) -> Block:
@@ -193,6 +221,7 @@ class AnthropicMessagesReader:
 
     def __init__(self, builder: ReplyBuilder) -> None:
         self._builder = builder
+        self._blocks = ProviderBlocks()
         self._stop_reason: object = None
 
     def add(self, payload: bytes) -> bool:
@@ -206,7 +235,9 @@ class AnthropicMessagesReader:
             case "content_block_delta":
                 self._add_delta(object_or_empty(event.get("delta")), event.get("index"))
             case "message_delta":
-                self._stop_reason = object_or_empty(event.get("delta")).get("stop_reason")
+                delta = object_or_empty(event.get("delta"))
+                self._stop_reason = delta.get("stop_reason")
+                self._blocks.set_container(delta.get("container"))
                 self._builder.add_usage(parse_usage(event.get("usage")))
             case "message_stop":
                 self._finish()
@@ -226,11 +257,13 @@ class AnthropicMessagesReader:
         builder.response_id = text_or_empty(message.get("id")) or None
         builder.response_model = text_or_empty(message.get("model")) or None
         builder.add_usage(parse_usage(message.get("usage")))
+        self._blocks.set_container(message.get("container"))
         for index, block in enumerate(list_or_empty(message.get("content"))):
             self._start_block(object_or_empty(block), index)
 
     def _start_block(self, block: JsonObject, index: object) -> None:
         builder = self._builder
+        self._blocks.start(block, index)
         match block.get("type"):
             case "text":
                 builder.add_text(block.get("text"))
@@ -251,6 +284,7 @@ class AnthropicMessagesReader:
 
     def _add_delta(self, delta: JsonObject, index: object) -> None:
         builder = self._builder
+        kind = self._blocks.add_delta(delta, index)
         match delta.get("type"):
             case "text_delta":
                 builder.add_text(delta.get("text"))
@@ -258,7 +292,7 @@ class AnthropicMessagesReader:
                 builder.add_thinking(delta.get("thinking"))
             case "signature_delta":
                 builder.add_signature(delta.get("signature"))
-            case "input_json_delta":
+            case "input_json_delta" if kind != "server_tool_use":
                 builder.add_call(delta.get("partial_json"), index=index)
             case _:
                 pass
@@ -270,6 +304,7 @@ class AnthropicMessagesReader:
         self._builder.finish_reason = FINISH_REASONS.get(reason)
         if self._builder.finish_reason is None:
             raise InvalidReplyError(f"it ended with {reason[:60]!r}")
+        self._blocks.finish(self._builder)
 
 
 def parse_usage(counts: object) -> Usage:

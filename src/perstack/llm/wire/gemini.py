@@ -10,11 +10,12 @@ from perstack.llm.messages import (
     Block,
     ChatMessage,
     chat_tools,
-    shared_chat_messages,
+    provider_chat_messages,
     signatures_by_call,
 )
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.format import StreamError
+from perstack.llm.wire.gemini_parts import ProviderParts
 from perstack.llm.wire.reply import (
     InvalidReplyError,
     JsonObject,
@@ -54,7 +55,7 @@ class Gemini:
     ) -> JsonObject:
         del is_stream
         choice, profile = request.choice, connection.profile
-        chat = shared_chat_messages(request.messages, profile)
+        chat = provider_chat_messages(request.messages, profile)
         system = "\n\n".join(each["content"] for each in chat if each["role"] == "system")
         body: JsonObject = {
             "contents": _contents(chat, signatures_by_call(request.messages, GOOGLE_SIGNATURE))
@@ -67,7 +68,7 @@ class Gemini:
         if tools := [*declarations, *provider_tools]:
             body["tools"] = tools
         if functions and provider_tools:
-            body["toolConfig"] = {"includeServerSideToolInvocations": True}
+            body |= profile.mixed_tool_options
         if options := profile.reasoning_options(choice.reasoning_budget, choice.model):
             body["generationConfig"] = options
         return body
@@ -86,24 +87,48 @@ def _function(function: JsonObject) -> JsonObject:
 
 def _contents(chat: Sequence[ChatMessage], signatures: dict[str, str]) -> list[JsonObject]:
     contents: list[JsonObject] = []
-    names: dict[str, str] = {}
+    calls: dict[str, JsonObject] = {}
     for message in chat:
-        if message["role"] == "system":
-            continue
+        match message["role"]:
+            case "system":
+                continue
+            case "tool":
+                parts = [_result_part(calls.get(message["tool_call_id"], {}), message["content"])]
+            case _ if "parts" in message.get("provider_content", ()):
+                parts = _provider_parts(message)
+                made = [part["functionCall"] for part in parts if "functionCall" in part]
+                ids = [call["id"] for call in message.get("tool_calls", ())]
+                calls |= zip(ids, made, strict=False)
+            case _:
+                parts = _content_parts(message["content"])
+                for call in message.get("tool_calls", ()):
+                    calls[call["id"]] = {"name": call["function"]["name"]}
+                    parts.append(_call_part(call, signatures.get(call["id"])))
         role = "model" if message["role"] == "assistant" else "user"
-        parts = _content_parts(message["content"]) if message["role"] != "tool" else []
-        for call in message.get("tool_calls", ()):
-            names[call["id"]] = call["function"]["name"]
-            parts.append(_call_part(call, signatures.get(call["id"])))
-        if message["role"] == "tool":
-            name = names.get(message["tool_call_id"], "unknown")
-            response = {"name": name, "response": {"output": message["content"]}}
-            parts.append({"functionResponse": response})
         if contents and contents[-1]["role"] == role:
             contents[-1]["parts"] += parts
         elif parts:
             contents.append({"role": role, "parts": parts})
     return contents
+
+
+def _provider_parts(message: ChatMessage) -> list[JsonObject]:
+    """The parts of a reply as they were, with its images."""
+    media = iter(message["media"])
+    parts: list[JsonObject] = []
+    for part in message["provider_content"]["parts"]:
+        if "inlineData" not in part:
+            parts.append(part)
+        elif (data := next(media, None)) is not None:
+            parts.append({**part, "inlineData": {**part["inlineData"], "data": data}})
+    return parts
+
+
+def _result_part(call: JsonObject, content: object) -> JsonObject:
+    """The result of a call, which is named by the id that the model gave it, if it did."""
+    named = {"id": call["id"]} if "id" in call else {}
+    name = call.get("name", "unknown")
+    return {"functionResponse": {**named, "name": name, "response": {"output": content}}}
 
 
 def _call_part(call: JsonObject, signature: str | None) -> JsonObject:
@@ -134,6 +159,7 @@ class GeminiReader:
     def __init__(self, builder: ReplyBuilder) -> None:
         self._builder = builder
         self._signature = ""
+        self._parts = ProviderParts()
 
     def add(self, payload: bytes) -> bool:
         self.add_whole(parse_payload(payload))
@@ -157,15 +183,17 @@ class GeminiReader:
         content = object_or_empty(candidate.get("content"))
         for part in list_or_empty(content.get("parts")):
             self._add_part(object_or_empty(part))
+        self._parts.add_metadata(candidate)
         reason: Any = candidate.get("finishReason")
-        if not reason:
-            return
-        self._builder.finish_reason = FINISH_REASONS.get(str(reason))
-        if self._builder.finish_reason is None:
-            raise InvalidReplyError(f"it ended with {str(reason)[:60]!r}")
+        if reason:
+            self._builder.finish_reason = FINISH_REASONS.get(str(reason))
+            if self._builder.finish_reason is None:
+                raise InvalidReplyError(f"it ended with {str(reason)[:60]!r}")
+        self._parts.hand_over(self._builder)
 
     def _add_part(self, part: JsonObject) -> None:
         builder = self._builder
+        self._parts.add(part, builder)
         if part.get("thought"):
             builder.add_thinking(part.get("text"))
         elif "functionCall" in part:

@@ -137,7 +137,8 @@ class WireModel:
         if connection.endpoint in self._without_media:
             request = replace(request, messages=without_media(request.messages))
         tool_names = original_names(tool.name for tool in request.tools)
-        builder = ReplyBuilder(tool_names, deltas, request.on_usage)
+        provider = connection.profile.name
+        builder = ReplyBuilder(tool_names, deltas, request.on_usage, provider)
         exchange = partial(
             self._exchange, _FORMATS[name], connection, builder, is_stream=deltas is not None
         )

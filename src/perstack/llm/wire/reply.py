@@ -2,12 +2,21 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 from uuid import uuid4
 
-from perstack.core.messages import FinishReason, ThinkingPart, ToolCallPart, Usage
+from perstack.core.messages import (
+    Citation,
+    FileInlinePart,
+    FinishReason,
+    ImageInlinePart,
+    ProviderPart,
+    ThinkingPart,
+    ToolCallPart,
+    Usage,
+)
 from perstack.runtime.ports import Deltas, Generation, ignore_usage
 from perstack.text import replace_surrogates
 
@@ -155,6 +164,11 @@ class ReplyBuilder:
         tool_names: The names of the tools, by the names that the provider knows.
         deltas: Receives text and thinking as they arrive.
         on_usage: Receives the tokens that are reported, as they grow.
+        provider: Who replies.
+
+    Attributes:
+        citations: The sources of the text.
+        media: The images and files that the model made.
     """
 
     def __init__(
@@ -162,8 +176,11 @@ class ReplyBuilder:
         tool_names: Mapping[str, str],
         deltas: Deltas | None,
         on_usage: Callable[[Usage], None] = ignore_usage,
+        provider: str = "",
     ) -> None:
         self._on_usage = on_usage
+        self._provider = provider
+        self._provider_part: ProviderPart | None = None
         self._tool_names = tool_names
         self._deltas = deltas
         self._text = TextPieces()
@@ -174,6 +191,21 @@ class ReplyBuilder:
         self.usage = Usage()
         self.response_id: str | None = None
         self.response_model: str | None = None
+        self.citations: list[Citation] = []
+        self.media: list[ImageInlinePart | FileInlinePart] = []
+
+    def set_provider_content(self, content: JsonObject, tools: Iterable[str]) -> None:
+        """Keep the reply in its own format, because the provider called these tools itself."""
+        self._provider_part = ProviderPart(
+            provider=self._provider,
+            tools=tuple(tools),
+            content=cast("JsonObject", _without_lone_surrogates(content)),
+        )
+
+    def add_media(self, mime_type: str, encoded: str) -> None:
+        """Add an image or a file, in base64."""
+        kind = ImageInlinePart if mime_type.startswith("image/") else FileInlinePart
+        self.media.append(kind(encoded_data=encoded, mime_type=mime_type))
 
     def add_text(self, piece: object, *, has_think_tags: bool = False) -> None:
         """Add a piece of text; with `has_think_tags`, thinking in tags is separated from it."""
@@ -258,6 +290,9 @@ class ReplyBuilder:
         is_plain_stop = self.finish_reason == "stop" and calls
         return Generation(
             text=str(self._text),
+            citations=tuple(self.citations),
+            provider_part=self._provider_part,
+            media=tuple(self.media),
             thinking=tuple(
                 ThinkingPart(thinking=str(pieces), signature="".join(signature) or None)
                 for pieces, signature in self._thinking

@@ -1,15 +1,17 @@
 """OpenAI's Responses: items in and out, reasoning that goes back encrypted."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Literal
 
-from perstack.core.messages import Usage
+from perstack.core.messages import Citation, Usage
 from perstack.llm.messages import (
     OPENAI_SIGNATURE,
     Block,
     ChatMessage,
     chat_tools,
-    shared_chat_messages,
+    provider_chat_messages,
     signatures_by_call,
 )
 from perstack.llm.providers.connection import ProviderConnection
@@ -26,6 +28,7 @@ from perstack.llm.wire.reply import (
     token_count,
 )
 from perstack.runtime.ports import GenerationRequest
+from perstack.text import replace_surrogates
 
 _INCLUDED = {
     "web_search": "web_search_call.action.sources",
@@ -34,6 +37,7 @@ _INCLUDED = {
 }
 """What a reply tells of the calls of a tool only if it is asked to."""
 
+_PLAIN_ITEMS = frozenset({"message", "reasoning", "function_call"})
 _FINAL_EVENTS = {"response.completed", "response.incomplete", "response.failed"}
 
 
@@ -55,7 +59,7 @@ class Responses:
             "model": choice.model,
             "input": [
                 item
-                for message in shared_chat_messages(request.messages, profile)
+                for message in provider_chat_messages(request.messages, profile)
                 for item in _items(message, reasoning)
             ],
             "store": False,
@@ -65,7 +69,8 @@ class Responses:
             body["reasoning"] = {"effort": options["reasoning_effort"], "summary": "auto"}
         provider_tools = profile.provider_tool_bodies(request.provider_tools, choice.model)
         include = [_INCLUDED[tool["type"]] for tool in provider_tools if tool["type"] in _INCLUDED]
-        if options:
+        # Calls of the provider are refused without the thinking that led to them.
+        if options or (provider_tools and re.fullmatch(profile.thinking_models, choice.model)):
             include.insert(0, "reasoning.encrypted_content")
         if include:
             body["include"] = include
@@ -91,6 +96,8 @@ def _items(message: ChatMessage, reasoning: Mapping[str, str]) -> list[JsonObjec
     if role == "tool":
         output = {"type": "function_call_output", "call_id": message["tool_call_id"]}
         return [{**output, "output": content}]
+    if "output" in message.get("provider_content", ()):
+        return _provider_items(message)
     is_text = isinstance(content, str)
     items: list[JsonObject] = []
     if content:
@@ -101,6 +108,22 @@ def _items(message: ChatMessage, reasoning: Mapping[str, str]) -> list[JsonObjec
             encrypted = reasoning[call["id"]]
             items.append({"type": "reasoning", "summary": [], "encrypted_content": encrypted})
         items.append({"type": "function_call", "call_id": call["id"], **call["function"]})
+    return items
+
+
+def _provider_items(message: ChatMessage) -> list[JsonObject]:
+    """A reply as it was, with its images; its calls have the ids that their results name."""
+    ids = iter([call["id"] for call in message.get("tool_calls", ())])
+    images = iter(message["media"])
+    items: list[JsonObject] = []
+    for item in message["provider_content"]["output"]:
+        match item["type"]:
+            case "function_call":
+                items.append({**item, "call_id": next(ids, item.get("call_id"))})
+            case "image_generation_call":
+                items += [{**item, "result": image} for image in islice(images, 1)]
+            case _:
+                items.append(item)
     return items
 
 
@@ -125,6 +148,7 @@ class ResponsesReader:
     def __init__(self, builder: ReplyBuilder) -> None:
         self._builder = builder
         self._streamed_items: set[object] = set()
+        self._items: list[JsonObject] = []
 
     def add(self, payload: bytes) -> bool:
         event = parse_payload(payload)
@@ -157,6 +181,7 @@ class ResponsesReader:
 
     def _add_item(self, item: JsonObject, *, is_streamed: bool) -> None:
         builder = self._builder
+        self._items.append(item)
         match item.get("type"):
             case "message" if not is_streamed:
                 for part in map(object_or_empty, list_or_empty(item.get("content"))):
@@ -190,6 +215,54 @@ class ResponsesReader:
                 builder.finish_reason = "contentFilter"
             case _, reason:
                 raise InvalidReplyError(f"it ended with {str(reason or status)[:60]!r}")
+        self._keep_provider_items()
+
+    def _keep_provider_items(self) -> None:
+        """Hand citations and images over, and the items if one is more than text and calls."""
+        builder, items = self._builder, list(filter(_is_replayable, self._items))
+        builder.citations += _citations(items)
+        calls = [item["type"] for item in items if item["type"] not in _PLAIN_ITEMS]
+        if builder.citations or calls:
+            output = [_without_image(item, builder) for item in items]
+            builder.set_provider_content(
+                {"output": output}, [call.removesuffix("_call") for call in calls]
+            )
+
+
+def _is_replayable(item: JsonObject) -> bool:
+    kind = text_or_empty(item.get("type"))
+    return bool(item.get("encrypted_content")) if kind == "reasoning" else bool(kind)
+
+
+def _without_image(item: JsonObject, builder: ReplyBuilder) -> JsonObject:
+    image = text_or_empty(item.get("result"))
+    if item["type"] != "image_generation_call" or not image:
+        return item
+    builder.add_media(f"image/{item.get('output_format') or 'png'}", image)
+    return {name: value for name, value in item.items() if name != "result"}
+
+
+def _citations(items: Iterable[JsonObject]) -> list[Citation]:
+    citations: list[Citation] = []
+    offset = 0
+    for item in items:
+        parts = list_or_empty(item.get("content")) if item["type"] == "message" else []
+        for part in map(object_or_empty, parts):
+            annotations = map(object_or_empty, list_or_empty(part.get("annotations")))
+            citations += [_citation(annotation, offset) for annotation in annotations]
+            text = text_or_empty(part.get("text") or part.get("refusal"))
+            offset += len(replace_surrogates(text))
+    return citations
+
+
+def _citation(annotation: JsonObject, offset: int) -> Citation:
+    is_span = "start_index" in annotation
+    return Citation(
+        url=text_or_empty(annotation.get("url")) or None,
+        title=text_or_empty(annotation.get("title") or annotation.get("filename")) or None,
+        start=offset + token_count(annotation, "start_index") if is_span else None,
+        end=offset + token_count(annotation, "end_index") if is_span else None,
+    )
 
 
 def _parse_usage(counts: object) -> Usage:
