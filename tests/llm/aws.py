@@ -1,4 +1,4 @@
-"""botocore, which signs requests and reads event streams in its own way."""
+"""botocore, which signs, checks and reads what AWS is sent and sends in its own way."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -8,6 +8,8 @@ _AUTH: Any = import_module("botocore.auth")
 _REQUEST: Any = import_module("botocore.awsrequest")
 _CREDENTIALS: Any = import_module("botocore.credentials")
 _EVENT_STREAM: Any = import_module("botocore.eventstream")
+_SESSION: Any = import_module("botocore.session")
+_VALIDATE: Any = import_module("botocore.validate")
 
 
 def authorization(
@@ -39,3 +41,11 @@ def frames(body: bytes) -> list[tuple[dict[str, Any], bytes]]:
     buffer = _EVENT_STREAM.EventStreamBuffer()
     buffer.add_data(body)
     return [(message.headers, message.payload) for message in buffer]
+
+
+def refused(body: Mapping[str, Any]) -> str:
+    """What AWS's own description of the Converse operation says against a body."""
+    service = _SESSION.get_session().get_service_model("bedrock-runtime")
+    shape = service.operation_model("Converse").input_shape
+    report = _VALIDATE.ParamValidator().validate({**body, "modelId": "m"}, shape)
+    return str(report.generate_report())

@@ -20,7 +20,7 @@ from perstack.llm.model_factory import open_model
 from perstack.llm.providers.connection import resolve_connection
 from perstack.model_resolution import resolve_models
 from perstack.runtime.ports import Generation, GenerationRequest
-from tests.llm.aws import authorization
+from tests.llm.aws import authorization, refused
 from tests.llm.conversation import (
     INSTRUCTION,
     Listener,
@@ -161,6 +161,7 @@ async def test_what_a_model_of_anthropic_is_sent() -> None:
     async with model_server(Reply("3")) as server:
         await generate(request_to(server, messages=conversation, budget="low"))
 
+    assert refused(server.requests[0].body) == ""
     assert server.requests[0].body == {
         "system": [{"text": "You add."}, CACHE_POINT, {"text": "It is noon."}],
         "messages": [
@@ -208,6 +209,7 @@ async def test_thinking_that_was_sent_encrypted_goes_back() -> None:
     async with model_server(Reply("3")) as server:
         await generate(request_to(server, messages=conversation, budget="low"))
 
+    assert refused(server.requests[0].body) == ""
     _, turn, result = server.requests[0].body["messages"]
     assert turn["content"][0] == {"reasoningContent": {"redactedContent": "c2VjcmV0"}}
     assert result["content"][0]["toolResult"]["content"] == [{"text": "[no output]"}]
@@ -245,6 +247,30 @@ async def test_each_family_thinks_and_caches_in_its_own_way(
     assert (CACHE_POINT in sent.body["system"]) is caches
 
 
+async def test_a_history_without_thinking_is_continued_without_where_it_is_signed() -> None:
+    conversation = [says("add"), calls("c1"), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        for model in (CLAUDE, "amazon.nova-2-lite-v1:0"):
+            await generate(request_to(server, model, messages=conversation, budget="low"))
+
+    asked = ["additionalModelRequestFields" in each.body for each in server.requests]
+    assert asked == [False, True]
+
+
+async def test_images_of_a_result_follow_it_in_the_same_turn_elsewhere() -> None:
+    shown = ToolResultPart(
+        tool_call_id="c1", tool_name="add", contents=(TextPart(text="seen"), PICTURE)
+    )
+    conversation = [says("look"), calls("c1"), ToolMessage(contents=(shown,))]
+    async with model_server(Reply("3")) as server:
+        await generate(request_to(server, "amazon.nova-pro-v1:0", messages=conversation))
+
+    assert refused(server.requests[0].body) == ""
+    *_, turn = server.requests[0].body["messages"]
+    kinds = [next(iter(block)) for block in turn["content"]]
+    assert kinds == ["toolResult", "text", "image"]
+
+
 async def test_images_and_documents_are_shown_also_inside_results() -> None:
     asked = UserMessage(contents=(TextPart(text="look"), PICTURE, DOCUMENT))
     shown = ToolResultPart(
@@ -254,6 +280,7 @@ async def test_images_and_documents_are_shown_also_inside_results() -> None:
     async with model_server(Reply("3")) as server:
         await generate(request_to(server, messages=conversation))
 
+    assert refused(server.requests[0].body) == ""
     question, _, result = server.requests[0].body["messages"]
     source = {"source": {"bytes": "JVBERi0xLjQ="}}
     assert question["content"] == [

@@ -52,6 +52,15 @@ def test_a_damaged_byte_makes_the_reply_invalid(place: int, change: int) -> None
         decode(bytes(body))
 
 
+def test_a_damaged_length_is_not_waited_for() -> None:
+    whole = body_of(["one"])
+    for place in range(12):
+        body = bytearray(whole)
+        body[place] ^= 1
+        with pytest.raises(InvalidReplyError, match="the length of a frame is damaged"):
+            decode(bytes(body))
+
+
 def test_a_stream_that_ends_inside_a_frame_is_no_reply() -> None:
     body = body_of(["one"])
     for cut in range(1, len(body)):

@@ -249,6 +249,43 @@ def test_a_stream_that_is_cut_before_its_end_is_never_a_whole_reply(name: str) -
             read(name, [body[:cut]])
 
 
+@pytest.mark.parametrize("name", ["anthropic messages", "bedrock converse"])
+def test_what_follows_the_end_is_not_read(name: str) -> None:
+    body = STREAMS[name][2]
+    assert without_ids(read(name, [body, b"data: what?\n\n"])) == without_ids(read(name, [body]))
+
+
+def converse(*events: dict[str, Any], stop: str = "end_turn") -> Generation:
+    stream = (*events, {"messageStop": {"stopReason": stop}})
+    return read("bedrock converse", [b"".join(map(frame, stream))])
+
+
+def test_each_block_of_thinking_has_its_own_signature() -> None:
+    reply = converse(
+        block(0, {"reasoningContent": {"text": "one"}}),
+        block(0, {"reasoningContent": {"signature": "s1"}}),
+        block(1, {"text": "so"}),
+        block(2, {"reasoningContent": {"redactedContent": "c2VjcmV0"}}),
+        {"anEventOfLaterVersions": {}},
+    )
+    assert reply.thinking == (
+        ThinkingPart(thinking="one", signature="s1"),
+        ThinkingPart(thinking="", signature="redacted:c2VjcmV0"),
+    )
+
+
+@pytest.mark.parametrize("reason", ["malformed_tool_use", "malformed_model_output", ""])
+def test_a_bad_end_of_bedrock_is_no_reply(reason: str) -> None:
+    with pytest.raises(InvalidReplyError, match="it ended with"):
+        converse(block(0, {"text": "half"}), stop=reason)
+
+
+def test_a_context_window_that_is_used_up_is_named() -> None:
+    with pytest.raises(StreamError, match="the prompt is too long") as caught:
+        converse(block(0, {"text": "half"}), stop="model_context_window_exceeded")
+    assert caught.value.status == 400
+
+
 def calls_of(*pieces: dict[str, Any]) -> list[tuple[str, object]]:
     body = sse(*pieces, chunk({}, "stop"))
     return [(call.tool_name, call.args) for call in read("chat completions", [body]).tool_calls]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from perstack.definition.model import ProviderSetting
 from perstack.definition.provider_tools import ProviderTools
@@ -33,7 +34,7 @@ def chat_path(model: str, setting: ProviderSetting, environment: Mapping[str, st
     """The path of a model, which on Azure is the name of a deployment."""
     query = _version_query(setting, environment)
     if setting.use_deployment_based_urls:
-        return f"/deployments/{model}/chat/completions{query}"
+        return f"/deployments/{quote(model, safe='')}/chat/completions{query}"
     return f"/v1/chat/completions{query}"
 
 

@@ -24,7 +24,7 @@ def signed_headers(
     """
     time = now.strftime("%Y%m%dT%H%M%SZ")
     parts = urlsplit(url)
-    headers = {"Host": _host(parts.scheme, parts.netloc), "X-Amz-Date": time}
+    headers = {"Host": parts.netloc.rpartition("@")[2], "X-Amz-Date": time}
     if credentials.session_token is not None:
         headers["X-Amz-Security-Token"] = credentials.session_token
     names = ";".join(name.lower() for name in headers)
@@ -55,9 +55,3 @@ def signed_headers(
 
 def _hmac(key: bytes, text: str) -> bytes:
     return hmac.digest(key, text.encode(), "sha256")
-
-
-def _host(scheme: str, location: str) -> str:
-    """The `Host` header, which has no port where it is the usual one."""
-    host = location.rpartition("@")[2].lower()
-    return host.removesuffix(":443" if scheme == "https" else ":80")
