@@ -33,6 +33,10 @@ def test_a_search_goes_on_from_the_line_of_an_offset() -> None:
     assert found("a", "a1\n", start=3) == []
 
 
+def test_a_text_that_is_no_unicode_is_searched_all_the_same() -> None:
+    assert found("needle", "\ud800 a needle") == [(0, 0, "\ufffd a needle")]
+
+
 def test_case_can_be_ignored() -> None:
     assert found("ERROR", "an error") == []
     assert next(SearchPattern("ERROR", ignores_case=True).search("an error")).line == 0

@@ -31,6 +31,8 @@ SYNTAX_HINT = (
 
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+)(?:,(\d*))?\}|.", re.DOTALL)
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 @dataclass(frozen=True, slots=True)
 class LineMatch:
@@ -95,6 +97,7 @@ class SearchPattern:
         Raises:
             SearchTimeoutError: The deadline has passed.
         """
+        text = _LONE_SURROGATE.sub("\ufffd", text)  # nothing matches a text that has one
         offset = text.rfind("\n", 0, start) + 1
         number = text.count("\n", 0, offset)
         while offset < len(text):

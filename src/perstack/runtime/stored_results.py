@@ -1,6 +1,7 @@
 """`readToolResult`: what was left out of a shortened result, read from the store."""
 
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from anyio import to_thread
@@ -9,7 +10,14 @@ from pydantic import Field, ValidationError
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import RecordToolResult
 from perstack.core.long_results import NOTE_CHARACTERS, READ_TOOL_RESULT, is_shortened, line_end
-from perstack.core.messages import TextPart, ToolCall, ToolMessage, ToolResult, text_result
+from perstack.core.messages import (
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    ToolResultPart,
+    text_result,
+)
 from perstack.core.tools import describe_validation_error
 from perstack.definition.model import Definitions, Expert, McpStdioSkill
 from perstack.definition.references import BASE_SKILL, DEFAULT_TOOL_NAMES
@@ -88,18 +96,14 @@ class StoredResultReader:
             return text_result(call, f"`pattern` {error}", is_error=True)
 
     async def _whole_text(self, checkpoint: Checkpoint, tool_call_id: str) -> str | None:
-        for message in checkpoint.messages:
-            if isinstance(message, ToolMessage):
-                for part in message.contents:
-                    if part.tool_call_id == tool_call_id:
-                        stored = await self._store.shortened_results(
-                            checkpoint.job_id, tool_call_id
-                        )
-                        # Another run of the job may have a call with this id, and a branch has the
-                        # results of the run that it left.
-                        for event in stored:
-                            if event.tool_result.result == part.contents:
-                                return event.whole_text
+        # Another run of the job may have a call with this id, but not with the same result; a
+        # branch has results of the run that it left.
+        told = [part.contents for part in _results(checkpoint) if part.tool_call_id == tool_call_id]
+        stored = await self._store.shortened_results(checkpoint.job_id, tool_call_id)
+        for event in reversed(stored):
+            is_own = event.stamp.run_id == checkpoint.run_id
+            if is_own or event.tool_result.result in told:
+                return event.whole_text
         return None
 
     def _answer(self, args: ReadToolResultInput, text: str) -> str:
@@ -150,10 +154,15 @@ def can_read_results(expert: Expert, definitions: Definitions) -> bool:
 def _unknown_id(checkpoint: Checkpoint, tool_call_id: str) -> str:
     known = [
         f"{part.tool_call_id} ({part.tool_name})"
-        for message in checkpoint.messages
-        if isinstance(message, ToolMessage)
-        for part in message.contents
+        for part in _results(checkpoint)
         if any(isinstance(each, TextPart) and is_shortened(each.text) for each in part.contents)
     ]
     listing = f"These were: {', '.join(known)}." if known else "None was so far."
     return f"No result with the id {tool_call_id!r} was shortened. {listing}"
+
+
+def _results(checkpoint: Checkpoint) -> Iterator[ToolResultPart]:
+    """The results in a conversation."""
+    for message in checkpoint.messages:
+        if isinstance(message, ToolMessage):
+            yield from message.contents

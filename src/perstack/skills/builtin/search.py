@@ -30,7 +30,9 @@ PUNCTUATION_CHARACTERS = 50
 MAX_PATHS = 1_000
 MAX_MATCHES = 200
 MAX_DEPTH = 50
-MAX_FILES = 100_000
+MAX_ENTRIES = 100_000
+"""Files and folders that are looked at."""
+
 MAX_SECONDS = 10.0
 MAX_LISTED_PATHS = 3
 BINARY_CHECK_BYTES = 8_192
@@ -61,7 +63,7 @@ class FileWalk:
     def __init__(self) -> None:
         self.deadline = time.monotonic() + MAX_SECONDS
         self.notes: list[str] = []
-        self._file_count = 0
+        self._entry_count = 0
 
     def files(self, folder: WorkspaceEntry) -> Iterator[tuple[WorkspaceEntry, str]]:
         """Each file with its path relative to `folder`."""
@@ -70,6 +72,8 @@ class FileWalk:
         for root, folders, all_names, handle in os.fwalk(
             ".", onerror=unreadable.append, dir_fd=folder.dir_fd
         ):
+            if self._is_over():
+                return
             parent = root.removeprefix(".").removeprefix("/")
             is_top = not prefix and not parent
             names = [name for name in all_names if not (is_top and is_reserved((name,)))]
@@ -98,9 +102,9 @@ class FileWalk:
 
     def _is_over(self) -> bool:
         check_cancelled()
-        self._file_count += 1
-        if self._file_count > MAX_FILES:
-            self._note(f"Only the first {MAX_FILES:,} files were looked at. {NARROWER}")
+        self._entry_count += 1
+        if self._entry_count > MAX_ENTRIES:
+            self._note(f"Only the first {MAX_ENTRIES:,} files were looked at. {NARROWER}")
             return True
         if time.monotonic() > self.deadline:
             self.time_is_up()
