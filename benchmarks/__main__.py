@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import concurrency, ready, resume, step, storage
+from benchmarks import concurrency, first_request, ready, resume, step, storage, stream
 from benchmarks.stage import Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "ready": ready.measure,
+    "first_request": first_request.measure,
     "step": step.measure,
+    "stream": stream.measure,
     "storage": storage.measure,
     "concurrency": concurrency.measure,
     "resume": resume.measure,

@@ -1,7 +1,8 @@
 """Many jobs in one process: jobs a second, and memory for each job that is under way.
 
-The model takes 200 ms for each of five steps. The tool is one of the process itself, so that what
-is compared is the runtimes and not how fast the machine starts programs.
+The model takes 200 ms for each of five steps. All jobs share one tool of the process itself, on
+both sides: what is compared is the runtimes, and not how fast the machine starts programs, because
+perstack starts the servers of a skill for each job. perstack exports its spans.
 """
 
 from typing import Any
@@ -12,43 +13,51 @@ JOBS = (50, 200)
 STEPS = 5
 LATENCY_MS = 200
 ROUNDS = 3
-LIMIT = 0.7
-CLIENTS = ("aiohttp", "httpx", "litellm")
+LIMIT = 0.75
+DURABLE = "bare loop, durable"
+FLOORS: dict[str, dict[str, Any]] = {
+    DURABLE: {"client": "aiohttp", "is_durable": True},
+    "bare loop": {"client": "aiohttp"},
+    "bare loop over httpx": {"client": "httpx"},
+    "bare loop over litellm": {"client": "litellm"},
+}
+OURS = "perstack"
 
 
-def measure() -> list[Row]:
-    """Perstack and the bare loop over three clients in turn."""
-    return [row for jobs in JOBS for row in rows_for(jobs)]
+def measure(rounds: int = ROUNDS) -> list[Row]:
+    """Perstack and the bare loops in turn."""
+    return [row for jobs in JOBS for row in rows_for(jobs, rounds)]
 
 
-def rows_for(jobs: int) -> list[Row]:
+def rows_for(jobs: int, rounds: int) -> list[Row]:
     """All contestants with this many jobs."""
-    seen: dict[str, list[dict[str, Any]]] = {name: [] for name in (*CLIENTS, "perstack")}
+    seen: dict[str, list[dict[str, Any]]] = {name: [] for name in (*FLOORS, OURS)}
     query = order("crowd", steps=STEPS, latency_ms=LATENCY_MS, tool="readTextFile")
     with model() as served_by:
-        for _ in range(ROUNDS):
-            for client in CLIENTS:
+        for _ in range(rounds):
+            for name, floor in FLOORS.items():
                 options: dict[str, Any] = {"has_server": False, "queries": [query] * jobs}
                 with workplace() as folder:
-                    report = perform("floor", folder, served_by, client=client, **options)
-                seen[client].append(report)
+                    seen[name].append(perform("floor", folder, served_by, **floor, **options))
             with workplace() as folder:
                 requests = [{"expert_key": "reader", "query": query}] * jobs
-                report = perform("product", folder, served_by, requests=requests, is_warm=True)
+                report = perform(
+                    "product", folder, served_by, requests=requests, is_warm=True, has_spans=True
+                )
             if report["statuses"] != ["completed"]:
                 raise RuntimeError(f"jobs ended as {report['statuses']}")
-            seen["perstack"].append(report)
+            seen[OURS].append(report)
     rates = {
         name: figure(jobs / report["seconds"] for report in reports)
         for name, reports in seen.items()
     }
-    ours = rates["perstack"]
-    rows = [Row(f"{jobs} jobs: perstack", "jobs/s", ours)]
-    for client in CLIENTS:
-        limit = -LIMIT if client == CLIENTS[0] else None
-        ratio = ours.middle / rates[client].middle
-        rows.append(Row(f"{jobs} jobs: bare {client}", "jobs/s", rates[client], ratio, limit))
-    memory = [report["memory"] for report in seen["perstack"] if report["memory"] is not None]
+    ours = rates.pop(OURS)
+    rows = [Row(f"{jobs} jobs: {name}", "jobs/s", rate) for name, rate in rates.items()]
+    for name, rate in rates.items():
+        limit = -LIMIT if name == DURABLE else None
+        title = f"{jobs} jobs: {OURS} to {name}"
+        rows.append(Row(title, "jobs/s", ours, ours.middle / rate.middle, limit))
+    memory = [report["memory"] for report in seen[OURS] if report["memory"] is not None]
     if memory:
         rows.append(
             Row(f"{jobs} jobs: memory for a job", "MiB", figure(mib / jobs for mib in memory))

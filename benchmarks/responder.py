@@ -1,9 +1,10 @@
 """The model of the benchmarks: an endpoint in a process of its own that costs next to nothing.
 
 Unlike the tests' model server it does not parse what it is asked. The query says what to answer:
-`run=NAME steps=N latency=MS tool=NAME`, that is N tool calls, each after MS, then a text. When each
-request was complete and when its answer left can be asked for at `/times/NAME`, on the clock that
-all processes of a machine share. Spans that are sent here vanish.
+`run=NAME steps=N latency=MS tool=NAME`, that is N tool calls, each after MS, then a text. To a
+request for a stream the text is streamed in as many chunks as `chunks=N` says, each written by
+itself. When each request was complete and when its answer left can be asked for at `/times/NAME`,
+on the clock that all processes of a machine share. Spans that are sent here vanish.
 """
 
 import asyncio  # noqa: TID251 - a bare protocol takes least of the machine from what is measured
@@ -11,9 +12,12 @@ import json
 import re
 import sys
 import time
+from functools import lru_cache
 
 ORDER = re.compile(rb"run=(\S+) steps=(\d+) latency=(\d+) tool=(\w+)")
+CHUNKS = re.compile(rb"chunks=(\d+)")
 RESULT = re.compile(rb'"role": ?"tool"')
+STREAMED_TEXT = "A few words, and more. " * 1000
 ARGUMENTS = {"echo": {"text": "x" * 1000}, "readTextFile": {"path": "note.txt"}}
 
 exchanges: dict[str, list[tuple[float, float, int]]] = {}
@@ -56,6 +60,11 @@ class Exchange(asyncio.Protocol):
             self._send(b"")
         else:
             run, steps, latency, tool = (part.decode() for part in order.groups())
+            chunks = CHUNKS.search(body)
+            if chunks is not None and b'"stream":true' in body:
+                exchanges.setdefault(run, []).append((arrived, time.monotonic(), len(body)))
+                self._stream(int(chunks[1]))
+                return
             step = len(RESULT.findall(body))
             answer = reply(step, tool if step < int(steps) else None)
             delay = int(latency) / 1000
@@ -65,6 +74,12 @@ class Exchange(asyncio.Protocol):
                 )
             else:
                 self._reply(run, arrived, len(body), answer)
+
+    def _stream(self, chunks: int) -> None:
+        head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked"
+        self.transport.write(head.encode() + b"\r\n\r\n")
+        for event in streamed(chunks):
+            self.transport.write(event)
 
     def _reply(self, run: str, arrived: float, size: int, answer: bytes) -> None:
         exchanges.setdefault(run, []).append((arrived, time.monotonic(), size))
@@ -86,6 +101,22 @@ def reply(step: int, tool: str | None) -> bytes:
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
     completion = {"id": f"c-{step}", "object": "chat.completion", "created": 1, "model": "gpt-5"}
     return json.dumps({**completion, "choices": [choice], "usage": usage}).encode()
+
+
+@lru_cache
+def streamed(chunks: int) -> list[bytes]:
+    """The text in so many events of a completion, and its end, each as a chunk of a body."""
+    size = len(STREAMED_TEXT) // chunks
+    pieces = [STREAMED_TEXT[start : start + size] for start in range(0, size * chunks, size)]
+    pieces[-1] += STREAMED_TEXT[size * chunks :]
+    deltas = [({"content": piece}, None) for piece in pieces]
+    payloads = [
+        json.dumps({"id": "c", "model": "gpt-5", "choices": [choice]})
+        for delta, reason in [*deltas, ({}, "stop")]
+        for choice in [{"index": 0, "delta": delta, "finish_reason": reason}]
+    ]
+    events = [f"data: {payload}\n\n".encode() for payload in [*payloads, "[DONE]"]]
+    return [b"%x\r\n%s\r\n" % (len(event), event) for event in events] + [b"0\r\n\r\n"]
 
 
 async def serve() -> None:

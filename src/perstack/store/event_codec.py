@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from perstack.core.events import RUN_EVENT, RunEvent
@@ -117,12 +118,14 @@ def encode_event(event: RunEvent) -> EncodedEvent:
     """Split an event into its body and its blobs."""
     if event.activation_id is None and type(event).model_fields.keys() == BODILESS_FIELDS:
         return EncodedEvent(None)
-    blobs: dict[str, bytes] = {}
     content = event.model_dump(by_alias=True, exclude=set(COLUMN_FIELDS), exclude_none=True)
     if "usage" in content:
         content["usage"] = _without_zero_counts(content["usage"])
-    content = extract_blobs(content, blobs)
-    return EncodedEvent(_compact_json(content) if content else None, blobs)
+    body = _compact_json(content) if content else None
+    if body is None or len(body) <= MAX_INLINE_CHARACTERS:
+        return EncodedEvent(body)  # no string in it is longer than all of it
+    blobs: dict[str, bytes] = {}
+    return EncodedEvent(_compact_json(extract_blobs(content, blobs)), blobs)
 
 
 def _without_zero_counts(usage: Json) -> Json:
@@ -157,7 +160,14 @@ def decode_line(line: str, fetch: Callable[[str], bytes]) -> RunEvent:
     return RUN_EVENT.validate_python(inline_blobs(json.loads(line), fetch))
 
 
-def _compact_json(content: Mapping[str, Any]) -> str:
+def _compact_json(content: Json) -> str:
+    try:
+        text = orjson.dumps(content).decode()
+    except orjson.JSONEncodeError:
+        pass  # half a surrogate pair, or a number that is too large for it
+    else:
+        if "null" not in text:  # which orjson writes for numbers that JSON lacks, too
+            return text
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode("utf-8")
