@@ -31,6 +31,7 @@ from tests.llm.provider_replies import (
     PIXEL,
     SEARCH,
     claude,
+    gpt,
 )
 from tests.llm.two_step_bodies import BODIES
 from tests.model_server import Queue, Reply, Request, Usage, Verbatim, model_server
@@ -170,3 +171,12 @@ async def test_a_turn_that_was_paused_goes_on_where_it_was(tmp_path: Path) -> No
     ]
     assert second.body["container"] == "container_1"
     assert view.usage.input_tokens == 20
+
+
+async def test_an_image_that_a_model_made_is_kept_beside_its_answer(tmp_path: Path) -> None:
+    drawn = gpt({"type": "image_generation_call", "id": "ig1", "result": PIXEL})
+
+    view, [_], _ = await run(tmp_path, "openai", 'providerTools = ["imageGeneration"]', drawn)
+
+    assert view.text == "[content of type image/png]"
+    assert view.checkpoint.media == (ImageInlinePart(encoded_data=PIXEL, mime_type="image/png"),)

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from perstack.core.history import newest_checkpoints
-from perstack.core.messages import ToolMessage
+from perstack.core.messages import ImageInlinePart, TextPart, ToolMessage
 from perstack.runtime.context import JobStepCounter
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 from tests.fakes import FakeModel, FakeStore, Reply, call, calls, done, experts, job_context
@@ -27,6 +27,16 @@ async def test_a_delegate_sees_only_its_query_and_its_answer_comes_back() -> Non
     assert isinstance(answer, ToolMessage)
     assert "piece" in str(answer)
     assert end.text == "whole"
+
+
+async def test_images_that_a_delegate_made_come_back_with_its_answer() -> None:
+    image = ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png")
+    drawn = Generation(text="drawn", media=(image,))
+    model = FakeModel({"a": [calls(call("x", "c1", query="draw")), done("ok")], "@a/x": [drawn]})
+    await work(job_context(TEAM, model))
+    answer = model.requests[-1].messages[-1]
+    assert isinstance(answer, ToolMessage)
+    assert answer.contents[0].contents == (TextPart(text="drawn"), image)
 
 
 async def test_a_coordinator_goes_on_under_the_same_run_id() -> None:

@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from perstack.core.messages import (
+    ImageInlinePart,
     ToolCall,
     ToolMessage,
     ToolResult,
@@ -216,6 +217,13 @@ async def test_a_reply_that_was_paused_goes_on_in_the_next_step_and_is_no_failur
     assert end.usage.input_tokens == 7
     said = model.requests[-1].messages[-2:]
     assert [each.text for each in said if each.type == "expertMessage"] == ["It is ", "It is "]
+
+
+async def test_a_reply_of_images_alone_is_an_answer() -> None:
+    image = ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png")
+    end = await work(job_context(ONE, FakeModel({"a": [Generation(media=(image,))]})))
+    assert (end.status, end.text) == ("completed", "[content of type image/png]")
+    assert end.media == (image,)
 
 
 async def test_a_reply_that_was_filtered_stops_the_run() -> None:

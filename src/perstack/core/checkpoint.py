@@ -2,12 +2,22 @@
 
 import json
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any, Literal
 
 from pydantic import Field
 
 from perstack.core.events import DelegatedBy, Delegation, ExpertRef, RunError
-from perstack.core.messages import Message, ToolCall, ToolKind, ToolResult, Usage
+from perstack.core.messages import (
+    ExpertMedia,
+    ExpertMessage,
+    Message,
+    ToolCall,
+    ToolKind,
+    ToolResult,
+    Usage,
+    UserMessage,
+)
 from perstack.core.todo import TodoList
 from perstack.core.verification import VerificationResult
 from perstack.models import FrozenModel
@@ -139,6 +149,13 @@ class Checkpoint(FrozenModel):
     def output(self) -> Any:
         """The value of a typed answer; `None` without one."""
         return json.loads(self.text) if self.is_typed else None
+
+    @property
+    def media(self) -> tuple[ExpertMedia, ...]:
+        """The images and files that the model has made since it was last spoken to."""
+        heard = takewhile(lambda each: not isinstance(each, UserMessage), reversed(self.messages))
+        replies = [message for message in heard if isinstance(message, ExpertMessage)]
+        return tuple(part for reply in reversed(replies) for part in reply.media)
 
     @property
     def pending_tool_calls(self) -> tuple[ToolCall, ...]:

@@ -171,6 +171,11 @@ ExpertPart = Annotated[
 ExpertMedia = ImageInlinePart | FileInlinePart
 
 
+def media_note(part: ExpertMedia) -> str:
+    """What stands for an image or a file where only text can."""
+    return f"[content of type {part.mime_type}]"
+
+
 class InstructionMessage(FrozenModel):
     """The system prompt of a run.
 

@@ -22,6 +22,7 @@ from perstack.core.messages import (
     ToolResultPart,
     UserMessage,
     UserPart,
+    media_note,
 )
 from perstack.core.tools import ToolDefinition
 from perstack.llm.conversions import ChatMessage, Conversions, Convert
@@ -230,7 +231,7 @@ def _user_content(message: UserMessage, profile: ProviderProfile) -> str | list[
 
 
 def _assistant_messages(message: ExpertMessage, profile: ProviderProfile) -> list[ChatMessage]:
-    notes = [f"[content of type {part.mime_type}]" for part in message.media]
+    notes = map(media_note, message.media)
     text, calls = "\n".join([message.text, *notes]).strip("\n"), message.tool_calls
     if not text and not calls:
         return []  # Providers refuse a turn that says nothing.

@@ -11,7 +11,14 @@ from perstack import __version__
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.machine import blank_checkpoint, branch_checkpoint
-from perstack.core.messages import TextPart, ToolCall, ToolResult, UserMessage, text_result
+from perstack.core.messages import (
+    TextPart,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+    text_result,
+    tool_result,
+)
 from perstack.definition.model import Expert
 from perstack.errors import ConfigError, PerstackError, SkillError, UnknownExpertError
 from perstack.runtime.context import JobContext
@@ -97,7 +104,7 @@ def _delegate_result(
     if checkpoint is None or checkpoint.status == "stoppedByExceededMaxSteps":
         return _delegation_failure(call, delegation, "the job has used all its steps")
     if checkpoint.status == "completed":
-        return text_result(call, checkpoint.text)
+        return tool_result(call, (TextPart(text=checkpoint.text), *checkpoint.media))
     if checkpoint.error is not None:
         return _delegation_failure(call, delegation, checkpoint.error.message)
     return _delegation_failure(call, delegation, f"it stopped with status {checkpoint.status}")

@@ -19,6 +19,7 @@ from perstack.core.messages import (
     ToolResultPart,
     Usage,
     UserMessage,
+    media_note,
     text_result,
 )
 from perstack.core.verification import VerificationResult, feedback
@@ -216,7 +217,7 @@ async def _handle_generation(
             for call in toolbox.match(message.tool_calls)
         )
         return ev.CallTools(stamp=run.stamp(), new_message=message, targets=targets, usage=usage)
-    if generation.text.strip():
+    if generation.text.strip() or generation.media:
         return _handle_text_answer(run, checkpoint, message, generation)
     reminder = UserMessage(contents=(TextPart(text=_EMPTY_REPLY),))
     return _retry_or_stop(
@@ -228,6 +229,8 @@ def _handle_text_answer(
     run: Run, checkpoint: Checkpoint, message: ExpertMessage, generation: Generation
 ) -> ev.RunEvent:
     text = control.reply_text((*checkpoint.messages, message))
+    if not text.strip():
+        text = "\n".join(map(media_note, message.media))
     answer, mismatch = control.answer_from_text(text, run.expert.tool.output_schema)
     if mismatch is not None:
         new_messages = (message, UserMessage(contents=(TextPart(text=mismatch),)))

@@ -4,20 +4,32 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mcp_types import Annotations, ResourceLink, TextContent
+from mcp_types import Annotations, ImageContent, ResourceLink, TextContent
 
 from perstack.core import events as ev
 from perstack.core import transient_events
 from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.elicitation import question_from_call
 from perstack.core.events import ExpertRef, Stamp
-from perstack.core.messages import ExpertMessage, ToolCall, ToolCallPart, Usage, text_result
+from perstack.core.messages import (
+    ExpertMessage,
+    FileInlinePart,
+    ImageInlinePart,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolCallPart,
+    Usage,
+    UserMessage,
+    text_result,
+)
 from perstack.core.transient_events import PerstackEvent
 from perstack.errors import StoreError
 from perstack.jobs import JobView
 from perstack.server.caller import Caller
 from perstack.server.summaries import PUBLIC_STATUS, progress_message
 from perstack.server.tools.results import (
+    MAX_MEDIA_CHARACTERS,
     error_result,
     job_result,
     jobs_result,
@@ -36,6 +48,7 @@ def job_view(
     status: JobStatus = "completed",
     questions: tuple[ToolCall, ...] = (),
     trace_parent: str | None = None,
+    messages: tuple[Message, ...] = (),
 ) -> JobView:
     return JobView(
         job=Job(
@@ -56,6 +69,7 @@ def job_view(
             provider="scripted",
             model="m",
             trace_parent=trace_parent,
+            messages=messages,
             started_at=0,
             updated_at=0,
         ),
@@ -64,6 +78,29 @@ def job_view(
         usage=Usage(input_tokens=3),
         runs=(),
     )
+
+
+def test_images_that_a_model_made_come_with_its_answer() -> None:
+    small = ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png")
+    large = ImageInlinePart(encoded_data="A" * (MAX_MEDIA_CHARACTERS + 1), mime_type="image/png")
+    table = FileInlinePart(encoded_data="YQ==", mime_type="text/csv")
+    messages = (
+        ExpertMessage(contents=(large,)),
+        UserMessage(contents=(TextPart(text="draw"),)),
+        ExpertMessage(contents=(small, table)),
+        ExpertMessage(contents=(TextPart(text="drawn"), large)),
+    )
+
+    first = job_result(job_view("drawn", messages=messages))
+    further = job_result(job_view("drawn", messages=messages), offset=2)
+    running = job_result(job_view("drawn", messages=messages, status="running"))
+
+    assert [block for block in first.content if isinstance(block, ImageContent)] == [
+        ImageContent(type="image", data="iVBORw0KGgo=", mime_type="image/png")
+    ]
+    assert texts(first)[2:] == ["[content of type text/csv]", "[content of type image/png]"]
+    for other in (further, running):
+        assert not any(isinstance(block, ImageContent) for block in other.content)
 
 
 def test_a_long_text_comes_in_pieces_that_lose_nothing() -> None:

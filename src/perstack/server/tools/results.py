@@ -15,12 +15,14 @@ from mcp_types import (
     Annotations,
     CallToolResult,
     ContentBlock,
+    ImageContent,
     ResourceLink,
     TextContent,
 )
 
 from perstack.core.checkpoint import Job
 from perstack.core.elicitation import Question, describe_fields
+from perstack.core.messages import ExpertMedia, ImageInlinePart, media_note
 from perstack.definition.references import strip_version
 from perstack.errors import PerstackError, is_quotable_name
 from perstack.jobs import JobView
@@ -70,6 +72,9 @@ def tasks_unsupported(subject: str) -> MCPError:
 
 MAX_QUERY_SHOWN = 200
 MAX_ARGUMENTS_SHOWN = 10_000
+MAX_MEDIA_CHARACTERS = 750_000
+"""Of the images of a result, in base64: some clients refuse results of more than a megabyte."""
+
 MAX_DUPLICATED_SHARE = 0.2
 """Share of the budget that a text may have which the structured content repeats as a value."""
 MIN_FIELDS_DESCRIBED = 2
@@ -142,6 +147,8 @@ def job_result(
     footer_lines = (f"status: {status} · job_id: {view.job.id}", verification_line(view), next_step)
     footer = "\n".join(line for line in footer_lines if line).strip()
     content: list[ContentBlock] = [_text_block(part) for part in (text, footer) if part]
+    if is_completed and not offset:
+        content += _media_blocks(view.checkpoint.media)
     if is_completed or not is_complete:
         content.append(_result_link(view, full_text))
     return CallToolResult(content=content, structured_content=structured, is_error=is_error)
@@ -190,6 +197,20 @@ def _result_link(view: JobView, text: str) -> ResourceLink:
         size=utf8_size(replace_surrogates(text)),
         annotations=Annotations(audience=["user"], priority=0.2),
     )
+
+
+def _media_blocks(media: Sequence[ExpertMedia]) -> list[ContentBlock]:
+    """Images that the model made, and notes for other files and for what would be too much."""
+    blocks: list[ContentBlock] = []
+    available = MAX_MEDIA_CHARACTERS
+    for part in media:
+        if isinstance(part, ImageInlinePart) and len(part.encoded_data) <= available:
+            available -= len(part.encoded_data)
+            data, mime_type = part.encoded_data, part.mime_type
+            blocks.append(ImageContent(type="image", data=data, mime_type=mime_type))
+        else:
+            blocks.append(_text_block(media_note(part)))
+    return blocks
 
 
 def _text_block(text: str) -> TextContent:
