@@ -257,6 +257,18 @@ async def test_a_history_without_thinking_is_continued_without_where_it_is_signe
     assert asked == [False, True]
 
 
+async def test_the_tools_of_a_history_are_named_where_there_are_no_others() -> None:
+    conversation = [says("add"), calls("c1"), returns("c1", "3"), calls("c2"), returns("c2", "4")]
+    async with model_server(Reply("3")) as server:
+        await generate(request_to(server, messages=conversation, tools=()))
+        await generate(request_to(server, tools=()))
+
+    with_calls, without = server.requests
+    assert with_calls.tool_names == ("add",)
+    assert refused(with_calls.body) == ""
+    assert "toolConfig" not in without.body
+
+
 async def test_images_of_a_result_follow_it_in_the_same_turn_elsewhere() -> None:
     shown = ToolResultPart(
         tool_call_id="c1", tool_name="add", contents=(TextPart(text="seen"), PICTURE)

@@ -121,6 +121,17 @@ async def test_a_token_is_kept_until_shortly_before_its_end(
     assert len(google.requests) == count
 
 
+async def test_a_token_that_is_refused_is_not_used_again(google: GoogleCloud) -> None:
+    model = open_model(definitions=Definitions(), environment=google.environment)
+    async with model_server([HttpError(401, "revoked"), Reply("3")]) as server:
+        with pytest.raises(ModelError, match="revoked"):
+            await model.generate(request_to(server), None)
+        await model.generate(request_to(server), None)
+    await model.aclose()
+
+    assert len(google.requests) == 2
+
+
 async def test_requests_at_once_share_one_token(google: GoogleCloud) -> None:
     model = open_model(definitions=Definitions(), environment=google.environment)
     async with model_server(Reply("3")) as server:

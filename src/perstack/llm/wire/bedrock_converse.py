@@ -89,9 +89,9 @@ class BedrockConverse:
         options = profile.reasoning_options(choice.reasoning_budget, choice.model)
         if options and (can_think(request.messages) or not profile.has_signed_thinking):
             body["additionalModelRequestFields"] = options
-        if request.tools:
-            functions = [tool["function"] for tool in chat_tools(request.tools)]
-            body["toolConfig"] = {"tools": [{"toolSpec": _tool(each)} for each in functions]}
+        functions = [tool["function"] for tool in chat_tools(request.tools)]
+        if tools := [_tool(each) for each in functions] or called_tools(messages):
+            body["toolConfig"] = {"tools": [{"toolSpec": tool} for tool in tools]}
         return body
 
     def reader(self, builder: ReplyBuilder) -> "BedrockConverseReader":
@@ -105,6 +105,13 @@ def _tool(function: JsonObject) -> JsonObject:
         **({"description": description} if description else {}),
         "inputSchema": {"json": function["parameters"]},
     }
+
+
+def called_tools(turns: Iterable[JsonObject]) -> list[JsonObject]:
+    """The tools that a history calls, by their names; it is refused where there are none at all."""
+    calls = (block.get("toolUse") for turn in turns for block in turn["content"])
+    names = dict.fromkeys(call["name"] for call in calls if call)
+    return [{"name": name, "inputSchema": {"json": {"type": "object"}}} for name in names]
 
 
 def to_converse(chat: Iterable[ChatMessage]) -> tuple[list[Block], list[JsonObject]]:

@@ -6,7 +6,7 @@ The only module that imports google-auth, and it does so in a thread, when a tok
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from perstack.llm.wire.client import HttpClient
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-MARGIN_SECONDS = 240.0
+MARGIN = timedelta(minutes=4)
 """How long before its end a token is replaced, so that no request arrives with one that is over."""
 
 _PROVIDER = "google-vertex"
@@ -60,12 +60,12 @@ class _Token:
 
     Attributes:
         secrets: The token, and what it was got with.
-        expires_at: By the clock of the event loop.
+        expires_at: By the clock on the wall, which goes on while a machine sleeps.
     """
 
     headers: Mapping[str, str]
     secrets: tuple[str, ...]
-    expires_at: float
+    expires_at: datetime
 
 
 class GoogleTokens:
@@ -98,9 +98,13 @@ class GoogleTokens:
         """
         async with self._lock:
             token = self._token
-            if token is None or token.expires_at - anyio.current_time() < MARGIN_SECONDS:
+            if token is None or token.expires_at - _now() < MARGIN:
                 token = self._token = await self._fetch()
             return token.headers
+
+    def forget(self) -> None:
+        """Get a new token for the next request, because the present one was refused."""
+        self._token = None
 
     async def _fetch(self) -> _Token:
         file = credentials_file(self._environment)
@@ -132,8 +136,8 @@ class _TokenExchange:
         self.secrets: tuple[str, ...] = ()
 
     async def by_file(self, file: Path) -> _Token:
-        headers, seconds = await anyio.to_thread.run_sync(self._refresh, file)
-        return self._token(headers, seconds)
+        headers, expires_at = await anyio.to_thread.run_sync(self._refresh, file)
+        return self._token(headers, expires_at)
 
     async def by_metadata(self, host: str) -> _Token:
         # Of another client, because this server is on the machine itself and behind no proxy.
@@ -149,14 +153,15 @@ class _TokenExchange:
         token, seconds = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(token, str) or not isinstance(seconds, int):
             raise InvalidReplyError("it has no access token")
-        return self._token({"authorization": f"Bearer {token}"}, float(seconds))
+        expires_at = _now() + timedelta(seconds=seconds)
+        return self._token({"authorization": f"Bearer {token}"}, expires_at)
 
-    def _token(self, headers: Mapping[str, str], seconds: float) -> _Token:
+    def _token(self, headers: Mapping[str, str], expires_at: datetime) -> _Token:
         value = headers["authorization"].removeprefix("Bearer ")
-        return _Token(headers, (value, *self.secrets), anyio.current_time() + seconds)
+        return _Token(headers, (value, *self.secrets), expires_at)
 
-    def _refresh(self, file: Path) -> tuple[dict[str, str], float]:
-        """The headers, and how many seconds they are valid; on a thread."""
+    def _refresh(self, file: Path) -> tuple[dict[str, str], datetime]:
+        """The headers, and until when they are valid; on a thread."""
         credentials = self._load(file)
         exceptions: Any = import_module("google.auth.exceptions")
         try:
@@ -166,8 +171,7 @@ class _TokenExchange:
         headers: dict[str, str] = {}
         credentials.apply(headers)
         # google-auth's times have no zone.
-        now = datetime.now(UTC).replace(tzinfo=None)  # noqa: TID251 - compared with google-auth's own clock
-        return headers, (credentials.expiry - now).total_seconds()
+        return headers, credentials.expiry.replace(tzinfo=UTC)
 
     def _load(self, file: Path) -> Any:
         name = f"The credentials file {str(file)!r}"
@@ -213,6 +217,10 @@ class _TokenResponse:
     @property
     def headers(self) -> Mapping[str, str]:
         return {}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - compared with times of google-auth's own clock
 
 
 async def _send(

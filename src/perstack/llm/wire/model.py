@@ -63,6 +63,7 @@ DRAIN_SECONDS = 0.1
 """How long the end of a body is waited for after the end of the reply, to keep its connection."""
 
 _CLIENT_MODULE = "perstack.llm.wire.client"
+_UNAUTHORIZED = 401
 _REFUSED_CONTENT = frozenset({400, 415, 422})
 
 _FRAMINGS: dict[str, Callable[[], Framing]] = {
@@ -150,6 +151,8 @@ class WireModel:
         except (ConnectionFailedError, ErrorStatusError, StreamError, InvalidReplyError) as error:
             secrets = (*connection.secrets, *self._google_tokens.secrets)
             failure = _to_model_error(error, connection, secrets)
+            if failure.status == _UNAUTHORIZED:
+                self._google_tokens.forget()
         # Outside the handler, so that no context hangs on it: that holds the request and its key.
         raise failure
 
