@@ -87,7 +87,7 @@ def google_cloud() -> Generator[GoogleCloud]:
             self.do_POST()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     with TemporaryDirectory() as folder:
         state = GoogleCloud(f"http://127.0.0.1:{server.server_port}", Path(folder, "key.json"))

@@ -33,6 +33,9 @@ from tests.model_server import HttpError, ModelServer, Reply, call, model_server
 
 pytestmark = pytest.mark.anyio
 
+NO_CLOUD = {"NO_GCE_CHECK": "true"}
+"""For machines of Google Cloud, on which tests may run."""
+
 PUBLISHER = "/v1/projects/our-own/locations/global/publishers/google"
 
 
@@ -229,7 +232,7 @@ async def test_the_login_that_gcloud_has_left_is_used(tmp_path: Path) -> None:
 async def test_missing_credentials_are_named_with_two_ways_to_get_them(tmp_path: Path) -> None:
     async with model_server(Reply("3")) as server:
         with pytest.raises(ConfigError) as caught:
-            await generate({"HOME": str(tmp_path)}, request_to(server))
+            await generate({"HOME": str(tmp_path), **NO_CLOUD}, request_to(server))
 
     assert str(caught.value).startswith("GOOGLE_APPLICATION_CREDENTIALS is not set")
     assert "gcloud auth application-default login" in str(caught.value)
@@ -363,7 +366,7 @@ def test_what_must_be_set_depends_on_what_there_is() -> None:
         return [each.name for each in resolve_models(definitions, environment).variables]
 
     file, project = "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_VERTEX_PROJECT"
-    assert names({}) == [file, project]
-    assert names({}, project="our-own") == [file]
+    assert names(NO_CLOUD) == [file, project]
+    assert names(NO_CLOUD, project="our-own") == [file]
     assert names({"K_SERVICE": "our-service"}) == [project]
     assert names({file: "key.json", "K_SERVICE": "our-service"}, project="our-own") == [file]

@@ -21,6 +21,7 @@ METADATA_HOST_VARIABLE = "GCE_METADATA_HOST"
 METADATA_HOST = "metadata.google.internal"
 
 _MULTI_REGIONS = frozenset({"eu", "us"})
+_NO_CHECK_VARIABLE = "NO_GCE_CHECK"
 _CLOUD_RUN_VARIABLE = "K_SERVICE"
 _MACHINE_NAME = Path("/sys/class/dmi/id/product_name")
 
@@ -82,10 +83,13 @@ def credentials_file(environment: Mapping[str, str]) -> Path | None:
 def metadata_host(environment: Mapping[str, str]) -> str | None:
     """The server that gives tokens to programs on a machine of Google Cloud; else `None`.
 
-    No address is tried for it: such a machine is known by its name or by a variable.
+    No address is tried for it: such a machine is known by its name or by a variable. `NO_GCE_CHECK`
+    says, as elsewhere, that it is not one of them.
     """
     if named := environment.get(METADATA_HOST_VARIABLE, "").strip():
         return named
+    if environment.get(_NO_CHECK_VARIABLE) == "true":
+        return None
     try:
         is_google_machine = _MACHINE_NAME.read_text(encoding="utf-8").startswith("Google")
     except (OSError, ValueError):
