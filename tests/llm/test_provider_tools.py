@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 
+from perstack.core.messages import ExpertMessage, ProviderPart, TextPart
 from perstack.definition.model import Definitions, Expert, Provider, ProviderName
-from perstack.errors import ConfigError
+from perstack.errors import ConfigError, ModelError
 from perstack.llm.model_factory import OpenModel, open_model
-from tests.llm.conversation import ask_for, provider_at
+from tests.llm.conversation import INSTRUCTION, ask, ask_for, provider_at, says
 from tests.llm.endpoint import ENVIRONMENT, MODELS, provider
-from tests.model_server import Reply, Request, model_server
+from tests.llm.provider_replies import FOUND, SEARCH
+from tests.model_server import HttpError, Reply, Request, model_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.direct_only]
 
@@ -219,3 +221,50 @@ def test_the_provider_of_the_file_is_not_asked_for_what_it_lacks() -> None:
 
     with pytest.raises(ConfigError, match="openai has no providerSkills"):
         opened.choose(definitions.experts["finder"])
+
+
+SEARCHED = ExpertMessage(
+    contents=(
+        ProviderPart(
+            provider="anthropic", tools=("web_search",), content={"content": [SEARCH, FOUND]}
+        ),
+        TextPart(text="The sun is hot."),
+    )
+)
+TALK = (INSTRUCTION, says("How hot?"), SEARCHED, says("Sure?"))
+
+
+async def test_a_reply_that_is_refused_afterwards_is_told_as_text(model: OpenModel) -> None:
+    replies = [HttpError(400, "the container has expired"), Reply("Sure.")]
+    async with model_server(replies) as server:
+        at = provider(server, "anthropic")
+        reply = await model.generate(ask(at, model="claude-sonnet-4-5", messages=TALK), None)
+
+    first, second = (request.body["messages"][1]["content"] for request in server.requests)
+    assert reply.text == "Sure."
+    assert first == [SEARCH, FOUND]
+    assert second == [{"type": "text", "text": "The sun is hot."}]
+
+
+async def test_what_is_refused_as_text_too_is_refused_for_the_first_reason(
+    model: OpenModel,
+) -> None:
+    async with model_server([HttpError(400, "first"), HttpError(400, "second")]) as server:
+        at = provider(server, "anthropic")
+        with pytest.raises(ModelError, match="first"):
+            await model.generate(ask(at, model="claude-sonnet-4-5", messages=TALK), None)
+
+
+@pytest.mark.parametrize("name", MODELS)
+async def test_a_reply_of_another_provider_is_told_as_text(
+    model: OpenModel, name: ProviderName
+) -> None:
+    part, text = SEARCHED.contents
+    foreign = ExpertMessage(contents=(part.model_copy(update={"provider": "another"}), text))
+    talk = (INSTRUCTION, says("How hot?"), foreign, says("Sure?"))
+    async with model_server(Reply("Sure.")) as server:
+        at = provider(server, name)
+        await model.generate(ask(at, model=MODELS[name], messages=talk), None)
+
+    assert "web_search" not in str(server.requests[0].body)
+    assert server.requests[0].messages[1].text == "The sun is hot."

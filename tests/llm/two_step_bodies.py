@@ -180,7 +180,6 @@ BODIES: dict[ProviderName, Any] = {
                     "type": "image_generation_call",
                     "id": "ig1",
                     "status": "completed",
-                    "output_format": "png",
                     "result": "iVBORw0KGgo=",
                 },
                 {
@@ -530,7 +529,6 @@ BODIES: dict[ProviderName, Any] = {
                     "type": "image_generation_call",
                     "id": "ig1",
                     "status": "completed",
-                    "output_format": "png",
                     "result": "iVBORw0KGgo=",
                 },
                 {

@@ -1,13 +1,14 @@
-"""Conversations for models that cannot see images and files."""
+"""Conversations without what a model may refuse: images, files, replies with tools of its own."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from perstack.core.messages import (
+    ExpertMedia,
     ExpertMessage,
-    FileInlinePart,
-    ImageInlinePart,
+    ExpertPart,
     Message,
+    ProviderPart,
     ResultPart,
     TextPart,
     ToolMessage,
@@ -32,6 +33,34 @@ def has_media(messages: Sequence[Message]) -> bool:
     return without_media(messages) != tuple(messages)
 
 
+def reduced_conversations(messages: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
+    """The conversation with less and less of what may be refused, if there is any of it.
+
+    A provider refuses a reply of its own whose container has expired or whose tools have gone.
+    """
+    known = tuple(messages)
+    for reduce in (without_provider_parts, without_media):
+        reduced = reduce(known)
+        if reduced != known:
+            yield reduced
+            known = reduced
+
+
+def without_provider_parts(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with the text and the calls of each reply alone."""
+    return tuple(
+        _with_contents(part for part in message.contents if not isinstance(part, ProviderPart))
+        if isinstance(message, ExpertMessage) and message.provider_part
+        else message
+        for message in messages
+    )
+
+
+def _with_contents(contents: Iterable[ExpertPart]) -> ExpertMessage:
+    """A new message: a copy would keep what the old one has derived from its contents."""
+    return ExpertMessage(contents=tuple(contents))
+
+
 def without_media(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation with a note in place of each image and file."""
     return tuple(map(_with_notes, messages))
@@ -48,13 +77,10 @@ def _with_notes(message: Message) -> Message:
             )
             return message.model_copy(update={"contents": results})
         case ExpertMessage() if message.media:
-            contents = tuple(
-                _note(part.mime_type)
-                if isinstance(part, ImageInlinePart | FileInlinePart)
-                else part
+            return _with_contents(
+                _note(part.mime_type) if isinstance(part, ExpertMedia) else part
                 for part in message.contents
             )
-            return message.model_copy(update={"contents": contents})
         case _:
             return message
 

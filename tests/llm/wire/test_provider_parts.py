@@ -12,7 +12,7 @@ from perstack.llm.wire.anthropic_messages import AnthropicMessages
 from perstack.llm.wire.format import WireFormat
 from perstack.llm.wire.framing import ServerSentEvents
 from perstack.llm.wire.gemini import Gemini
-from perstack.llm.wire.reply import ReplyBuilder
+from perstack.llm.wire.reply import InvalidReplyError, ReplyBuilder
 from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Generation
 from tests.llm.provider_replies import (
@@ -63,6 +63,17 @@ def test_it_does_not_depend_on_how_its_bytes_are_split(provider: str, cuts: list
     wire, reply = FORMATS[provider]
 
     assert streamed(provider, split_at(body_of(reply), cuts)) == whole(wire, reply, provider)
+
+
+@every_format
+def test_a_stream_that_is_cut_is_never_a_whole_reply(provider: str) -> None:
+    body = body_of(FORMATS[provider][1])
+    end = {"anthropic": b'"message_stop"', "google": b'"finishReason"'}
+    last = body.index(end.get(provider, b'"response.completed"'))
+
+    for cut in range(0, last, 7):
+        with pytest.raises(InvalidReplyError):
+            streamed(provider, [body[:cut]])
 
 
 @every_format

@@ -23,7 +23,12 @@ from perstack.llm.errors import (
     status_error,
     timeout_error,
 )
-from perstack.llm.media import has_media, says_that_model_is_blind, without_media
+from perstack.llm.media import (
+    has_media,
+    reduced_conversations,
+    says_that_model_is_blind,
+    without_media,
+)
 from perstack.llm.providers.connection import (
     PROXY_VARIABLE,
     ProviderConnection,
@@ -162,22 +167,22 @@ class WireModel:
         request: GenerationRequest,
         connection: ProviderConnection,
     ) -> Generation:
-        """Ask, and once more without images and files if the model refuses a request with them."""
+        """Ask, and again without images, files and tools of the provider if these are refused."""
         try:
             return await exchange(request)
         except ErrorStatusError as error:
-            is_refused = error.response.status in _REFUSED_CONTENT
-            if not is_refused or not has_media(request.messages):
+            if error.response.status not in _REFUSED_CONTENT:
                 raise
-            try:
-                generation = await exchange(
-                    replace(request, messages=without_media(request.messages))
-                )
-            except ErrorStatusError:
-                raise error from None
-            if says_that_model_is_blind(message_from_body(error.response.body)):
-                self._without_media.add(connection.endpoint)
-            return generation
+            for messages in reduced_conversations(request.messages):
+                try:
+                    generation = await exchange(replace(request, messages=messages))
+                except ErrorStatusError:
+                    continue
+                is_blind = says_that_model_is_blind(message_from_body(error.response.body))
+                if is_blind and not has_media(messages):
+                    self._without_media.add(connection.endpoint)
+                return generation
+            raise
 
     async def _exchange(
         self,

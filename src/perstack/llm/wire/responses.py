@@ -38,6 +38,7 @@ _INCLUDED = {
 """What a reply tells of the calls of a tool only if it is asked to."""
 
 _PLAIN_ITEMS = frozenset({"message", "reasoning", "function_call"})
+_IMAGE_FIELDS = ("type", "id", "status")
 _FINAL_EVENTS = {"response.completed", "response.incomplete", "response.failed"}
 
 
@@ -121,7 +122,8 @@ def _provider_items(message: ChatMessage) -> list[JsonObject]:
             case "function_call":
                 items.append({**item, "call_id": next(ids, item.get("call_id"))})
             case "image_generation_call":
-                items += [{**item, "result": image} for image in islice(images, 1)]
+                known = {name: item[name] for name in _IMAGE_FIELDS if name in item}
+                items += [{**known, "result": image} for image in islice(images, 1)]
             case _:
                 items.append(item)
     return items
