@@ -9,6 +9,7 @@ from pydantic import Field
 
 from perstack.core.events import DelegatedBy, Delegation, ExpertRef, RunError
 from perstack.core.messages import (
+    Citation,
     ExpertMedia,
     ExpertMessage,
     Message,
@@ -153,9 +154,17 @@ class Checkpoint(FrozenModel):
     @property
     def media(self) -> tuple[ExpertMedia, ...]:
         """The images and files that the model has made since it was last spoken to."""
+        return tuple(part for reply in self._latest_replies() for part in reply.media)
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The sources of what the model has said since it was last spoken to."""
+        return tuple(each for reply in self._latest_replies() for each in reply.citations)
+
+    def _latest_replies(self) -> list[ExpertMessage]:
         heard = takewhile(lambda each: not isinstance(each, UserMessage), reversed(self.messages))
         replies = [message for message in heard if isinstance(message, ExpertMessage)]
-        return tuple(part for reply in reversed(replies) for part in reply.media)
+        return replies[::-1]
 
     @property
     def pending_tool_calls(self) -> tuple[ToolCall, ...]:

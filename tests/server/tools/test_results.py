@@ -12,6 +12,7 @@ from perstack.core.checkpoint import Checkpoint, Job, JobStatus
 from perstack.core.elicitation import question_from_call
 from perstack.core.events import ExpertRef, Stamp
 from perstack.core.messages import (
+    Citation,
     ExpertMessage,
     FileInlinePart,
     ImageInlinePart,
@@ -101,6 +102,23 @@ def test_images_that_a_model_made_come_with_its_answer() -> None:
     assert texts(first)[2:] == ["[content of type text/csv]", "[content of type image/png]"]
     for other in (further, running):
         assert not any(isinstance(block, ImageContent) for block in other.content)
+
+
+def test_the_pages_that_an_answer_cites_are_named_once() -> None:
+    sun = Citation(url="https://sun.example", title="Sun", start=0, end=5)
+    untitled = Citation(url="https://sky.example")
+    text = TextPart(text="It is hot.", citations=(sun, sun, untitled, Citation(title="no page")))
+    messages = (ExpertMessage(contents=(text,)),)
+
+    result = job_result(job_view("It is hot.", messages=messages))
+    running = job_result(job_view("It is hot.", messages=messages, status="running"))
+
+    assert facts(result)["sources"] == [
+        {"url": "https://sun.example", "title": "Sun"},
+        {"url": "https://sky.example", "title": ""},
+    ]
+    assert texts(result)[1] == "Sources:\n- Sun: https://sun.example\n- https://sky.example"
+    assert "sources" not in facts(running)
 
 
 def test_a_long_text_comes_in_pieces_that_lose_nothing() -> None:

@@ -7,6 +7,7 @@ have the answer, the status and the job id.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
@@ -72,6 +73,9 @@ def tasks_unsupported(subject: str) -> MCPError:
 
 MAX_QUERY_SHOWN = 200
 MAX_ARGUMENTS_SHOWN = 10_000
+MAX_SOURCES = 20
+MAX_SOURCE_CHARACTERS = 500
+MAX_TITLE_SHOWN = 100
 MAX_MEDIA_CHARACTERS = 750_000
 """Of the images of a result, in base64: some clients refuse results of more than a megabyte."""
 
@@ -121,37 +125,46 @@ def job_result(
     resume_call = f"call {tool} with this job_id and an empty query"
     collect = _WAIT_CALL if has_job_tools else resume_call
     next_step = NEXT_STEPS[status].format(tool=tool, collect=collect) + _answer_format_hint(view)
-    structured: dict[str, Any] = {
-        "job_id": view.job.id,
-        "run_id": view.checkpoint.run_id,
-        "checkpoint_id": view.checkpoint.id,
-        "expert": expert_key,
-        "status": status,
-        "text": text,
-        "steps": view.job.total_steps,
-        "usage": view.usage.model_dump(by_alias=False),
-    }
-    is_completed = view.job.status == "completed"
-    if is_completed and view.checkpoint.is_typed and is_complete:
-        structured["output"] = view.output
-        if utf8_size(text) > budget.utf8_bytes * MAX_DUPLICATED_SHARE:
-            structured["text"] = "The answer is the output."
-    if next_step:
-        structured["next"] = next_step
-    if view.questions:
-        structured["question"] = _question_payload(view.questions[0])
-    if view.verifications:
-        structured["verifications"] = verification_summary(view)
-    if view.trace_id is not None:
-        structured["trace_id"] = view.trace_id
+    sources = _sources(view)
+    structured = _result_fields(view, text, budget, is_complete=is_complete)
+    optional = {"next": next_step, "sources": sources}
+    structured |= {name: value for name, value in optional.items() if value}
     footer_lines = (f"status: {status} · job_id: {view.job.id}", verification_line(view), next_step)
     footer = "\n".join(line for line in footer_lines if line).strip()
-    content: list[ContentBlock] = [_text_block(part) for part in (text, footer) if part]
+    lines = "\n".join(["Sources:", *map(_source_line, sources)] if sources else [])
+    content: list[ContentBlock] = [_text_block(part) for part in (text, lines, footer) if part]
+    is_completed = view.job.status == "completed"
     if is_completed and not offset:
         content += _media_blocks(view.checkpoint.media)
     if is_completed or not is_complete:
         content.append(_result_link(view, full_text))
     return CallToolResult(content=content, structured_content=structured, is_error=is_error)
+
+
+def _result_fields(
+    view: JobView, text: str, budget: OutputBudget, *, is_complete: bool
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "job_id": view.job.id,
+        "run_id": view.checkpoint.run_id,
+        "checkpoint_id": view.checkpoint.id,
+        "expert": view.job.coordinator_expert_key,
+        "status": public_status(view),
+        "text": text,
+        "steps": view.job.total_steps,
+        "usage": view.usage.model_dump(by_alias=False),
+    }
+    if view.job.status == "completed" and view.checkpoint.is_typed and is_complete:
+        fields["output"] = view.output
+        if utf8_size(text) > budget.utf8_bytes * MAX_DUPLICATED_SHARE:
+            fields["text"] = "The answer is the output."
+    if view.questions:
+        fields["question"] = _question_payload(view.questions[0])
+    if view.verifications:
+        fields["verifications"] = verification_summary(view)
+    if view.trace_id is not None:
+        fields["trace_id"] = view.trace_id
+    return fields
 
 
 def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
@@ -197,6 +210,24 @@ def _result_link(view: JobView, text: str) -> ResourceLink:
         size=utf8_size(replace_surrogates(text)),
         annotations=Annotations(audience=["user"], priority=0.2),
     )
+
+
+def _sources(view: JobView) -> list[dict[str, str]]:
+    """The pages that an answer cites, each once and no more than a reader may look at."""
+    citations = view.checkpoint.citations if view.job.status == "completed" else ()
+    titles = {each.url: each.title or "" for each in citations if each.url}
+    return [
+        {
+            "url": replace_surrogates(url),
+            "title": replace_surrogates(" ".join(title.split()))[:MAX_TITLE_SHOWN],
+        }
+        for url, title in islice(titles.items(), MAX_SOURCES)
+        if len(url) <= MAX_SOURCE_CHARACTERS
+    ]
+
+
+def _source_line(source: dict[str, str]) -> str:
+    return f"- {source['title']}: {source['url']}" if source["title"] else f"- {source['url']}"
 
 
 def _media_blocks(media: Sequence[ExpertMedia]) -> list[ContentBlock]:

@@ -137,6 +137,11 @@ RESULT_OUTPUT: Schema = {
             "description": "What waits for an answer: message, schema, tool_call_id, tool_name, "
             "arguments.",
         },
+        "sources": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "Pages that the text cites: url, title.",
+        },
         "usage": {"type": "object", "description": "Tokens."},
         "verifications": {
             "type": "array",
