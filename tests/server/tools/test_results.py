@@ -121,6 +121,17 @@ def test_the_pages_that_an_answer_cites_are_named_once() -> None:
     assert "sources" not in facts(running)
 
 
+def test_many_sources_do_not_make_a_result_too_long_for_a_client() -> None:
+    cited = tuple(Citation(url=f"https://{number}.example/{'x' * 80}") for number in range(100))
+    messages = (ExpertMessage(contents=(TextPart(text="a", citations=cited),)),)
+    budget = budget_for("codex")
+
+    result = job_result(job_view("a" * 50_000, messages=messages), budget=budget)
+
+    assert sum(len(block.encode()) for block in texts(result)) < 12_000
+    assert len(facts(result)["sources"]) > 10
+
+
 def test_a_long_text_comes_in_pieces_that_lose_nothing() -> None:
     text = "".join(chr(97 + index % 26) for index in range(100_000))
     read = ""

@@ -7,7 +7,6 @@ have the answer, the status and the job id.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
@@ -73,8 +72,7 @@ def tasks_unsupported(subject: str) -> MCPError:
 
 MAX_QUERY_SHOWN = 200
 MAX_ARGUMENTS_SHOWN = 10_000
-MAX_SOURCES = 20
-MAX_SOURCE_CHARACTERS = 500
+MAX_SOURCES_BYTES = 1500
 MAX_TITLE_SHOWN = 100
 MAX_MEDIA_CHARACTERS = 750_000
 """Of the images of a result, in base64: some clients refuse results of more than a megabyte."""
@@ -125,7 +123,7 @@ def job_result(
     resume_call = f"call {tool} with this job_id and an empty query"
     collect = _WAIT_CALL if has_job_tools else resume_call
     next_step = NEXT_STEPS[status].format(tool=tool, collect=collect) + _answer_format_hint(view)
-    sources = _sources(view)
+    sources = _sources(view) if not offset else []
     structured = _result_fields(view, text, budget, is_complete=is_complete)
     optional = {"next": next_step, "sources": sources}
     structured |= {name: value for name, value in optional.items() if value}
@@ -213,17 +211,18 @@ def _result_link(view: JobView, text: str) -> ResourceLink:
 
 
 def _sources(view: JobView) -> list[dict[str, str]]:
-    """The pages that an answer cites, each once and no more than a reader may look at."""
+    """The pages that an answer cites, each once, as far as the lines around a text may grow."""
     citations = view.checkpoint.citations if view.job.status == "completed" else ()
     titles = {each.url: each.title or "" for each in citations if each.url}
-    return [
-        {
-            "url": replace_surrogates(url),
-            "title": replace_surrogates(" ".join(title.split()))[:MAX_TITLE_SHOWN],
-        }
-        for url, title in islice(titles.items(), MAX_SOURCES)
-        if len(url) <= MAX_SOURCE_CHARACTERS
-    ]
+    sources: list[dict[str, str]] = []
+    available = MAX_SOURCES_BYTES
+    for url, title in titles.items():
+        short_title = replace_surrogates(" ".join(title.split()))[:MAX_TITLE_SHOWN]
+        source = {"url": replace_surrogates(url), "title": short_title}
+        available -= utf8_size(_source_line(source))
+        if available >= 0:
+            sources.append(source)
+    return sources
 
 
 def _source_line(source: dict[str, str]) -> str:
