@@ -117,6 +117,22 @@ def test_skills_are_shown_by_what_will_be_started_or_reached(tmp_path: Path) -> 
     assert "people: asks askUser" in out
 
 
+def test_what_the_provider_does_itself_is_shown(tmp_path: Path) -> None:
+    skills = 'providerSkills = [{ type = "builtin", skillId = "pdf" }]'
+    asked = f'[experts.a]\ninstruction = "x"\nproviderTools = ["webSearch"]\n{skills}\n'
+    path = written(tmp_path, asked)
+
+    _, lines, _ = check("--config", path)
+    _, document, _ = check("--config", path, "--json")
+
+    assert "   the provider itself: webSearch, codeExecution, skill pdf" in lines.splitlines()
+    assert json.loads(document)["experts"][0]["providerTools"] == [
+        "webSearch",
+        "codeExecution",
+        "skill pdf",
+    ]
+
+
 def test_variables_are_named_and_never_shown(tmp_path: Path) -> None:
     path = written(tmp_path)
     (tmp_path / ".env").write_text("ANTHROPIC_API_KEY=sk-invented\n", encoding="utf-8")

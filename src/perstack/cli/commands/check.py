@@ -125,12 +125,18 @@ def _expert_document(toolset: ExpertToolset, resolution: ModelResolution) -> Jso
         "typed": list(declared_schema_kinds(toolset.expert)),
         "model": resolution.models.get(key),
         "skills": [_skill_document(skill) for skill in toolset.skills],
+        "providerTools": _provider_tools(toolset),
         "verifications": [
             {"name": each.name, "priority": each.priority} for each in toolset.expert.verifications
         ],
         "tests": len(toolset.expert.tests),
         "delegates": [{"key": key, "toolName": name} for key, name in toolset.delegates.items()],
     }
+
+
+def _provider_tools(toolset: ExpertToolset) -> list[str]:
+    asked = toolset.expert.asked_of_provider
+    return [*asked.names, *(f"skill {skill.skill_id or skill.name}" for skill in asked.skills)]
 
 
 def _skill_document(skill: SkillToolset) -> Json:
@@ -187,6 +193,8 @@ class _ExpertTree:
         bar = "│" if toolset.delegates else " "
         for skill in toolset.skills:
             yield f"{indent}{bar}  {_skill_line(skill)}"
+        if provider_tools := _provider_tools(toolset):
+            yield f"{indent}{bar}  the provider itself: {', '.join(provider_tools)}"
         verifications = [
             each.name if each.priority == "must" else f"{each.name} (should)"
             for each in toolset.expert.verifications
