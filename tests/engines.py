@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from perstack.definition.budget import Budget
 from perstack.definition.model import Definitions
 from perstack.engine import Engine, open_engine
 from perstack.runtime.ports import Clock, Model, Store, SystemClock
@@ -37,7 +38,7 @@ async def engine_on(
     store: Store | None = None,
     clock: Clock | None = None,
     max_steps: int | None = None,
-    max_job_seconds: float | None = None,
+    budget: Budget | None = None,
     has_real_skills: bool = False,
     is_attended: bool = True,
     is_streaming: bool = False,
@@ -66,7 +67,7 @@ async def engine_on(
         workspace=folder,
         environment=environment or {},
         max_steps=max_steps,
-        max_job_seconds=max_job_seconds,
+        budget=budget,
         is_attended=is_attended,
         is_streaming=is_streaming,
     )

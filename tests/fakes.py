@@ -23,6 +23,7 @@ from perstack.definition.references import BASE_SKILL
 from perstack.definition.verification import Verification
 from perstack.errors import LeaseLostError, ModelError, NotFoundError
 from perstack.redaction import Redactor
+from perstack.runtime.budget import BudgetAccounts, RunBudget
 from perstack.runtime.context import JobContext, JobStepCounter
 from perstack.runtime.ports import (
     Deltas,
@@ -400,6 +401,7 @@ def job_context(
     known: dict[str, Checkpoint] | None = None,
     steps: JobStepCounter | None = None,
     clock: ManualClock | None = None,
+    budget: RunBudget | None = None,
 ) -> JobContext:
     """A job of fakes."""
     store = store or FakeStore()
@@ -421,6 +423,7 @@ def job_context(
         stop_reason=lambda: "cancelled",
         listener=lambda event, _checkpoint: heard.append(event) if heard is not None else None,
         steps=steps or JobStepCounter(last=0, limit=max_steps),
+        budget=budget or BudgetAccounts((), clock or ManualClock()),
         workspace=WorkspaceInfo(Path("/workspace")),
         max_retries=max_retries,
         wants_deltas=heard is not None,

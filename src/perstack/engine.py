@@ -365,7 +365,7 @@ async def open_engine(
         )
         context, models = await _build_context(settings, overrides, loaded, stack)
         async with anyio.create_task_group() as tasks:
-            runner = JobRunner(tasks, context.store, overrides.clock, settings.max_job_seconds)
+            runner = JobRunner(tasks, context.store, overrides.clock)
             try:
                 yield Engine(context, runner, models)
             finally:

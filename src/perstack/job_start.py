@@ -8,13 +8,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.messages import InstructionMessage, TextPart, UserMessage
+from perstack.core.events import Limits
+from perstack.core.history import usage_of_tree
+from perstack.core.messages import InstructionMessage, TextPart, Usage, UserMessage
 from perstack.core.typed_io import declared_arguments, render_query
+from perstack.definition.budget import Budget
 from perstack.definition.model import Expert
 from perstack.definition.references import MAX_QUERY_CHARACTERS
 from perstack.errors import ConfigError, JobStateError, UnknownExpertError
 from perstack.jobs import JobHandle
 from perstack.redaction import Redactor, environment_secrets
+from perstack.runtime.budget import BudgetAccounts, limits_from
 from perstack.runtime.context import JobContext, JobStepCounter
 from perstack.runtime.elicitations import PendingElicitations
 from perstack.runtime.ports import Lease, Listener, Skills
@@ -122,6 +126,8 @@ class JobExecution:
     query: str
     start_plan: StartPlan
     steps: JobStepCounter
+    limits: Limits | None
+    used: tuple[Usage, int]
     files: tuple[str, ...]
     known_checkpoints: Mapping[str, Checkpoint]
 
@@ -157,16 +163,21 @@ class JobExecution:
             async with self.engine_context.open_skills(
                 self.engine_context.loaded.definitions
             ) as skills:
-                await self._execute_plan(self._job_context(job, lease, skills))
+                run_id = (
+                    self.start_plan.checkpoint.run_id
+                    if isinstance(self.start_plan, ResumePlan)
+                    else self.engine_context.overrides.new_id()
+                )
+                context = self._job_context(job, lease, skills, run_id)
+                await self._execute_plan(context, run_id)
         finally:
             self.engine_context.flush_telemetry()
 
-    async def _execute_plan(self, context: JobContext) -> None:
+    async def _execute_plan(self, context: JobContext, run_id: str) -> None:
         match self.start_plan:
             case StartRunPlan(base=base) as beginning:
                 run_start = self._run_start(context, beginning)
                 first_step = context.steps.take() or context.steps.limit
-                run_id = context.new_id()
                 await start_run(
                     context, self.expert, run_start, base, run_id=run_id, first_step=first_step
                 )
@@ -202,10 +213,13 @@ class JobExecution:
         expert = self.expert.model_copy(update={"instruction": text})
         return instruction_message(expert, context.workspace, context.clock.now_ms())
 
-    def _job_context(self, job: JobHandle, lease: Lease, skills: Skills) -> JobContext:
+    def _job_context(
+        self, job: JobHandle, lease: Lease, skills: Skills, root_run_id: str
+    ) -> JobContext:
         engine_context = self.engine_context
         definitions = engine_context.loaded.definitions
         retries = engine_context.settings.max_retries
+        clock = engine_context.overrides.clock
         return JobContext(
             job_id=self.job_id,
             definitions=definitions,
@@ -215,7 +229,7 @@ class JobExecution:
             store=engine_context.store,
             lease=lease,
             telemetry=engine_context.telemetry,
-            clock=engine_context.overrides.clock,
+            clock=clock,
             new_id=engine_context.overrides.new_id,
             jitter=engine_context.overrides.jitter,
             stop_reason=lambda: job.stop_reason,
@@ -225,6 +239,9 @@ class JobExecution:
                 engine_context.store, definitions.max_tool_result_characters
             ),
             steps=self.steps,
+            budget=BudgetAccounts((), clock).open_account(
+                root_run_id, self.limits, used=self.used[0], steps=self.used[1]
+            ),
             workspace=WorkspaceInfo(
                 engine_context.workspace,
                 is_sandbox=engine_context.environment.get("PERSTACK_SANDBOX") == "1",
@@ -261,6 +278,8 @@ def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) ->
         query=request.query,
         start_plan=StartRunPlan(None, request.query),
         steps=JobStepCounter(last=0, limit=max_steps),
+        limits=limits_from(_budget(context, expert, request), used=Usage(), steps=0),
+        used=(Usage(), 0),
         files=request.files,
         known_checkpoints={},
     )
@@ -286,6 +305,17 @@ def prepare_continuation(
     start_plan = plan_start(state, request)
     max_steps = _max_steps(context, request)
     query = query_of_run(state.record, root.run_id)
+    used = (
+        usage_of_tree(state.checkpoints, start_plan.checkpoint.run_id)
+        if isinstance(start_plan, ResumePlan)
+        else (Usage(), 0)
+    )
+    is_fresh = _has_fresh_allowance(start_plan, request) or root.status == "stoppedByExceededBudget"
+    limits = (
+        limits_from(_budget(context, expert, request), used=used[0], steps=used[1])
+        if is_fresh
+        else root.limits
+    )
     return JobExecution(
         engine_context=context,
         job_id=root.job_id,
@@ -295,6 +325,8 @@ def prepare_continuation(
         steps=JobStepCounter(
             last=state.last_step, limit=_step_limit(state, start_plan, request, max_steps)
         ),
+        limits=limits,
+        used=used,
         files=request.files,
         known_checkpoints=state.checkpoints,
     )
@@ -306,10 +338,28 @@ def _step_limit(state: JobState, start_plan: StartPlan, request: JobRequest, max
     A new query, a raised limit and a job that had used its steps get an allowance of their own;
     else the old limit holds.
     """
-    is_fresh = isinstance(start_plan, StartRunPlan) or request.max_steps is not None
-    if is_fresh or state.root.status == "stoppedByExceededMaxSteps":
+    if (
+        _has_fresh_allowance(start_plan, request)
+        or state.root.status == "stoppedByExceededMaxSteps"
+    ):
         return state.last_step + max_steps
     return max(state.root.step_limit, state.last_step)
+
+
+def _has_fresh_allowance(start_plan: StartPlan, request: JobRequest) -> bool:
+    return (
+        isinstance(start_plan, StartRunPlan)
+        or request.max_steps is not None
+        or request.budget is not None
+    )
+
+
+def _budget(context: EngineContext, expert: Expert, request: JobRequest) -> Budget:
+    """The strictest of what the file, the expert, the operator and the caller allow."""
+    budget: Budget = context.loaded.definitions.budget
+    for other in (expert.budget, context.settings.budget, request.budget):
+        budget = budget.stricter(other)
+    return budget
 
 
 def _max_steps(context: EngineContext, request: JobRequest) -> int:

@@ -252,13 +252,10 @@ class JobHandle:
 class JobRunner:
     """All jobs that this process drives, each in a task that outlives the request for it."""
 
-    def __init__(
-        self, tasks: TaskGroup, store: Store, clock: Clock, max_seconds: float | None = None
-    ) -> None:
+    def __init__(self, tasks: TaskGroup, store: Store, clock: Clock) -> None:
         self._tasks = tasks
         self._store = store
         self._clock = clock
-        self._max_seconds = max_seconds
         self._live: dict[str, JobHandle] = {}
         self._observers: list[JobObserver] = []
         self._polling_scope: anyio.CancelScope | None = None
@@ -341,8 +338,6 @@ class JobRunner:
     async def _run_with_lease(self, job: JobHandle, lease: Lease, drive: Drive) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._renew_lease, job, lease)
-            if self._max_seconds is not None:
-                tasks.start_soon(self._enforce_time_limit, job, self._max_seconds)
             try:
                 await drive(job, lease)
             except PerstackError as error:
@@ -360,10 +355,6 @@ class JobRunner:
                 return
             except PerstackError as error:
                 LOG.warning("The lease of job %s could not be renewed: %s", job.job_id, error)
-
-    async def _enforce_time_limit(self, job: JobHandle, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        job.cancel(f"it took longer than the {seconds:g} seconds that a job may take")
 
     async def _release(self, lease: Lease, job: JobHandle) -> None:
         is_interrupted = job.is_shut_down or isinstance(job.failure, StoreError)

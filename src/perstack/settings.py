@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from perstack.definition.budget import Budget
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions, ReasoningBudget
 from perstack.runtime.ports import Clock, Model, NewId, Skills, Store, SystemClock
@@ -34,9 +35,9 @@ class Settings:
         model: Overrides every model and tier.
         reasoning_budget: Overrides the file's.
         max_steps: Steps for one request, over all its runs.
+        budget: What a request may use; where the file or the caller is stricter, that holds.
         max_retries: Retries of one generation.
         timeout_ms: Milliseconds for one generation.
-        max_job_seconds: Seconds after which a job is stopped, resumable.
         is_strict: Whether unknown keys of the file are errors.
         is_streaming: Whether replies are published piece by piece.
         environment: The process's environment, if not the real one.
@@ -54,9 +55,9 @@ class Settings:
     model: str | None = None
     reasoning_budget: ReasoningBudget | None = None
     max_steps: int | None = None
+    budget: Budget | None = None
     max_retries: int | None = None
     timeout_ms: int | None = None
-    max_job_seconds: float | None = None
     is_strict: bool = False
     is_streaming: bool = False
     environment: Mapping[str, str] | None = None

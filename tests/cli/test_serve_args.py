@@ -15,6 +15,7 @@ from perstack.cli.serve_args import (
     tenant_settings_from,
 )
 from perstack.cli.terminal import Terminal
+from perstack.definition.budget import Budget
 from perstack.errors import ConfigError
 from perstack.server.auth.provider import create_auth
 from perstack.server.auth.token_file import TokenFileVerifier, format_entry
@@ -60,7 +61,9 @@ def test_users_have_limits_unless_told_otherwise(tokens: str) -> None:
         max_jobs=DEFAULT_MAX_JOBS, max_total_jobs=DEFAULT_MAX_TOTAL_JOBS
     )
     assert job_limits_from(parsed(*given)) == JobLimits(max_jobs=3, max_tokens_per_day=5000)
-    assert serve.serve_settings_from(parsed("--max-job-seconds", "60")).max_job_seconds == 60
+    assert serve.serve_settings_from(parsed("--max-job-seconds", "60")).budget == Budget(
+        max_seconds=60
+    )
 
 
 def test_an_issuer_is_known_by_its_keys_and_the_server_by_its_address(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ HANDLED_BY = {
     "StopRunByInteractiveTool": "projection progress tasks spans activations",
     "StopRunByDelegate": "projection filter progress spans",
     "StopRunByExceededMaxSteps": "projection transcript progress spans activations replay",
+    "StopRunByExceededBudget": (
+        "projection usage transcript text progress spans activations replay"
+    ),
     "StopRunByError": (
         "projection statistics usage transcript text filter progress tasks spans activations replay"
     ),

@@ -78,6 +78,9 @@ def one_of_each(at: ev.Stamp) -> list[ev.RunEvent]:
         ev.StopRunByInteractiveTool(stamp=at),
         ev.StopRunByDelegate(stamp=at),
         ev.StopRunByExceededMaxSteps(stamp=at),
+        ev.StopRunByExceededBudget(
+            stamp=at, limit="tokens", budget_run_id="run1", message="used up"
+        ),
         ev.StopRunByError(stamp=at, error=FAILURE),
         ev.StopRunByCancellation(stamp=at, reason="r"),
     ]

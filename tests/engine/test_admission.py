@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from perstack.core.messages import Usage
+from perstack.definition.budget import Budget
 from perstack.engine import Engine
 from perstack.errors import JobStateError, NotFoundError
 from perstack.runtime.start_plan import JobRequest
@@ -48,7 +49,7 @@ class Limited:
 
 @asynccontextmanager
 async def limited(
-    folder: Path, model: FakeModel, skills: FakeSkills, *, max_job_seconds: float | None = None
+    folder: Path, model: FakeModel, skills: FakeSkills, *, budget: Budget | None = None
 ) -> AsyncGenerator[Limited]:
     admit, clock = AtMost(1), ManualClock()
     async with engine_on(
@@ -58,7 +59,7 @@ async def limited(
         skills=skills,
         store=MemoryStore(clock=clock),
         clock=clock,
-        max_job_seconds=max_job_seconds,
+        budget=budget,
         admit=admit,
     ) as engine:
         yield Limited(engine, admit, clock)
@@ -108,12 +109,13 @@ async def test_of_jobs_that_begin_at_once_no_more_are_let_in_than_may_run(tmp_pa
 
 async def test_a_job_that_takes_too_long_is_stopped_and_can_go_on(tmp_path: Path) -> None:
     skills = FakeSkills(gate=anyio.Event())
-    async with limited(tmp_path, working(), skills, max_job_seconds=90) as here:
+    async with limited(tmp_path, working(), skills, budget=Budget(max_seconds=90)) as here:
         job = await here.engine.start(JobRequest(expert_key="a", query="q"))
         with anyio.fail_after(30):
             view = await job.wait()
-        assert view.job.status == "stoppedByCancellation"
-        assert "longer than the 90 seconds" in job.stop_reason
+        assert view.job.status == "stoppedByBudget"
+        assert view.checkpoint.exhausted is not None
+        assert view.checkpoint.exhausted.message == "The budget of 90 seconds is used up."
         assert 90 in here.clock.slept
 
 

@@ -143,7 +143,11 @@ def _add_event(content: StepContent, event: ev.RunEvent) -> None:  # noqa: C901 
         case ev.StopRunByError():
             error = {"name": event.error.name, "message": event.error.message}
             content.setdefault("errors", []).append(error)
-        case ev.StopRunByCancellation() | ev.StopRunByExceededMaxSteps():
+        case (
+            ev.StopRunByCancellation()
+            | ev.StopRunByExceededMaxSteps()
+            | ev.StopRunByExceededBudget()
+        ):
             content.setdefault("stops", []).append(event.type)
         case _:
             return

@@ -2,9 +2,11 @@
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import cast, get_args
 
+from perstack.definition.budget import Budget
 from perstack.definition.loader import LoadedDefinitions, find_config, load_definitions
 from perstack.definition.model import ReasoningBudget, ReasoningEffort
 from perstack.errors import ConfigError
@@ -19,6 +21,17 @@ def _parse_int(text: str, minimum: int) -> int:
 
 positive_int = partial(_parse_int, minimum=1)
 non_negative_int = partial(_parse_int, minimum=0)
+
+
+def positive_number(text: str) -> float:
+    """A number above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if 0 < number < inf:
+        return number
+    raise ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 def add_file_arguments(parser: ArgumentParser) -> None:
@@ -79,6 +92,19 @@ def add_engine_arguments(parser: ArgumentParser, workspace_default: str) -> None
     )
     parser.add_argument("--max-steps", type=positive_int, metavar="N", help="steps of one request")
     parser.add_argument(
+        "--max-tokens", type=positive_int, metavar="N", help="tokens of one request"
+    )
+    parser.add_argument(
+        "--max-cost", type=positive_number, metavar="USD", help="US dollars of one request"
+    )
+    parser.add_argument(
+        "--max-seconds",
+        "--max-job-seconds",
+        type=positive_number,
+        metavar="N",
+        help="seconds of one request",
+    )
+    parser.add_argument(
         "--max-retries", type=non_negative_int, metavar="N", help="retries of a generation"
     )
     parser.add_argument("--timeout", type=positive_int, metavar="MS", help="for one generation")
@@ -92,6 +118,11 @@ def add_engine_arguments(parser: ArgumentParser, workspace_default: str) -> None
 
 def engine_settings(options: Namespace) -> Settings:
     """The settings of `add_engine_arguments`; the command completes them."""
+    budget = Budget(
+        max_tokens=options.max_tokens,
+        max_cost_usd=options.max_cost,
+        max_seconds=options.max_seconds,
+    )
     return Settings(
         config=options.config,
         workspace=options.workspace,
@@ -101,6 +132,7 @@ def engine_settings(options: Namespace) -> Settings:
         model=options.model,
         reasoning_budget=options.reasoning_budget,
         max_steps=options.max_steps,
+        budget=None if budget == Budget() else budget,
         max_retries=options.max_retries,
         timeout_ms=options.timeout,
     )

@@ -82,6 +82,7 @@ _OUTCOME_LABELS = {
     "completed": "completed",
     "stoppedByInteractiveTool": "waiting for an answer",
     "stoppedByMaxSteps": "stopped: all steps are used",
+    "stoppedByBudget": "stopped: the budget is used up",
     "stoppedByError": "failed",
     "stoppedByCancellation": "cancelled",
     "interrupted": "interrupted",
@@ -100,6 +101,8 @@ def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
     outcome = _OUTCOME_LABELS[job.status]
     if job.status == "stoppedByError" and view.checkpoint.error is not None:
         outcome += f" ({shorten(view.checkpoint.error.message, 200)})"
+    if job.status == "stoppedByBudget" and view.checkpoint.exhausted is not None:
+        outcome = f"stopped: {view.checkpoint.exhausted.message.rstrip('.')}"
     if view.questions:
         outcome += f" ({'; '.join(_format_question(question) for question in view.questions)})"
     if job.status == "completed" and view.verifications:

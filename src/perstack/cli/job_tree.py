@@ -19,6 +19,7 @@ _STATUS_LABELS: dict[CheckpointStatus, str] = {
     "stoppedByInteractiveTool": "? waiting for an answer",
     "stoppedByDelegate": "⎇ waiting for delegates",
     "stoppedByExceededMaxSteps": "✗ all steps are used",
+    "stoppedByExceededBudget": "✗ the budget is used up",
     "stoppedByError": "✗ failed",
     "stoppedByCancellation": "✗ cancelled",
 }

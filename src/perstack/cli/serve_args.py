@@ -167,7 +167,6 @@ def _add_limit_arguments(parser: ArgumentParser) -> None:
             "--max-total-jobs",
             f"jobs that run at once; by default {DEFAULT_MAX_TOTAL_JOBS} with --auth",
         ),
-        ("--max-job-seconds", "how long a job may run"),
         ("--max-tokens-per-day", "tokens of a user in 24 hours, after which no further job begins"),
     ):
         group.add_argument(flag, type=positive_int, metavar="N", help=help_text)

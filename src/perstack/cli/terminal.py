@@ -143,6 +143,7 @@ _EXIT_CODE_BY_STATUS = {
     "completed": EXIT_SUCCESS,
     "stoppedByInteractiveTool": EXIT_WAITING,
     "stoppedByMaxSteps": EXIT_MAX_STEPS,
+    "stoppedByBudget": EXIT_MAX_STEPS,
     "stoppedByCancellation": EXIT_CANCELLED,
 }
 

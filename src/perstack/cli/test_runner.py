@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from perstack.analysis.expectations import Outcome, unmet
 from perstack.cli.formatting import shorten
+from perstack.definition.budget import Budget
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Provider, ProviderSetting
 from perstack.definition.tests import ExpertTest
@@ -98,7 +99,7 @@ async def run_test(test_case: TestCase, environment: TestEnvironment) -> TestRes
             settings = replace(
                 settings,
                 workspace=workspace,
-                max_job_seconds=test.expect.max_seconds,
+                budget=Budget(max_seconds=test.expect.max_seconds).stricter(settings.budget),
                 is_in_memory=not keeps_store,
             )
             loaded = _with_script(test_case, environment)

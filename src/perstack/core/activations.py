@@ -12,6 +12,7 @@ StopEvent = (
     ev.CompleteRun
     | ev.StopRunByInteractiveTool
     | ev.StopRunByExceededMaxSteps
+    | ev.StopRunByExceededBudget
     | ev.StopRunByError
     | ev.StopRunByCancellation
 )
@@ -66,6 +67,7 @@ def checkpoints_at_end(
 _STOPS = (
     ev.StopRunByInteractiveTool,
     ev.StopRunByExceededMaxSteps,
+    ev.StopRunByExceededBudget,
     ev.StopRunByError,
     ev.StopRunByCancellation,
 )

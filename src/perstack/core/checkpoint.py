@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from perstack.core.events import DelegatedBy, Delegation, ExpertRef, RunError
+from perstack.core.events import DelegatedBy, Delegation, ExpertRef, Limit, Limits, RunError
 from perstack.core.messages import (
     Citation,
     ExpertMedia,
@@ -47,6 +47,7 @@ CheckpointStatus = Literal[
     "stoppedByInteractiveTool",
     "stoppedByDelegate",
     "stoppedByExceededMaxSteps",
+    "stoppedByExceededBudget",
     "stoppedByError",
     "stoppedByCancellation",
 ]
@@ -56,6 +57,7 @@ JobStatus = Literal[
     "completed",
     "stoppedByInteractiveTool",
     "stoppedByMaxSteps",
+    "stoppedByBudget",
     "stoppedByError",
     "stoppedByCancellation",
     "interrupted",
@@ -64,10 +66,19 @@ JobStatus = Literal[
 FINISHED_STATUSES: tuple[JobStatus, ...] = (
     "completed",
     "stoppedByMaxSteps",
+    "stoppedByBudget",
     "stoppedByError",
     "stoppedByCancellation",
 )
 """Jobs with these have ended. The others run, wait for an answer, or have lost their process."""
+
+
+class ExhaustedBudget(FrozenModel):
+    """What is used up, whose budget it is, and the same for people."""
+
+    limit: Limit
+    run_id: str
+    message: str
 
 
 class Checkpoint(FrozenModel):
@@ -81,10 +92,15 @@ class Checkpoint(FrozenModel):
         status: The status that users see.
         step_number: The present step, counted over all runs of the job.
         step_limit: The last step number that the job may use for the present request.
+        own_steps: Steps of this run.
+        limits: What this run and its delegates may use, if that is limited.
+        budget_notice: The largest used part of a budget that the expert was told of.
+        exhausted: The budget that stopped the run, if one did.
         messages: The whole conversation, instruction first.
         usage: Tokens of this run; delegates count theirs.
         context_window: Tokens that the model can take, if known.
-        context_window_usage: How much of it the last generation filled, from 0 to 1.
+        context_tokens: Tokens that the last generation took and gave.
+        context_window_usage: How much of the window that is, from 0 to 1.
         delegated_by: The call of another run that this run answers; none if the user began it.
         delegate_to: The child runs that answer this run's own delegate calls.
         tool_calls: The calls of the last expert message in order of execution, until all answers
@@ -115,12 +131,17 @@ class Checkpoint(FrozenModel):
     status: CheckpointStatus = "init"
     step_number: int
     step_limit: int
+    own_steps: int = 0
+    limits: Limits | None = None
+    budget_notice: float = 0.0
+    exhausted: ExhaustedBudget | None = None
     expert: ExpertRef
     provider: str
     model: str
     messages: tuple[Message, ...] = ()
     usage: Usage = Field(default_factory=Usage)
     context_window: int | None = None
+    context_tokens: int = 0
     context_window_usage: float | None = None
     delegated_by: DelegatedBy | None = None
     delegate_to: tuple[Delegation, ...] = ()
@@ -203,6 +224,7 @@ JOB_STATUS_OF: dict[CheckpointStatus, JobStatus] = {
     "completed": "completed",
     "stoppedByInteractiveTool": "stoppedByInteractiveTool",
     "stoppedByExceededMaxSteps": "stoppedByMaxSteps",
+    "stoppedByExceededBudget": "stoppedByBudget",
     "stoppedByError": "stoppedByError",
     "stoppedByCancellation": "stoppedByCancellation",
 }

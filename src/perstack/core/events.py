@@ -117,11 +117,40 @@ class RunError(FrozenModel):
     is_retryable: bool = False
 
 
+Limit = Literal["steps", "tokens", "costUsd", "seconds"]
+"""What a budget limits."""
+
+
+class Limits(FrozenModel):
+    """What a run and its delegates may have used in all when it stops; `None` is no limit.
+
+    Attributes:
+        seconds: Counted from the beginning or the resumption of the run.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+class BudgetNotice(FrozenModel):
+    """What the expert is told of its budget.
+
+    Attributes:
+        share: The used part from which on it is told, from 0 to 1.
+        text: As it reads it, after the results of its tools.
+    """
+
+    share: float
+    text: str
+
+
 class StartRun(StoredEvent):
     """A run begins, from nothing or as the continuation of a checkpoint (`continued_from`).
 
-    `step_limit` is the last step number that the job may use for this request; `new_instruction`
-    replaces the instruction of the conversation.
+    `step_limit` is the last step number that the job may use for this request; `limits` are those
+    of the run and its delegates; `new_instruction` replaces the instruction of the conversation.
     """
 
     type: Literal["startRun"] = "startRun"
@@ -130,6 +159,7 @@ class StartRun(StoredEvent):
     model: str
     input_messages: tuple[Message, ...]
     step_limit: int
+    limits: Limits | None = None
     context_window: int | None = None
     delegated_by: DelegatedBy | None = None
     continued_from: str | None = None
@@ -139,11 +169,15 @@ class StartRun(StoredEvent):
 
 
 class ResumeFromStop(StoredEvent):
-    """A stopped run continues; with `continued_from`, a branch begins at that checkpoint."""
+    """A stopped run continues; with `continued_from`, a branch begins at that checkpoint.
+
+    `step_limit` and `limits` replace those of before.
+    """
 
     type: Literal["resumeFromStop"] = "resumeFromStop"
     continued_from: str | None = None
     step_limit: int | None = None
+    limits: Limits | None = None
     trace_parent: str | None = None
 
 
@@ -310,10 +344,14 @@ class FinishAllToolCalls(StoredEvent):
 
 
 class ContinueToNextStep(StoredEvent):
-    """A step is over; the next one has the number `next_step_number`."""
+    """A step is over; the next one has the number `next_step_number`.
+
+    `notice` is what the expert is told of its budget before that.
+    """
 
     type: Literal["continueToNextStep"] = "continueToNextStep"
     next_step_number: int
+    notice: BudgetNotice | None = None
 
 
 class CompleteRun(StoredEvent):
@@ -346,6 +384,23 @@ class StopRunByExceededMaxSteps(StoredEvent):
     """The job has used all its steps."""
 
     type: Literal["stopRunByExceededMaxSteps"] = "stopRunByExceededMaxSteps"
+
+
+class StopRunByExceededBudget(StoredEvent):
+    """A budget does not allow what comes next; the run can be resumed with a new one.
+
+    Attributes:
+        limit: What is used up.
+        budget_run_id: Whose budget it is: that of the run, or of one that delegated to it.
+        message: What is used up, for people.
+        usage: What the provider had reported of a generation that was under way.
+    """
+
+    type: Literal["stopRunByExceededBudget"] = "stopRunByExceededBudget"
+    limit: Limit
+    budget_run_id: str
+    message: str
+    usage: Usage | None = None
 
 
 class StopRunByError(StoredEvent):
@@ -400,6 +455,7 @@ RunEvent = Annotated[
     | StopRunByInteractiveTool
     | StopRunByDelegate
     | StopRunByExceededMaxSteps
+    | StopRunByExceededBudget
     | StopRunByError
     | StopRunByCancellation,
     Field(discriminator="type"),
@@ -407,6 +463,12 @@ RunEvent = Annotated[
 
 
 RUN_EVENT: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
+
+
+def is_cancellation(event: RunEvent) -> bool:
+    """Whether an event stops a run in the middle of whatever it does."""
+    is_timeout = isinstance(event, StopRunByExceededBudget) and event.limit == "seconds"
+    return is_timeout or isinstance(event, StopRunByCancellation)
 
 
 def generation_usage(event: RunEvent) -> Usage | None:
@@ -417,6 +479,7 @@ def generation_usage(event: RunEvent) -> Usage | None:
         | StartVerification
         | Retry
         | CompleteRun
+        | StopRunByExceededBudget
         | StopRunByError
         | StopRunByCancellation,
     ):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun, parse_checkpoint_id
 from perstack.core.machine import evolve, fold, initial_checkpoint
+from perstack.core.messages import Usage
 
 EventsByRun = Mapping[str, Sequence[RunEvent]]
 
@@ -38,6 +39,20 @@ def newest_root(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
     """The newest root run, which represents the job."""
     roots = [checkpoint for checkpoint in checkpoints.values() if checkpoint.delegated_by is None]
     return roots[-1] if roots else None
+
+
+def usage_of_tree(checkpoints: Mapping[str, Checkpoint], run_id: str) -> tuple[Usage, int]:
+    """What a run and all its delegates have used, and their steps."""
+    usage, steps = Usage(), 0
+    tree: set[str] = {run_id}
+    for checkpoint in checkpoints.values():
+        parent = checkpoint.delegated_by
+        # Delegates begin after the runs that call them, so one pass in that order finds them all.
+        if checkpoint.run_id in tree or (parent is not None and parent.run_id in tree):
+            tree.add(checkpoint.run_id)
+            usage += checkpoint.usage
+            steps += checkpoint.own_steps
+    return usage, steps
 
 
 class RecordedEvent(NamedTuple):

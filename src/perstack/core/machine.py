@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, assert_never
 
 from perstack.core import events as ev
-from perstack.core.checkpoint import Checkpoint, State
+from perstack.core.checkpoint import Checkpoint, ExhaustedBudget, State
 from perstack.core.messages import (
     ExpertMessage,
     InstructionMessage,
@@ -17,6 +17,8 @@ from perstack.core.messages import (
     ToolMessage,
     ToolResult,
     ToolResultPart,
+    Usage,
+    UserMessage,
     text_result,
 )
 
@@ -105,16 +107,24 @@ TRANSITIONS: dict[State, dict[str, State]] = {
     S.FINISHING_STEP: {
         "continueToNextStep": S.PREPARING_FOR_STEP,
         "stopRunByExceededMaxSteps": S.STOPPED,
+        "stopRunByExceededBudget": S.STOPPED,
     },
     S.STOPPED: {"recordToolResult": S.STOPPED, "resumeFromStop": S.RESUMING_FROM_STOP},
 }
 """Where each event leads from each state. An event that is not listed for a state is illegal in it.
 
-Two details are in `next_state`: an error or a cancellation may stop a run in any state, and a retry
+Two details are in `next_state`: some stops may come in any state, and a retry
 after a failure of the provider repeats the step rather than finish it.
 """
 
-STOPS_FROM_ANYWHERE = frozenset({"stopRunByError", "stopRunByCancellation"})
+STOPS_FROM_ANYWHERE = frozenset(
+    {
+        "stopRunByError",
+        "stopRunByCancellation",
+        "stopRunByExceededBudget",
+        "stopRunByExceededMaxSteps",
+    }
+)
 
 
 class IllegalTransitionError(Exception):
@@ -201,6 +211,7 @@ def branch_checkpoint(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
             "status": "init",
             "step_number": stamp.step_number,
             "usage": type(base.usage)(),
+            "own_steps": 0,
             "started_at": stamp.timestamp,
             "updated_at": stamp.timestamp,
         }
@@ -252,7 +263,7 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
         case ev.FinishToolCall():
             return {"messages": (*checkpoint.messages, _results_message(checkpoint)), **_NO_CALLS}
         case ev.ContinueToNextStep():
-            return {"step_number": event.next_step_number}
+            return _continue_to_next_step(checkpoint, event)
         case ev.CompleteRun():
             return _complete(checkpoint, event)
         case ev.StopRunByInteractiveTool():
@@ -261,15 +272,14 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
             return {"status": "stoppedByDelegate"}
         case ev.StopRunByExceededMaxSteps():
             return {"status": "stoppedByExceededMaxSteps"}
+        case ev.StopRunByExceededBudget():
+            return _exceed_budget(checkpoint, event)
         case ev.StopRunByCancellation():
-            usage = event.usage or type(checkpoint.usage)()
+            usage = event.usage or Usage()
             return {"status": "stoppedByCancellation", "usage": checkpoint.usage + usage}
         case ev.StopRunByError():
-            return {
-                "status": "stoppedByError",
-                "error": event.error,
-                "usage": checkpoint.usage + event.usage,
-            }
+            usage = checkpoint.usage + event.usage
+            return {"status": "stoppedByError", "error": event.error, "usage": usage}
         case (
             ev.FinishMcpTools()
             | ev.SkipDelegates()
@@ -306,6 +316,10 @@ def _start_run(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
         "model": event.model,
         "messages": (*history, *event.input_messages),
         "step_limit": event.step_limit,
+        "own_steps": 1,
+        "limits": event.limits,
+        "budget_notice": 0.0,
+        "exhausted": None,
         "context_window": event.context_window,
         "delegated_by": event.delegated_by,
         "trace_parent": event.trace_parent,
@@ -327,8 +341,37 @@ def _resume(checkpoint: Checkpoint, event: ev.ResumeFromStop) -> dict[str, Any]:
         "error": None,
         "retry_count": 0,
         "refused_completions": 0,
+        "exhausted": None,
+        **(
+            {"limits": event.limits, "budget_notice": 0.0}
+            if event.limits not in (None, checkpoint.limits)
+            else {}
+        ),
         "step_limit": checkpoint.step_limit if event.step_limit is None else event.step_limit,
         "trace_parent": event.trace_parent or checkpoint.trace_parent,
+    }
+
+
+def _continue_to_next_step(checkpoint: Checkpoint, event: ev.ContinueToNextStep) -> dict[str, Any]:
+    changes: dict[str, Any] = {
+        "step_number": event.next_step_number,
+        "own_steps": checkpoint.own_steps + 1,
+    }
+    if event.notice is not None:
+        message = UserMessage(contents=(TextPart(text=event.notice.text),))
+        changes["messages"] = (*checkpoint.messages, message)
+        changes["budget_notice"] = event.notice.share
+    return changes
+
+
+def _exceed_budget(checkpoint: Checkpoint, event: ev.StopRunByExceededBudget) -> dict[str, Any]:
+    exhausted = ExhaustedBudget(
+        limit=event.limit, run_id=event.budget_run_id, message=event.message
+    )
+    return {
+        "status": "stoppedByExceededBudget",
+        "exhausted": exhausted,
+        "usage": checkpoint.usage + (event.usage or Usage()),
     }
 
 
@@ -369,9 +412,7 @@ def _start_verification(checkpoint: Checkpoint, event: ev.StartVerification) -> 
         "messages": (*checkpoint.messages, event.new_message),
         "is_answer_pending": True,
         "usage": checkpoint.usage + event.usage,
-        "context_window_usage": _window_usage(
-            checkpoint, event.usage.input_tokens + event.usage.output_tokens
-        ),
+        **_context(checkpoint, event.usage),
         "retry_count": 0,
     }
 
@@ -395,9 +436,7 @@ def _call_tools(checkpoint: Checkpoint, event: ev.CallTools) -> dict[str, Any]:
         **_NO_CALLS,
         "tool_calls": calls,
         "usage": checkpoint.usage + event.usage,
-        "context_window_usage": _window_usage(
-            checkpoint, event.usage.input_tokens + event.usage.output_tokens
-        ),
+        **_context(checkpoint, event.usage),
         "retry_count": 0,
     }
 
@@ -409,24 +448,27 @@ def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
     elif not checkpoint.is_answer_pending:
         answer = ExpertMessage(contents=(TextPart(text=event.text),) if event.text else ())
         messages = (*messages, _results_message(checkpoint), answer)
-    tokens = event.usage.input_tokens + event.usage.output_tokens
     return {
         "status": "completed",
         "messages": messages,
         "text": event.text,
         "is_typed": event.is_typed,
         "usage": checkpoint.usage + event.usage,
-        "context_window_usage": _window_usage(checkpoint, tokens)
-        if tokens
-        else checkpoint.context_window_usage,
+        **(_context(checkpoint, event.usage) if event.usage.total_tokens else {}),
         "retry_count": 0,
         "is_answer_pending": False,
         **_NO_CALLS,
     }
 
 
-def _window_usage(checkpoint: Checkpoint, tokens: int) -> float | None:
-    return min(tokens / checkpoint.context_window, 1.0) if checkpoint.context_window else None
+def _context(checkpoint: Checkpoint, usage: Usage) -> dict[str, Any]:
+    """How full the context is after a generation."""
+    tokens = usage.input_tokens + usage.output_tokens
+    window = checkpoint.context_window
+    return {
+        "context_tokens": tokens,
+        "context_window_usage": min(tokens / window, 1.0) if window else None,
+    }
 
 
 def _results_message(checkpoint: Checkpoint) -> ToolMessage:

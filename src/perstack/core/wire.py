@@ -72,6 +72,8 @@ def checkpoint_to_wire(checkpoint: Checkpoint) -> JsonObject:
         "contextWindowUsage": checkpoint.context_window_usage,
         "verifications": [_dump(each) for each in checkpoint.verifications],
         "error": _dump_optional(checkpoint.error),
+        "limits": _dump_optional(checkpoint.limits),
+        "exhaustedBudget": _dump_optional(checkpoint.exhausted),
         "retryCount": checkpoint.retry_count or None,
         "parentCheckpointId": checkpoint.parent_id,
         "provider": checkpoint.provider or None,
@@ -145,22 +147,27 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> JsonObject:  # noqa: C901
         case ev.ContinueToNextStep() | ev.RecordVerification():
             return _fields(event)
         case ev.CompleteRun():
-            return {
-                "checkpoint": checkpoint_to_wire(after),
-                "text": event.text,
-                **({"output": after.output} if event.is_typed else {}),
-                "usage": _dump(event.usage),
-            }
+            return _complete_run(event, after)
         case (
             ev.StopRunByInteractiveTool()
             | ev.StopRunByDelegate()
             | ev.StopRunByExceededMaxSteps()
+            | ev.StopRunByExceededBudget()
             | ev.StopRunByError()
             | ev.StopRunByCancellation()
         ):
             return {"checkpoint": checkpoint_to_wire(after), **_fields(event)}
         case _:
             assert_never(event)
+
+
+def _complete_run(event: ev.CompleteRun, after: Checkpoint) -> JsonObject:
+    return {
+        "checkpoint": checkpoint_to_wire(after),
+        "text": event.text,
+        **({"output": after.output} if event.is_typed else {}),
+        "usage": _dump(event.usage),
+    }
 
 
 def _start_verification(event: ev.StartVerification, after: Checkpoint) -> JsonObject:
@@ -184,6 +191,7 @@ def _start_run(event: ev.StartRun, after: Checkpoint) -> JsonObject:
         **_new_instruction(event, after),
         "model": event.model,
         "stepLimit": event.step_limit,
+        **({} if event.limits is None else {"limits": _dump(event.limits)}),
     }
 
 

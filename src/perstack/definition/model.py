@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from perstack.definition.budget import Budget, JobBudget
 from perstack.definition.diagnostics import Diagnostic, raise_field_errors, validated_by
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.field_checks import (
@@ -282,6 +283,9 @@ class Expert(FrozenModel):
     default_model_tier: ModelTier | None = Field(
         default=None, description="How strong a model the expert needs."
     )
+    budget: Budget | None = Field(
+        default=None, description="What each run of the expert may use, its delegates included."
+    )
     tool: ExpertTool = Field(
         default_factory=ExpertTool, description="How the expert is shown to its callers."
     )
@@ -351,6 +355,9 @@ class Definitions(FrozenModel):
     models: dict[ModelName, ModelFacts] = Field(
         default_factory=dict[ModelName, ModelFacts],
         description="Facts about models that perstack does not know, or that are not so for you.",
+    )
+    budget: JobBudget = Field(
+        default_factory=JobBudget, description="What a request may use, over all runs."
     )
     reasoning_budget: ReasoningBudget = Field(
         default="low", description="How much to think before answering: an effort or tokens."

@@ -18,7 +18,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SCHEMA_CHARACTERS = 20_480
 MAX_DEPTH = 32
 JSON_TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
-RESERVED_INPUTS = frozenset({"job_id", "checkpoint_id", "files", "wait_seconds"})
+RESERVED_INPUTS = frozenset(
+    {
+        *("job_id", "checkpoint_id", "files", "wait_seconds"),
+        *("max_steps", "max_tokens", "max_cost_usd", "max_seconds"),
+    }
+)
 """Arguments that the tool of every expert has."""
 
 IN_PLACE_APPLICATORS = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")

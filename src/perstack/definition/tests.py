@@ -13,7 +13,13 @@ MAX_TESTS = 255
 
 PathText = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Count = Annotated[int, Field(strict=True, ge=1)]
-EndStatus = Literal["completed", "stoppedByInteractiveTool", "stoppedByMaxSteps", "stoppedByError"]
+EndStatus = Literal[
+    "completed",
+    "stoppedByInteractiveTool",
+    "stoppedByMaxSteps",
+    "stoppedByBudget",
+    "stoppedByError",
+]
 
 
 class Expectation(FrozenModel):

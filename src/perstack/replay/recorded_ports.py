@@ -7,7 +7,7 @@ import anyio
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.messages import ToolCall, ToolResult
+from perstack.core.messages import ToolCall, ToolResult, Usage
 from perstack.core.tools import ToolDefinition
 from perstack.core.verification import VerificationResult
 from perstack.definition.model import Expert, ModelChoice, Provider
@@ -16,10 +16,9 @@ from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, SkillError
 from perstack.replay.recorded_responses import recorded_response
 from perstack.replay.recording import CURRENT_RUN_ID, Recording
+from perstack.runtime.budget import Shortage
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, SkillListener
 from perstack.runtime.telemetry_port import RunSpan
-
-NO_STEP_LEFT = "the job has used all its steps"
 
 
 class RecordedModel:
@@ -34,7 +33,7 @@ class RecordedModel:
         usage = None if event is None else ev.generation_usage(event)
         if usage is not None:
             request.on_usage(usage)
-        if event is None or isinstance(event, ev.StopRunByCancellation):
+        if event is None or ev.is_cancellation(event):
             return await self._recording.wait_for_end()
         reply = recorded_response(event)
         if reply is None:
@@ -92,7 +91,7 @@ class RecordedSkills:
     async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
         run_id = CURRENT_RUN_ID.get()
         event = self._recording.peek(run_id)
-        if event is None or isinstance(event, ev.StopRunByCancellation):
+        if event is None or ev.is_cancellation(event):
             return await self._recording.wait_for_end()
         if isinstance(event, ev.StopRunByError) and event.error.name == SkillError.__name__:
             raise SkillError(event.error.message, skill="")
@@ -106,7 +105,7 @@ class RecordedSkills:
     ) -> VerificationResult:
         run_id = CURRENT_RUN_ID.get()
         event = self._recording.peek(run_id)
-        if event is None or isinstance(event, ev.StopRunByCancellation):
+        if event is None or ev.is_cancellation(event):
             return await self._recording.wait_for_end()
         if not isinstance(event, ev.RecordVerification):
             return await self._recording.diverge(run_id, f"the check {verification.name!r} is made")
@@ -137,7 +136,7 @@ class RecordedClock:
     async def sleep(self, seconds: float) -> None:
         """Wait no longer than the record needs."""
         event = self._recording.peek(CURRENT_RUN_ID.get())
-        if event is None or isinstance(event, ev.StopRunByCancellation):
+        if event is None or ev.is_cancellation(event):
             await self._recording.wait_for_end()
         await anyio.lowlevel.checkpoint()
 
@@ -153,6 +152,11 @@ class RecordedStepCounter:
     def __init__(self, recording: Recording, limit: int) -> None:
         self._recording = recording
         self._limit = limit
+
+    @property
+    def first(self) -> int:
+        """The highest number that was in use before."""
+        return 0
 
     @property
     def limit(self) -> int:
@@ -175,9 +179,60 @@ class RecordedStepCounter:
                     return None
                 case _:
                     continue
-        parent = None if self._recording.has_run(run_id) else self._recording.parent_of(run_id)
-        answer = self._recording.recorded_result(*parent) if parent else None
-        return None if answer and answer.text.endswith(NO_STEP_LEFT) else self._limit
+        return self._limit if self._recording.has_run(run_id) else None
+
+
+class RecordedBudget:
+    """Stops and tells the runs as the record has it. Satisfies the `RunBudget` port."""
+
+    is_limited = True
+    needs_prices = False
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    @property
+    def limits(self) -> ev.Limits | None:
+        for event in self._recording.remaining(CURRENT_RUN_ID.get("")):
+            if isinstance(event, ev.StartRun | ev.ResumeFromStop):
+                return event.limits
+        return None
+
+    async def reserve(self, estimate: Usage) -> Shortage | None:
+        return self._recorded_shortage()
+
+    def settle(self, estimate: Usage | None, usage: Usage) -> None:
+        """The record knows what is left."""
+
+    def count_step(self) -> None:
+        """The record knows what is left."""
+
+    def step_shortage(self) -> Shortage | None:
+        return self._recorded_shortage()
+
+    def time_shortage(self) -> Shortage | None:
+        event = self._recording.peek(CURRENT_RUN_ID.get())
+        return self._recorded_shortage() if event and ev.is_cancellation(event) else None
+
+    def notice(
+        self, estimate: Usage, job_steps: tuple[int, int], noticed: float
+    ) -> ev.BudgetNotice | None:
+        event = self._recording.next_of_type(CURRENT_RUN_ID.get(), ev.ContinueToNextStep)
+        return event.notice if event else None
+
+    async def expire(self) -> None:
+        await self._recording.wait_for_timeout(CURRENT_RUN_ID.get())
+
+    def open_account(
+        self, run_id: str, limits: ev.Limits | None, *, used: Usage, steps: int
+    ) -> "RecordedBudget":
+        return self
+
+    def _recorded_shortage(self) -> Shortage | None:
+        event = self._recording.peek(CURRENT_RUN_ID.get())
+        if not isinstance(event, ev.StopRunByExceededBudget):
+            return None
+        return Shortage(event.limit, event.budget_run_id, event.message)
 
 
 class RecordedRunIds:

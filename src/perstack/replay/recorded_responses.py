@@ -6,6 +6,7 @@ from perstack.core import events as ev
 from perstack.core.messages import ExpertMessage, FinishReason, Message, ThinkingPart, Usage
 from perstack.errors import ConfigError, ModelError, SkillError
 from perstack.runtime.ports import Generation
+from perstack.runtime.repetition import REPEATED_CALL
 from perstack.runtime.states import (
     CONTENT_FILTER,
     MAX_RETRIES_EXCEEDED,
@@ -76,7 +77,7 @@ def _model_error(error: ev.RunError, retry_after_seconds: float | None = None) -
 
 def _response_before_stop(event: ev.StopRunByError) -> RecordedResponse | None:
     error = event.error
-    if error.name == VERIFICATION_FAILED:
+    if error.name in (VERIFICATION_FAILED, REPEATED_CALL):
         return None
     if error.name == CONTENT_FILTER:
         return Generation(finish_reason="contentFilter", usage=event.usage)

@@ -232,7 +232,8 @@ class Recording:
         def is_turn() -> bool:
             event = self.peek(parent_id)
             is_next = isinstance(event, ev.RecordToolResult) and event.tool_result.id == call_id
-            return is_next or self.scope.cancel_called
+            is_unanswered = self._find_result(parent_id, call_id) is None
+            return is_next or is_unanswered or self.scope.cancel_called
 
         await self._wait_until(is_turn)
 
@@ -247,7 +248,29 @@ class Recording:
     def _is_waiting_for_cancellation(self, run_id: str) -> bool:
         event = self.peek(run_id)
         is_delivered_early = event is not None and event.id in self._delivered_early
-        return isinstance(self.peek(run_id, int(is_delivered_early)), ev.StopRunByCancellation)
+        waited_for = self.peek(run_id, int(is_delivered_early))
+        return waited_for is not None and ev.is_cancellation(waited_for)
+
+    async def wait_for_timeout(self, run_id: str) -> None:
+        """Wait until a run and its delegates have nothing left to do but to run out of time."""
+
+        def is_due() -> bool:
+            event = self.peek(run_id)
+            if not isinstance(event, ev.StopRunByExceededBudget) or event.budget_run_id != run_id:
+                return False
+            unfinished = [each for each in self._runs if self.peek(each) is not None]
+            below = [each for each in unfinished if self._is_below(each, run_id)]
+            return all(map(self._is_waiting_for_cancellation, below))
+
+        await self._wait_until(is_due)
+
+    def _is_below(self, run_id: str, ancestor: str) -> bool:
+        while run_id != ancestor:
+            parent = self._parents.get(run_id)
+            if parent is None:
+                return False
+            run_id = parent[0]
+        return True
 
     def _notify_progress(self) -> None:
         self._progress.set()

@@ -17,6 +17,7 @@ from perstack.errors import UnknownExpertError
 from perstack.redaction import Redactor
 from perstack.replay.recorded_ports import (
     CurrentRunTelemetry,
+    RecordedBudget,
     RecordedClock,
     RecordedModel,
     RecordedResultReader,
@@ -30,6 +31,7 @@ from perstack.replay.recording import Divergence, Recording
 from perstack.runtime.context import JobContext
 from perstack.runtime.ports import Lease
 from perstack.runtime.prompt import WorkspaceInfo, instruction_message
+from perstack.runtime.repetition import REFUSED_REPETITION
 from perstack.runtime.run import RunStart
 from perstack.runtime.runner import resume_run, start_run
 
@@ -75,6 +77,7 @@ async def replay(events: Sequence[ev.RunEvent], definitions: Definitions) -> Rep
             f"Expert {expert_key!r} of the job is not defined.",
             hint="Give the definition file that the job was run with by --config.",
         )
+    definitions = _with_recorded_limits(definitions, events)
     history = JobHistory(events).recorded_events
     tools = tools_by_run(history, definitions)
     checkpoints = {checkpoint.id: checkpoint for _, checkpoint in history}
@@ -88,6 +91,15 @@ async def replay(events: Sequence[ev.RunEvent], definitions: Definitions) -> Rep
             break
     runs = {event.stamp.run_id for event in events}
     return ReplayResult(events=len(events), matched=matched, runs=len(runs), divergence=divergence)
+
+
+def _with_recorded_limits(definitions: Definitions, events: Sequence[ev.RunEvent]) -> Definitions:
+    """Definitions that allow repeated calls where the record allowed them: older versions did."""
+    results = (event.tool_result for event in events if isinstance(event, ev.RecordToolResult))
+    if any(result.text.startswith(REFUSED_REPETITION) for result in results):
+        return definitions
+    budget = definitions.budget.model_copy(update={"max_repeated_calls": 0})
+    return definitions.model_copy(update={"budget": budget})
 
 
 class _SegmentReplay:
@@ -201,6 +213,7 @@ class _SegmentReplay:
             listener=lambda _event, _checkpoint: None,
             redactor=Redactor(),
             result_reader=RecordedResultReader(recording),
+            budget=RecordedBudget(recording),
             steps=RecordedStepCounter(recording, root.step_limit if root else stamp.step_number),
             workspace=WorkspaceInfo(Path()),
             max_retries=next(

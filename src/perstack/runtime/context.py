@@ -7,6 +7,7 @@ from typing import Protocol
 from perstack.core.checkpoint import Checkpoint
 from perstack.definition.model import Definitions
 from perstack.redaction import Redactor
+from perstack.runtime.budget import RunBudget
 from perstack.runtime.elicitations import PendingElicitations, unattended
 from perstack.runtime.event_writer import EventLog
 from perstack.runtime.ports import Clock, Lease, Listener, Model, NewId, Skills
@@ -17,6 +18,11 @@ from perstack.runtime.telemetry_port import Telemetry
 
 class StepCounter(Protocol):
     """What a run needs of the steps of its job."""
+
+    @property
+    def first(self) -> int:
+        """The highest number that was in use before."""
+        ...
 
     @property
     def limit(self) -> int:
@@ -37,10 +43,15 @@ class JobStepCounter:
     Attributes:
         last: The highest number in use.
         limit: The highest number that may be used.
+        first: The highest number that was in use before.
     """
 
     last: int
     limit: int
+    first: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = self.last
 
     def take(self) -> int | None:
         """The next step number, or `None` when there is none left."""
@@ -57,9 +68,9 @@ class JobContext:
     `known_checkpoints` holds the newest checkpoint of each run that the store already had when the
     activation began; `listener` receives every event; `jitter` gives numbers from 0 to 1 to spread
     retries; `redactor` removes secrets from results; `result_reader` answers calls that read what
-    was left out of them; `stop_reason` says why the job is being
-    cancelled; `questions` are those of skill servers; `activation_id` is recorded with the first
-    event of each run.
+    was left out of them; `stop_reason` says why the job is being cancelled; `budget` is that of all
+    runs together; `questions` are those of skill servers; `activation_id` is recorded with the
+    first event of each run.
     """
 
     job_id: str
@@ -78,6 +89,7 @@ class JobContext:
     redactor: Redactor
     result_reader: ResultReader
     steps: StepCounter
+    budget: RunBudget
     workspace: WorkspaceInfo
     max_retries: int
     activation_id: str | None = None

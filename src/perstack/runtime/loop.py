@@ -5,7 +5,7 @@ import anyio
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
 from perstack.runtime.run import Run
-from perstack.runtime.states import DECIDE
+from perstack.runtime.states import DECIDE, stop_by_shortage
 
 
 async def drive(run: Run) -> Checkpoint:
@@ -43,9 +43,11 @@ async def record_cancellation(run: Run) -> None:
         return
     for result in run.calls.finished_results():
         run.advance(run.tool_result_event(result))
+    usage = run.take_reported_usage()
+    shortage = run.budget.time_shortage()
     run.advance(
-        ev.StopRunByCancellation(
-            stamp=run.stamp(), reason=run.job.stop_reason(), usage=run.take_reported_usage()
-        )
+        ev.StopRunByCancellation(stamp=run.stamp(), reason=run.job.stop_reason(), usage=usage)
+        if shortage is None
+        else stop_by_shortage(run, shortage, usage)
     )
     await run.event_writer.flush()

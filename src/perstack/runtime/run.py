@@ -9,7 +9,15 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.events import DelegatedBy, RecordToolResult, RunEvent, Stamp
+from perstack.core.events import (
+    ContinueToNextStep,
+    DelegatedBy,
+    RecordToolResult,
+    RunEvent,
+    Stamp,
+    StartRun,
+    generation_usage,
+)
 from perstack.core.long_results import reads_tool_result, shorten
 from perstack.core.machine import evolve
 from perstack.core.messages import (
@@ -25,11 +33,19 @@ from perstack.core.todo import TodoList
 from perstack.core.verification import VerificationResult, truncate_middle
 from perstack.definition.model import Expert, ModelChoice
 from perstack.definition.verification import Verification
-from perstack.errors import ModelError
+from perstack.errors import ConfigError, ModelError
+from perstack.runtime.budget import RunBudget, Shortage
 from perstack.runtime.context import JobContext
+from perstack.runtime.estimates import (
+    FIRST_OUTPUT_ESTIMATE,
+    estimate_tokens,
+    estimate_tool_tokens,
+    unseen_messages,
+)
 from perstack.runtime.event_publisher import TransientPublisher
 from perstack.runtime.event_writer import EventWriter
 from perstack.runtime.ports import Generation, GenerationRequest
+from perstack.runtime.repetition import refusal_of_repetition
 from perstack.runtime.stored_results import can_read_results
 from perstack.runtime.telemetry_port import RunSpan
 from perstack.runtime.tool_executor import ToolCallTasks
@@ -43,7 +59,8 @@ class RunStart:
     `messages` are what it is told first; without messages a branch of `continued_from` goes on
     where that checkpoint stands, unless it `is_fork`: then it starts as a run of its own, with the
     model of today and with `instruction`, if there is one, in place of that of the conversation.
-    `answer` is the user's to a question that it waits for.
+    `answer` is the user's to a question that it waits for; `budget` is that of the job, unless the
+    run is delegated; `depth` counts the runs above it.
     """
 
     messages: tuple[Message, ...] = ()
@@ -52,6 +69,8 @@ class RunStart:
     answer: ToolResult | None = None
     is_fork: bool = False
     instruction: InstructionMessage | None = None
+    budget: RunBudget | None = None
+    depth: int = 0
 
     @property
     def is_plain_continuation(self) -> bool:
@@ -76,6 +95,8 @@ class Run:
         tasks: TaskGroup,
     ) -> None:
         self.job = job
+        self.budget = run_start.budget or job.budget
+        self.depth = run_start.depth
         self.expert = expert
         self.choice: ModelChoice = job.model.choose(expert)
         self.run_start = run_start
@@ -86,6 +107,8 @@ class Run:
         self.calls = ToolCallTasks(tasks, self.call_tool)
         self._toolbox: Toolbox | None = None
         self._reported_usage: Usage | None = None
+        self._reserved: Usage | None = None
+        self._largest_output_tokens = FIRST_OUTPUT_ESTIMATE
         self._unrecorded_activation_id = job.activation_id
 
     def tool_result_event(
@@ -119,7 +142,41 @@ class Run:
             event = event.model_copy(update={"activation_id": self._unrecorded_activation_id})
             self._unrecorded_activation_id = None
         self.checkpoint = evolve(self.checkpoint, event)
+        self._settle(event)
         self.event_writer.add(event, self.checkpoint)
+
+    def _settle(self, event: RunEvent) -> None:
+        if isinstance(event, StartRun | ContinueToNextStep):
+            self.budget.count_step()
+        usage = generation_usage(event)
+        if usage is not None:
+            self.budget.settle(self._reserved, usage)
+            self._reserved = None
+            self._largest_output_tokens = max(self._largest_output_tokens, usage.output_tokens)
+
+    async def reserve(self) -> Shortage | None:
+        """Set aside what the next generation will use; returns what does not allow that."""
+        if not self.budget.is_limited:
+            return None
+        estimate = self.estimate()
+        shortage = await self.budget.reserve(estimate)
+        if shortage is None:
+            self._reserved = estimate
+        return shortage
+
+    def estimate(self) -> Usage:
+        """What the next generation will use, roughly."""
+        checkpoint = self.checkpoint
+        input_tokens = checkpoint.context_tokens + estimate_tokens(unseen_messages(checkpoint))
+        if not checkpoint.context_tokens and self._toolbox is not None:
+            input_tokens += estimate_tool_tokens(self._toolbox.definitions)
+        output_tokens = self._largest_output_tokens
+        usage = Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=input_tokens + output_tokens,
+        )
+        return self._with_cost(usage)
 
     async def toolbox(self) -> Toolbox:
         """The run's tools; the first call connects its skills.
@@ -146,6 +203,12 @@ class Run:
             ConfigError: A key or another setting is missing.
             SkillError: A skill cannot be started.
         """
+        if self.budget.needs_prices and self.choice.facts.price is None:
+            raise ConfigError(
+                f"there is a budget in US dollars, and no known price of {self.choice.model}.",
+                hint=f'Write it into perstack.toml: [models."{self.choice.model}".price] with '
+                "input and output, in US dollars for a million tokens.",
+            )
         toolbox = await self.toolbox()
         await self.event_writer.flush()
         request = GenerationRequest(
@@ -191,6 +254,26 @@ class Run:
             output_tokens=usage.output_tokens,
         )
         return usage.model_copy(update={"cost_usd": cost})
+
+    def refusal(self, call: ToolCall) -> str | None:
+        """Why a call that could be made is not made."""
+        checkpoint, budget = self.checkpoint, self.job.definitions.budget
+        repetition = refusal_of_repetition(checkpoint, call, budget.max_repeated_calls)
+        if call.kind != "delegate" or repetition is not None:
+            return repetition
+        if self.depth >= budget.max_delegation_depth:
+            return (
+                f"Delegation goes no deeper than {budget.max_delegation_depth} experts in a line. "
+                "Do it yourself."
+            )
+        calls = [each.id for each in checkpoint.tool_calls if each.kind == "delegate"]
+        width = budget.max_delegation_width
+        if width is not None and calls.index(call.id) >= width:
+            return (
+                f"One reply may call {width} delegates at most. Call this one after the others "
+                "have answered."
+            )
+        return None
 
     async def call_tool(self, call: ToolCall) -> ToolResult:
         """Execute one call of a skill's tool, or read what was left out of a result."""

@@ -2,30 +2,35 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from logging import getLogger
 
 import anyio
-from anyio.abc import ObjectSendStream
+from anyio.abc import ObjectSendStream, TaskGroup
 
 from perstack import __version__
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
+from perstack.core.history import usage_of_tree
 from perstack.core.machine import blank_checkpoint, branch_checkpoint
 from perstack.core.messages import (
+    ExpertMessage,
     TextPart,
     ToolCall,
     ToolResult,
+    Usage,
     UserMessage,
     text_result,
     tool_result,
 )
 from perstack.definition.model import Expert
 from perstack.errors import ConfigError, PerstackError, SkillError, UnknownExpertError
+from perstack.runtime.budget import Shortage, limits_from
 from perstack.runtime.context import JobContext
 from perstack.runtime.loop import drive, record_cancellation
 from perstack.runtime.prompt import instruction_message
 from perstack.runtime.run import Run, RunStart
-from perstack.runtime.states import init
+from perstack.runtime.states import init, stop_by_shortage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,16 @@ class DelegateRun:
 
 
 ExecuteDelegate = Callable[[DelegateRun], Awaitable[Checkpoint | None]]
+Outcome = ToolResult | ev.RunEvent
+"""The answer of a delegate; or why the run itself stops, and the delegate stays unanswered."""
 
 
 async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
     """Run the unanswered delegate calls of a stopped run, then resume the run.
 
-    A delegate that fails is an error result for the run; the others continue.
+    A delegate that fails is an error result for the run; the others continue. Where a delegate was
+    stopped because the job or a run above it may use no more, the run is stopped too, and both can
+    be resumed.
 
     Raises:
         LeaseLostError: Another process drives the job.
@@ -52,7 +61,8 @@ async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
     """
     try:
         calls = {call.id: call for call in run.checkpoint.pending("delegate")}
-        send, receive = anyio.create_memory_object_stream[ToolResult](len(calls))
+        stop_event: ev.RunEvent | None = None
+        send, receive = anyio.create_memory_object_stream[Outcome](len(calls))
         with send, receive:
             async with anyio.create_task_group() as tasks:
                 for delegation in run.checkpoint.delegate_to:
@@ -60,10 +70,17 @@ async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
                     if call is not None:
                         tasks.start_soon(_run_delegate, run, call, delegation, execute, send)
                 for _ in calls:
-                    result = await receive.receive()
-                    run.advance(run.tool_result_event(result))
-                    await run.event_writer.flush()
-        run.advance(ev.ResumeFromStop(stamp=run.stamp()))
+                    outcome = await receive.receive()
+                    if isinstance(outcome, ToolResult):
+                        run.advance(run.tool_result_event(outcome))
+                        await run.event_writer.flush()
+                    else:
+                        stop_event = outcome
+        if stop_event is None:
+            run.advance(ev.ResumeFromStop(stamp=run.stamp()))
+        else:
+            run.advance(stop_event.model_copy(update={"stamp": run.stamp()}))
+            await run.event_writer.flush()
     except anyio.get_cancelled_exc_class():
         with anyio.CancelScope(shield=True):
             await record_cancellation(run)
@@ -75,7 +92,7 @@ async def _run_delegate(
     call: ToolCall,
     delegation: ev.Delegation,
     execute: ExecuteDelegate,
-    send: ObjectSendStream[ToolResult],
+    send: ObjectSendStream[Outcome],
 ) -> None:
     delegate = DelegateRun(
         run_id=delegation.run_id,
@@ -91,23 +108,51 @@ async def _run_delegate(
     )
     with run.span.tool_call(call, run.expert.key) as span:
         try:
-            result = _delegate_result(call, delegation, await execute(delegate))
+            checkpoint = await execute(delegate)
         except (SkillError, ConfigError, UnknownExpertError) as error:
-            result = _delegation_failure(call, delegation, str(error))
-        span.finished(result)
-    await send.send(result)
+            outcome = _delegation_failure(call, delegation, str(error))
+        else:
+            outcome = _stop_event(run, checkpoint) or _delegate_result(call, delegation, checkpoint)
+        if isinstance(outcome, ToolResult):
+            span.finished(outcome)
+    await send.send(outcome)
+
+
+def _stop_event(run: Run, checkpoint: Checkpoint | None) -> ev.RunEvent | None:
+    """The stop of a run whose delegate was stopped by more than a budget of its own."""
+    if checkpoint is None:
+        shortage = run.budget.step_shortage()
+        if shortage is not None:
+            return stop_by_shortage(run, shortage)
+        return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
+    if checkpoint.status == "stoppedByExceededMaxSteps":
+        return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
+    exhausted = checkpoint.exhausted
+    if exhausted is None or exhausted.run_id == checkpoint.run_id:
+        return None
+    return stop_by_shortage(run, Shortage(exhausted.limit, exhausted.run_id, exhausted.message))
 
 
 def _delegate_result(
     call: ToolCall, delegation: ev.Delegation, checkpoint: Checkpoint | None
 ) -> ToolResult:
-    if checkpoint is None or checkpoint.status == "stoppedByExceededMaxSteps":
-        return _delegation_failure(call, delegation, "the job has used all its steps")
+    if checkpoint is None:
+        raise ValueError("a delegate without a run has no result")
+    if checkpoint.exhausted is not None:
+        return _delegation_failure(call, delegation, _partial_result(checkpoint))
     if checkpoint.status == "completed":
         return tool_result(call, (TextPart(text=checkpoint.text), *checkpoint.media))
     if checkpoint.error is not None:
         return _delegation_failure(call, delegation, checkpoint.error.message)
     return _delegation_failure(call, delegation, f"it stopped with status {checkpoint.status}")
+
+
+def _partial_result(checkpoint: Checkpoint) -> str:
+    """Why a delegate was stopped by its own budget, and what it has said so far."""
+    reason = checkpoint.exhausted.message if checkpoint.exhausted else ""
+    texts = [each.text for each in checkpoint.messages if isinstance(each, ExpertMessage)]
+    said = next((text for text in reversed(texts) if text), "")
+    return f"{reason} What it said last:\n{said}" if said else reason
 
 
 def _delegation_failure(call: ToolCall, delegation: ev.Delegation, reason: str) -> ToolResult:
@@ -163,8 +208,13 @@ async def resume_run(
         LeaseLostError: Another process drives the job.
         StoreError: The store cannot be written.
     """
+    return await _resume(job, expert, checkpoint, RunStart(answer=answer))
+
+
+async def _resume(
+    job: JobContext, expert: Expert, checkpoint: Checkpoint, run_start: RunStart
+) -> Checkpoint:
     trace = checkpoint.trace_parent
-    run_start = RunStart(answer=answer)
     return await _activate(job, expert, run_start, checkpoint, resumed_from=trace)
 
 
@@ -189,12 +239,35 @@ async def _activate(
                     tasks=tasks,
                 )
                 run.publisher.initialized(_runtime_details(job, run))
-                outcome = await _drive_to_stop(run)
+                outcome = await _drive_in_time(run, tasks)
             except PerstackError as error:
                 outcome = error  # raised from here, the task group would wrap it
     if isinstance(outcome, Checkpoint):
         return outcome
     raise outcome if outcome is not None else RuntimeError("a run ended without a checkpoint")
+
+
+async def _drive_in_time(run: Run, tasks: TaskGroup) -> Checkpoint:
+    """Drive a run until it stops, or until the time of its budget is over."""
+    limits = run.budget.limits
+    if limits is None or limits.seconds is None:
+        return await _drive_to_stop(run)
+    work, timer = anyio.CancelScope(), anyio.CancelScope()
+
+    async def stop_in_time() -> None:
+        with timer:
+            await run.budget.expire()
+            work.cancel()
+
+    tasks.start_soon(stop_in_time)
+    try:
+        with work:
+            await _drive_to_stop(run)
+    finally:
+        timer.cancel()
+    if work.cancelled_caught:
+        tasks.cancel_scope.cancel()  # ends the calls that are under way
+    return run.checkpoint
 
 
 async def _drive_to_stop(run: Run) -> Checkpoint:
@@ -208,13 +281,14 @@ async def _drive_to_stop(run: Run) -> Checkpoint:
             ev.ResumeFromStop(
                 stamp=run.stamp(),
                 step_limit=run.job.steps.limit,
+                limits=run.budget.limits,
                 trace_parent=run.span.trace_parent,
             )
         )
     try:
         await drive(run)
         while run.checkpoint.status == "stoppedByDelegate":
-            await await_delegates(run, lambda child: execute_delegate(run.job, child))
+            await await_delegates(run, partial(execute_delegate, run))
             await drive(run)
     except PerstackError:
         raise
@@ -235,33 +309,38 @@ def _needs_resume(checkpoint: Checkpoint) -> bool:
     return checkpoint.is_final and checkpoint.status not in ("completed", "stoppedByDelegate")
 
 
-async def execute_delegate(job: JobContext, delegate: DelegateRun) -> Checkpoint | None:
+async def execute_delegate(parent: Run, delegate: DelegateRun) -> Checkpoint | None:
     """Drive a delegated run until it stops, whether it is new, unfinished or done.
 
-    Returns `None` if the job has no step left for it.
+    Returns `None` if there is no step left for it.
 
     Raises:
         UnknownExpertError: The delegate is not defined.
         ConfigError: No model can be determined for it.
     """
+    job, budget, depth = parent.job, parent.budget, parent.depth + 1
     expert = job.definitions.experts.get(delegate.expert_key)
     if expert is None:
         raise UnknownExpertError(f"Expert {delegate.expert_key!r} is not defined.")
     checkpoint = job.known_checkpoints.get(delegate.run_id)
     if checkpoint is not None:
-        return (
-            checkpoint
-            if checkpoint.status == "completed"
-            else await resume_run(job, expert, checkpoint)
-        )
-    first_step = job.steps.take()
+        if checkpoint.status == "completed":
+            return checkpoint
+        used, steps = usage_of_tree(job.known_checkpoints, checkpoint.run_id)
+        account = budget.open_account(checkpoint.run_id, checkpoint.limits, used=used, steps=steps)
+        return await _resume(job, expert, checkpoint, RunStart(budget=account, depth=depth))
+    first_step = None if budget.step_shortage() else job.steps.take()
     if first_step is None:
         return None
+    limits = limits_from(expert.budget, used=Usage(), steps=0) if expert.budget else None
+    account = budget.open_account(delegate.run_id, limits, used=Usage(), steps=0)
     messages = (
         instruction_message(expert, job.workspace, job.clock.now_ms()),
         UserMessage(contents=(TextPart(text=delegate.query),)),
     )
-    run_start = RunStart(messages=messages, delegated_by=delegate.delegated_by)
+    run_start = RunStart(
+        messages=messages, delegated_by=delegate.delegated_by, budget=account, depth=depth
+    )
     return await start_run(
         job, expert, run_start, None, run_id=delegate.run_id, first_step=first_step
     )

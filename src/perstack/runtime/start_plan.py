@@ -9,6 +9,7 @@ from perstack.core.checkpoint import Checkpoint
 from perstack.core.elicitation import format_content
 from perstack.core.history import checkpoint_at, newest_checkpoints, newest_root
 from perstack.core.messages import TextPart, ToolResult, UserMessage, text_result
+from perstack.definition.budget import Budget
 from perstack.errors import JobStateError, NotFoundError
 from perstack.runtime.ports import JobRecord
 
@@ -59,6 +60,7 @@ class JobRequest:
         inputs: The arguments that the expert declares; they become a part of the query.
         files: Paths in the workspace that the caller points to.
         max_steps: Steps that this request may use, over all its runs.
+        budget: What else it may use; where the file or the operator is stricter, that holds.
         fork: Begin a run of its own at the checkpoint, or at the newest one, instead of continuing.
     """
 
@@ -71,6 +73,7 @@ class JobRequest:
     inputs: Mapping[str, Any] | None = None
     files: tuple[str, ...] = ()
     max_steps: int | None = None
+    budget: Budget | None = None
     fork: Fork | None = None
 
 

@@ -26,7 +26,9 @@ from perstack.core.verification import VerificationResult, feedback
 from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, ModelError, PerstackError, SkillError
 from perstack.runtime import control
+from perstack.runtime.budget import Shortage
 from perstack.runtime.ports import Generation
+from perstack.runtime.repetition import REPEATED_CALL, stuck_call
 from perstack.runtime.run import Run
 
 VERIFICATION_FAILED = "VerificationFailedError"
@@ -132,6 +134,7 @@ async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
             stamp=run.stamp(),
             continued_from=run_start.continued_from,
             step_limit=run.job.steps.limit,
+            limits=run.budget.limits,
             trace_parent=run.span.trace_parent,
         )
     expert = ev.ExpertRef(key=run.expert.key, name=run.expert.name, version=run.expert.version)
@@ -142,6 +145,7 @@ async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
         model=run.choice.model,
         input_messages=run_start.messages,
         step_limit=run.job.steps.limit,
+        limits=run.budget.limits,
         context_window=run.choice.facts.context_window,
         delegated_by=run_start.delegated_by,
         continued_from=run_start.continued_from,
@@ -165,10 +169,13 @@ async def resuming_from_stop(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
 
 
 async def preparing_for_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
-    """Wait if a retry asks for it, then record the intent to generate."""
+    """Wait if a retry asks for it, reserve what a reply needs, then record the intent to ask."""
     if checkpoint.retry_delay_seconds:
         await run.event_writer.flush()
         await run.job.clock.sleep(checkpoint.retry_delay_seconds)
+    shortage = await run.reserve()
+    if shortage is not None:
+        return stop_by_shortage(run, shortage)
     return ev.StartGeneration(stamp=run.stamp())
 
 
@@ -378,8 +385,11 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
         toolbox = await run.toolbox()
     except (SkillError, ConfigError) as error:
         return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
+    repetition = _stop_if_stuck(run, checkpoint)
+    if repetition is not None:
+        return repetition
     for call in checkpoint.pending_tool_calls:
-        rejection = toolbox.rejection_reason(call)
+        rejection = toolbox.rejection_reason(call) or run.refusal(call)
         if rejection is not None:
             return run.tool_result_event(text_result(call, rejection, is_error=True))
     pending = checkpoint.pending("mcp")
@@ -391,6 +401,17 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     if checkpoint.pending_tool_calls:
         return ev.FinishMcpTools(stamp=run.stamp())
     return ev.ResolveToolResults(stamp=run.stamp())
+
+
+def _stop_if_stuck(run: Run, checkpoint: Checkpoint) -> ev.StopRunByError | None:
+    limit = run.job.definitions.budget.max_repeated_calls
+    call = None if checkpoint.tool_results else stuck_call(checkpoint, limit)
+    if call is None:
+        return None
+    message = f"The expert repeats the call of {call.tool_name} although it was refused."
+    return ev.StopRunByError(
+        stamp=run.stamp(), error=ev.RunError(name=REPEATED_CALL, message=message)
+    )
 
 
 async def _execute_skill_calls(
@@ -470,10 +491,30 @@ async def finishing_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     stop_event = stop_if_attempts_exhausted(run, checkpoint)
     if stop_event is not None:
         return stop_event
+    shortage = run.budget.step_shortage()
+    if shortage is not None:
+        return stop_by_shortage(run, shortage)
     number = run.job.steps.take()
     if number is None:
         return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
-    return ev.ContinueToNextStep(stamp=run.stamp(), next_step_number=number)
+    steps = run.job.steps
+    notice = run.budget.notice(
+        run.estimate(), (number - steps.first, steps.limit - steps.first), checkpoint.budget_notice
+    )
+    return ev.ContinueToNextStep(stamp=run.stamp(), next_step_number=number, notice=notice)
+
+
+def stop_by_shortage(
+    run: Run, shortage: Shortage, usage: Usage | None = None
+) -> ev.StopRunByExceededBudget:
+    """The stop of a run whose budget, or that of a run above it, allows nothing more."""
+    return ev.StopRunByExceededBudget(
+        stamp=run.stamp(),
+        limit=shortage.limit,
+        budget_run_id=shortage.run_id,
+        message=shortage.message,
+        usage=usage,
+    )
 
 
 DECIDE: dict[State, Decide] = {

@@ -27,6 +27,7 @@ PUBLIC_STATUS: dict[JobStatus, str] = {
     "running": "running",
     "stoppedByInteractiveTool": "needs_input",
     "stoppedByMaxSteps": "max_steps",
+    "stoppedByBudget": "budget_exceeded",
     "stoppedByError": "error",
     "stoppedByCancellation": "cancelled",
     "interrupted": "interrupted",
@@ -43,6 +44,7 @@ _EVENT_LABELS: dict[str, str] = {
     "stopRunByInteractiveTool": "waiting for an answer",
     "stopRunByDelegate": "waiting for delegates",
     "stopRunByExceededMaxSteps": "out of steps",
+    "stopRunByExceededBudget": "out of budget",
     "stopRunByCancellation": "cancelled",
 }
 

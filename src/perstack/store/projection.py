@@ -27,6 +27,7 @@ STATUS_BY_EVENT_TYPE: dict[str, CheckpointStatus] = {
     "stopRunByInteractiveTool": "stoppedByInteractiveTool",
     "stopRunByDelegate": "stoppedByDelegate",
     "stopRunByExceededMaxSteps": "stoppedByExceededMaxSteps",
+    "stopRunByExceededBudget": "stoppedByExceededBudget",
     "stopRunByError": "stoppedByError",
     "stopRunByCancellation": "stoppedByCancellation",
 }

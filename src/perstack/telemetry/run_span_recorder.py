@@ -209,6 +209,9 @@ class RunSpanRecorder:
                 self._close_step("finish")
             case ev.StopRunByExceededMaxSteps():
                 self._close_step("exceededMaxSteps")
+            case ev.StopRunByExceededBudget():
+                self._span.set_attribute(semconv.BUDGET_LIMIT, event.limit)
+                self._close_step("exceededBudget")
             case ev.StopRunByError():
                 self._record_failure("error", event.error.name)
             case ev.StopRunByCancellation():

@@ -83,7 +83,7 @@ def test_a_job_that_takes_too_long_is_stopped(greeting: Stage) -> None:
     written(greeting, "expect = { maxSeconds = 0.2 }")
     greeting.plays(builder=[{"text": "late", "delaySeconds": 30}])
     (verdict,) = verdicts(greeting)
-    assert verdict["status"] == "stoppedByCancellation"
+    assert verdict["status"] == "stoppedByBudget"
     assert not verdict["passed"]
 
 

@@ -138,7 +138,9 @@ async def test_a_review_has_the_events_of_the_job_and_how_it_stands(
 
 
 async def test_of_a_very_long_job_the_middle_is_left_out(tmp_path: Path, mode: Mode) -> None:
-    steps = [calls(call("echo", f"c{number}", what="z" * 500)) for number in range(40)]
+    steps = [
+        calls(call("echo", f"c{number}", what=f"{number}" + "z" * 500)) for number in range(40)
+    ]
     model = FakeModel({"reviewer": [*steps, done("Fine.")]})
     async with stage(tmp_path, mode, model) as here:
         job_id = facts(await here.call("reviewer", query="look"))["job_id"]

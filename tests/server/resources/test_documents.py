@@ -44,7 +44,7 @@ async def pages(here: Stage, uri: str) -> list[Document]:
 
 
 def model(steps: int) -> FakeModel:
-    looking = [calls(call("echo", f"c{number}")) for number in range(steps)]
+    looking = [calls(call("echo", f"c{number}", x=number)) for number in range(steps)]
     return FakeModel({"reviewer": [*looking, done("Fine.")]})
 
 

@@ -54,7 +54,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         validate_arguments({"limit": 0, "status": "odd", "more": 1}, JOBS_INPUT)
     assert caught.value.message == (
         "Bad arguments: limit must be from 1 to 100; status must be one of completed, running, "
-        "needs_input, max_steps, error, cancelled, interrupted; 'more' is unknown."
+        "needs_input, max_steps, budget_exceeded, error, cancelled, interrupted; 'more' is unknown."
     )
 
 

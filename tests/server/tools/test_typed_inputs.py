@@ -98,6 +98,7 @@ async def test_declared_arguments_are_published_before_those_of_jobs(
     assert list(schema["properties"]) == [
         *("invoice", "currency", "lines", "note", "limit"),
         *("query", "job_id", "checkpoint_id", "files", "wait_seconds"),
+        *("max_steps", "max_tokens", "max_cost_usd", "max_seconds"),
     ]
     assert schema["required"] == ["invoice"]
     assert schema["additionalProperties"] is False

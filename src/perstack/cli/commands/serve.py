@@ -105,4 +105,4 @@ def serve_settings_from(options: Namespace) -> Settings:
     A desktop client starts servers in arbitrary folders, so whatever is not given is looked for
     beside the definition file.
     """
-    return replace(engine_settings(options), home="config", max_job_seconds=options.max_job_seconds)
+    return replace(engine_settings(options), home="config")

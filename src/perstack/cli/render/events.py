@@ -46,7 +46,7 @@ class _Formatter:
             yield format_usage(usage)
 
 
-def _detail_texts(entry: RecordedEvent, formatter: _Formatter) -> Iterator[str]:  # noqa: C901, PLR0912 - one flat case per event reads best
+def _detail_texts(entry: RecordedEvent, formatter: _Formatter) -> Iterator[str]:  # noqa: C901, PLR0912, PLR0915 - one flat case per event reads best
     match entry.event:
         case ev.StartRun() as event:
             yield from (
@@ -88,6 +88,8 @@ def _detail_texts(entry: RecordedEvent, formatter: _Formatter) -> Iterator[str]:
         case ev.StopRunByError() as event:
             error = event.error
             yield f"✗ {error.name}: {formatter.text(error.message, MAX_ANSWER_CHARACTERS)}"
+        case ev.StopRunByExceededBudget() as event:
+            yield f"✗ {formatter.text(event.message, MAX_ANSWER_CHARACTERS)}"
         case ev.StopRunByCancellation() as event:
             yield f"✗ {formatter.text(event.reason, MAX_ANSWER_CHARACTERS)}"
         case ev.CompleteRun() as event:

@@ -6,6 +6,7 @@ An error names everything that does not fit, so that the caller can repair it in
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from perstack.core.typed_io import (
@@ -89,8 +90,8 @@ def _value_problems(name: str, value: Any, schema: Schema) -> list[str]:
     match value:
         case str():
             return _string_problems(name, value, schema)
-        case int():
-            return _integer_problems(name, value, schema)
+        case int() | float():
+            return _number_problems(name, value, schema)
         case _:
             return _array_problems(name, value, schema)
 
@@ -107,9 +108,11 @@ def _string_problems(name: str, value: str, schema: Schema) -> list[str]:
     return []
 
 
-def _integer_problems(name: str, value: int, schema: Schema) -> list[str]:
+def _number_problems(name: str, value: float, schema: Schema) -> list[str]:
     least: int = schema["minimum"]
     most: int | None = schema.get("maximum")
+    if schema["type"] == "number":
+        return [] if least < value < inf else [f"{name} must be more than {least}"]
     if value >= least and (most is None or value <= most):
         return []
     bounds = f"from {least}" if most is None else f"from {least} to {most}"

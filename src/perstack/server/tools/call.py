@@ -14,6 +14,7 @@ from opentelemetry import trace
 
 from perstack.core.checkpoint import JobStatus
 from perstack.core.events import StopRunByCancellation
+from perstack.definition.budget import Budget
 from perstack.definition.model import Expert
 from perstack.errors import JobStateError, NotFoundError, PerstackError
 from perstack.jobs import SHUTDOWN_REASON, JobHandle, JobView
@@ -38,6 +39,7 @@ from perstack.server.tools.elicitation import (
 )
 from perstack.server.tools.request import ToolCallRequest
 from perstack.server.tools.results import error_result, job_result, jobs_result
+from perstack.server.tools.schemas import BUDGET_ARGUMENTS
 from perstack.server.tools.truncation import budget_for
 from perstack.server.tools.wait import (
     PollSettings,
@@ -397,7 +399,13 @@ def _job_request(expert: Expert, common: Mapping[str, Any], query: str) -> JobRe
         job_id=job_id,
         checkpoint_id=checkpoint_id,
         files=tuple(common.get("files", ())),
+        budget=_budget(common),
     )
+
+
+def _budget(common: Mapping[str, Any]) -> Budget | None:
+    limits = {name: common[name] for name in BUDGET_ARGUMENTS if name in common}
+    return Budget.model_validate(limits) if limits else None
 
 
 def _annotate_client_ids(meta: Mapping[str, Any]) -> None:

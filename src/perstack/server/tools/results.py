@@ -87,6 +87,7 @@ NEXT_STEPS = {
     "running": "The job goes on. To wait for its result, {collect}.",
     "needs_input": "Call {tool} again with this job_id and the answer as query.",
     "max_steps": f"The steps are used up. To go on, {_RESUME_CALL}",
+    "budget_exceeded": f"{{exhausted}} To go on with a new budget, {_RESUME_CALL}",
     "error": f"To try again from there, {_RESUME_CALL}",
     "cancelled": f"To go on, {_RESUME_CALL}",
     "interrupted": f"The process that worked on it has ended. To go on, {_RESUME_CALL}",
@@ -118,11 +119,7 @@ def job_result(
     text, is_complete = truncate_text(
         full_text, view.job.id, budget=budget, offset=offset, has_job_tools=has_job_tools
     )
-    expert_key = view.job.coordinator_expert_key
-    tool = tool_name(strip_version(expert_key))
-    resume_call = f"call {tool} with this job_id and an empty query"
-    collect = _WAIT_CALL if has_job_tools else resume_call
-    next_step = NEXT_STEPS[status].format(tool=tool, collect=collect) + _answer_format_hint(view)
+    next_step = _next_step(view, has_job_tools=has_job_tools)
     sources = _sources(view) if not offset else []
     structured = _result_fields(view, text, budget, is_complete=is_complete)
     optional = {"next": next_step, "sources": sources}
@@ -163,6 +160,19 @@ def _result_fields(
     if view.trace_id is not None:
         fields["trace_id"] = view.trace_id
     return fields
+
+
+def _next_step(view: JobView, *, has_job_tools: bool) -> str:
+    """What the caller can do now; empty where nothing is left to do."""
+    tool = tool_name(strip_version(view.job.coordinator_expert_key))
+    resume_call = f"call {tool} with this job_id and an empty query"
+    exhausted = view.checkpoint.exhausted
+    text = NEXT_STEPS[public_status(view)].format(
+        tool=tool,
+        collect=_WAIT_CALL if has_job_tools else resume_call,
+        exhausted=exhausted.message if exhausted else "",
+    )
+    return text + _answer_format_hint(view)
 
 
 def jobs_result(jobs: Sequence[Job]) -> CallToolResult:

@@ -62,6 +62,7 @@ def expert_input(
             "description": "Paths in the expert's workspace that it should look at.",
         },
         "wait_seconds": _wait_seconds_schema(default_wait_seconds),
+        **_BUDGET_PROPERTIES,
     }
     if declared_schema is None:
         return _object_schema({"query": _query_schema(_QUERY_DESCRIPTION), **common}, ("query",))
@@ -69,6 +70,16 @@ def expert_input(
         declared_schema, {"query": _query_schema(_EXTRA_QUERY_DESCRIPTION), **common}
     )
 
+
+_BUDGET_PROPERTIES: dict[str, Schema] = {
+    "max_steps": {"type": "integer", "minimum": 1, "description": "Stop after so many steps."},
+    "max_tokens": {"type": "integer", "minimum": 1, "description": "Stop after so many tokens."},
+    "max_cost_usd": {"type": "number", "minimum": 0, "description": "Stop after so many dollars."},
+    "max_seconds": {"type": "number", "minimum": 0, "description": "Stop after so many seconds."},
+}
+"""The limits of a call; the job can be continued afterwards."""
+
+BUDGET_ARGUMENTS = tuple(_BUDGET_PROPERTIES)
 
 _QUERY_DESCRIPTION = (
     "The task, a follow-up, or the answer to the open question. "
