@@ -68,7 +68,7 @@ async def test_what_anthropic_is_told(model: OpenModel) -> None:
             {"type": "code_execution_20250825", "name": "code_execution"},
         ]
     )
-    assert "anthropic-beta" not in request.headers
+    assert request.headers["anthropic-beta"] == "files-api-2025-04-14"
     assert "container" not in request.body
 
 
@@ -91,6 +91,7 @@ async def test_claude_filters_what_it_finds_where_it_can(
     request = await asked(model, "anthropic", expert(providerTools=tools), claude)
 
     assert [tool["type"] for tool in tools_beside_functions(request.body)] == types
+    assert ("anthropic-beta" in request.headers) == ("codeExecution" in tools)
 
 
 async def test_claude_works_with_skills_in_a_container(model: OpenModel) -> None:
@@ -115,7 +116,7 @@ async def test_claude_works_with_skills_in_a_container(model: OpenModel) -> None
         [{"type": "code_execution_20250825", "name": "code_execution"}]
     )
     assert request.headers["anthropic-beta"] == snapshot(
-        "code-execution-2025-08-25,skills-2025-10-02"
+        "code-execution-2025-08-25,skills-2025-10-02,files-api-2025-04-14"
     )
 
 
@@ -126,7 +127,7 @@ async def test_features_that_the_user_asks_for_are_kept(model: OpenModel) -> Non
         await model.generate(ask_for(finder, at, model="claude-sonnet-4-5"), None)
 
     features = server.requests[0].headers["anthropic-beta"]
-    assert features == "our-own,code-execution-2025-08-25,skills-2025-10-02"
+    assert features == "our-own,code-execution-2025-08-25,skills-2025-10-02,files-api-2025-04-14"
 
 
 async def test_what_openai_is_told(model: OpenModel) -> None:

@@ -61,6 +61,7 @@ class ModelServer:
     Attributes:
         requests: Every model call so far, in order.
         visits: Every other request so far.
+        side_answers: What to answer to other requests, by path and query: a status and a body.
         left_early: Numbers of the requests whose client left before its answer was complete.
         failures: What the script raised.
 
@@ -86,6 +87,7 @@ class ModelServer:
         self.port = 0
         self.requests: list[Request] = []
         self.visits: list[Visit] = []
+        self.side_answers: dict[str, tuple[int, bytes]] = {}
         self.left_early: list[int] = []
         self.failures: list[Exception] = []
 
@@ -146,7 +148,8 @@ class ModelServer:
         if dialect is None:
             self.visits.append(Visit(http.method, http.target))
             body = b"" if http.method == "HEAD" else json.dumps(side_answer(http.path)).encode()
-            await connection.send_whole(200, "application/json", body)
+            status, body = self.side_answers.get(http.target, (200, body))
+            await connection.send_whole(status, "application/json", body)
             return
         request = self._logged(dialect, http)
         action = self._decided(request)

@@ -4,7 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mcp_types import Annotations, ImageContent, ResourceLink, TextContent
+from mcp_types import (
+    Annotations,
+    BlobResourceContents,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+)
 
 from perstack.core import events as ev
 from perstack.core import transient_events
@@ -81,7 +88,7 @@ def job_view(
     )
 
 
-def test_images_that_a_model_made_come_with_its_answer() -> None:
+def test_images_and_files_that_a_model_made_come_with_its_answer() -> None:
     small = ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png")
     large = ImageInlinePart(encoded_data="A" * (MAX_MEDIA_CHARACTERS + 1), mime_type="image/png")
     table = FileInlinePart(encoded_data="YQ==", mime_type="text/csv")
@@ -99,9 +106,15 @@ def test_images_that_a_model_made_come_with_its_answer() -> None:
     assert [block for block in first.content if isinstance(block, ImageContent)] == [
         ImageContent(type="image", data="iVBORw0KGgo=", mime_type="image/png")
     ]
-    assert texts(first)[2:] == ["[content of type text/csv]", "[content of type image/png]"]
+    assert [block.resource for block in first.content if isinstance(block, EmbeddedResource)] == [
+        BlobResourceContents(
+            uri="perstack://jobs/job1/result#file-2", mime_type="text/csv", blob="YQ=="
+        )
+    ]
+    assert texts(first)[2:] == ["[content of type image/png]"]
     for other in (further, running):
-        assert not any(isinstance(block, ImageContent) for block in other.content)
+        kinds = (ImageContent, EmbeddedResource)
+        assert not any(isinstance(block, kinds) for block in other.content)
 
 
 def test_the_pages_that_an_answer_cites_are_named_once() -> None:

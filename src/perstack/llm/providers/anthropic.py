@@ -40,8 +40,11 @@ def version_header(_setting: ProviderSetting, _environment: Mapping[str, str]) -
 FILTERING_MODELS = r"claude-(opus|sonnet)-(4-[6-9]|[5-9]).*"
 """They filter what they search for and fetch with code of their own."""
 
-SKILL_BETAS = "code-execution-2025-08-25,skills-2025-10-02"
-"""The features that skills are a part of; the tools need none to be named."""
+FILE_BETA = "files-api-2025-04-14"
+"""The feature with which files are fetched that code has written."""
+
+SKILL_BETAS = f"code-execution-2025-08-25,skills-2025-10-02,{FILE_BETA}"
+"""The features that skills are a part of."""
 
 
 def _web_version(tools: ProviderTools, model: str, plain_version: str) -> str:
@@ -79,8 +82,11 @@ def _use_limit(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"max_uses": options["maxUses"]} if "maxUses" in options else {}
 
 
-def skill_headers(tools: ProviderTools) -> dict[str, str]:
-    return {"anthropic-beta": SKILL_BETAS} if tools.skills else {}
+def feature_headers(tools: ProviderTools) -> dict[str, str]:
+    """The header with the features that are needed; most tools need none to be named."""
+    if tools.skills:
+        return {"anthropic-beta": SKILL_BETAS}
+    return {"anthropic-beta": FILE_BETA} if "codeExecution" in tools.names else {}
 
 
 ANTHROPIC = ProviderProfile(
@@ -106,5 +112,5 @@ ANTHROPIC = ProviderProfile(
         "webFetch": web_fetch,
         "codeExecution": code_execution,
     },
-    provider_tool_headers=skill_headers,
+    provider_tool_headers=feature_headers,
 )

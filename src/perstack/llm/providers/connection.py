@@ -66,6 +66,10 @@ class ProviderConnection:
         """The address and the model."""
         return self.base_url, self.model
 
+    def file_url(self, path: str) -> str:
+        """The address of a file that the provider keeps."""
+        return f"{self.base_url}{self.responses_path.replace('/responses', path, 1)}"
+
     @property
     def host(self) -> str:
         """Host and port, for messages."""

@@ -1,7 +1,10 @@
 """The blocks of a reply of Anthropic as they came, for replies in which it called tools itself."""
 
+from urllib.parse import quote
+
 from perstack.core.messages import Citation
 from perstack.llm.wire.reply import (
+    FileReference,
     JsonObject,
     ReplyBuilder,
     list_or_empty,
@@ -51,6 +54,7 @@ class ProviderBlocks:
                 self._blocks[index]["input"] = parse_arguments("".join(pieces))[0]
         blocks = [block for block in self._blocks.values() if text_or_empty(block.get("type"))]
         builder.citations += _citations(blocks)
+        builder.files += _files(blocks)
         if self._container or builder.citations or any(map(_is_of_provider, blocks)):
             container = {"container": self._container} if self._container else {}
             calls = (block for block in blocks if block["type"] == "server_tool_use")
@@ -60,6 +64,18 @@ class ProviderBlocks:
 
 def _is_of_provider(block: JsonObject) -> bool:
     return block["type"] not in _PLAIN_TYPES
+
+
+def _files(blocks: list[JsonObject]) -> list[FileReference]:
+    """The files that code has written."""
+    results = [object_or_empty(block.get("content")) for block in blocks]
+    outputs = [each for result in results for each in list_or_empty(result.get("content"))]
+    ids = [text_or_empty(object_or_empty(output).get("file_id")) for output in outputs]
+    paths = {file_id: f"/v1/files/{quote(file_id, safe='')}" for file_id in ids if file_id}
+    return [
+        FileReference(file_id, f"{path}/content", facts_path=path)
+        for file_id, path in paths.items()
+    ]
 
 
 def _citations(blocks: list[JsonObject]) -> list[Citation]:

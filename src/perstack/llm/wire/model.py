@@ -1,7 +1,8 @@
 """The Model port on the wire formats that are spoken directly."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -43,6 +44,7 @@ from perstack.llm.wire.aws_signature import signed_headers
 from perstack.llm.wire.bedrock_converse import BedrockConverse
 from perstack.llm.wire.chat_completions import ChatCompletions
 from perstack.llm.wire.event_stream import EventStream
+from perstack.llm.wire.files import fetch_files
 from perstack.llm.wire.format import (
     ConnectionFailedError,
     ErrorStatusError,
@@ -56,7 +58,13 @@ from perstack.llm.wire.framing import Framing, JsonLines, ServerSentEvents
 from perstack.llm.wire.gemini import Gemini
 from perstack.llm.wire.google_tokens import GoogleTokens
 from perstack.llm.wire.ollama_chat import OllamaChat
-from perstack.llm.wire.reply import InvalidReplyError, JsonObject, ReplyBuilder, parse_payload
+from perstack.llm.wire.reply import (
+    FileReference,
+    InvalidReplyError,
+    JsonObject,
+    ReplyBuilder,
+    parse_payload,
+)
 from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Model
 from perstack.tool_names import original_names
@@ -150,7 +158,7 @@ class WireModel:
         )
         try:
             with anyio.fail_after(choice.timeout_seconds):
-                return await self._show_what_fits(exchange, request, connection)
+                generation = await self._show_what_fits(exchange, request, connection)
         except TimeoutError:
             failure = timeout_error(choice.timeout_seconds, provider=connection.profile.name)
         except (ConnectionFailedError, ErrorStatusError, StreamError, InvalidReplyError) as error:
@@ -158,8 +166,33 @@ class WireModel:
             failure = _to_model_error(error, connection, secrets)
             if failure.status == _UNAUTHORIZED:
                 self._google_tokens.forget()
+        else:
+            return await self._with_files(generation, builder.files, connection, request)
         # Outside the handler, so that no context hangs on it: that holds the request and its key.
         raise failure
+
+    async def _with_files(
+        self,
+        generation: Generation,
+        references: Sequence[FileReference],
+        connection: ProviderConnection,
+        request: GenerationRequest,
+    ) -> Generation:
+        """The reply with the files that the provider keeps; it says itself which are missing."""
+        part = generation.provider_part
+        if not references or part is None:
+            return generation
+        client = await self._open_client()
+        headers = _headers(connection, connection.key_headers, request.provider_tools)
+
+        def get(path: str) -> AbstractAsyncContextManager[HttpResponse]:
+            return client.send(connection.file_url(path), headers, None, method="GET")
+
+        files, missing = await fetch_files(references, get)
+        if missing:
+            content = {**part.content, "missingFiles": missing}
+            part = part.model_copy(update={"content": content})
+        return replace(generation, media=(*generation.media, *files), provider_part=part)
 
     async def _show_what_fits(
         self,

@@ -27,6 +27,23 @@ class InvalidReplyError(Exception):
     """A reply with a success status that cannot be read or is not complete."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileReference:
+    """A file that a tool of the provider made, and that the provider keeps.
+
+    Attributes:
+        id: The provider's name of it.
+        path: Where its content is.
+        name: What the tool called it, if that is known.
+        facts_path: Where its name and its type are told instead.
+    """
+
+    id: str
+    path: str
+    name: str = ""
+    facts_path: str | None = None
+
+
 def parse_payload(payload: bytes) -> JsonObject:
     """The JSON object in a payload.
 
@@ -169,6 +186,7 @@ class ReplyBuilder:
     Attributes:
         citations: The sources of the text.
         media: The images and files that the model made.
+        files: Those that the provider keeps.
     """
 
     def __init__(
@@ -193,6 +211,7 @@ class ReplyBuilder:
         self.response_model: str | None = None
         self.citations: list[Citation] = []
         self.media: list[ImageInlinePart | FileInlinePart] = []
+        self.files: list[FileReference] = []
 
     def set_provider_content(self, content: JsonObject, tools: Iterable[str]) -> None:
         """Keep the reply in its own format, because the provider called these tools itself."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Literal
+from urllib.parse import quote
 
 from perstack.core.messages import Citation, Usage
 from perstack.llm.messages import (
@@ -18,6 +19,7 @@ from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.chat_completions import raise_reported_error
 from perstack.llm.wire.format import StreamError
 from perstack.llm.wire.reply import (
+    FileReference,
     InvalidReplyError,
     JsonObject,
     ReplyBuilder,
@@ -222,6 +224,8 @@ class ResponsesReader:
     def _keep_provider_items(self) -> None:
         """Hand citations and images over, and the items if one is more than text and calls."""
         builder, items = self._builder, list(filter(_is_replayable, self._items))
+        annotations = [each for item in items for each in _annotations(item)]
+        builder.files += _files(annotations)
         builder.citations += _citations(items)
         calls = [item["type"] for item in items if item["type"] not in _PLAIN_ITEMS]
         if builder.citations or calls:
@@ -242,6 +246,26 @@ def _without_image(item: JsonObject, builder: ReplyBuilder) -> JsonObject:
         return item
     builder.add_media(f"image/{item.get('output_format') or 'png'}", image)
     return {name: value for name, value in item.items() if name != "result"}
+
+
+def _annotations(item: JsonObject) -> list[JsonObject]:
+    parts = list_or_empty(item.get("content")) if item["type"] == "message" else []
+    listed = (list_or_empty(object_or_empty(part).get("annotations")) for part in parts)
+    return [object_or_empty(annotation) for some in listed for annotation in some]
+
+
+def _files(annotations: Iterable[JsonObject]) -> list[FileReference]:
+    """The files that code has written and the text names."""
+    files: dict[str, FileReference] = {}
+    for annotation in annotations:
+        file_id = text_or_empty(annotation.get("file_id"))
+        container = text_or_empty(annotation.get("container_id"))
+        if file_id and container:
+            folder = f"/containers/{quote(container, safe='')}/files"
+            path = f"{folder}/{quote(file_id, safe='')}/content"
+            name = text_or_empty(annotation.get("filename"))
+            files[file_id] = FileReference(file_id, path, name)
+    return list(files.values())
 
 
 def _citations(items: Iterable[JsonObject]) -> list[Citation]:

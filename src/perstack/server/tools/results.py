@@ -13,8 +13,10 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import (
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     Annotations,
+    BlobResourceContents,
     CallToolResult,
     ContentBlock,
+    EmbeddedResource,
     ImageContent,
     ResourceLink,
     TextContent,
@@ -22,7 +24,7 @@ from mcp_types import (
 
 from perstack.core.checkpoint import Job
 from perstack.core.elicitation import Question, describe_fields
-from perstack.core.messages import ExpertMedia, ImageInlinePart, media_note
+from perstack.core.messages import ImageInlinePart, media_note
 from perstack.definition.references import strip_version
 from perstack.errors import PerstackError, is_quotable_name
 from perstack.jobs import JobView
@@ -75,7 +77,7 @@ MAX_ARGUMENTS_SHOWN = 10_000
 MAX_SOURCES_BYTES = 1500
 MAX_TITLE_SHOWN = 100
 MAX_MEDIA_CHARACTERS = 750_000
-"""Of the images of a result, in base64: some clients refuse results of more than a megabyte."""
+"""Of images and files of a result, in base64: some clients refuse results of above a megabyte."""
 
 MAX_DUPLICATED_SHARE = 0.2
 """Share of the budget that a text may have which the structured content repeats as a value."""
@@ -130,7 +132,7 @@ def job_result(
     content: list[ContentBlock] = [_text_block(part) for part in (text, lines, footer) if part]
     is_completed = view.job.status == "completed"
     if is_completed and not offset:
-        content += _media_blocks(view.checkpoint.media)
+        content += _media_blocks(view)
     if is_completed or not is_complete:
         content.append(_result_link(view, full_text))
     return CallToolResult(content=content, structured_content=structured, is_error=is_error)
@@ -239,17 +241,22 @@ def _source_line(source: dict[str, str]) -> str:
     return f"- {source['title']}: {source['url']}" if source["title"] else f"- {source['url']}"
 
 
-def _media_blocks(media: Sequence[ExpertMedia]) -> list[ContentBlock]:
-    """Images that the model made, and notes for other files and for what would be too much."""
+def _media_blocks(view: JobView) -> list[ContentBlock]:
+    """Images and files that the model made, and a note for each that would be too much."""
     blocks: list[ContentBlock] = []
     available = MAX_MEDIA_CHARACTERS
-    for part in media:
-        if isinstance(part, ImageInlinePart) and len(part.encoded_data) <= available:
-            available -= len(part.encoded_data)
-            data, mime_type = part.encoded_data, part.mime_type
+    for number, part in enumerate(view.checkpoint.media, start=1):
+        if len(part.encoded_data) > available:
+            blocks.append(_text_block(media_note(part)))
+            continue
+        available -= len(part.encoded_data)
+        data, mime_type = part.encoded_data, part.mime_type
+        if isinstance(part, ImageInlinePart):
             blocks.append(ImageContent(type="image", data=data, mime_type=mime_type))
         else:
-            blocks.append(_text_block(media_note(part)))
+            uri = f"{job_uri('result', view.job.id).text}#file-{number}"
+            resource = BlobResourceContents(uri=uri, mime_type=mime_type, blob=data)
+            blocks.append(EmbeddedResource(type="resource", resource=resource))
     return blocks
 
 
