@@ -1,10 +1,11 @@
 """The model of the benchmarks: an endpoint in a process of its own that costs next to nothing.
 
 Unlike the tests' model server it does not parse what it is asked. The query says what to answer:
-`run=NAME steps=N latency=MS tool=NAME`, that is N tool calls, each after MS, then a text. To a
-request for a stream the text is streamed in as many chunks as `chunks=N` says, each written by
-itself. When each request was complete and when its answer left can be asked for at `/times/NAME`,
-on the clock that all processes of a machine share. Spans that are sent here vanish.
+`run=NAME steps=N latency=MS tool=NAME`, that is N tool calls, each after MS, then a text. Only the
+calls of `echo` differ from each other; of others an expert may make five. To a request for a stream
+the text is streamed in as many chunks as `chunks=N` says, each written by itself. When each request
+was complete and when its answer left can be asked for at `/times/NAME`, on the clock that all
+processes of a machine share. Spans that are sent here vanish.
 """
 
 import asyncio  # noqa: TID251 - a bare protocol takes least of the machine from what is measured
@@ -18,7 +19,6 @@ ORDER = re.compile(rb"run=(\S+) steps=(\d+) latency=(\d+) tool=(\w+)")
 CHUNKS = re.compile(rb"chunks=(\d+)")
 RESULT = re.compile(rb'"role": ?"tool"')
 STREAMED_TEXT = "A few words, and more. " * 1000
-ARGUMENTS = {"echo": {"text": "x" * 1000}, "readTextFile": {"path": "note.txt"}}
 
 exchanges: dict[str, list[tuple[float, float, int]]] = {}
 
@@ -95,7 +95,9 @@ def reply(step: int, tool: str | None) -> bytes:
     """A completion that calls `tool`, or one that only speaks."""
     message: dict[str, object] = {"role": "assistant", "content": None if tool else "done"}
     if tool:
-        call = {"name": tool, "arguments": json.dumps(ARGUMENTS[tool])}
+        # Never the same twice: an expert that repeats itself is stopped.
+        arguments = {"text": f"{step:4}" + "x" * 996} if tool == "echo" else {"path": "note.txt"}
+        call = {"name": tool, "arguments": json.dumps(arguments)}
         message["tool_calls"] = [{"id": f"call-{step}", "type": "function", "function": call}]
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if tool else "stop"}
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
