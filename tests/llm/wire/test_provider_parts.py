@@ -180,6 +180,15 @@ def test_odd_pieces_of_a_reply_break_nothing(wire: WireFormat, document: dict[st
     assert builder.build().tool_calls == ()
 
 
+def test_a_reply_that_is_nested_too_deeply_is_no_reply() -> None:
+    nested: dict[str, Any] = {"type": "server_tool_use", "name": "web_search"}
+    for _ in range(950):
+        nested = {"type": "odd", "content": nested}
+
+    with pytest.raises(InvalidReplyError, match="nested too deeply"):
+        whole(AnthropicMessages(), claude(nested))
+
+
 @pytest.mark.parametrize(
     "grounding",
     [

@@ -214,11 +214,17 @@ class ReplyBuilder:
         self.files: list[FileReference] = []
 
     def set_provider_content(self, content: JsonObject, tools: Iterable[str]) -> None:
-        """Keep the reply in its own format, because the provider called these tools itself."""
+        """Keep the reply in its own format, because the provider called these tools itself.
+
+        Raises:
+            InvalidReplyError: It is nested too deeply to be kept.
+        """
+        try:
+            clean = cast("JsonObject", _without_lone_surrogates(content))
+        except RecursionError:
+            raise InvalidReplyError("it is nested too deeply") from None
         self._provider_part = ProviderPart(
-            provider=self._provider,
-            tools=tuple(tools),
-            content=cast("JsonObject", _without_lone_surrogates(content)),
+            provider=self._provider, tools=tuple(tools), content=clean
         )
 
     def add_media(self, mime_type: str, encoded: str) -> None:
