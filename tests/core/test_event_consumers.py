@@ -60,6 +60,7 @@ HANDLED_BY = {
     "ResolveToolResults": "text filter",
     "FinishToolCall": "",
     "ResumeToolCalls": "",
+    "CompactHistory": "statistics usage transcript text progress replay",
     "FinishAllToolCalls": "",
     "ContinueToNextStep": "spans replay",
     "CompleteRun": "projection statistics usage transcript text progress spans activations replay",

@@ -78,6 +78,7 @@ def one_of_each(at: ev.Stamp) -> list[ev.RunEvent]:
         ev.StopRunByInteractiveTool(stamp=at),
         ev.StopRunByDelegate(stamp=at),
         ev.StopRunByExceededMaxSteps(stamp=at),
+        ev.CompactHistory(stamp=at, summary="short", kept_messages=1),
         ev.StopRunByExceededBudget(
             stamp=at, limit="tokens", budget_run_id="run1", message="used up"
         ),

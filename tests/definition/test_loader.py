@@ -35,6 +35,7 @@ def test_a_minimal_file_gets_every_default(tmp_path: Path) -> None:
         },
         "tiers": {},
         "models": {},
+        "compact_at": None,
         "budget": {
             "max_steps": None,
             "max_tokens": None,

@@ -63,7 +63,7 @@ def test_an_event_of_any_type_survives(model: type[BaseModel]) -> None:
 
 
 def test_every_type_of_event_is_tried() -> None:
-    assert len(TYPES) == 27
+    assert len(TYPES) == 28
 
 
 @given(ARGUMENTS)

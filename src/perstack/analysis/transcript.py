@@ -117,7 +117,7 @@ def total_usage(runs: Iterable[RunTranscript]) -> Usage:
     return sum((run.newest_checkpoint.usage for run in runs), Usage())
 
 
-def _add_event(content: StepContent, event: ev.RunEvent) -> None:  # noqa: C901 - one flat case per event reads best
+def _add_event(content: StepContent, event: ev.RunEvent) -> None:  # noqa: C901, PLR0912 - one flat case per event reads best
     match event:
         case ev.StartRun():
             _add_input(content, event)
@@ -138,6 +138,8 @@ def _add_event(content: StepContent, event: ev.RunEvent) -> None:  # noqa: C901 
             content.setdefault("checks", []).append(
                 {"name": verification.name, "passed": verification.passed}
             )
+        case ev.CompactHistory():
+            content.setdefault("summaries", []).append(event.summary)
         case ev.Retry():
             content.setdefault("retries", []).append(event.reason)
         case ev.StopRunByError():

@@ -99,6 +99,7 @@ class Checkpoint(FrozenModel):
         messages: The whole conversation, instruction first.
         usage: Tokens of this run; delegates count theirs.
         context_window: Tokens that the model can take, if known.
+        replaced_replies: Replies of the model that summaries have replaced in the conversation.
         context_tokens: Tokens that the last generation took and gave.
         context_window_usage: How much of the window that is, from 0 to 1.
         delegated_by: The call of another run that this run answers; none if the user began it.
@@ -141,6 +142,7 @@ class Checkpoint(FrozenModel):
     messages: tuple[Message, ...] = ()
     usage: Usage = Field(default_factory=Usage)
     context_window: int | None = None
+    replaced_replies: int = 0
     context_tokens: int = 0
     context_window_usage: float | None = None
     delegated_by: DelegatedBy | None = None

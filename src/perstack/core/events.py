@@ -337,6 +337,21 @@ class ResumeToolCalls(StoredEvent):
     type: Literal["resumeToolCalls"] = "resumeToolCalls"
 
 
+class CompactHistory(StoredEvent):
+    """The beginning of a conversation is replaced by a summary; earlier events keep it.
+
+    Attributes:
+        summary: As the model reads it, after the instruction and the user's first message.
+        kept_messages: How many of the newest messages stay.
+        usage: Of the generation that wrote the summary.
+    """
+
+    type: Literal["compactHistory"] = "compactHistory"
+    summary: str
+    kept_messages: int
+    usage: Usage = Field(default_factory=Usage)
+
+
 class FinishAllToolCalls(StoredEvent):
     """After a stop, no call is open."""
 
@@ -449,6 +464,7 @@ RunEvent = Annotated[
     | ResolveToolResults
     | FinishToolCall
     | ResumeToolCalls
+    | CompactHistory
     | FinishAllToolCalls
     | ContinueToNextStep
     | CompleteRun
@@ -476,6 +492,7 @@ def generation_usage(event: RunEvent) -> Usage | None:
     if isinstance(
         event,
         CallTools
+        | CompactHistory
         | StartVerification
         | Retry
         | CompleteRun

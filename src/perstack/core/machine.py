@@ -71,11 +71,16 @@ TRANSITIONS: dict[State, dict[str, State]] = {
         "resolveToolResults": S.RESOLVING_TOOL_RESULT,
         "finishAllToolCalls": S.FINISHING_STEP,
     },
-    S.PREPARING_FOR_STEP: {"startGeneration": S.GENERATING_TOOL_CALL},
+    S.PREPARING_FOR_STEP: {
+        "startGeneration": S.GENERATING_TOOL_CALL,
+        "compactHistory": S.PREPARING_FOR_STEP,
+        "retry": S.PREPARING_FOR_STEP,
+    },
     S.GENERATING_TOOL_CALL: {
         "callTools": S.CALLING_MCP_TOOLS,
         "startVerification": S.VERIFYING_COMPLETION,
         "completeRun": S.STOPPED,
+        "compactHistory": S.PREPARING_FOR_STEP,
         "retry": S.FINISHING_STEP,
     },
     S.CALLING_MCP_TOOLS: {
@@ -256,6 +261,8 @@ def _changes(checkpoint: Checkpoint, event: ev.RunEvent) -> dict[str, Any]:  # n
             return _start_verification(checkpoint, event)
         case ev.RecordVerification():
             return {"verifications": (*checkpoint.verifications, event.verification)}
+        case ev.CompactHistory():
+            return _compact_history(checkpoint, event)
         case ev.CallDelegate():
             return {"delegate_to": event.delegate_to}
         case ev.CallInteractiveTool():
@@ -362,6 +369,24 @@ def _continue_to_next_step(checkpoint: Checkpoint, event: ev.ContinueToNextStep)
         changes["messages"] = (*checkpoint.messages, message)
         changes["budget_notice"] = event.notice.share
     return changes
+
+
+def _compact_history(checkpoint: Checkpoint, event: ev.CompactHistory) -> dict[str, Any]:
+    count = len(checkpoint.messages) - event.kept_messages
+    replaced, kept = checkpoint.messages[:count], checkpoint.messages[count:]
+    instruction = tuple(each for each in replaced if isinstance(each, InstructionMessage))
+    first_request = tuple(each for each in replaced if isinstance(each, UserMessage))[:1]
+    summary = UserMessage(contents=(TextPart(text=event.summary),))
+    replies = sum(isinstance(message, ExpertMessage) for message in replaced)
+    return {
+        "messages": (*instruction, *first_request, summary, *kept),
+        "replaced_replies": checkpoint.replaced_replies + replies,
+        "usage": checkpoint.usage + event.usage,
+        "context_tokens": 0,
+        "context_window_usage": None,
+        "retry_count": 0,
+        "retry_delay_seconds": 0.0,
+    }
 
 
 def _exceed_budget(checkpoint: Checkpoint, event: ev.StopRunByExceededBudget) -> dict[str, Any]:

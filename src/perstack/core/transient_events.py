@@ -88,6 +88,19 @@ class InitializeRuntime(TransientEvent):
     timeout: int
 
 
+class ContextWindowNearlyFull(TransientEvent):
+    """The last generation has filled 80 % of the model's context window or more.
+
+    Attributes:
+        context_window: Tokens that the model can take.
+        context_window_usage: The used part of them, from 0 to 1.
+    """
+
+    type: Literal["contextWindowNearlyFull"] = "contextWindowNearlyFull"
+    context_window: int
+    context_window_usage: float
+
+
 class SkillStarting(TransientEvent):
     """A skill's server is about to be started."""
 
@@ -146,6 +159,7 @@ class SkillDisconnected(TransientEvent):
 
 RuntimeEvent = Annotated[
     InitializeRuntime
+    | ContextWindowNearlyFull
     | SkillStarting
     | SkillConnected
     | SkillStderr

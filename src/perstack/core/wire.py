@@ -144,7 +144,7 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> JsonObject:  # noqa: C901
             return {"newMessages": _last_messages(after, 1)}
         case ev.FinishAllToolCalls():
             return {"newMessages": []}
-        case ev.ContinueToNextStep() | ev.RecordVerification():
+        case ev.ContinueToNextStep() | ev.RecordVerification() | ev.CompactHistory():
             return _fields(event)
         case ev.CompleteRun():
             return _complete_run(event, after)

@@ -356,6 +356,11 @@ class Definitions(FrozenModel):
         default_factory=dict[ModelName, ModelFacts],
         description="Facts about models that perstack does not know, or that are not so for you.",
     )
+    compact_at: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Part of the context window, from 0 to 1, from which on the beginning of a "
+        "conversation is replaced by a summary; never without it.",
+    )
     budget: JobBudget = Field(
         default_factory=JobBudget, description="What a request may use, over all runs."
     )

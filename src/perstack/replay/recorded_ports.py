@@ -35,7 +35,7 @@ class RecordedModel:
             request.on_usage(usage)
         if event is None or ev.is_cancellation(event):
             return await self._recording.wait_for_end()
-        reply = recorded_response(event)
+        reply = recorded_response(event, request.purpose)
         if reply is None:
             return await self._recording.diverge(run_id, "the model is asked")
         if isinstance(reply, Exception):

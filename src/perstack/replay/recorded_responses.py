@@ -1,10 +1,12 @@
 """From what was recorded of a generation back to what the model did."""
 
 import re
+from typing import Literal
 
 from perstack.core import events as ev
 from perstack.core.messages import ExpertMessage, FinishReason, Message, ThinkingPart, Usage
 from perstack.errors import ConfigError, ModelError, SkillError
+from perstack.runtime.compaction import CONTEXT_WINDOW_EXCEEDED, SUMMARY_PREFACE
 from perstack.runtime.ports import Generation
 from perstack.runtime.repetition import REPEATED_CALL
 from perstack.runtime.states import (
@@ -19,9 +21,13 @@ RECORDED_PROVIDER = "recorded"
 _RETRIES_EXCEEDED = re.compile(r"Max retries \((\d+)\) exceeded: (.*)", re.DOTALL)
 
 
-def recorded_response(event: ev.RunEvent) -> RecordedResponse | None:
+def recorded_response(
+    event: ev.RunEvent, purpose: Literal["step", "summary"] = "step"
+) -> RecordedResponse | None:
     """The result or error of the generation that this event records, if any."""
     match event:
+        case ev.CompactHistory():
+            return _summary(event) if purpose == "summary" else _window_exceeded()
         case ev.CallTools():
             return _generation(event.new_message, event.usage, "toolCalls")
         case ev.CompleteRun() | ev.StartVerification():
@@ -36,6 +42,14 @@ def recorded_response(event: ev.RunEvent) -> RecordedResponse | None:
             return _response_before_stop(event)
         case _:
             return None
+
+
+def _summary(event: ev.CompactHistory) -> Generation:
+    return Generation(text=event.summary.removeprefix(SUMMARY_PREFACE), usage=event.usage)
+
+
+def _window_exceeded() -> ModelError:
+    return ModelError("", name=CONTEXT_WINDOW_EXCEEDED, provider=RECORDED_PROVIDER)
 
 
 def _generation(message: ExpertMessage, usage: Usage, reason: FinishReason) -> Generation:

@@ -32,6 +32,14 @@ class TransientPublisher:
         """This process drives the run from now on."""
         self._publish(lambda head: ev.InitializeRuntime(**head, **details))
 
+    def context_nearly_full(self, context_window: int, usage: float) -> None:
+        """The last generation has filled most of the context window."""
+        self._publish(
+            lambda head: ev.ContextWindowNearlyFull(
+                **head, context_window=context_window, context_window_usage=usage
+            )
+        )
+
     def reasoning(self, delta: str) -> None:
         """A piece of thinking."""
         if not self._reasoning:

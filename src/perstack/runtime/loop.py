@@ -5,7 +5,7 @@ import anyio
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
 from perstack.runtime.run import Run
-from perstack.runtime.states import DECIDE, stop_by_shortage
+from perstack.runtime.states import DECIDE
 
 
 async def drive(run: Run) -> Checkpoint:
@@ -48,6 +48,6 @@ async def record_cancellation(run: Run) -> None:
     run.advance(
         ev.StopRunByCancellation(stamp=run.stamp(), reason=run.job.stop_reason(), usage=usage)
         if shortage is None
-        else stop_by_shortage(run, shortage, usage)
+        else run.stop_by(shortage, usage)
     )
     await run.event_writer.flush()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import anyio
 
@@ -56,7 +56,9 @@ class GenerationRequest:
     """One question to a model: the whole conversation and the tools it may call.
 
     `on_usage` receives the tokens that the provider has reported so far, also if the call fails or
-    is cancelled afterwards. `provider_tools` are those that the provider calls itself.
+    is cancelled afterwards. `purpose` says whether a step of the expert is asked for, or a summary
+    of its conversation; `earlier_replies` counts those that a summary has replaced.
+    `provider_tools` are those that the provider calls itself.
     """
 
     choice: ModelChoice
@@ -65,6 +67,8 @@ class GenerationRequest:
     conversation_id: str
     expert_key: str
     on_usage: Callable[[Usage], None] = ignore_usage
+    purpose: Literal["step", "summary"] = "step"
+    earlier_replies: int = 0
     provider_tools: ProviderTools = NO_PROVIDER_TOOLS
 
 

@@ -16,6 +16,7 @@ from perstack.core.events import (
     RunEvent,
     Stamp,
     StartRun,
+    StopRunByExceededBudget,
     generation_usage,
 )
 from perstack.core.long_results import reads_tool_result, shorten
@@ -44,12 +45,15 @@ from perstack.runtime.estimates import (
 )
 from perstack.runtime.event_publisher import TransientPublisher
 from perstack.runtime.event_writer import EventWriter
-from perstack.runtime.ports import Generation, GenerationRequest
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 from perstack.runtime.repetition import refusal_of_repetition
 from perstack.runtime.stored_results import can_read_results
 from perstack.runtime.telemetry_port import RunSpan
 from perstack.runtime.tool_executor import ToolCallTasks
 from perstack.runtime.tools import Toolbox, build_toolbox
+
+NEARLY_FULL = 0.8
+"""The part of the context window from which on a run reports how full it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +145,15 @@ class Run:
         if self._unrecorded_activation_id is not None:
             event = event.model_copy(update={"activation_id": self._unrecorded_activation_id})
             self._unrecorded_activation_id = None
-        self.checkpoint = evolve(self.checkpoint, event)
+        before, self.checkpoint = self.checkpoint, evolve(self.checkpoint, event)
         self._settle(event)
+        self._report_context(before.context_window_usage or 0.0)
         self.event_writer.add(event, self.checkpoint)
+
+    def _report_context(self, before: float) -> None:
+        window, usage = self.checkpoint.context_window, self.checkpoint.context_window_usage
+        if window is not None and usage is not None and before < NEARLY_FULL <= usage:
+            self.publisher.context_nearly_full(window, usage)
 
     def _settle(self, event: RunEvent) -> None:
         if isinstance(event, StartRun | ContinueToNextStep):
@@ -154,22 +164,38 @@ class Run:
             self._reserved = None
             self._largest_output_tokens = max(self._largest_output_tokens, usage.output_tokens)
 
-    async def reserve(self) -> Shortage | None:
-        """Set aside what the next generation will use; returns what does not allow that."""
+    async def reserve(self, messages: tuple[Message, ...] | None = None) -> Shortage | None:
+        """Set aside what the next generation will use; returns what does not allow that.
+
+        It is about the conversation, unless it is about other `messages`.
+        """
         if not self.budget.is_limited:
             return None
-        estimate = self.estimate()
+        estimate = self.estimate(messages)
         shortage = await self.budget.reserve(estimate)
         if shortage is None:
             self._reserved = estimate
         return shortage
 
-    def estimate(self) -> Usage:
+    def stop_by(self, shortage: Shortage, usage: Usage | None = None) -> StopRunByExceededBudget:
+        """The stop of a run whose budget, or that of a run above it, allows nothing more."""
+        return StopRunByExceededBudget(
+            stamp=self.stamp(),
+            limit=shortage.limit,
+            budget_run_id=shortage.run_id,
+            message=shortage.message,
+            usage=usage,
+        )
+
+    def estimate(self, messages: tuple[Message, ...] | None = None) -> Usage:
         """What the next generation will use, roughly."""
         checkpoint = self.checkpoint
-        input_tokens = checkpoint.context_tokens + estimate_tokens(unseen_messages(checkpoint))
-        if not checkpoint.context_tokens and self._toolbox is not None:
-            input_tokens += estimate_tool_tokens(self._toolbox.definitions)
+        if messages is not None:
+            input_tokens = estimate_tokens(messages)
+        else:
+            input_tokens = checkpoint.context_tokens + estimate_tokens(unseen_messages(checkpoint))
+            if not checkpoint.context_tokens and self._toolbox is not None:
+                input_tokens += estimate_tool_tokens(self._toolbox.definitions)
         output_tokens = self._largest_output_tokens
         usage = Usage(
             input_tokens=input_tokens,
@@ -218,9 +244,31 @@ class Run:
             conversation_id=self.checkpoint.job_id,
             expert_key=self.expert.key,
             on_usage=self._set_reported_usage,
+            earlier_replies=self.checkpoint.replaced_replies,
             provider_tools=self.expert.asked_of_provider,
         )
-        deltas = self.publisher if self.job.wants_deltas else None
+        return await self._ask(request, self.publisher if self.job.wants_deltas else None)
+
+    async def summarize(self, messages: tuple[Message, ...]) -> Generation:
+        """Ask the model for a summary, without tools.
+
+        Raises:
+            ModelError: The provider failed.
+            ConfigError: A key or another setting is missing.
+        """
+        await self.event_writer.flush()
+        request = GenerationRequest(
+            choice=self.choice,
+            messages=messages,
+            tools=(),
+            conversation_id=self.checkpoint.job_id,
+            expert_key=self.expert.key,
+            on_usage=self._set_reported_usage,
+            purpose="summary",
+        )
+        return await self._ask(request, None)
+
+    async def _ask(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
         await checkpoint_if_cancelled()
         with self.span.generation(request, self.checkpoint.retry_count + 1) as span:
             try:

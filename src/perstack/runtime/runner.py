@@ -30,7 +30,7 @@ from perstack.runtime.context import JobContext
 from perstack.runtime.loop import drive, record_cancellation
 from perstack.runtime.prompt import instruction_message
 from perstack.runtime.run import Run, RunStart
-from perstack.runtime.states import init, stop_by_shortage
+from perstack.runtime.states import init
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +123,14 @@ def _stop_event(run: Run, checkpoint: Checkpoint | None) -> ev.RunEvent | None:
     if checkpoint is None:
         shortage = run.budget.step_shortage()
         if shortage is not None:
-            return stop_by_shortage(run, shortage)
+            return run.stop_by(shortage)
         return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
     if checkpoint.status == "stoppedByExceededMaxSteps":
         return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
     exhausted = checkpoint.exhausted
     if exhausted is None or exhausted.run_id == checkpoint.run_id:
         return None
-    return stop_by_shortage(run, Shortage(exhausted.limit, exhausted.run_id, exhausted.message))
+    return run.stop_by(Shortage(exhausted.limit, exhausted.run_id, exhausted.message))
 
 
 def _delegate_result(

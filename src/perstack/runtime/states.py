@@ -25,8 +25,7 @@ from perstack.core.messages import (
 from perstack.core.verification import VerificationResult, feedback
 from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, ModelError, PerstackError, SkillError
-from perstack.runtime import control
-from perstack.runtime.budget import Shortage
+from perstack.runtime import compaction, control
 from perstack.runtime.ports import Generation
 from perstack.runtime.repetition import REPEATED_CALL, stuck_call
 from perstack.runtime.run import Run
@@ -173,10 +172,21 @@ async def preparing_for_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     if checkpoint.retry_delay_seconds:
         await run.event_writer.flush()
         await run.job.clock.sleep(checkpoint.retry_delay_seconds)
+    if compaction.is_due(run, checkpoint):
+        return await _compact(run, checkpoint)
     shortage = await run.reserve()
     if shortage is not None:
-        return stop_by_shortage(run, shortage)
+        return run.stop_by(shortage)
     return ev.StartGeneration(stamp=run.stamp())
+
+
+async def _compact(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
+    try:
+        return await compaction.compact(run, checkpoint)
+    except ModelError as error:
+        return _handle_model_error(run, checkpoint, error)
+    except ConfigError as error:
+        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
 
 
 async def generating_tool_call(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
@@ -184,6 +194,8 @@ async def generating_tool_call(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     try:
         generation = await run.generate()
     except ModelError as error:
+        if compaction.is_remedy(run, checkpoint, error):
+            return await _compact(run, checkpoint)
         return _handle_model_error(run, checkpoint, error)
     except (SkillError, ConfigError) as error:
         return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
@@ -493,7 +505,7 @@ async def finishing_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
         return stop_event
     shortage = run.budget.step_shortage()
     if shortage is not None:
-        return stop_by_shortage(run, shortage)
+        return run.stop_by(shortage)
     number = run.job.steps.take()
     if number is None:
         return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
@@ -502,19 +514,6 @@ async def finishing_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
         run.estimate(), (number - steps.first, steps.limit - steps.first), checkpoint.budget_notice
     )
     return ev.ContinueToNextStep(stamp=run.stamp(), next_step_number=number, notice=notice)
-
-
-def stop_by_shortage(
-    run: Run, shortage: Shortage, usage: Usage | None = None
-) -> ev.StopRunByExceededBudget:
-    """The stop of a run whose budget, or that of a run above it, allows nothing more."""
-    return ev.StopRunByExceededBudget(
-        stamp=run.stamp(),
-        limit=shortage.limit,
-        budget_run_id=shortage.run_id,
-        message=shortage.message,
-        usage=usage,
-    )
 
 
 DECIDE: dict[State, Decide] = {

@@ -40,6 +40,8 @@ _EVENT_LABELS: dict[str, str] = {
     "startRun": "started",
     "resumeFromStop": "resumed",
     "startGeneration": "thinking",
+    "compactHistory": "summarized the conversation",
+    "contextWindowNearlyFull": "the context is nearly full",
     "completeRun": "completed",
     "stopRunByInteractiveTool": "waiting for an answer",
     "stopRunByDelegate": "waiting for delegates",

@@ -31,6 +31,7 @@ EXTRACTED_FIELDS: dict[str, tuple[str, ...]] = {
     "startRun": ("model", "continuedFrom"),
     "resumeFromStop": ("continuedFrom", "stepLimit"),
     "callTools": ("usage", "error"),
+    "compactHistory": ("usage", "error"),
     "startVerification": ("usage", "error"),
     "completeRun": ("usage", "error"),
     "retry": ("usage", "error"),

@@ -64,6 +64,9 @@ def _detail_texts(entry: RecordedEvent, formatter: _Formatter) -> Iterator[str]:
             yield _result_text(event.whole_result, formatter)
         case ev.AttemptCompletion() as event:
             yield _result_text(event.tool_result, formatter)
+        case ev.CompactHistory() as event:
+            yield f"↧ {formatter.text(event.summary, MAX_ANSWER_CHARACTERS)}"
+            yield from formatter.usage(event.usage)
         case ev.StartVerification() as event:
             if event.new_message is not None:
                 yield formatter.text(event.new_message.text, MAX_ANSWER_CHARACTERS)

@@ -67,7 +67,9 @@ class ScriptedModel:
         """Nothing to close."""
 
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
-        index = _count_replies(request.messages)
+        if request.purpose == "summary":
+            return _summary(request)
+        index = request.earlier_replies + _count_replies(request.messages)
         reply = self._select_reply(request, index)
         seconds = request.choice.timeout_seconds
         try:
@@ -104,6 +106,11 @@ class ScriptedModel:
             return False
         self._failure_counts[key] = count
         return True
+
+
+def _summary(request: GenerationRequest) -> Generation:
+    text = "A scripted model summarizes nothing."
+    return Generation(text=text, usage=_estimate_usage(request.messages, text, ()))
 
 
 def _count_replies(messages: Sequence[Message]) -> int:
