@@ -271,7 +271,7 @@ async def test_a_model_that_is_asked_without_an_answer_on_record_is_a_difference
 ) -> None:
     events = list(await recorded({"a": [done("over")]}))
 
-    def nothing(_event: ev.RunEvent) -> None:
+    def nothing(_event: ev.RunEvent, _purpose: str) -> None:
         return None
 
     with monkeypatch.context() as patches:
