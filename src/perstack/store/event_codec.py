@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -116,7 +116,7 @@ class EventRow(NamedTuple):
 
 def encode_event(event: RunEvent) -> EncodedEvent:
     """Split an event into its body and its blobs."""
-    if event.activation_id is None and type(event).model_fields.keys() == BODILESS_FIELDS:
+    if event.activation_id is None and _is_bodiless(type(event)):
         return EncodedEvent(None)
     content = event.model_dump(by_alias=True, exclude=set(COLUMN_FIELDS), exclude_none=True)
     if "usage" in content:
@@ -126,6 +126,11 @@ def encode_event(event: RunEvent) -> EncodedEvent:
         return EncodedEvent(body)  # no string in it is longer than all of it
     blobs: dict[str, bytes] = {}
     return EncodedEvent(_compact_json(extract_blobs(content, blobs)), blobs)
+
+
+@cache
+def _is_bodiless(kind: type[RunEvent]) -> bool:
+    return kind.model_fields.keys() == BODILESS_FIELDS
 
 
 def _without_zero_counts(usage: Json) -> Json:
