@@ -91,7 +91,10 @@ class FakeModel:
             facts=ModelFacts(context_window=1000),
         )
 
-    async def warm_up(self) -> None:
+    def is_ready(self, choice: ModelChoice) -> bool:
+        return True
+
+    async def warm_up(self, choice: ModelChoice | None = None) -> None:
         return
 
     async def aclose(self) -> None:

@@ -148,8 +148,11 @@ class TrappedModel:
     def choose(self, expert: Expert) -> ModelChoice:
         return self._model.choose(expert)
 
-    async def warm_up(self) -> None:
-        await self._model.warm_up()
+    def is_ready(self, choice: ModelChoice) -> bool:
+        return self._model.is_ready(choice)
+
+    async def warm_up(self, choice: ModelChoice | None = None) -> None:
+        await self._model.warm_up(choice)
 
     async def aclose(self) -> None:
         await self._model.aclose()

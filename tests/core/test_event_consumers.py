@@ -44,7 +44,7 @@ CONSUMERS: dict[str, tuple[str, ...]] = {
 HANDLED_BY = {
     "StartRun": "projection statistics transcript text tree progress spans replay",
     "ResumeFromStop": "projection statistics tree progress spans activations replay",
-    "StartGeneration": "statistics progress",
+    "StartGeneration": "statistics progress replay",
     "Retry": "statistics usage transcript text filter progress spans replay",
     "CallTools": "statistics usage transcript text filter progress replay",
     "StartToolCalls": "statistics",

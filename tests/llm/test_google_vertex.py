@@ -94,6 +94,35 @@ def test_a_project_that_is_missing_and_a_location_that_is_none_are_named() -> No
         resolve_connection(provider(project="our-own", location="evil.example/"), "m", {})
 
 
+async def test_a_token_is_got_before_a_generation_that_has_none(google: GoogleCloud) -> None:
+    async with model_server(Reply("3")) as server:
+        request = request_to(server)
+        model = open_model(definitions=Definitions(), environment=google.environment)
+        was_ready = model.is_ready(request.choice)
+        await model.warm_up(request.choice)
+        requested = len(google.requests)
+        is_ready = model.is_ready(request.choice)
+        await model.generate(request, None)
+        await model.aclose()
+
+    assert (was_ready, is_ready) == (False, True)
+    assert (requested, len(google.requests)) == (1, 1)
+
+
+async def test_a_token_that_is_refused_before_a_generation_is_a_failure_of_the_provider(
+    google: GoogleCloud,
+) -> None:
+    google.status = 503
+    model = open_model(definitions=Definitions(), environment=google.environment)
+    choice = ask(
+        provider_at("google-vertex", "http://127.0.0.1:9"), model="gemini-2.5-flash"
+    ).choice
+    with pytest.raises(ModelError) as caught:
+        await model.warm_up(choice)
+    await model.aclose()
+    assert (caught.value.status, caught.value.is_retryable) == (503, True)
+
+
 async def test_a_token_is_got_with_the_key_of_the_service_account(google: GoogleCloud) -> None:
     async with model_server(Reply("3")) as server:
         await generate(google.environment, request_to(server))

@@ -239,7 +239,7 @@ async def test_a_skill_that_cannot_start_stops_the_run_with_its_reason() -> None
     skills = FakeSkills(failure=SkillError("time did not start", skill="time"))
     end = await work(job_context(ONE, FakeModel({}), skills=skills, store=store))
     assert end.status == "stoppedByError"
-    assert store.types("run1") == ["startRun", "startGeneration", "stopRunByError"]
+    assert store.types("run1") == ["startRun", "stopRunByError"]
 
 
 async def test_the_run_stops_when_the_steps_are_used_up() -> None:

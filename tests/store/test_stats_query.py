@@ -118,6 +118,18 @@ async def test_what_a_stop_cut_off_has_no_duration(store: SqliteStore) -> None:
     assert not facts.generation_ms
 
 
+async def test_a_generation_that_another_process_had_begun_has_no_duration(
+    store: SqliteStore,
+) -> None:
+    run = RunStory()
+    begun = [run.start(), run.generate()]
+    run.now += 60_000
+    ended = run.complete().model_copy(update={"activation_id": "second"})
+    await written(store, *begun, ended)
+    ((facts,),) = [job.runs for job in await facts_of(store)]
+    assert (facts.status, list(facts.generation_ms)) == ("completed", [])
+
+
 async def test_delegates_and_branches_are_runs_of_their_job(store: SqliteStore) -> None:
     run = RunStory()
     child = run.delegate("child")

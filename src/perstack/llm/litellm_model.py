@@ -67,7 +67,10 @@ class LiteLlmModel:
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
 
-    async def warm_up(self) -> None:
+    def is_ready(self, choice: ModelChoice) -> bool:
+        return self._litellm is not None
+
+    async def warm_up(self, choice: ModelChoice | None = None) -> None:
         """Import what the first generation needs, so that it does not wait for it."""
         await self._load()
 

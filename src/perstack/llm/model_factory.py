@@ -82,11 +82,7 @@ def _model_settings(definitions: Definitions) -> tuple[object, ...]:
 
 
 class OpenModel(Model, Protocol):
-    """A model with a life: to be warmed up when there is time for it, and closed at the end."""
-
-    async def warm_up(self) -> None:
-        """Do what the first generation would otherwise wait for. May be cancelled or left out."""
-        ...
+    """A model with a life: to be closed at the end."""
 
     async def aclose(self) -> None:
         """Close the connections that are kept open. Used again, the model opens new ones."""

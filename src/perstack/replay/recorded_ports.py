@@ -52,8 +52,19 @@ class RecordedModel:
             return _model_choice("scripted", "")
         return _model_choice(start.provider, start.model, event.context_window if event else None)
 
-    async def warm_up(self) -> None:
-        return
+    def is_ready(self, choice: ModelChoice) -> bool:
+        event = self._recording.peek(CURRENT_RUN_ID.get())
+        return isinstance(event, ev.StartGeneration)
+
+    async def warm_up(self, choice: ModelChoice | None = None) -> None:
+        event = self._recording.peek(CURRENT_RUN_ID.get())
+        if event is None or ev.is_cancellation(event):
+            await self._recording.wait_for_end()
+        # What has cost tokens has failed in the generation itself.
+        if isinstance(event, ev.Retry | ev.StopRunByError) and event.usage == Usage():
+            error = recorded_response(event)
+            if isinstance(error, Exception):
+                raise error
 
     async def aclose(self) -> None:
         return

@@ -130,8 +130,19 @@ class Model(Protocol):
         """
         ...
 
-    async def warm_up(self) -> None:
-        """Load, off the event loop's thread, what the first generation would otherwise wait for."""
+    def is_ready(self, choice: ModelChoice) -> bool:
+        """Whether a generation would wait for nothing but the answer of its provider."""
+        ...
+
+    async def warm_up(self, choice: ModelChoice | None = None) -> None:
+        """Get, off the event loop's thread, what a generation would otherwise wait for.
+
+        Without a choice, that is what every generation needs, and the network stays untouched.
+
+        Raises:
+            ModelError: An access token could not be had; says whether that is retryable.
+            ConfigError: There are no credentials, or they cannot be used.
+        """
         ...
 
     async def aclose(self) -> None:

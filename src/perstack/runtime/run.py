@@ -221,12 +221,12 @@ class Run:
             )
         return self._toolbox
 
-    async def generate(self) -> Generation:
-        """Ask the model about the conversation so far.
+    async def prepare_generation(self) -> None:
+        """Do what a generation needs and is not the model's work: connect skills, load, log in.
 
         Raises:
-            ModelError: The provider failed.
-            ConfigError: A key or another setting is missing.
+            ModelError: An access token of the provider could not be had.
+            ConfigError: A setting is missing.
             SkillError: A skill cannot be started.
         """
         if self.budget.needs_prices and self.choice.facts.price is None:
@@ -235,6 +235,21 @@ class Run:
                 hint=f'Write it into perstack.toml: [models."{self.choice.model}".price] with '
                 "input and output, in US dollars for a million tokens.",
             )
+        await self.toolbox()
+        if not self.job.model.is_ready(self.choice):
+            await self.event_writer.flush()
+            await self.job.model.warm_up(self.choice)
+
+    async def generate(self) -> Generation:
+        """Ask the model about the conversation so far.
+
+        Raises:
+            ModelError: The provider failed.
+            ConfigError: A key or another setting is missing.
+            SkillError: A skill cannot be started.
+        """
+        if self._toolbox is None:  # the process that prepared for this died
+            await self.prepare_generation()
         toolbox = await self.toolbox()
         await self.event_writer.flush()
         request = GenerationRequest(

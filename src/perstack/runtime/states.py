@@ -168,10 +168,19 @@ async def resuming_from_stop(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
 
 
 async def preparing_for_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
-    """Wait if a retry asks for it, reserve what a reply needs, then record the intent to ask."""
+    """Wait if a retry asks for it, get ready, reserve what a reply needs, record the intent to ask.
+
+    Whatever takes time and is not the model's work is done before that is recorded.
+    """
     if checkpoint.retry_delay_seconds:
         await run.event_writer.flush()
         await run.job.clock.sleep(checkpoint.retry_delay_seconds)
+    try:
+        await run.prepare_generation()
+    except ModelError as error:
+        return _handle_model_error(run, checkpoint, error)
+    except (SkillError, ConfigError) as error:
+        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
     if compaction.is_due(run, checkpoint):
         return await _compact(run, checkpoint)
     shortage = await run.reserve()

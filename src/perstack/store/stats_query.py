@@ -27,15 +27,16 @@ UNUSABLE_REPLY = "UnusableReply"
 
 SELECT_JOBS_SINCE = f"{SELECT_JOBS} WHERE jobs.started_at >= ? ORDER BY jobs.ref"
 TOOL_RESULT_FIELDS = ("toolResult.skillName", "toolResult.toolName", "toolResult.isError")
+GENERATION_FIELDS = ("usage", "error", "activationId")
 EXTRACTED_FIELDS: dict[str, tuple[str, ...]] = {
     "startRun": ("model", "continuedFrom"),
     "resumeFromStop": ("continuedFrom", "stepLimit"),
-    "callTools": ("usage", "error"),
-    "compactHistory": ("usage", "error"),
-    "startVerification": ("usage", "error"),
-    "completeRun": ("usage", "error"),
-    "retry": ("usage", "error"),
-    "stopRunByError": ("usage", "error"),
+    "callTools": GENERATION_FIELDS,
+    "compactHistory": GENERATION_FIELDS,
+    "startVerification": GENERATION_FIELDS,
+    "completeRun": GENERATION_FIELDS,
+    "retry": GENERATION_FIELDS,
+    "stopRunByError": GENERATION_FIELDS,
     "recordToolResult": TOOL_RESULT_FIELDS,
     "attemptCompletion": TOOL_RESULT_FIELDS,
 }
@@ -116,9 +117,10 @@ class _RunFactsBuilder:
             facts.status = STATUS_BY_EVENT_TYPE.get(event_type, facts.status)
             if event_type == "startGeneration":
                 steps.add(step)
-            self._add_duration(facts, event_type, timestamp)
-            if extracted is not None:
-                self._add_extracted(facts, event_type, extracted)
+            values = _extracted_values(event_type, extracted)
+            self._add_duration(facts, event_type, timestamp, values)
+            if values:
+                self._add_extracted(facts, event_type, values)
         if facts is None:
             raise ValueError("a run has events")
         facts.steps = len(steps)
@@ -126,7 +128,9 @@ class _RunFactsBuilder:
         facts.usage = Usage.model_validate({**self._tokens, "costUsd": cost})
         return facts
 
-    def _add_duration(self, facts: RunFacts, event_type: str, timestamp: int) -> None:
+    def _add_duration(
+        self, facts: RunFacts, event_type: str, timestamp: int, values: Sequence[Any]
+    ) -> None:
         match event_type:
             case "startGeneration":
                 self._generation_started_at = timestamp
@@ -136,20 +140,16 @@ class _RunFactsBuilder:
                 if self._calls_started_at is not None:
                     facts.tool_ms.append(timestamp - self._calls_started_at)
             case "callTools" | "startVerification" | "retry" | "completeRun" | "stopRunByError":
-                if self._generation_started_at is not None:
+                # The first event of another process says nothing of when that asked.
+                is_first = values[2] is not None
+                if self._generation_started_at is not None and not is_first:
                     facts.generation_ms.append(timestamp - self._generation_started_at)
                 self._generation_started_at = self._calls_started_at = None
             case _:
                 # What a stop cut off has no duration, nor has an answer that came after it.
                 self._generation_started_at = self._calls_started_at = None
 
-    def _add_extracted(self, facts: RunFacts, event_type: str, extracted: str) -> None:
-        values: Any = json.loads(extracted)
-        if isinstance(values, dict):
-            values = [
-                _value_at(cast("Json", values), field)
-                for field in EXTRACTED_FIELDS.get(event_type, ())
-            ]
+    def _add_extracted(self, facts: RunFacts, event_type: str, values: Sequence[Any]) -> None:
         match event_type:
             case "startRun":
                 facts.model = values[0]
@@ -161,7 +161,7 @@ class _RunFactsBuilder:
                 if is_error:
                     facts.tool_failures[skill, tool] += 1
             case _ if event_type in EXTRACTED_FIELDS:
-                usage, error = values
+                usage, error, _ = values
                 self._add_usage(facts, usage or {})
                 if event_type == "retry":
                     facts.retries[error["name"] if error else UNUSABLE_REPLY] += 1
@@ -182,6 +182,17 @@ class _RunFactsBuilder:
         base = self._earlier_runs.get(parse_checkpoint_id(values[0] or "").run_id)
         if base is not None:
             facts.model = base.model
+
+
+def _extracted_values(event_type: str, extracted: str | None) -> Sequence[Any]:
+    """The values of `EXTRACTED_FIELDS`, or none where the type has none."""
+    if extracted is None:
+        return ()
+    values: Any = json.loads(extracted)
+    if isinstance(values, dict):
+        fields = EXTRACTED_FIELDS.get(event_type, ())
+        return [_value_at(cast("Json", values), field) for field in fields]
+    return values
 
 
 def _value_at(content: Json, field: str) -> Any:

@@ -60,7 +60,10 @@ class ScriptedModel:
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
 
-    async def warm_up(self) -> None:
+    def is_ready(self, choice: ModelChoice) -> bool:
+        return True
+
+    async def warm_up(self, choice: ModelChoice | None = None) -> None:
         """Nothing to do."""
 
     async def aclose(self) -> None:

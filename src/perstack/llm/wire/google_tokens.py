@@ -89,6 +89,11 @@ class GoogleTokens:
         """Values that no message may contain."""
         return self._token.secrets if self._token else ()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether there is a token that need not be replaced yet."""
+        return self._token is not None and self._token.expires_at - _now() >= MARGIN
+
     async def headers(self) -> Mapping[str, str]:
         """The headers that authorize a request.
 
@@ -98,7 +103,7 @@ class GoogleTokens:
         """
         async with self._lock:
             token = self._token
-            if token is None or token.expires_at - _now() < MARGIN:
+            if token is None or not self.is_current:
                 token = self._token = await self._fetch()
             return token.headers
 

@@ -129,11 +129,31 @@ class WireModel:
     def choose(self, expert: Expert) -> ModelChoice:
         return self._selector.choose(expert)
 
-    async def warm_up(self) -> None:
-        if provider_profile(self._selector.provider.provider_name).wire_format is None:
-            await self._other.warm_up()
-        else:
-            await self._open_client()
+    def is_ready(self, choice: ModelChoice) -> bool:
+        if provider_profile(choice.provider.provider_name).wire_format is None:
+            return self._other.is_ready(choice)
+        has_token = self._google_tokens.is_current or not self._needs_google_token(choice)
+        return self._client is not None and has_token
+
+    async def warm_up(self, choice: ModelChoice | None = None) -> None:
+        provider = self._selector.provider if choice is None else choice.provider
+        if provider_profile(provider.provider_name).wire_format is None:
+            await self._other.warm_up(choice)
+            return
+        await self._open_client()
+        if choice is not None and self._needs_google_token(choice):
+            try:
+                with anyio.fail_after(choice.timeout_seconds):
+                    await self._google_tokens.headers()
+            except TimeoutError as error:
+                name = provider.provider_name
+                raise timeout_error(choice.timeout_seconds, provider=name) from error
+
+    def _needs_google_token(self, choice: ModelChoice) -> bool:
+        if provider_profile(choice.provider.provider_name).authorization != "google":
+            return False
+        connection = resolve_connection(choice.provider, choice.model, self._environment)
+        return not connection.has_own_authorization
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
