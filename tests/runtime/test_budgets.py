@@ -204,7 +204,7 @@ async def test_a_call_repeated_without_any_change_is_refused_and_then_ends_the_r
         for event in store.runs()["run1"]
         if isinstance(event, ev.RecordToolResult)
     ]
-    assert [result.is_error for result in results] == [False] * 3 + [True] * 3
+    assert [result.is_error for result in results] == [False] * 3 + [True] * 6
     assert "echo was called 3 times in a row" in results[3].text
     assert end.error is not None
     assert end.error.name == "RepeatedCallError"

@@ -1,7 +1,7 @@
 """Rough numbers of tokens, for what has not been sent yet."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import (
@@ -24,6 +24,13 @@ MEDIA_TOKENS = 1500
 
 FIRST_OUTPUT_ESTIMATE = 1024
 """For a run that has not generated anything yet."""
+
+MIN_OUTPUT_ESTIMATE = 128
+
+
+def estimate_output_tokens(earlier: Sequence[int]) -> int:
+    """The largest reply so far, and a half more."""
+    return max(max(earlier) * 3 // 2, MIN_OUTPUT_ESTIMATE) if earlier else FIRST_OUTPUT_ESTIMATE
 
 
 def unseen_messages(checkpoint: Checkpoint) -> tuple[Message, ...]:

@@ -34,14 +34,17 @@ def refusal_of_repetition(checkpoint: Checkpoint, call: ToolCall, limit: int) ->
 
 
 def stuck_call(checkpoint: Checkpoint, limit: int) -> ToolCall | None:
-    """A call that was refused as a repetition `limit` times in a row, and is made once more."""
+    """A call that was refused as a repetition twice `limit` times in a row, and is made once more.
+
+    Hints have had their chance then, and each further step would cost as much as the ones before.
+    """
     if not limit:
         return None
     for call in checkpoint.pending_tool_calls:
         if call.kind == "interactive":
             continue
         _, refused = _count_repetitions(checkpoint.messages[:-1], call)
-        if refused >= limit:
+        if refused >= 2 * limit:
             return call
     return None
 

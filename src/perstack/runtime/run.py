@@ -38,7 +38,7 @@ from perstack.errors import ConfigError, ModelError
 from perstack.runtime.budget import RunBudget, Shortage
 from perstack.runtime.context import JobContext
 from perstack.runtime.estimates import (
-    FIRST_OUTPUT_ESTIMATE,
+    estimate_output_tokens,
     estimate_tokens,
     estimate_tool_tokens,
     unseen_messages,
@@ -112,7 +112,7 @@ class Run:
         self._toolbox: Toolbox | None = None
         self._reported_usage: Usage | None = None
         self._reserved: Usage | None = None
-        self._largest_output_tokens = FIRST_OUTPUT_ESTIMATE
+        self._output_tokens: list[int] = []
         self._unrecorded_activation_id = job.activation_id
 
     def tool_result_event(
@@ -162,7 +162,8 @@ class Run:
         if usage is not None:
             self.budget.settle(self._reserved, usage)
             self._reserved = None
-            self._largest_output_tokens = max(self._largest_output_tokens, usage.output_tokens)
+            if usage.output_tokens:
+                self._output_tokens.append(usage.output_tokens)
 
     async def reserve(self, messages: tuple[Message, ...] | None = None) -> Shortage | None:
         """Set aside what the next generation will use; returns what does not allow that.
@@ -196,7 +197,7 @@ class Run:
             input_tokens = checkpoint.context_tokens + estimate_tokens(unseen_messages(checkpoint))
             if not checkpoint.context_tokens and self._toolbox is not None:
                 input_tokens += estimate_tool_tokens(self._toolbox.definitions)
-        output_tokens = self._largest_output_tokens
+        output_tokens = estimate_output_tokens(self._output_tokens)
         usage = Usage(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
