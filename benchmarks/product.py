@@ -1,5 +1,9 @@
-"""perstack at work: jobs of one expert in one engine. A program that benchmarks start."""
+"""perstack at work: jobs of one expert in one engine. A program that benchmarks start.
 
+It collects garbage as rarely as the commands of perstack do.
+"""
+
+import gc
 import json
 import sys
 import time
@@ -10,6 +14,7 @@ import anyio
 
 from benchmarks.stage import memory_mib, order
 from perstack import Settings, open_engine
+from perstack.cli.main import GC_THRESHOLDS
 from perstack.engine import Engine
 from perstack.jobs import JobView
 from perstack.runtime.start_plan import JobRequest
@@ -50,4 +55,5 @@ async def work(options: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*GC_THRESHOLDS)
     sys.stdout.write(json.dumps(anyio.run(work, json.loads(sys.argv[1]))) + "\n")

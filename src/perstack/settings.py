@@ -69,7 +69,9 @@ class Settings:
 def new_id() -> str:
     """A new id: 24 lower-case letters and digits, too random to guess or to meet twice."""
     alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return secrets.choice(alphabet[:26]) + "".join(secrets.choice(alphabet) for _ in range(23))
+    # One random number takes a fifth of the time of one for each character.
+    number, letter = divmod(secrets.randbelow(26 * 36**23), 26)
+    return alphabet[letter] + "".join(alphabet[number // 36**place % 36] for place in range(23))
 
 
 class EngineLoad(Protocol):

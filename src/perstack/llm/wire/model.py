@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import orjson
 
-from perstack.definition.model import Expert, ModelChoice
+from perstack.definition.model import Expert, ModelChoice, Provider
 from perstack.definition.provider_tools import ProviderTools
 from perstack.errors import ModelError
 from perstack.llm.errors import (
@@ -121,6 +121,7 @@ class WireModel:
         self._selector = selector
         self._environment = environment
         self._other = other
+        self._connections: dict[str, tuple[Provider, ProviderConnection]] = {}
         self._without_media: set[tuple[str, str]] = set()
         self._client: HttpClient | None = None
         self._client_lock = anyio.Lock()
@@ -152,8 +153,15 @@ class WireModel:
     def _needs_google_token(self, choice: ModelChoice) -> bool:
         if provider_profile(choice.provider.provider_name).authorization != "google":
             return False
-        connection = resolve_connection(choice.provider, choice.model, self._environment)
+        connection = self._connection(choice)
         return not connection.has_own_authorization
+
+    def _connection(self, choice: ModelChoice) -> ProviderConnection:
+        known = self._connections.get(choice.model)
+        if known is None or known[0] is not choice.provider:
+            connection = resolve_connection(choice.provider, choice.model, self._environment)
+            known = self._connections[choice.model] = (choice.provider, connection)
+        return known[1]
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -164,7 +172,7 @@ class WireModel:
 
     async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
         choice = request.choice
-        connection = resolve_connection(choice.provider, choice.model, self._environment)
+        connection = self._connection(choice)
         name = connection.profile.wire_format_for(request.provider_tools)
         if name is None:
             return await self._other.generate(request, deltas)
