@@ -26,6 +26,7 @@ from perstack.job_start import (
     apply_inputs,
     check_query,
     encode_request,
+    foreign_job_error,
     join_running,
     prepare_continuation,
     prepare_new_job,
@@ -135,8 +136,9 @@ class Engine:
         live = await self._find_live(job_id)
         if live is not None and request.job_id is not None:
             return join_running(live, request)
-        if request == JobRequest(job_id=job_id):
-            return await self.drive(job_id, listener)
+        if request == JobRequest(job_id=job_id, expert_key=request.expert_key):
+            lease = await self._context.store.acquire(job_id)
+            return await self._launch(lease, None, listener, request.expert_key)
         accepted = encode_request(self._context, request)
         lease = await self._context.store.acquire(job_id, accepted)
         return await self._launch(lease, request, listener)
@@ -177,11 +179,16 @@ class Engine:
         return None
 
     async def _launch(
-        self, lease: Lease, new_request: JobRequest | None, listener: Listener | None
+        self,
+        lease: Lease,
+        new_request: JobRequest | None,
+        listener: Listener | None,
+        expert_key: str | None = None,
     ) -> JobHandle:
+        """Drive a new request, else the accepted one, which has to be one for `expert_key`."""
         job_id = lease.job_id
         try:
-            request = new_request or await self._load_request(job_id)
+            request = new_request or await self._load_request(job_id, expert_key)
             execution = await self._prepare(job_id, request)
             if not execution.is_done:
                 # Nothing is awaited between this check and the launch, so its count still holds.
@@ -326,11 +333,14 @@ class Engine:
         check_query(request)
         return request
 
-    async def _load_request(self, job_id: str) -> JobRequest:
+    async def _load_request(self, job_id: str, expert_key: str | None) -> JobRequest:
         accepted = await self._context.store.request(job_id)
         if accepted is None:
-            return JobRequest(job_id=job_id)
-        return JOB_REQUEST.validate_python(accepted)
+            return JobRequest(job_id=job_id, expert_key=expert_key)
+        request = JOB_REQUEST.validate_python(accepted)
+        if expert_key is None or request.expert_key in (None, expert_key):
+            return replace(request, expert_key=expert_key or request.expert_key)
+        raise foreign_job_error(job_id, request.expert_key or "", expert_key)
 
     async def _exists(self, job_id: str) -> bool:
         try:

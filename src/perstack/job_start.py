@@ -285,6 +285,14 @@ def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) ->
     )
 
 
+def foreign_job_error(job_id: str, expert_key: str, wanted_key: str) -> JobStateError:
+    """The error for a job that is to be continued with another expert than its own."""
+    return JobStateError(
+        f"Job {job_id} belongs to {expert_key!r}, not to {wanted_key!r}.",
+        hint=f"Continue it with {expert_key!r}; a query comes after the expert's key.",
+    )
+
+
 def prepare_continuation(
     context: EngineContext, request: JobRequest, state: JobState
 ) -> JobExecution:
@@ -297,10 +305,7 @@ def prepare_continuation(
     """
     root = state.root
     if request.expert_key is not None and request.expert_key != root.expert.key:
-        raise JobStateError(
-            f"Job {root.job_id} belongs to {root.expert.key!r}, not to {request.expert_key!r}.",
-            hint=f"Continue it with {root.expert.key!r}; a query comes after the expert's key.",
-        )
+        raise foreign_job_error(root.job_id, root.expert.key, request.expert_key)
     expert = find_expert(context, root.expert.key)
     start_plan = plan_start(state, request)
     max_steps = _max_steps(context, request)

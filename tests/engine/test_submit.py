@@ -62,6 +62,23 @@ async def test_a_request_that_does_not_fit_is_not_accepted(tmp_path: Path) -> No
     assert await orphans_of(store) == [job_id]
 
 
+async def test_a_caller_that_only_waits_drives_the_accepted_request_of_its_expert(
+    tmp_path: Path,
+) -> None:
+    store = MemoryStore()
+    async with engine_of(tmp_path, FakeModel({}), store=store) as engine:
+        job_id = await engine.submit(REQUEST)
+    async with engine_of(tmp_path, FakeModel({"a": [done("42"), done("43")]}), store=store) as here:
+        with pytest.raises(JobStateError, match="belongs to 'a', not to 'b'"):
+            await here.start(JobRequest(expert_key="b", job_id=job_id))
+        assert await orphans_of(store) == [job_id]
+        view = await (await here.start(JobRequest(expert_key="a", job_id=job_id))).wait()
+        assert (view.text, view.job.query) == ("42", "the answer?")
+        await here.submit(JobRequest(job_id=job_id, query="and then?"))
+        again = await (await here.start(JobRequest(expert_key="a", job_id=job_id))).wait()
+    assert (again.text, again.job.query) == ("43", "and then?")
+
+
 async def test_a_request_survives_a_shutdown_before_its_first_event(tmp_path: Path) -> None:
     store = MemoryStore()
 
