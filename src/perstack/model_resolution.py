@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from perstack.definition.model import Definitions, InteractiveSkill
+from perstack.definition.model import Definitions, InteractiveSkill, Provider
 from perstack.errors import ConfigError
 from perstack.llm.providers.registry import PROVIDER_PROFILES, provider_profile
 from perstack.llm.selection import create_model_selector
@@ -24,6 +24,15 @@ class EnvironmentVariable:
         return cls(name, bool(environment.get(name)))
 
 
+@dataclass(frozen=True, slots=True)
+class FallbackResolution:
+    """A model that stands in for others, with the variables that its provider needs."""
+
+    provider: str
+    model: str
+    variables: tuple[EnvironmentVariable, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelResolution:
     """The models, from the definition file alone.
@@ -33,12 +42,14 @@ class ModelResolution:
         variables: Those that the provider needs.
         models: The model of each expert, by key; an expert for which none can be found is absent.
         problems: What would stop every job, or one of an expert.
+        fallbacks: The models that stand in for these.
     """
 
     provider: str
     variables: tuple[EnvironmentVariable, ...]
     models: dict[str, str]
     problems: tuple[str, ...]
+    fallbacks: tuple[FallbackResolution, ...] = ()
 
 
 def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> ModelResolution:
@@ -55,13 +66,25 @@ def resolve_models(definitions: Definitions, environment: Mapping[str, str]) -> 
             models[key] = selection.choose(expert).model
         except ConfigError as error:
             problems.append(str(error))
-    variables = provider_profile(name).variables(provider.setting, environment)
+    fallbacks = tuple(
+        FallbackResolution(other.provider_name, fallback.model, _variables_of(other, environment))
+        for fallback in definitions.fallbacks
+        for other in (fallback.provider or provider,)
+    )
     return ModelResolution(
         provider=name,
-        variables=tuple(EnvironmentVariable.of(each, environment) for each in variables),
+        variables=_variables_of(provider, environment),
         models=models,
         problems=tuple(problems),
+        fallbacks=fallbacks,
     )
+
+
+def _variables_of(
+    provider: Provider, environment: Mapping[str, str]
+) -> tuple[EnvironmentVariable, ...]:
+    names = provider_profile(provider.provider_name).variables(provider.setting, environment)
+    return tuple(EnvironmentVariable.of(name, environment) for name in names)
 
 
 def _resolve_scripted(definitions: Definitions, environment: Mapping[str, str]) -> ModelResolution:
@@ -83,14 +106,22 @@ def _resolve_scripted(definitions: Definitions, environment: Mapping[str, str]) 
         variables=(),
         models=dict.fromkeys(definitions.experts, SCRIPTED_PROVIDER),
         problems=tuple(problems),
+        fallbacks=tuple(
+            FallbackResolution(SCRIPTED_PROVIDER, fallback.model, ())
+            for fallback in definitions.fallbacks
+        ),
     )
 
 
 def needed_variables(definitions: Definitions, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """What the provider needs in an environment, then what skills ask for, each once."""
-    provider = definitions.provider
-    profile = PROVIDER_PROFILES.get(provider.provider_name)
-    names = list(profile.variables(provider.setting, environment)) if profile else []
+    """What the providers need in an environment, then what skills ask for, each once."""
+    names: list[str] = []
+    own = definitions.provider
+    is_scripted = own.provider_name == SCRIPTED_PROVIDER
+    others = () if is_scripted else (each.provider or own for each in definitions.fallbacks)
+    for provider in (own, *others):
+        profile = PROVIDER_PROFILES.get(provider.provider_name)
+        names += profile.variables(provider.setting, environment) if profile else ()
     for expert in definitions.experts.values():
         for skill in expert.skills.values():
             if not isinstance(skill, InteractiveSkill):

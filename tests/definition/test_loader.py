@@ -33,6 +33,7 @@ def test_a_minimal_file_gets_every_default(tmp_path: Path) -> None:
                 "script": None,
             },
         },
+        "fallbacks": (),
         "tiers": {},
         "models": {},
         "compact_at": None,

@@ -30,6 +30,13 @@ providerName = "anthropic"
 baseUrl = "https://example.com"
 headers = {{ "X-Team" = "{SECRET}" }}
 
+[[fallbacks]]
+model = "gpt-5"
+[fallbacks.provider]
+providerName = "openai"
+[fallbacks.provider.setting]
+baseUrl = "https://example.com/v1"
+
 [experts."reviewer"]
 version = "1.2.0"
 minRuntimeVersion = "0.1.0"
@@ -103,8 +110,18 @@ def render(table: dict[str, Any], path: tuple[str, ...] = ()) -> str:
         if isinstance(item, dict):
             inner += render(cast("dict[str, Any]", item), (*path, name))
         else:
-            lines.append(f"{json.dumps(name)} = {json.dumps(item)}")
+            lines.append(f"{json.dumps(name)} = {inline(item)}")
     return "\n".join(lines) + "\n" + inner
+
+
+def inline(item: object) -> str:
+    """A value as TOML on one line."""
+    if isinstance(item, list):
+        return f"[{', '.join(map(inline, cast('list[object]', item)))}]"
+    if isinstance(item, dict):
+        entries = cast("dict[str, object]", item).items()
+        return f"{{ {', '.join(f'{json.dumps(key)} = {inline(each)}' for key, each in entries)} }}"
+    return json.dumps(item)
 
 
 def keys(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -142,6 +142,8 @@ def _add_event(content: StepContent, event: ev.RunEvent) -> None:  # noqa: C901,
             content.setdefault("summaries", []).append(event.summary)
         case ev.Retry():
             content.setdefault("retries", []).append(event.reason)
+            if event.fallback is not None:
+                content.setdefault("fallbacks", []).append(event.fallback.model)
         case ev.StopRunByError():
             error = {"name": event.error.name, "message": event.error.message}
             content.setdefault("errors", []).append(error)

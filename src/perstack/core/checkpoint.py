@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from perstack.core.events import DelegatedBy, Delegation, ExpertRef, Limit, Limits, RunError
+from perstack.core.events import (
+    DelegatedBy,
+    Delegation,
+    ExpertRef,
+    Limit,
+    Limits,
+    ModelRef,
+    RunError,
+)
 from perstack.core.messages import (
     Citation,
     ExpertMedia,
@@ -96,6 +104,10 @@ class Checkpoint(FrozenModel):
         limits: What this run and its delegates may use, if that is limited.
         budget_notice: The largest used part of a budget that the expert was told of.
         exhausted: The budget that stopped the run, if one did.
+        provider: Who generates.
+        model: Which model generates.
+        fallback_count: How many models have been given up since the run began or was resumed.
+        first_model: The one that generates when the run is resumed, while another stands in for it.
         messages: The whole conversation, instruction first.
         usage: Tokens of this run; delegates count theirs.
         context_window: Tokens that the model can take, if known.
@@ -139,6 +151,8 @@ class Checkpoint(FrozenModel):
     expert: ExpertRef
     provider: str
     model: str
+    fallback_count: int = 0
+    first_model: ModelRef | None = None
     messages: tuple[Message, ...] = ()
     usage: Usage = Field(default_factory=Usage)
     context_window: int | None = None

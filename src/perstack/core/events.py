@@ -187,6 +187,18 @@ class StartGeneration(StoredEvent):
     type: Literal["startGeneration"] = "startGeneration"
 
 
+class ModelRef(FrozenModel):
+    """A model, as a run knows it.
+
+    Attributes:
+        context_window: Tokens that it can take, if known.
+    """
+
+    provider: str
+    model: str
+    context_window: int | None = None
+
+
 class Retry(StoredEvent):
     """A generation gave nothing usable and is tried again.
 
@@ -196,6 +208,7 @@ class Retry(StoredEvent):
     step.
 
     `finish_reason` is why the model ended an unusable reply. Events of older versions lack it.
+    `fallback` is the model that stands in from here on, once `max_retries` retries were of no use.
     """
 
     type: Literal["retry"] = "retry"
@@ -205,6 +218,8 @@ class Retry(StoredEvent):
     usage: Usage = Field(default_factory=Usage)
     delay_seconds: float = 0.0
     finish_reason: FinishReason | None = None
+    fallback: ModelRef | None = None
+    max_retries: int | None = None
 
 
 class ToolTarget(FrozenModel):

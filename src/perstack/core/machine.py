@@ -215,6 +215,7 @@ def branch_checkpoint(base: Checkpoint, stamp: ev.Stamp) -> Checkpoint:
             "state": State.INIT,
             "status": "init",
             "step_number": stamp.step_number,
+            **_first_model(base),
             "usage": type(base.usage)(),
             "own_steps": 0,
             "started_at": stamp.timestamp,
@@ -356,6 +357,7 @@ def _resume(checkpoint: Checkpoint, event: ev.ResumeFromStop) -> dict[str, Any]:
         ),
         "step_limit": checkpoint.step_limit if event.step_limit is None else event.step_limit,
         "trace_parent": event.trace_parent or checkpoint.trace_parent,
+        **({} if checkpoint.status == "stoppedByDelegate" else _first_model(checkpoint)),
     }
 
 
@@ -409,7 +411,37 @@ def _retry(checkpoint: Checkpoint, event: ev.Retry) -> dict[str, Any]:
         "usage": checkpoint.usage + event.usage,
         "is_answer_pending": False,
         "refused_completions": _count_refused_completions(checkpoint, is_refused=True),
+        **(_fall_back(checkpoint, event.fallback) if event.fallback else {}),
     }
+
+
+def _fall_back(checkpoint: Checkpoint, fallback: ev.ModelRef) -> dict[str, Any]:
+    first = ev.ModelRef(
+        provider=checkpoint.provider,
+        model=checkpoint.model,
+        context_window=checkpoint.context_window,
+    )
+    return {
+        **_model(fallback),
+        "fallback_count": checkpoint.fallback_count + 1,
+        "first_model": checkpoint.first_model or first,
+        "retry_count": 0,
+    }
+
+
+def _model(model: ev.ModelRef) -> dict[str, Any]:
+    return {
+        "provider": model.provider,
+        "model": model.model,
+        "context_window": model.context_window,
+    }
+
+
+def _first_model(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What makes the run begin again with the first of its models."""
+    if checkpoint.first_model is None:
+        return {}
+    return {**_model(checkpoint.first_model), "fallback_count": 0, "first_model": None}
 
 
 def _count_refused_completions(checkpoint: Checkpoint, *, is_refused: bool) -> int:

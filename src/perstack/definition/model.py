@@ -134,6 +134,15 @@ class Provider(FrozenModel):
         return self
 
 
+class Fallback(FrozenModel):
+    """One `[[fallbacks]]` table: a model that stands in while another cannot be reached."""
+
+    model: ModelName = Field(description="The model to go on with.")
+    provider: Provider | None = Field(
+        default=None, description="Who serves it, if it is not the provider of the file."
+    )
+
+
 class InteractiveTool(FrozenModel):
     """A tool whose call stops the run until a person or an application answers."""
 
@@ -348,6 +357,11 @@ class Definitions(FrozenModel):
         default_factory=lambda: Provider(provider_name="anthropic"),
         description="Who serves the models.",
     )
+    fallbacks: tuple[Fallback, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Models to go on with, in order, when a provider fails again and again.",
+    )
     tiers: dict[ModelTier, ModelName] = Field(
         default_factory=dict[ModelTier, ModelName],
         description="Models of the tiers instead of the provider's.",
@@ -417,10 +431,14 @@ def _is_https(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which model of which provider generates, and how."""
+    """Which model of which provider generates, and how.
+
+    `fallbacks` stand in for it, in order, when a provider fails again and again.
+    """
 
     provider: Provider
     model: str
     reasoning_budget: ReasoningBudget = "low"
     timeout_seconds: float = 300.0
     facts: ModelFacts = field(default_factory=ModelFacts)
+    fallbacks: tuple["ModelChoice", ...] = ()

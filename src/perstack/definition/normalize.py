@@ -9,6 +9,7 @@ from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import (
     Definitions,
     Expert,
+    Fallback,
     InteractiveSkill,
     InteractiveTool,
     McpSseSkill,
@@ -139,7 +140,10 @@ InnerTables = Generator[tuple[KeyPath, TomlTable, type[FrozenModel]]]
 def _inner_tables(table: TomlTable, model: type[FrozenModel]) -> InnerTables:
     if model is Definitions:
         yield from _single_table(table, "provider", Provider)
+        yield from _listed_tables(table, "fallbacks", Fallback)
         yield from _named_tables(table, "experts", Expert)
+    elif model is Fallback:
+        yield from _single_table(table, "provider", Provider)
     elif model is Provider:
         yield from _single_table(table, "setting", ProviderSetting)
     elif model is Expert:

@@ -183,18 +183,32 @@ def has_skills(provider: str) -> bool:
 
 
 def provider_tool_errors(top: TomlTable, experts: TomlTable) -> Iterator[Diagnostic]:
-    """What the provider of a file cannot do of what its experts ask of it."""
-    provider = table_or_empty(top.get("provider")).get("providerName", "anthropic")
-    if not isinstance(provider, str):
-        return
-    for key, value in experts.items():
-        expert = table_or_empty(value)
-        for error in (
-            *_check_names(provider, expert),
-            *_check_options(provider, expert),
-            *_check_skills(provider, expert),
-        ):
-            yield error.within("experts", key)
+    """What the providers of a file cannot do of what its experts ask of them."""
+    found: list[Diagnostic] = []
+    for provider in _provider_names(top):
+        for key, value in experts.items():
+            expert = table_or_empty(value)
+            for error in (
+                *_check_names(provider, expert),
+                *_check_options(provider, expert),
+                *_check_skills(provider, expert),
+            ):
+                located = error.within("experts", key)
+                if located not in found:
+                    found.append(located)
+                    yield located
+
+
+def _provider_names(top: TomlTable) -> Iterator[str]:
+    """That of the file, then those that stand in for it."""
+    fallbacks = top.get("fallbacks")
+    tables = cast("list[object]", fallbacks) if isinstance(fallbacks, list) else []
+    name = table_or_empty(top.get("provider")).get("providerName", "anthropic")
+    names: list[object] = [name]
+    for table in tables:
+        provider = table_or_empty(table_or_empty(table).get("provider"))
+        names.append(provider.get("providerName", name))
+    yield from dict.fromkeys(each for each in names if isinstance(each, str))
 
 
 def _tool_names(expert: TomlTable) -> list[Any]:

@@ -76,13 +76,20 @@ def delegate_tool_names(
     return names
 
 
+SCRIPTED_PROVIDER = "scripted"
+
 RuleCheck = Callable[[TomlTable], Iterator[Diagnostic]]
 
 
 def rule_errors(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
     """Every rule that a file breaks, by its top level and its expert tables."""
     issues = [issue for rule in _RULES for issue in rule(experts)]
-    return [*_invalid_provider_settings(top), *provider_tool_errors(top, experts), *issues]
+    return [
+        *_invalid_provider_settings(top),
+        *_misplaced_scripts(top),
+        *provider_tool_errors(top, experts),
+        *issues,
+    ]
 
 
 def lint_warnings(experts: TomlTable) -> list[Diagnostic]:
@@ -233,7 +240,28 @@ def _check_skill(skill: TomlTable) -> list[Diagnostic]:
 
 
 def _invalid_provider_settings(top: TomlTable) -> Iterator[Diagnostic]:
-    provider = table_or_empty(top.get("provider"))
+    yield from _invalid_provider_setting(table_or_empty(top.get("provider")))
+    for index, fallback in enumerate(_list_or_empty(top.get("fallbacks"))):
+        provider = table_or_empty(table_or_empty(fallback).get("provider"))
+        for error in _invalid_provider_setting(provider):
+            yield error.within("fallbacks", index)
+
+
+def _misplaced_scripts(top: TomlTable) -> Iterator[Diagnostic]:
+    """A script plays for every model of a file, or for none."""
+    if table_or_empty(top.get("provider")).get("providerName") == SCRIPTED_PROVIDER:
+        return
+    for index, fallback in enumerate(_list_or_empty(top.get("fallbacks"))):
+        provider = table_or_empty(table_or_empty(fallback).get("provider"))
+        if provider.get("providerName") == SCRIPTED_PROVIDER:
+            yield Diagnostic(
+                "scripted stands in for no other provider",
+                'write providerName = "scripted" at [provider]: its script plays for fallbacks too',
+                key_path=("fallbacks", index, "provider", "providerName"),
+            )
+
+
+def _invalid_provider_setting(provider: TomlTable) -> Iterator[Diagnostic]:
     setting = table_or_empty(provider.get("setting"))
     name, url = provider.get("providerName"), setting.get("baseUrl")
     if not isinstance(name, str) or name not in PROVIDER_SETTINGS:

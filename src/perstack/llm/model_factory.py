@@ -72,6 +72,7 @@ def _model_settings(definitions: Definitions) -> tuple[object, ...]:
     return (
         definitions.provider,
         definitions.model,
+        definitions.fallbacks,
         definitions.tiers,
         definitions.models,
         definitions.reasoning_budget,
@@ -105,7 +106,8 @@ def open_model(
         environment: Keys and addresses: the environment with the values of the `.env` files.
         provider: Replaces the file's provider, and with it the file's settings and model, unless
             it is the same one.
-        model: Replaces the file's model and every tier.
+        model: Replaces the file's model and every tier. With this or another provider, no other
+            model stands in for one that cannot be reached; a script plays for all of them.
         reasoning_budget: Replaces the file's.
         timeout_ms: Replaces the file's; for one generation.
 
@@ -120,6 +122,7 @@ def open_model(
         model=model or (SCRIPTED_MODEL if is_scripted else None),
         reasoning_budget=reasoning_budget,
         timeout_ms=timeout_ms,
+        has_fallbacks=model is None and (provider is None or is_scripted),
     )
     if is_scripted:
         script = load_script(script_path(definitions, model_provider, environment))

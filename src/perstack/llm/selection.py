@@ -1,11 +1,12 @@
 """Which model generates for an expert: the caller's, its tier's, the file's, the middle tier's."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from perstack.definition.model import (
     Definitions,
     Expert,
+    Fallback,
     ModelChoice,
     ModelTier,
     Provider,
@@ -30,6 +31,7 @@ class ModelSelector:
         tiers: Models of the file for tiers, if they belong to this provider.
         facts: What the file says of models.
         is_budget_set: Whether the file or the caller sets the reasoning budget.
+        fallbacks: The models that stand in for any other.
     """
 
     provider: Provider
@@ -40,34 +42,41 @@ class ModelSelector:
     timeout_seconds: float
     tiers: dict[ModelTier, str] = field(default_factory=dict[ModelTier, str])
     facts: dict[str, ModelFacts] = field(default_factory=dict[str, ModelFacts])
+    fallbacks: tuple[Fallback, ...] = ()
 
     def choose(self, expert: Expert) -> ModelChoice:
         """The model for an expert.
 
         Raises:
             ConfigError: Neither the caller, the expert, the file nor the provider names one, or
-                the provider lacks a tool of the expert.
+                a provider lacks a tool of the expert.
         """
-        model = self._model_name(expert)
-        profile = PROVIDER_PROFILES.get(self.provider.provider_name)
-        is_known_to_think = profile is None or re.fullmatch(
-            profile.of_model(model).thinking_models, model
+        first = self._choice(expert, self.provider, self._model_name(expert))
+        fallbacks = tuple(
+            self._choice(expert, each.provider or self.provider, each.model)
+            for each in self.fallbacks
         )
+        return replace(first, fallbacks=fallbacks) if fallbacks else first
+
+    def _choice(self, expert: Expert, provider: Provider, model: str) -> ModelChoice:
+        profile = PROVIDER_PROFILES.get(provider.provider_name)
         if profile is not None:
             _check_provider_tools(expert, profile.of_model(model))
+        known = model_facts(provider.provider_name, model)
         return ModelChoice(
-            provider=self.provider,
+            provider=provider,
             model=model,
-            reasoning_budget=(
-                self.reasoning_budget if self.is_budget_set or is_known_to_think else "none"
-            ),
+            reasoning_budget=self._reasoning_budget_of(profile, model),
             timeout_seconds=self.timeout_seconds,
-            facts=self._facts_of(model),
+            facts=self.facts.get(model, ModelFacts()).over(known),
         )
 
-    def _facts_of(self, model: str) -> ModelFacts:
-        known = model_facts(self.provider.provider_name, model)
-        return self.facts.get(model, ModelFacts()).over(known)
+    def _reasoning_budget_of(self, profile: ProviderProfile | None, model: str) -> ReasoningBudget:
+        if self.is_budget_set or profile is None:
+            return self.reasoning_budget
+        if not re.fullmatch(profile.of_model(model).thinking_models, model):
+            return "none"
+        return profile.default_reasoning_budget or self.reasoning_budget
 
     def _model_name(self, expert: Expert) -> str:
         name = self.provider.provider_name
@@ -105,6 +114,7 @@ def create_model_selector(
     model: str | None = None,
     reasoning_budget: ReasoningBudget | None = None,
     timeout_ms: int | None = None,
+    has_fallbacks: bool = True,
 ) -> ModelSelector:
     """The choices that follow from a file and what the caller wants otherwise."""
     is_file_provider = provider.provider_name == definitions.provider.provider_name
@@ -114,9 +124,6 @@ def create_model_selector(
     is_budget_set = (
         reasoning_budget is not None or "reasoning_budget" in definitions.model_fields_set
     )
-    profile = PROVIDER_PROFILES.get(provider.provider_name)
-    if profile is not None and profile.default_reasoning_budget and not is_budget_set:
-        effective_budget = profile.default_reasoning_budget
     return ModelSelector(
         provider=provider,
         model_override=model,
@@ -126,4 +133,5 @@ def create_model_selector(
         timeout_seconds=(definitions.timeout if timeout_ms is None else timeout_ms) / 1000,
         tiers=definitions.tiers if is_file_provider else {},
         facts=definitions.models,
+        fallbacks=definitions.fallbacks if has_fallbacks else (),
     )

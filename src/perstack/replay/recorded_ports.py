@@ -1,11 +1,13 @@
 """Stand-ins for everything outside a run: each gives what the record has, and does nothing."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import anyio
 
 from perstack.core import events as ev
+from perstack.core.activations import is_idle
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import ToolCall, ToolResult, Usage
 from perstack.core.tools import ToolDefinition
@@ -49,8 +51,24 @@ class RecordedModel:
         start = event or before
         if start is None:
             self._raise_recorded_start_error(run_id)
-            return _model_choice("scripted", "")
-        return _model_choice(start.provider, start.model, event.context_window if event else None)
+            choice = _model_choice("scripted", "")
+        else:
+            window = event.context_window if event else None
+            choice = _model_choice(start.provider, start.model, window)
+        return replace(choice, fallbacks=(*self._used_fallbacks(run_id), *self._later(run_id)))
+
+    def _used_fallbacks(self, run_id: str) -> tuple[ModelChoice, ...]:
+        """Those that a run has used up when it goes on where a process died."""
+        before = self._recording.segment.before.get(run_id)
+        if before is None or is_idle(before):
+            return ()
+        return (_model_choice(before.provider, before.model),) * before.fallback_count
+
+    def _later(self, run_id: str) -> Iterator[ModelChoice]:
+        for event in self._recording.remaining(run_id):
+            if isinstance(event, ev.Retry) and event.fallback is not None:
+                fallback = event.fallback
+                yield _model_choice(fallback.provider, fallback.model, fallback.context_window)
 
     def is_ready(self, choice: ModelChoice) -> bool:
         event = self._recording.peek(CURRENT_RUN_ID.get())

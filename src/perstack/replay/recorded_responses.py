@@ -115,6 +115,8 @@ def _response_before_stop(event: ev.StopRunByError) -> RecordedResponse | None:
 
 def recorded_retry_limit(event: ev.RunEvent) -> int | None:
     """The retry limit of a generation, if this event contains it."""
+    if isinstance(event, ev.Retry):
+        return event.max_retries
     if not isinstance(event, ev.StopRunByError):
         return None
     if event.max_retries is not None:

@@ -102,7 +102,7 @@ class Run:
         self.budget = run_start.budget or job.budget
         self.depth = run_start.depth
         self.expert = expert
-        self.choice: ModelChoice = job.model.choose(expert)
+        self._first_choice = job.model.choose(expert)
         self.run_start = run_start
         self.checkpoint = checkpoint
         self.span = span
@@ -128,6 +128,19 @@ class Run:
             todos=todos,
             whole_text=None if shortened is result else result.text,
         )
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The model that generates now: the first, or the one that stands in for it."""
+        choices = (self._first_choice, *self._first_choice.fallbacks)
+        # A file that was edited while no process drove the run may have fewer.
+        return choices[min(self.checkpoint.fallback_count, len(choices) - 1)]
+
+    @property
+    def next_fallback(self) -> ModelChoice | None:
+        """The model that would stand in for the present one, if there is any."""
+        fallbacks = self._first_choice.fallbacks[self.checkpoint.fallback_count :]
+        return fallbacks[0] if fallbacks else None
 
     def stamp(self) -> Stamp:
         """The stamp of the event that follows the present checkpoint."""

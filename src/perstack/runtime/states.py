@@ -23,6 +23,7 @@ from perstack.core.messages import (
     text_result,
 )
 from perstack.core.verification import VerificationResult, feedback
+from perstack.definition.model import ModelChoice
 from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, ModelError, PerstackError, SkillError
 from perstack.runtime import compaction, control
@@ -328,6 +329,8 @@ def _handle_model_error(run: Run, checkpoint: Checkpoint, error: ModelError) -> 
     if not error.is_retryable:
         return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error), usage=usage)
     if checkpoint.retry_count >= run.job.max_retries:
+        if run.next_fallback is not None:
+            return _fall_back(run, run.next_fallback, error, usage)
         stop_event = _stop_after_retries(run, error.message, error.name, error.status)
         return stop_event.model_copy(update={"usage": usage})
     return ev.Retry(
@@ -338,6 +341,21 @@ def _handle_model_error(run: Run, checkpoint: Checkpoint, error: ModelError) -> 
         delay_seconds=_retry_delay(
             checkpoint.retry_count, error.retry_after_seconds, run.job.jitter()
         ),
+    )
+
+
+def _fall_back(run: Run, fallback: ModelChoice, error: ModelError, usage: Usage) -> ev.Retry:
+    return ev.Retry(
+        stamp=run.stamp(),
+        reason=error.message,
+        usage=usage,
+        error=_run_error(error),
+        fallback=ev.ModelRef(
+            provider=fallback.provider.provider_name,
+            model=fallback.model,
+            context_window=fallback.facts.context_window,
+        ),
+        max_retries=run.job.max_retries,
     )
 
 

@@ -78,7 +78,7 @@ def _describe_event(event: PerstackEvent) -> str | None:
         case ev.CallDelegate():
             return f"delegating to {_join_names([each.expert.key for each in event.delegate_to])}"
         case ev.Retry():
-            return f"trying again after {event.error.name}" if event.error else "trying again"
+            return _describe_retry(event)
         case ev.StopRunByError():
             return f"stopped by {event.error.name}"
         case transient_events.SkillStarting():
@@ -89,6 +89,12 @@ def _describe_event(event: PerstackEvent) -> str | None:
             return f"{_shorten_name(event.skill_name)} is ready"
         case _:
             return _EVENT_LABELS.get(event.type)
+
+
+def _describe_retry(event: ev.Retry) -> str:
+    if event.fallback is not None:
+        return f"trying again with {_shorten_name(event.fallback.model)}"
+    return f"trying again after {event.error.name}" if event.error else "trying again"
 
 
 def _join_names(names: list[str]) -> str:

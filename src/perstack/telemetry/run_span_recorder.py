@@ -240,7 +240,19 @@ class RunSpanRecorder:
         }
         if event.error is not None:
             attributes[semconv.ERROR_TYPE] = event.error.name
+        if event.fallback is not None:
+            self._record_fallback(event.fallback, attributes)
+            return
         (self._step or self._span).add_event(semconv.RETRY_EVENT, attributes)
+
+    def _record_fallback(self, fallback: ev.ModelRef, failure: Mapping[str, Any]) -> None:
+        attributes = {
+            semconv.PROVIDER_NAME: semconv.provider_name(fallback.provider),
+            semconv.REQUEST_MODEL: fallback.model,
+            semconv.RETRY_REASON: failure[semconv.RETRY_REASON],
+            semconv.ERROR_TYPE: failure.get(semconv.ERROR_TYPE, ""),
+        }
+        (self._step or self._span).add_event(semconv.FALLBACK_EVENT, attributes)
 
     def _record_failure(self, finish: str, error_type: str) -> None:
         self._is_failed = True

@@ -69,6 +69,7 @@ PROVIDER_TOOL_CALLS: Final = "perstack.provider_tool_calls"
 
 CHECKPOINT_EVENT: Final = "perstack.checkpoint"
 CHECKPOINT_ID: Final = "perstack.checkpoint.id"
+FALLBACK_EVENT: Final = "perstack.fallback"
 RETRY_EVENT: Final = "perstack.retry"
 RETRY_ATTEMPT: Final = "perstack.retry.attempt"
 RETRY_DELAY_MS: Final = "perstack.retry.delay_ms"

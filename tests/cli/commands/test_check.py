@@ -133,6 +133,26 @@ def test_what_the_provider_does_itself_is_shown(tmp_path: Path) -> None:
     ]
 
 
+def test_fallbacks_are_shown_with_what_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-invented")
+    fallback = '[[fallbacks]]\nmodel = "gpt-5"\nprovider = { providerName = "openai" }\n'
+    path = written(tmp_path, f'{fallback}[experts.a]\ninstruction = "x"\n')
+
+    _, lines, _ = check("--config", path)
+    _, document, _ = check("--config", path, "--json")
+
+    assert lines.splitlines()[2] == "fallback gpt-5 of openai, OPENAI_API_KEY is set"
+    assert json.loads(document)["fallbacks"] == [
+        {
+            "provider": "openai",
+            "model": "gpt-5",
+            "requiredEnv": [{"name": "OPENAI_API_KEY", "isSet": True}],
+        }
+    ]
+
+
 def test_variables_are_named_and_never_shown(tmp_path: Path) -> None:
     path = written(tmp_path)
     (tmp_path / ".env").write_text("ANTHROPIC_API_KEY=sk-invented\n", encoding="utf-8")

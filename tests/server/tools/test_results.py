@@ -333,6 +333,15 @@ FAILED = ToolCall(id="c", skill_name="s", tool_name="exec", args=SECRET)
     ("event", "line"),
     [
         (ev.StartGeneration(stamp=STAMP), "reviewer · step 3 · thinking"),
+        (
+            ev.Retry(
+                stamp=STAMP,
+                reason="busy",
+                error=ev.RunError(name="RateLimitError", message="busy"),
+                fallback=ev.ModelRef(provider="openai", model="gpt-5"),
+            ),
+            "reviewer · step 3 · trying again with gpt-5",
+        ),
         (calling("readTextFile"), "reviewer · step 3 · readTextFile"),
         (calling("a", "b", "c", "d", "e"), "reviewer · step 3 · a, b, c and 2 more"),
         (calling("x" * 100), f"reviewer · step 3 · {'x' * 59}…"),

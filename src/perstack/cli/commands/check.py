@@ -23,7 +23,12 @@ from perstack.expert_tools import (
     declared_schema_kinds,
     expert_toolsets,
 )
-from perstack.model_resolution import EnvironmentVariable, ModelResolution, resolve_models
+from perstack.model_resolution import (
+    EnvironmentVariable,
+    FallbackResolution,
+    ModelResolution,
+    resolve_models,
+)
 
 Json = dict[str, Any]
 
@@ -111,9 +116,18 @@ def _report_document(
             "name": resolution.provider,
             "requiredEnv": [_variable_document(each) for each in resolution.variables],
         },
+        "fallbacks": [_fallback_document(fallback) for fallback in resolution.fallbacks],
         "experts": [_expert_document(toolset, resolution) for toolset in toolsets],
         "problems": [],
         "warnings": [_problem_document(warning) for warning in warnings],
+    }
+
+
+def _fallback_document(fallback: FallbackResolution) -> Json:
+    return {
+        "provider": fallback.provider,
+        "model": fallback.model,
+        "requiredEnv": [_variable_document(each) for each in fallback.variables],
     }
 
 
@@ -163,6 +177,9 @@ def _report_lines(
     yield ", ".join(
         [f"provider {resolution.provider}", *map(_variable_label, resolution.variables)]
     )
+    for fallback in resolution.fallbacks:
+        label = f"fallback {fallback.model} of {fallback.provider}"
+        yield ", ".join([label, *map(_variable_label, fallback.variables)])
     tree = _ExpertTree(toolsets_by_key, resolution.models)
     for toolset in toolsets:
         if toolset.published_name is not None:

@@ -87,6 +87,8 @@ def _detail_texts(entry: RecordedEvent, formatter: _Formatter) -> Iterator[str]:
                     yield f"? {formatter.call(call.skill_name, call.tool_name, call.args)}"
         case ev.Retry() as event:
             yield f"✗ {formatter.text(event.reason, MAX_ANSWER_CHARACTERS)}"
+            if event.fallback is not None:
+                yield f"↷ {event.fallback.model} of {event.fallback.provider} stands in"
             yield from formatter.usage(event.usage)
         case ev.StopRunByError() as event:
             error = event.error

@@ -15,7 +15,7 @@ import orjson
 
 from perstack.definition.model import Expert, ModelChoice, Provider
 from perstack.definition.provider_tools import ProviderTools
-from perstack.errors import ModelError
+from perstack.errors import ConfigError, ModelError
 from perstack.llm.errors import (
     invalid_response_error,
     message_from_body,
@@ -128,7 +128,18 @@ class WireModel:
         self._google_tokens = GoogleTokens(environment, self._open_client)
 
     def choose(self, expert: Expert) -> ModelChoice:
-        return self._selector.choose(expert)
+        choice = self._selector.choose(expert)
+        for fallback in choice.fallbacks:
+            self._check_fallback(fallback)
+        return choice
+
+    def _check_fallback(self, choice: ModelChoice) -> None:
+        """Find out what it lacks before the moment at which it is needed."""
+        try:
+            resolve_connection(choice.provider, choice.model, self._environment)
+        except ConfigError as error:
+            message = f"the fallback {choice.model} cannot be used: {error.message}"
+            raise ConfigError(message, hint=error.hint) from error
 
     def is_ready(self, choice: ModelChoice) -> bool:
         if provider_profile(choice.provider.provider_name).wire_format is None:
