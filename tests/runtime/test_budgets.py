@@ -13,9 +13,10 @@ from perstack.core.history import newest_checkpoints
 from perstack.core.messages import Usage, UserMessage
 from perstack.definition.budget import Budget, JobBudget
 from perstack.definition.model import Definitions
+from perstack.replay.runner import replay
 from perstack.runtime.budget import BudgetAccounts
 from perstack.runtime.context import JobStepCounter
-from perstack.runtime.ports import Generation
+from perstack.runtime.ports import Deltas, Generation, GenerationRequest
 from tests.fakes import (
     FakeModel,
     FakeSkills,
@@ -164,10 +165,11 @@ async def test_a_delegate_with_a_budget_of_its_own_answers_with_what_it_has() ->
 
 
 async def test_steps_of_an_expert_are_counted_apart() -> None:
-    end = await work(
-        job_context(ONE, FakeModel({"a": steps(9, 10, done("no"))}), budget=account(steps=3))
-    )
+    store = FakeStore()
+    model = FakeModel({"a": steps(9, 10, done("no"))})
+    end = await work(job_context(ONE, model, store=store, budget=account(steps=3)))
     assert (end.status, end.own_steps) == ("stoppedByExceededBudget", 3)
+    assert (await replay(store.events_written, ONE)).divergence is None
     assert end.exhausted is not None
     assert end.exhausted.message == "The budget of 3 steps is used up."
 
@@ -237,3 +239,35 @@ async def test_delegation_goes_no_deeper_and_no_wider_than_the_budget_says() -> 
     flat = FakeModel({"a": [calls(call("x", query="1")), done("alone")]})
     alone = await work(job_context(bounded(TEAM, max_delegation_depth=0), flat))
     assert alone.text == "alone"
+
+
+async def test_what_a_run_has_reserved_is_free_for_others_when_its_time_is_over() -> None:
+    team = with_budget(TEAM, "@a/x", Budget(max_seconds=60))
+    both = calls(call("x", "d1", query="q"), call("y", "d2", query="q"))
+    replies = FakeModel({"a": [using(both, 200), done("whole")], "@a/y": [done("second")]})
+    clock, asked = ManualClock(is_automatic=False), anyio.Event()
+
+    class SilentForX(FakeModel):
+        async def generate(self, request: GenerationRequest, deltas: Deltas | None) -> Generation:
+            if request.expert_key != "@a/x":
+                return await replies.generate(request, deltas)
+            asked.set()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    # Enough for one delegate at a time: each reserves more than 1,024 tokens for its first reply.
+    job = job_context(team, SilentForX({}), clock=clock, budget=account(clock, tokens=2400))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+
+            async def pass_time() -> None:
+                await asked.wait()
+                await anyio.wait_all_tasks_blocked()
+                assert [request.expert_key for request in replies.requests] == ["a"]
+                clock.advance(61)
+
+            tasks.start_soon(pass_time)
+            await work(job)
+    answers = replies.requests[-1].messages[-1].model_dump_json()
+    assert "The budget of 60 seconds is used up." in answers
+    assert "second" in answers

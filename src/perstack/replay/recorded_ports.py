@@ -237,7 +237,17 @@ class RecordedBudget:
         """The record knows what is left."""
 
     def step_shortage(self) -> Shortage | None:
-        return self._recorded_shortage()
+        run_id = CURRENT_RUN_ID.get()
+        parent = self._recording.parent_of(run_id)
+        if parent is not None and not self._recording.has_run(run_id):
+            run_id = parent[0]  # a delegate for which no step was left
+        # Events that are decided, but not compared yet, come before it.
+        for event in self._recording.remaining(run_id):
+            if isinstance(event, ev.ContinueToNextStep):
+                return None
+            if isinstance(event, ev.StopRunByExceededBudget) and event.limit == "steps":
+                return Shortage(event.limit, event.budget_run_id, event.message)
+        return None
 
     def time_shortage(self) -> Shortage | None:
         event = self._recording.peek(CURRENT_RUN_ID.get())

@@ -172,6 +172,8 @@ class Run:
         if isinstance(event, StartRun | ContinueToNextStep):
             self.budget.count_step()
         usage = generation_usage(event)
+        if usage is None and self.checkpoint.is_final:
+            usage = Usage()  # frees what a generation that was cut off had reserved
         if usage is not None:
             self.budget.settle(self._reserved, usage)
             self._reserved = None
