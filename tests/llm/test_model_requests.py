@@ -318,6 +318,24 @@ async def test_an_authorization_of_the_users_own_is_sent(model: OpenModel) -> No
 
 
 @pytest.mark.direct_only
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [("gemini-3-pro-preview", "skip_thought_signature_validator"), ("gemini-2.5-flash", None)],
+)
+async def test_calls_of_another_model_are_marked_as_such_where_google_wants_signatures(
+    model: OpenModel, name: str, signature: str | None
+) -> None:
+    thinking = ThinkingPart(thinking="one and two", signature="openai:seal")
+    conversation = [INSTRUCTION, says("add"), calls("c1", thinking), returns("c1", "3")]
+    async with model_server(Reply("3")) as server:
+        request = ask(provider(server, "google"), model=name, messages=conversation)
+        await model.generate(request, None)
+
+    [part] = server.requests[0].body["contents"][1]["parts"]
+    assert (part["functionCall"]["name"], part.get("thoughtSignature")) == ("add", signature)
+
+
+@pytest.mark.direct_only
 async def test_what_google_is_sent(model: OpenModel) -> None:
     thinking = ThinkingPart(thinking="one and two", signature="google:seal")
     conversation = [INSTRUCTION, says("add"), calls("c1", thinking), returns("c1", "3")]

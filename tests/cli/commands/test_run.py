@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.cli.harness import Stage, calls, done, process, says
+from tests.cli.harness import DEFINITIONS, Stage, calls, done, process, says
 
 
 def job_of(stderr: str) -> str:
@@ -254,3 +254,18 @@ def test_input_that_does_not_fit_is_an_error(
     out = here.runs(*words)
     assert (out.code, out.stdout) == (2, "")
     assert reason in out.stderr
+
+
+def test_a_model_that_stands_in_is_told_in_the_stream_the_log_and_a_replay(here: Stage) -> None:
+    file = here.folder / "perstack.toml"
+    fallback = '[[fallbacks]]\nmodel = "spare"\n'
+    file.write_text(f"maxRetries = 0\n{fallback}{DEFINITIONS}", encoding="utf-8")
+    here.plays(a=[{**says("made it"), "error": {"status": 503, "times": 1}}])
+    out = here.runs("a", "go")
+    [retry] = [event for event in out.events if event["type"] == "retry"]
+    assert retry["fallback"] == {"provider": "scripted", "model": "spare", "contextWindow": 200_000}
+    assert (retry["maxRetries"], retry["error"]["statusCode"]) == (0, 503)
+    assert out.events[-1]["text"] == "made it"
+    assert "  ↷ spare of scripted stands in" in here.logs().stdout.splitlines()
+    replayed = here.types("replay", "--workspace", str(here.folder), "--config", str(here.folder))
+    assert (replayed.code, replayed.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """Google's generateContent: parts of contents, calls without ids, signatures of thoughts."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 from urllib.parse import quote
@@ -41,6 +42,13 @@ FINISH_REASONS: dict[str, FinishReason] = {
 """The good ends, and those that withhold the reply. Any other one means that it is not whole."""
 
 
+FOREIGN_SIGNATURE = "skip_thought_signature_validator"
+"""What Google takes for the signature of a call that none of its models has made."""
+
+_SIGNED_MODELS = re.compile(r"gemini-([3-9]|[1-9]\d)")
+"""They refuse calls without a signature; older models do not look."""
+
+
 class Gemini:
     """Satisfies `WireFormat`."""
 
@@ -57,9 +65,10 @@ class Gemini:
         choice, profile = request.choice, connection.profile
         chat = provider_chat_messages(request.messages, profile)
         system = "\n\n".join(each["content"] for each in chat if each["role"] == "system")
-        body: JsonObject = {
-            "contents": _contents(chat, signatures_by_call(request.messages, GOOGLE_SIGNATURE))
-        }
+        signatures = signatures_by_call(request.messages, GOOGLE_SIGNATURE)
+        if _SIGNED_MODELS.match(choice.model):
+            signatures = {**_foreign_signatures(chat), **signatures}
+        body: JsonObject = {"contents": _contents(chat, signatures)}
         if system:
             body["systemInstruction"] = {"parts": [{"text": system}]}
         functions = [_function(tool["function"]) for tool in chat_tools(request.tools)]
@@ -83,6 +92,12 @@ def _function(function: JsonObject) -> JsonObject:
         "description": function["description"],
         "parametersJsonSchema": function["parameters"],
     }
+
+
+def _foreign_signatures(chat: Sequence[ChatMessage]) -> dict[str, str]:
+    """What stands in for the signature of each turn, if another model has called the tools."""
+    turns = (message["tool_calls"] for message in chat if message.get("tool_calls"))
+    return {calls[0]["id"]: FOREIGN_SIGNATURE for calls in turns}
 
 
 def _contents(chat: Sequence[ChatMessage], signatures: dict[str, str]) -> list[JsonObject]:
