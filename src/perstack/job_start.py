@@ -18,7 +18,7 @@ from perstack.definition.references import MAX_QUERY_CHARACTERS
 from perstack.errors import ConfigError, JobStateError, UnknownExpertError
 from perstack.jobs import JobHandle
 from perstack.redaction import Redactor, environment_secrets
-from perstack.runtime.budget import BudgetAccounts, limits_from
+from perstack.runtime.budget import NOTHING_USED, BudgetAccounts, limits_from
 from perstack.runtime.context import JobContext, JobStepCounter
 from perstack.runtime.elicitations import PendingElicitations
 from perstack.runtime.ports import Lease, Listener, Skills
@@ -128,6 +128,7 @@ class JobExecution:
     steps: JobStepCounter
     limits: Limits | None
     used: tuple[Usage, int]
+    used_before_limits: tuple[Usage, int]
     files: tuple[str, ...]
     known_checkpoints: Mapping[str, Checkpoint]
 
@@ -240,7 +241,7 @@ class JobExecution:
             ),
             steps=self.steps,
             budget=BudgetAccounts((), clock).open_account(
-                root_run_id, self.limits, used=self.used[0], steps=self.used[1]
+                root_run_id, self.limits, used=self.used, used_before=self.used_before_limits
             ),
             workspace=WorkspaceInfo(
                 engine_context.workspace,
@@ -278,8 +279,9 @@ def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) ->
         query=request.query,
         start_plan=StartRunPlan(None, request.query),
         steps=JobStepCounter(last=0, limit=max_steps),
-        limits=limits_from(_budget(context, expert, request), used=Usage(), steps=0),
-        used=(Usage(), 0),
+        limits=limits_from(_budget(context, expert, request)),
+        used=NOTHING_USED,
+        used_before_limits=NOTHING_USED,
         files=request.files,
         known_checkpoints={},
     )
@@ -313,14 +315,10 @@ def prepare_continuation(
     used = (
         usage_of_tree(state.checkpoints, start_plan.checkpoint.run_id)
         if isinstance(start_plan, ResumePlan)
-        else (Usage(), 0)
+        else NOTHING_USED
     )
     is_fresh = _has_fresh_allowance(start_plan, request) or root.status == "stoppedByExceededBudget"
-    limits = (
-        limits_from(_budget(context, expert, request), used=used[0], steps=used[1])
-        if is_fresh
-        else root.limits
-    )
+    limits = limits_from(_budget(context, expert, request), used) if is_fresh else root.limits
     return JobExecution(
         engine_context=context,
         job_id=root.job_id,
@@ -332,6 +330,7 @@ def prepare_continuation(
         ),
         limits=limits,
         used=used,
+        used_before_limits=used if is_fresh else NOTHING_USED,
         files=request.files,
         known_checkpoints=state.checkpoints,
     )

@@ -240,7 +240,8 @@ async def test_a_job_stopped_by_its_limit_gets_a_new_allowance_when_it_is_contin
     tmp_path: Path,
 ) -> None:
     def script(request: GenerationRequest) -> Reply:
-        return done("end") if len(request.messages) > 7 else calls(call("echo"))
+        spoken = sum(message.type == "expertMessage" for message in request.messages)
+        return done("end") if spoken == 3 else calls(call("echo"))
 
     async with engine_of(tmp_path, FakeModel(script), max_steps=2) as engine:
         job = await engine.start(JobRequest(expert_key="a", query="q"))

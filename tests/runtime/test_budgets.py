@@ -44,7 +44,7 @@ def using(reply: Generation, tokens: int) -> Generation:
 
 def account(clock: ManualClock | None = None, **limits: Any) -> BudgetAccounts:
     accounts = BudgetAccounts((), clock or ManualClock())
-    return accounts.open_account("run1", Limits(**limits), used=Usage(), steps=0)
+    return accounts.open_account("run1", Limits(**limits))
 
 
 def told(checkpoint: Checkpoint) -> list[str]:
@@ -84,7 +84,7 @@ async def test_what_a_budget_stopped_goes_on_with_a_new_one() -> None:
     model = FakeModel({"a": steps(8, 3000, done("fine"))})
     end = await work(job_context(ONE, model, store=store, budget=account(tokens=15_000)))
     again = BudgetAccounts((), ManualClock()).open_account(
-        "run1", Limits(tokens=60_000), used=end.usage, steps=end.own_steps
+        "run1", Limits(tokens=60_000), used=(end.usage, end.own_steps)
     )
     job = job_context(
         ONE, model, store=store, budget=again, steps=JobStepCounter(last=end.step_number, limit=99)
@@ -131,7 +131,7 @@ async def test_delegates_side_by_side_share_a_budget_and_none_of_their_work_is_l
 
     total = Usage(total_tokens=sum(each.usage.total_tokens for each in stopped.values()))
     again = BudgetAccounts((), ManualClock()).open_account(
-        "run1", Limits(tokens=100_000), used=total, steps=0
+        "run1", Limits(tokens=100_000), used=(total, 0)
     )
     job = job_context(
         TEAM,

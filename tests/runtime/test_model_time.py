@@ -1,6 +1,6 @@
 """What is no work of the model is done before a generation begins, and its span."""
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -100,7 +100,9 @@ class BusyBudget(BudgetAccounts):
         super().__init__((), diary.clock)
         self._diary = diary
 
-    async def reserve(self, estimate: Usage) -> Shortage | None:
+    async def reserve(
+        self, estimate: Usage, before_waiting: Callable[[], Awaitable[None]]
+    ) -> Shortage | None:
         self._diary.note("reserve", MINUTE)
         return None
 
@@ -176,7 +178,8 @@ async def test_the_process_after_a_crash_gets_ready_before_its_span_too() -> Non
     checkpoint = newest_checkpoints(diary.store.runs())["run1"]
     diary.entries.clear()
     await go_on(job_of(diary, ColdModel(diary, [done("y")])), checkpoint)
-    assert diary.entries == ["connect skills", "warm up", "span begins", "ask", "span ends"]
+    reserved = ["connect skills", "warm up", "reserve"]
+    assert diary.entries == [*reserved, "span begins", "ask", "span ends"]
 
 
 async def test_a_provider_that_gives_no_token_is_tried_again_without_a_generation() -> None:

@@ -103,6 +103,7 @@ class Checkpoint(FrozenModel):
         own_steps: Steps of this run.
         limits: What this run and its delegates may use, if that is limited.
         budget_notice: The largest used part of a budget that the expert was told of.
+        is_budget_renewed: Whether what it was told does not hold any more, and it does not know.
         exhausted: The budget that stopped the run, if one did.
         provider: Who generates.
         model: Which model generates.
@@ -147,6 +148,7 @@ class Checkpoint(FrozenModel):
     own_steps: int = 0
     limits: Limits | None = None
     budget_notice: float = 0.0
+    is_budget_renewed: bool = False
     exhausted: ExhaustedBudget | None = None
     expert: ExpertRef
     provider: str

@@ -171,7 +171,7 @@ class StartRun(StoredEvent):
 class ResumeFromStop(StoredEvent):
     """A stopped run continues; with `continued_from`, a branch begins at that checkpoint.
 
-    `step_limit` and `limits` replace those of before.
+    `step_limit` and `limits` replace those of before; `limits` without any value end them.
     """
 
     type: Literal["resumeFromStop"] = "resumeFromStop"

@@ -327,6 +327,7 @@ def _start_run(checkpoint: Checkpoint, event: ev.StartRun) -> dict[str, Any]:
         "own_steps": 1,
         "limits": event.limits,
         "budget_notice": 0.0,
+        "is_budget_renewed": checkpoint.budget_notice > 0,
         "exhausted": None,
         "context_window": event.context_window,
         "delegated_by": event.delegated_by,
@@ -350,14 +351,34 @@ def _resume(checkpoint: Checkpoint, event: ev.ResumeFromStop) -> dict[str, Any]:
         "retry_count": 0,
         "refused_completions": 0,
         "exhausted": None,
-        **(
-            {"limits": event.limits, "budget_notice": 0.0}
-            if event.limits not in (None, checkpoint.limits)
-            else {}
-        ),
+        **_renew_budget(checkpoint, event),
         "step_limit": checkpoint.step_limit if event.step_limit is None else event.step_limit,
         "trace_parent": event.trace_parent or checkpoint.trace_parent,
         **({} if checkpoint.status == "stoppedByDelegate" else _first_model(checkpoint)),
+    }
+
+
+def _renew_budget(checkpoint: Checkpoint, event: ev.ResumeFromStop) -> dict[str, Any]:
+    """The limits from now on.
+
+    A run that a budget had stopped goes on because there is more of it now, unless it is a delegate
+    that has used its own: that never changes.
+    """
+    limits = checkpoint.limits if event.limits is None else event.limits
+    exhausted = checkpoint.exhausted
+    is_renewed = (
+        limits != checkpoint.limits
+        or checkpoint.status == "stoppedByExceededMaxSteps"
+        or (
+            exhausted is not None
+            and (checkpoint.delegated_by is None or exhausted.run_id != checkpoint.run_id)
+        )
+    )
+    return {
+        "limits": None if limits == ev.Limits() else limits,
+        "budget_notice": 0.0 if is_renewed else checkpoint.budget_notice,
+        "is_budget_renewed": checkpoint.is_budget_renewed
+        or (is_renewed and checkpoint.budget_notice > 0),
     }
 
 
@@ -370,6 +391,7 @@ def _continue_to_next_step(checkpoint: Checkpoint, event: ev.ContinueToNextStep)
         message = UserMessage(contents=(TextPart(text=event.notice.text),))
         changes["messages"] = (*checkpoint.messages, message)
         changes["budget_notice"] = event.notice.share
+        changes["is_budget_renewed"] = False
     return changes
 
 
@@ -409,6 +431,7 @@ def _retry(checkpoint: Checkpoint, event: ev.Retry) -> dict[str, Any]:
         "retry_count": checkpoint.retry_count + (event.finish_reason != "paused"),
         "retry_delay_seconds": event.delay_seconds,
         "usage": checkpoint.usage + event.usage,
+        **(_context(checkpoint, event.usage) if _keeps_reply(event) else {}),
         "is_answer_pending": False,
         "refused_completions": _count_refused_completions(checkpoint, is_refused=True),
         **(_fall_back(checkpoint, event.fallback) if event.fallback else {}),
@@ -442,6 +465,12 @@ def _first_model(checkpoint: Checkpoint) -> dict[str, Any]:
     if checkpoint.first_model is None:
         return {}
     return {**_model(checkpoint.first_model), "fallback_count": 0, "first_model": None}
+
+
+def _keeps_reply(event: ev.Retry) -> bool:
+    """Whether a reply that is of no use is a part of the conversation."""
+    has_reply = any(isinstance(message, ExpertMessage) for message in event.new_messages)
+    return has_reply and event.usage.total_tokens > 0
 
 
 def _count_refused_completions(checkpoint: Checkpoint, *, is_refused: bool) -> int:

@@ -1,6 +1,6 @@
 """Stand-ins for everything outside a run: each gives what the record has, and does nothing."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import anyio
 
 from perstack.core import events as ev
 from perstack.core.activations import is_idle
-from perstack.core.checkpoint import Checkpoint
+from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.messages import ToolCall, ToolResult, Usage
 from perstack.core.tools import ToolDefinition
 from perstack.core.verification import VerificationResult
@@ -18,7 +18,7 @@ from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, SkillError
 from perstack.replay.recorded_responses import recorded_response
 from perstack.replay.recording import CURRENT_RUN_ID, Recording
-from perstack.runtime.budget import Shortage
+from perstack.runtime.budget import NOTHING_USED, Shortage
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, SkillListener
 from perstack.runtime.telemetry_port import RunSpan
 
@@ -211,6 +211,14 @@ class RecordedStepCounter:
         return self._limit if self._recording.has_run(run_id) else None
 
 
+_STOPS = (
+    ev.StopRunByExceededBudget,
+    ev.StopRunByExceededMaxSteps,
+    ev.StopRunByCancellation,
+    ev.StopRunByError,
+)
+
+
 class RecordedBudget:
     """Stops and tells the runs as the record has it. Satisfies the `RunBudget` port."""
 
@@ -219,16 +227,40 @@ class RecordedBudget:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
+        self._resumed: set[str] = set()
 
     @property
     def limits(self) -> ev.Limits | None:
-        for event in self._recording.remaining(CURRENT_RUN_ID.get("")):
+        run_id = CURRENT_RUN_ID.get("")
+        before = self._recording.segment.before.get(run_id)
+        if before is not None and before.status in {"proceeding", "stoppedByDelegate"}:
+            return before.limits  # a run that was not stopped goes on without an event of its own
+        for event in self._recording.remaining(run_id):
             if isinstance(event, ev.StartRun | ev.ResumeFromStop):
                 return event.limits
         return None
 
-    async def reserve(self, estimate: Usage) -> Shortage | None:
-        return self._recorded_shortage()
+    async def reserve(
+        self, estimate: Usage, before_waiting: Callable[[], Awaitable[None]]
+    ) -> Shortage | None:
+        run_id = CURRENT_RUN_ID.get()
+        if self._is_interrupted_generation(run_id):
+            event = self._recording.peek(run_id)
+        else:
+            event = self._recording.next_of_type(
+                run_id, ev.StartGeneration, ev.CompactHistory, *_STOPS
+            )
+        if event is None or ev.is_cancellation(event):
+            await before_waiting()
+            return await self._recording.wait_for_end()
+        return _shortage_of(event)
+
+    def _is_interrupted_generation(self, run_id: str) -> bool:
+        """Whether the run goes on in the middle of a generation, which nothing precedes."""
+        before = self._recording.segment.before.get(run_id)
+        is_first = run_id not in self._resumed
+        self._resumed.add(run_id)
+        return is_first and before is not None and before.state is State.GENERATING_TOOL_CALL
 
     def settle(self, estimate: Usage | None, usage: Usage) -> None:
         """The record knows what is left."""
@@ -240,21 +272,21 @@ class RecordedBudget:
         run_id = CURRENT_RUN_ID.get()
         parent = self._recording.parent_of(run_id)
         if parent is not None and not self._recording.has_run(run_id):
-            run_id = parent[0]  # a delegate for which no step was left
-        # Events that are decided, but not compared yet, come before it.
-        for event in self._recording.remaining(run_id):
-            if isinstance(event, ev.ContinueToNextStep):
-                return None
-            if isinstance(event, ev.StopRunByExceededBudget) and event.limit == "steps":
-                return Shortage(event.limit, event.budget_run_id, event.message)
-        return None
+            return _shortage_of(self._recording.next_of_type(parent[0], *_STOPS))
+        next_step = (ev.StartRun, ev.ContinueToNextStep)
+        return _shortage_of(self._recording.next_of_type(run_id, *next_step, *_STOPS))
 
     def time_shortage(self) -> Shortage | None:
-        event = self._recording.peek(CURRENT_RUN_ID.get())
-        return self._recorded_shortage() if event and ev.is_cancellation(event) else None
+        event = self._recording.next_of_type(CURRENT_RUN_ID.get(), *_STOPS)
+        return _shortage_of(event) if event and ev.is_cancellation(event) else None
 
     def notice(
-        self, estimate: Usage, job_steps: tuple[int, int], noticed: float
+        self,
+        estimate: Usage,
+        job_steps: tuple[int, int],
+        noticed: float,
+        *,
+        is_renewed: bool,
     ) -> ev.BudgetNotice | None:
         event = self._recording.next_of_type(CURRENT_RUN_ID.get(), ev.ContinueToNextStep)
         return event.notice if event else None
@@ -263,15 +295,20 @@ class RecordedBudget:
         await self._recording.wait_for_timeout(CURRENT_RUN_ID.get())
 
     def open_account(
-        self, run_id: str, limits: ev.Limits | None, *, used: Usage, steps: int
+        self,
+        run_id: str,
+        limits: ev.Limits | None,
+        *,
+        used: tuple[Usage, int] = NOTHING_USED,
+        used_before: tuple[Usage, int] = NOTHING_USED,
     ) -> "RecordedBudget":
         return self
 
-    def _recorded_shortage(self) -> Shortage | None:
-        event = self._recording.peek(CURRENT_RUN_ID.get())
-        if not isinstance(event, ev.StopRunByExceededBudget):
-            return None
-        return Shortage(event.limit, event.budget_run_id, event.message)
+
+def _shortage_of(event: ev.RunEvent | None) -> Shortage | None:
+    if not isinstance(event, ev.StopRunByExceededBudget):
+        return None
+    return Shortage(event.limit, event.budget_run_id, event.message)
 
 
 class RecordedRunIds:

@@ -89,10 +89,10 @@ class Recording:
         events = self._runs.get(run_id, [])
         return (events[index] for index in range(self._positions.get(run_id, 0), len(events)))
 
-    def next_of_type(self, run_id: str, event_type: type[E]) -> E | None:
-        """The next event of this kind."""
+    def next_of_type(self, run_id: str, *event_types: type[E]) -> E | None:
+        """The next event of one of these kinds."""
         return next(
-            (event for event in self.remaining(run_id) if isinstance(event, event_type)), None
+            (event for event in self.remaining(run_id) if isinstance(event, event_types)), None
         )
 
     def recorded_result(self, run_id: str, call_id: str) -> ToolResult | None:

@@ -5,7 +5,7 @@ account and in those of the runs above it, so that delegates that work side by s
 left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,12 +19,17 @@ from perstack.runtime.ports import Clock
 NOTICE_SHARE = 0.8
 """From this part of a limit on, the expert is told."""
 
+NOTHING_USED = (Usage(), 0)
 LAST_REPLY = 1.0
 """The share with which the notice about the last reply is recorded."""
 
 _LAST_NOTICE = (
     "Budget: this is the last reply that {what} of this task allow. Finish now with what you have, "
     "and say what is missing."
+)
+_RENEWED = (
+    "Budget: this task may use more now. What was said before about what is used up does not hold "
+    "any more, so go on."
 )
 _NOTICE = (
     "Budget: {share:.0%} of {what} of this task are used up. Finish soon, and leave out what is "
@@ -65,7 +70,9 @@ class RunBudget(Protocol):
         """Whether there is a limit in US dollars."""
         ...
 
-    async def reserve(self, estimate: Usage) -> Shortage | None:
+    async def reserve(
+        self, estimate: Usage, before_waiting: Callable[[], Awaitable[None]]
+    ) -> Shortage | None:
         """Set aside what a generation will use; returns what does not allow that.
 
         Waits while only reservations of other runs are in the way.
@@ -85,7 +92,12 @@ class RunBudget(Protocol):
         ...
 
     def notice(
-        self, estimate: Usage, job_steps: tuple[int, int], noticed: float
+        self,
+        estimate: Usage,
+        job_steps: tuple[int, int],
+        noticed: float,
+        *,
+        is_renewed: bool,
     ) -> BudgetNotice | None:
         """What the expert should be told, if it was told of no larger share than `noticed`.
 
@@ -93,6 +105,7 @@ class RunBudget(Protocol):
             estimate: What the next generation will use.
             job_steps: The steps that the job has used, with the next one, and those it may use.
             noticed: The share of the newest notice.
+            is_renewed: Whether older notices do not hold any more.
         """
         ...
 
@@ -105,14 +118,27 @@ class RunBudget(Protocol):
         ...
 
     def open_account(
-        self, run_id: str, limits: Limits | None, *, used: Usage, steps: int
+        self,
+        run_id: str,
+        limits: Limits | None,
+        *,
+        used: tuple[Usage, int] = NOTHING_USED,
+        used_before: tuple[Usage, int] = NOTHING_USED,
     ) -> "RunBudget":
-        """The budget of a delegate, which has used something if it is resumed."""
+        """The budget of a run below the present one.
+
+        Args:
+            run_id: The run.
+            limits: What it and its delegates may use.
+            used: What they have used in all, and how many steps, if it is resumed.
+            used_before: The part of that that they had used before they got these limits.
+        """
         ...
 
 
-def limits_from(budget: Budget, *, used: Usage, steps: int) -> Limits | None:
-    """The limits of a run that has used something before it got this budget."""
+def limits_from(budget: Budget, used_before: tuple[Usage, int] = NOTHING_USED) -> Limits | None:
+    """The limits of a run that has used something, and steps, before it got this budget."""
+    used, steps = used_before
     limits = Limits(
         steps=None if budget.max_steps is None else budget.max_steps + steps,
         tokens=None if budget.max_tokens is None else budget.max_tokens + used.total_tokens,
@@ -131,8 +157,8 @@ class Account:
     Attributes:
         run_id: Whose account it is.
         limits: Absolute, but for the seconds, which count from `started_ms`.
-        used: In all, what was used before included.
-        initial: What was used before, and how many steps.
+        used: In all, what was used before included; of the dollars, what is known.
+        initial: What was used before there were these limits, and how many steps.
         reserved: What the generations that are under way will use.
         settled: Set, and replaced, when a reservation ends.
     """
@@ -153,18 +179,20 @@ class Account:
         tokens, cost = self.limits.tokens, self.limits.cost_usd
         if tokens is not None and planned.total_tokens > tokens:
             before = self.initial[0].total_tokens
+            budget, used = tokens - before, self.used.total_tokens - before
+            state = "is used up" if used else "is too small"
             message = (
-                f"The budget of {tokens - before:,} tokens is used up: "
-                f"{self.used.total_tokens - before:,} are used, and the next reply needs about "
-                f"{estimate.total_tokens:,}."
+                f"The budget of {budget:,} tokens {state}: {used:,} are used, and the next reply "
+                f"needs about {estimate.total_tokens:,}."
             )
             return Shortage("tokens", self.run_id, message)
         if cost is not None and (planned.cost_usd or 0.0) > cost:
             paid = self.initial[0].cost_usd or 0.0
+            budget, spent = cost - paid, (self.used.cost_usd or 0.0) - paid
+            state = "is used up" if spent else "is too small"
             message = (
-                f"The budget of ${cost - paid:,.4f} is used up: "
-                f"${(self.used.cost_usd or 0.0) - paid:,.4f} are spent, and the next reply costs "
-                f"about ${estimate.cost_usd or 0.0:,.4f}."
+                f"The budget of ${budget:,.4f} {state}: ${spent:,.4f} are spent, and the next "
+                f"reply costs about ${estimate.cost_usd or 0.0:,.4f}."
             )
             return Shortage("costUsd", self.run_id, message)
         return None
@@ -236,7 +264,9 @@ class BudgetAccounts:
     def needs_prices(self) -> bool:
         return any(account.limits.cost_usd is not None for account in self._accounts)
 
-    async def reserve(self, estimate: Usage) -> Shortage | None:
+    async def reserve(
+        self, estimate: Usage, before_waiting: Callable[[], Awaitable[None]]
+    ) -> Shortage | None:
         while True:
             blocked = [
                 (account, shortage)
@@ -250,7 +280,9 @@ class BudgetAccounts:
             account, shortage = blocked[-1]
             if not account.reserved:
                 return shortage
-            await account.settled.wait()
+            settled = account.settled
+            await before_waiting()
+            await settled.wait()
 
     def settle(self, estimate: Usage | None, usage: Usage) -> None:
         for account in self._accounts:
@@ -269,6 +301,21 @@ class BudgetAccounts:
         return next((each for each in reversed(shortages) if each is not None), None)
 
     def notice(
+        self,
+        estimate: Usage,
+        job_steps: tuple[int, int],
+        noticed: float,
+        *,
+        is_renewed: bool,
+    ) -> BudgetNotice | None:
+        notice = self._new_notice(estimate, job_steps, noticed)
+        if not is_renewed:
+            return notice
+        if notice is None:
+            return BudgetNotice(share=noticed, text=_RENEWED)
+        return notice.model_copy(update={"text": f"{_RENEWED}\n{notice.text}"})
+
+    def _new_notice(
         self, estimate: Usage, job_steps: tuple[int, int], noticed: float
     ) -> BudgetNotice | None:
         if noticed >= LAST_REPLY:
@@ -303,14 +350,20 @@ class BudgetAccounts:
         return next((each for each in reversed(shortages) if each is not None), None)
 
     def open_account(
-        self, run_id: str, limits: Limits | None, *, used: Usage, steps: int
+        self,
+        run_id: str,
+        limits: Limits | None,
+        *,
+        used: tuple[Usage, int] = NOTHING_USED,
+        used_before: tuple[Usage, int] = NOTHING_USED,
     ) -> "BudgetAccounts":
+        usage, steps = used
         account = Account(
             run_id=run_id,
             limits=limits or Limits(),
-            used=used,
+            used=usage.model_copy(update={"cost_usd": usage.cost_usd or 0.0}),
             steps=steps,
-            initial=(used, steps),
+            initial=used_before,
             started_ms=self._clock.now_ms(),
         )
         return BudgetAccounts((account, *self._accounts), self._clock)

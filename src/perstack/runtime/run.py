@@ -12,6 +12,7 @@ from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import (
     ContinueToNextStep,
     DelegatedBy,
+    Limits,
     RecordToolResult,
     RunEvent,
     Stamp,
@@ -180,15 +181,21 @@ class Run:
             if usage.output_tokens:
                 self._output_tokens.append(usage.output_tokens)
 
+    def limits_to_record(self) -> Limits | None:
+        """The limits of the run from now on; without any value if those of before have ended."""
+        limits = self.budget.limits
+        return Limits() if limits is None and self.checkpoint.limits is not None else limits
+
     async def reserve(self, messages: tuple[Message, ...] | None = None) -> Shortage | None:
         """Set aside what the next generation will use; returns what does not allow that.
 
-        It is about the conversation, unless it is about other `messages`.
+        It is about the conversation, unless it is about other `messages`. What is set aside already
+        serves also for a summary of a conversation that was too long.
         """
-        if not self.budget.is_limited:
+        if self._reserved is not None or not self.budget.is_limited:
             return None
         estimate = self.estimate(messages)
-        shortage = await self.budget.reserve(estimate)
+        shortage = await self.budget.reserve(estimate, self.event_writer.flush)
         if shortage is None:
             self._reserved = estimate
         return shortage
@@ -237,6 +244,11 @@ class Run:
             )
         return self._toolbox
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether this process has prepared for a generation."""
+        return self._toolbox is not None
+
     async def prepare_generation(self) -> None:
         """Do what a generation needs and is not the model's work: connect skills, load, log in.
 
@@ -264,8 +276,6 @@ class Run:
             ConfigError: A key or another setting is missing.
             SkillError: A skill cannot be started.
         """
-        if self._toolbox is None:  # the process that prepared for this died
-            await self.prepare_generation()
         toolbox = await self.toolbox()
         await self.event_writer.flush()
         request = GenerationRequest(

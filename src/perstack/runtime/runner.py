@@ -18,7 +18,6 @@ from perstack.core.messages import (
     TextPart,
     ToolCall,
     ToolResult,
-    Usage,
     UserMessage,
     text_result,
     tool_result,
@@ -61,8 +60,8 @@ async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
     """
     try:
         calls = {call.id: call for call in run.checkpoint.pending("delegate")}
-        stop_event: ev.RunEvent | None = None
-        send, receive = anyio.create_memory_object_stream[Outcome](len(calls))
+        stops: dict[str, ev.RunEvent] = {}
+        send, receive = anyio.create_memory_object_stream[tuple[str, Outcome]](len(calls))
         with send, receive:
             async with anyio.create_task_group() as tasks:
                 for delegation in run.checkpoint.delegate_to:
@@ -70,12 +69,14 @@ async def await_delegates(run: Run, execute: ExecuteDelegate) -> None:
                     if call is not None:
                         tasks.start_soon(_run_delegate, run, call, delegation, execute, send)
                 for _ in calls:
-                    outcome = await receive.receive()
+                    call_id, outcome = await receive.receive()
                     if isinstance(outcome, ToolResult):
                         run.advance(run.tool_result_event(outcome))
                         await run.event_writer.flush()
                     else:
-                        stop_event = outcome
+                        stops[call_id] = outcome
+        # The order of the calls decides, not that of their ends, so that a replay decides the same.
+        stop_event = next((stops[call_id] for call_id in calls if call_id in stops), None)
         if stop_event is None:
             run.advance(ev.ResumeFromStop(stamp=run.stamp()))
         else:
@@ -92,7 +93,7 @@ async def _run_delegate(
     call: ToolCall,
     delegation: ev.Delegation,
     execute: ExecuteDelegate,
-    send: ObjectSendStream[Outcome],
+    send: ObjectSendStream[tuple[str, Outcome]],
 ) -> None:
     delegate = DelegateRun(
         run_id=delegation.run_id,
@@ -115,7 +116,7 @@ async def _run_delegate(
             outcome = _stop_event(run, checkpoint) or _delegate_result(call, delegation, checkpoint)
         if isinstance(outcome, ToolResult):
             span.finished(outcome)
-    await send.send(outcome)
+    await send.send((call.id, outcome))
 
 
 def _stop_event(run: Run, checkpoint: Checkpoint | None) -> ev.RunEvent | None:
@@ -281,7 +282,7 @@ async def _drive_to_stop(run: Run) -> Checkpoint:
             ev.ResumeFromStop(
                 stamp=run.stamp(),
                 step_limit=run.job.steps.limit,
-                limits=run.budget.limits,
+                limits=run.limits_to_record(),
                 trace_parent=run.span.trace_parent,
             )
         )
@@ -326,14 +327,14 @@ async def execute_delegate(parent: Run, delegate: DelegateRun) -> Checkpoint | N
     if checkpoint is not None:
         if checkpoint.status == "completed":
             return checkpoint
-        used, steps = usage_of_tree(job.known_checkpoints, checkpoint.run_id)
-        account = budget.open_account(checkpoint.run_id, checkpoint.limits, used=used, steps=steps)
+        used = usage_of_tree(job.known_checkpoints, checkpoint.run_id)
+        account = budget.open_account(checkpoint.run_id, checkpoint.limits, used=used)
         return await _resume(job, expert, checkpoint, RunStart(budget=account, depth=depth))
     first_step = None if budget.step_shortage() else job.steps.take()
     if first_step is None:
         return None
-    limits = limits_from(expert.budget, used=Usage(), steps=0) if expert.budget else None
-    account = budget.open_account(delegate.run_id, limits, used=Usage(), steps=0)
+    limits = limits_from(expert.budget) if expert.budget else None
+    account = budget.open_account(delegate.run_id, limits)
     messages = (
         instruction_message(expert, job.workspace, job.clock.now_ms()),
         UserMessage(contents=(TextPart(text=delegate.query),)),

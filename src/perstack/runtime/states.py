@@ -134,7 +134,7 @@ async def init(run: Run, _checkpoint: Checkpoint) -> ev.RunEvent:
             stamp=run.stamp(),
             continued_from=run_start.continued_from,
             step_limit=run.job.steps.limit,
-            limits=run.budget.limits,
+            limits=run.limits_to_record(),
             trace_parent=run.span.trace_parent,
         )
     expert = ev.ExpertRef(key=run.expert.key, name=run.expert.name, version=run.expert.version)
@@ -200,8 +200,16 @@ async def _compact(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
 
 
 async def generating_tool_call(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
-    """Ask the model and make an event of whatever it answers."""
+    """Ask the model and make an event of whatever it answers.
+
+    What a process had prepared and reserved that died in the middle of this is prepared again.
+    """
     try:
+        if not run.is_prepared:
+            await run.prepare_generation()
+        shortage = await run.reserve()
+        if shortage is not None:
+            return run.stop_by(shortage)
         generation = await run.generate()
     except ModelError as error:
         if compaction.is_remedy(run, checkpoint, error):
@@ -538,7 +546,10 @@ async def finishing_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
         return ev.StopRunByExceededMaxSteps(stamp=run.stamp())
     steps = run.job.steps
     notice = run.budget.notice(
-        run.estimate(), (number - steps.first, steps.limit - steps.first), checkpoint.budget_notice
+        run.estimate(),
+        (number - steps.first, steps.limit - steps.first),
+        checkpoint.budget_notice,
+        is_renewed=checkpoint.is_budget_renewed,
     )
     return ev.ContinueToNextStep(stamp=run.stamp(), next_step_number=number, notice=notice)
 
