@@ -138,6 +138,14 @@ async def test_the_rest_of_the_run_stays_with_the_model_that_answers() -> None:
     assert model.asked == ["first", "second", "second"]
 
 
+async def test_how_full_the_window_is_follows_the_model_that_stands_in() -> None:
+    heavy = Usage(input_tokens=800, output_tokens=100, total_tokens=900)
+    looked = replace(calls(call("echo", "c1")), usage=heavy)
+    model = ChainedModel(looked, outage(), outage(401), down=())
+    end = await work(job_of(model, max_retries=0))
+    assert (end.model, end.context_window, end.context_window_usage) == ("second", 2000, 0.45)
+
+
 @pytest.mark.parametrize(
     "reply",
     [outage(401), Generation(finish_reason="contentFilter"), Generation()],

@@ -445,18 +445,20 @@ def _fall_back(checkpoint: Checkpoint, fallback: ev.ModelRef) -> dict[str, Any]:
         context_window=checkpoint.context_window,
     )
     return {
-        **_model(fallback),
+        **_model(checkpoint, fallback),
         "fallback_count": checkpoint.fallback_count + 1,
         "first_model": checkpoint.first_model or first,
         "retry_count": 0,
     }
 
 
-def _model(model: ev.ModelRef) -> dict[str, Any]:
+def _model(checkpoint: Checkpoint, model: ev.ModelRef) -> dict[str, Any]:
+    tokens = checkpoint.context_tokens
     return {
         "provider": model.provider,
         "model": model.model,
         "context_window": model.context_window,
+        "context_window_usage": _share(tokens, model.context_window) if tokens else None,
     }
 
 
@@ -464,7 +466,8 @@ def _first_model(checkpoint: Checkpoint) -> dict[str, Any]:
     """What makes the run begin again with the first of its models."""
     if checkpoint.first_model is None:
         return {}
-    return {**_model(checkpoint.first_model), "fallback_count": 0, "first_model": None}
+    first = _model(checkpoint, checkpoint.first_model)
+    return {**first, "fallback_count": 0, "first_model": None}
 
 
 def _keeps_reply(event: ev.Retry) -> bool:
@@ -550,11 +553,14 @@ def _complete(checkpoint: Checkpoint, event: ev.CompleteRun) -> dict[str, Any]:
 def _context(checkpoint: Checkpoint, usage: Usage) -> dict[str, Any]:
     """How full the context is after a generation."""
     tokens = usage.input_tokens + usage.output_tokens
-    window = checkpoint.context_window
     return {
         "context_tokens": tokens,
-        "context_window_usage": min(tokens / window, 1.0) if window else None,
+        "context_window_usage": _share(tokens, checkpoint.context_window),
     }
+
+
+def _share(tokens: int, window: int | None) -> float | None:
+    return min(tokens / window, 1.0) if window else None
 
 
 def _results_message(checkpoint: Checkpoint) -> ToolMessage:
