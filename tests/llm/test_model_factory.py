@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from perstack.definition.model import Definitions, Provider
+from perstack.definition.model import Definitions, Fallback, Provider
 from perstack.errors import ConfigError
 from perstack.llm.model_factory import ModelCache
 from tests.fakes import FakeModel
@@ -52,6 +52,7 @@ async def test_an_edit_of_something_else_keeps_the_model() -> None:
     [
         SECOND,
         Definitions(model="first", timeout=5),
+        Definitions(model="first", fallbacks=(Fallback(model="spare"),)),
         Definitions(model="first", reasoning_budget="high"),
         Definitions(model="first", provider=Provider(provider_name="ollama")),
     ],

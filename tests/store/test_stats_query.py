@@ -130,6 +130,15 @@ async def test_a_generation_that_another_process_had_begun_has_no_duration(
     assert (facts.status, list(facts.generation_ms)) == ("completed", [])
 
 
+async def test_a_missing_key_is_no_generation_that_took_no_time(store: SqliteStore) -> None:
+    run = RunStory()
+    begun = [run.start(), run.generate()]
+    error = ev.RunError(name="ConfigError", message="no key")
+    await written(store, *begun, ev.StopRunByError(stamp=run.stamp(), error=error))
+    ((facts,),) = [job.runs for job in await facts_of(store)]
+    assert (dict(facts.errors), list(facts.generation_ms)) == ({"ConfigError": 1}, [])
+
+
 async def test_delegates_and_branches_are_runs_of_their_job(store: SqliteStore) -> None:
     run = RunStory()
     child = run.delegate("child")

@@ -16,6 +16,7 @@ from perstack.analysis.statistics import JobFacts, RunFacts
 from perstack.core.checkpoint import Job
 from perstack.core.events import parse_checkpoint_id
 from perstack.core.messages import Usage
+from perstack.errors import ConfigError, SkillError
 from perstack.store.leases import LeasePolicy
 from perstack.store.projection import STATUS_BY_EVENT_TYPE
 from perstack.store.statements_read import SELECT_JOBS, job_from_row
@@ -27,6 +28,9 @@ UNUSABLE_REPLY = "UnusableReply"
 
 SELECT_JOBS_SINCE = f"{SELECT_JOBS} WHERE jobs.started_at >= ? ORDER BY jobs.ref"
 TOOL_RESULT_FIELDS = ("toolResult.skillName", "toolResult.toolName", "toolResult.isError")
+LOCAL_ERRORS = (ConfigError.__name__, SkillError.__name__)
+"""Errors before a provider is asked."""
+
 GENERATION_FIELDS = ("usage", "error", "activationId")
 EXTRACTED_FIELDS: dict[str, tuple[str, ...]] = {
     "startRun": ("model", "continuedFrom"),
@@ -140,9 +144,7 @@ class _RunFactsBuilder:
                 if self._calls_started_at is not None:
                     facts.tool_ms.append(timestamp - self._calls_started_at)
             case "callTools" | "startVerification" | "retry" | "completeRun" | "stopRunByError":
-                # The first event of another process says nothing of when that asked.
-                is_first = values[2] is not None
-                if self._generation_started_at is not None and not is_first:
+                if self._generation_started_at is not None and _ends_exchange(values):
                     facts.generation_ms.append(timestamp - self._generation_started_at)
                 self._generation_started_at = self._calls_started_at = None
             case _:
@@ -182,6 +184,12 @@ class _RunFactsBuilder:
         base = self._earlier_runs.get(parse_checkpoint_id(values[0] or "").run_id)
         if base is not None:
             facts.model = base.model
+
+
+def _ends_exchange(values: Sequence[Any]) -> bool:
+    """Whether a provider was asked, by the process that wrote the event."""
+    _, error, activation_id = values
+    return activation_id is None and (error is None or error["name"] not in LOCAL_ERRORS)
 
 
 def _extracted_values(event_type: str, extracted: str | None) -> Sequence[Any]:
