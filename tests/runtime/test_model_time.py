@@ -13,7 +13,7 @@ from perstack.core.history import newest_checkpoints
 from perstack.core.messages import Usage
 from perstack.core.tools import ToolDefinition
 from perstack.definition.model import Expert, ModelChoice
-from perstack.errors import ConfigError, ModelError, PerstackError
+from perstack.errors import ConfigError, ModelError, PerstackError, SkillError
 from perstack.replay.runner import replay
 from perstack.runtime.budget import BudgetAccounts, Shortage
 from perstack.runtime.context import JobContext
@@ -201,3 +201,15 @@ async def test_missing_credentials_stop_the_run_without_a_generation() -> None:
     assert end.error.message == "there are no credentials."
     assert diary.store.types("run1") == ["startRun", "stopRunByError"]
     assert (await replay(diary.store.events_written, ONE)).divergence is None
+
+
+async def test_older_records_with_a_skill_that_failed_in_a_generation_can_be_replayed() -> None:
+    store = FakeStore()
+    skills = FakeSkills(failure=SkillError("time did not start", skill="time"))
+    await work(job_context(ONE, FakeModel({}), skills=skills, store=store))
+    started, stopped = store.events_written
+    begun = ev.StartGeneration(stamp=stopped.stamp)
+    later = stopped.stamp.model_copy(update={"sequence": 3})
+    older = [started, begun, stopped.model_copy(update={"stamp": later})]
+    assert (await replay(older, ONE)).is_identical
+    assert (await replay([started, stopped], ONE)).is_identical
