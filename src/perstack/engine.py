@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from perstack.core.checkpoint import Job, JobStatus
 from perstack.core.history import RecordedEvent
+from perstack.core.messages import Usage
 from perstack.definition.loader import (
     LoadedDefinitions,
     find_config,
@@ -41,7 +42,7 @@ from perstack.runtime.cancellation import (
 from perstack.runtime.history_cache import JobHistoryCache
 from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Orphan, Store, TaskStore
 from perstack.runtime.start_plan import JobRequest, query_of_run, rebuild_state
-from perstack.runtime.usage import tokens_since
+from perstack.runtime.usage import usage_since
 from perstack.settings import EngineContext, Overrides, Settings
 from perstack.skills.pool import open_skills
 from perstack.store.memory import MemoryStore
@@ -85,13 +86,13 @@ class Engine:
     def live_job_ids(self) -> tuple[str, ...]:
         return tuple(job.job_id for job in self._runner.live)
 
-    async def tokens_since(self, moment_ms: int) -> int:
-        """The tokens that the jobs of the workspace have used since a moment.
+    async def usage_since(self, moment_ms: int) -> Usage:
+        """What the jobs of the workspace have used since a moment, in dollars as far as is known.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        return await tokens_since(self._context.store, moment_ms)
+        return await usage_since(self._context.store, moment_ms)
 
     async def reload_definitions(self, loaded: LoadedDefinitions) -> None:
         """Use other definitions from now on; activations of jobs that run keep theirs.

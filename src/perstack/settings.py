@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from perstack.core.messages import Usage
 from perstack.definition.budget import Budget
 from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions, ReasoningBudget
@@ -82,8 +83,8 @@ class EngineLoad(Protocol):
         """The jobs that the engine drives."""
         ...
 
-    async def tokens_since(self, moment_ms: int) -> int:
-        """The tokens that the jobs of its store have used since a moment.
+    async def usage_since(self, moment_ms: int) -> Usage:
+        """What the jobs of its store have used since a moment, in dollars as far as is known.
 
         Raises:
             StoreError: The store cannot be read.

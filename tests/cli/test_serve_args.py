@@ -56,11 +56,13 @@ def test_a_file_of_tokens_is_enough(tokens: str) -> None:
 
 
 def test_users_have_limits_unless_told_otherwise(tokens: str) -> None:
-    given = ("--max-jobs", "3", "--max-tokens-per-day", "5000")
+    given = ("--max-jobs", "3", "--max-tokens-per-day", "5000", "--max-cost-per-day", "2.5")
     assert job_limits_from(parsed("--tokens", tokens)) == JobLimits(
         max_jobs=DEFAULT_MAX_JOBS, max_total_jobs=DEFAULT_MAX_TOTAL_JOBS
     )
-    assert job_limits_from(parsed(*given)) == JobLimits(max_jobs=3, max_tokens_per_day=5000)
+    assert job_limits_from(parsed(*given)) == JobLimits(
+        max_jobs=3, max_tokens_per_day=5000, max_cost_per_day=2.5
+    )
     assert serve.serve_settings_from(parsed("--max-job-seconds", "60")).budget == Budget(
         max_seconds=60
     )

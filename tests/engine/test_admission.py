@@ -119,12 +119,12 @@ async def test_a_job_that_takes_too_long_is_stopped_and_can_go_on(tmp_path: Path
         assert 90 in here.clock.slept
 
 
-async def test_the_tokens_of_a_day_are_those_of_generations_that_ended_in_it(
+async def test_the_usage_of_a_day_is_that_of_generations_that_ended_in_it(
     tmp_path: Path,
 ) -> None:
     replies = [
-        replace(done(text), usage=Usage(total_tokens=tokens))
-        for text, tokens in (("one", 100), ("two", 10), ("three", 1))
+        replace(done(text), usage=Usage(total_tokens=tokens, cost_usd=cost))
+        for text, tokens, cost in (("one", 100, 1.5), ("two", 10, 0.25), ("three", 1, None))
     ]
     async with limited(tmp_path, FakeModel({"a": replies}), FakeSkills()) as here:
         first = await here.engine.start(JobRequest(expert_key="a", query="q"))
@@ -135,6 +135,6 @@ async def test_the_tokens_of_a_day_are_those_of_generations_that_ended_in_it(
         await again.wait()
         other = await here.engine.start(JobRequest(expert_key="a", query="q"))
         await other.wait()
-        assert await here.engine.tokens_since(0) == 111
-        assert await here.engine.tokens_since(moment) == 11
-        assert await here.engine.tokens_since(moment + 1_000_000) == 0
+        used = [await here.engine.usage_since(since) for since in (0, moment, moment + 1_000_000)]
+        assert [each.total_tokens for each in used] == [111, 11, 0]
+        assert [each.cost_usd or 0 for each in used] == [1.75, 0.25, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from perstack.cli.args import add_engine_arguments, positive_int
+from perstack.cli.args import add_engine_arguments, positive_int, positive_number
 from perstack.errors import ConfigError
 from perstack.server.auth.config import AuthKind, AuthOptions
 from perstack.server.tenants.folders import TenantSettings
@@ -171,6 +171,13 @@ def _add_limit_arguments(parser: ArgumentParser) -> None:
     ):
         group.add_argument(flag, type=positive_int, metavar="N", help=help_text)
     group.add_argument(
+        "--max-cost-per-day",
+        type=positive_number,
+        metavar="USD",
+        help="US dollars of a user in 24 hours, where prices are known, after which no further job "
+        "begins",
+    )
+    group.add_argument(
         "--audit",
         type=Path,
         metavar="FILE",
@@ -244,6 +251,7 @@ def job_limits_from(options: Namespace) -> JobLimits:
         max_jobs=options.max_jobs or (DEFAULT_MAX_JOBS if has_users else None),
         max_total_jobs=options.max_total_jobs or (DEFAULT_MAX_TOTAL_JOBS if has_users else None),
         max_tokens_per_day=options.max_tokens_per_day,
+        max_cost_per_day=options.max_cost_per_day,
     )
 
 

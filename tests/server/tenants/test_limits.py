@@ -1,10 +1,11 @@
-"""How many jobs and tokens a principal may use, and what they are told when it is too much."""
+"""What a principal may use at once and in a day, and what they are told when it is too much."""
 
 from dataclasses import dataclass
 
 import anyio
 import pytest
 
+from perstack.core.messages import Usage
 from perstack.errors import JobStateError
 from perstack.server.tenants.limits import DAY_MS, AdmissionController, JobLimits
 from tests.fakes import ManualClock
@@ -18,12 +19,13 @@ class FakeEngine:
 
     live_job_ids: tuple[str, ...] = ()
     tokens: int = 0
+    cost: float | None = None
     asked_since: int = 0
 
-    async def tokens_since(self, moment_ms: int) -> int:
+    async def usage_since(self, moment_ms: int) -> Usage:
         self.asked_since = moment_ms
         await anyio.lowlevel.checkpoint()
-        return self.tokens
+        return Usage(total_tokens=self.tokens, cost_usd=self.cost)
 
 
 async def test_without_limits_everything_is_let_in() -> None:
@@ -65,4 +67,15 @@ async def test_the_tokens_of_a_day_are_counted_back_from_now() -> None:
     assert clock.now - engine.asked_since == DAY_MS
     engine.tokens = 1000
     with pytest.raises(JobStateError, match=r"1,000 tokens in 24 hours is used up \(1,000 used\)"):
+        await admission.admit(engine)
+
+
+async def test_the_dollars_of_a_day_are_counted_as_far_as_they_are_known() -> None:
+    admission = AdmissionController(JobLimits(max_cost_per_day=2.5), ManualClock())
+    engine = FakeEngine(tokens=10**9)
+    await admission.admit(engine)
+    engine.cost = 2.49
+    await admission.admit(engine)
+    engine.cost = 2.5
+    with pytest.raises(JobStateError, match=r"\$2\.50 in 24 hours is used up \(\$2\.50 spent\)"):
         await admission.admit(engine)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from weakref import WeakSet
 
+from perstack.core.messages import Usage
 from perstack.errors import JobStateError
 from perstack.runtime.ports import Clock
 from perstack.settings import EngineLoad
@@ -22,11 +23,13 @@ class JobLimits:
         max_total_jobs: Jobs of all principals that run at once.
         max_tokens_per_day: Tokens of one principal in 24 hours; no job is started or continued once
             they are used.
+        max_cost_per_day: US dollars of one principal in 24 hours, as far as prices are known.
     """
 
     max_jobs: int | None = None
     max_total_jobs: int | None = None
     max_tokens_per_day: int | None = None
+    max_cost_per_day: float | None = None
 
 
 class AdmissionController:
@@ -45,14 +48,8 @@ class AdmissionController:
             StoreError: Its store cannot be read.
         """
         limits = self._limits
-        if limits.max_tokens_per_day is not None:
-            used = await engine.tokens_since(self._clock.now_ms() - DAY_MS)
-            if used >= limits.max_tokens_per_day:
-                raise JobStateError(
-                    f"The budget of {limits.max_tokens_per_day:,} tokens in 24 hours is used up"
-                    f" ({used:,} used).",
-                    hint="Try again later.",
-                )
+        if limits.max_tokens_per_day is not None or limits.max_cost_per_day is not None:
+            _check_day(limits, await engine.usage_since(self._clock.now_ms() - DAY_MS))
         self._engines.add(engine)
         if limits.max_jobs is not None and len(engine.live_job_ids) >= limits.max_jobs:
             raise _principal_limit_error(engine.live_job_ids)
@@ -62,6 +59,18 @@ class AdmissionController:
             raise JobStateError(
                 "The server is running as many jobs as it can.", hint="Try again in a minute."
             )
+
+
+def _check_day(limits: JobLimits, used: Usage) -> None:
+    tokens, cost = limits.max_tokens_per_day, limits.max_cost_per_day
+    spent = used.cost_usd or 0.0
+    if tokens is not None and used.total_tokens >= tokens:
+        message = f"{tokens:,} tokens in 24 hours is used up ({used.total_tokens:,} used)."
+    elif cost is not None and spent >= cost:
+        message = f"${cost:,.2f} in 24 hours is used up (${spent:,.2f} spent)."
+    else:
+        return
+    raise JobStateError(f"The budget of {message}", hint="Try again later.")
 
 
 def _principal_limit_error(job_ids: tuple[str, ...]) -> JobStateError:
