@@ -8,7 +8,7 @@ from _budget_trees import Tree
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
-from perstack.core.history import JobHistory, newest_checkpoints
+from perstack.core.history import JobHistory
 from perstack.core.messages import ToolResult, Usage
 from perstack.definition.budget import Budget
 from perstack.runtime.estimates import (
@@ -68,10 +68,17 @@ class AccountCheck:
         self._root: str | None = None
         self._over: dict[tuple[str, str], float] = {}
 
+    @property
+    def checkpoints(self) -> Mapping[str, Checkpoint]:
+        """The newest of each run, as the events checked so far lead to them."""
+        return self._history.newest_by_run
+
     def run(self) -> list[str]:
         """What is wrong, in the order of the events."""
-        for activation in self._activations:
+        for number, activation in enumerate(self._activations):
             self._check_activation(activation)
+            if activation.live is not None and activation.live != self.checkpoints:
+                self.faults.append(f"process {number} ended with other checkpoints than its events")
         return self.faults
 
     def _check_activation(self, activation: Activation) -> None:
@@ -236,12 +243,11 @@ class AccountCheck:
 class EndCheck:
     """Compares the end of a job with what its tree has."""
 
-    def __init__(self, tree: Tree, life: Life) -> None:
+    def __init__(self, tree: Tree, life: Life, checkpoints: Mapping[str, Checkpoint]) -> None:
         self._tree = tree
         self._life = life
-        runs = group_by_run(life.events)
-        self._events = runs
-        self._checkpoints = newest_checkpoints(runs)
+        self._events = group_by_run(life.events)
+        self._checkpoints = checkpoints
         self._paths = life.ledger.paths
         self.faults = list(life.ledger.faults)
 
@@ -299,17 +305,3 @@ class EndCheck:
                 return parent is not None
             checkpoint = self._checkpoints.get(parent.run_id) if parent else None
         return False
-
-
-def live_faults(life: Life) -> list[str]:
-    """Whether the events of each process lead to the checkpoints that it had."""
-    faults: list[str] = []
-    events: tuple[ev.RunEvent, ...] = ()
-    for number, activation in enumerate(life.activations):
-        events += activation.events
-        if activation.live is None:
-            continue
-        folded = newest_checkpoints(group_by_run(events))
-        if folded != dict(activation.live):
-            faults.append(f"process {number} ended with other checkpoints than its events lead to")
-    return faults

@@ -14,6 +14,7 @@ ROOT_KEY = "lead"
 DELEGATES = ("x", "y", "z")
 KEYS = (ROOT_KEY, *(f"@lead/{name}" for name in DELEGATES))
 MOST_DEPTH = 2
+MANY = 50
 LIMITED = 0.4
 """How many of all limits there are."""
 
@@ -99,7 +100,9 @@ class Tree:
         }
         job = self.budget("file") if lot.random() < LIMITED else None
         budget = JobBudget(**job.model_dump()) if job else JobBudget()
-        return Definitions(experts=experts, budget=budget, max_steps=lot.choice((6, 200, 200)))
+        return Definitions(
+            experts=experts, budget=budget, max_steps=lot.choice((6, 200, 200)), max_retries=MANY
+        )
 
 
 @lru_cache(maxsize=512)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
-from _budget_checks import AccountCheck, EndCheck, live_faults
+from _budget_checks import AccountCheck, EndCheck
 from _budget_lives import Life, live
 from _budget_trees import Tree
 from _jumping_loop import JumpingLoop
@@ -40,7 +40,8 @@ async def try_trees(first: int, count: int, replayed_every: int) -> Tally:
             tally.faults.append(f"tree {seed}: {error!r}")
             continue
         _count(tally.seen, life)
-        faults = AccountCheck(tree, life).run() + EndCheck(tree, life).run() + live_faults(life)
+        accounts = AccountCheck(tree, life)
+        faults = accounts.run() + EndCheck(tree, life, accounts.checkpoints).run()
         if seed % replayed_every == 0:
             found = await replay(life.events, life.definitions)
             tally.seen["replays"] += 1
