@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from _budget_lives import Activation, Life
 from _budget_trees import Tree
@@ -21,6 +22,12 @@ from perstack.runtime.tools import build_toolbox
 from perstack.store.projection import group_by_run
 from tests.fakes import STANDARD_TOOLS
 
+LIMITS: dict[ev.Limit, str] = {
+    "steps": "max_steps",
+    "tokens": "max_tokens",
+    "costUsd": "max_cost_usd",
+    "seconds": "max_seconds",
+}
 ROUNDING = 1e-6
 LATE_MS = 3000
 """Each reading of the clock takes a millisecond, so that a busy job may seem to be late."""
@@ -46,6 +53,7 @@ class Generations:
 
     estimates: dict[str, Usage] = field(default_factory=dict[str, Usage])
     unmarked: set[str] = field(default_factory=set[str])
+    impossible: set[str] = field(default_factory=set[str])
     replies: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
 
 
@@ -109,12 +117,26 @@ class AccountCheck:
                 self._check_stop(event)
 
     def _interrupted(self) -> Generations:
-        """Generations that the death of a process has ended: they are asked for again."""
+        """Generations that the death of a process has ended: they may be asked for again.
+
+        No event says when. What is used up before can never be used by them.
+        """
         generations = Generations()
         for run_id, checkpoint in self._history.newest_by_run.items():
             if checkpoint.state is State.GENERATING_TOOL_CALL:
                 generations.unmarked.add(run_id)
+                estimate = self._estimate(checkpoint, Generations())
+                if any(map(partial(self._is_too_much, estimate), self._accounts(run_id))):
+                    generations.impossible.add(run_id)
         return generations
+
+    def _is_too_much(self, estimate: Usage, account: str) -> bool:
+        used, base, limits = self._sums[account], self._bases[account], self._limits[account]
+        tokens = used.tokens - base.tokens + estimate.total_tokens
+        dollars = used.dollars - base.dollars + (estimate.cost_usd or 0.0)
+        return (limits.max_tokens is not None and tokens > limits.max_tokens) or (
+            limits.max_cost_usd is not None and dollars > limits.max_cost_usd + ROUNDING
+        )
 
     def _grant(self, run_id: str, budget: Budget) -> None:
         self._limits[run_id] = budget
@@ -204,6 +226,9 @@ class AccountCheck:
         generations: Generations,
     ) -> None:
         """Count what a generation used. It may exceed a limit by what was not reserved for it."""
+        if run_id in generations.impossible and usage.total_tokens:
+            self.faults.append(f"{run_id} is asked again, which is more than there is")
+        generations.impossible.discard(run_id)
         estimate = generations.estimates.pop(run_id, Usage())
         if usage.output_tokens:
             generations.replies.setdefault(run_id, []).append(usage.output_tokens)
@@ -236,8 +261,10 @@ class AccountCheck:
                     self.faults.append(f"{run_id} lets {account} use {total} of {limit} {unit}")
 
     def _check_stop(self, event: ev.StopRunByExceededBudget) -> None:
-        if event.budget_run_id not in self._accounts(event.stamp.run_id):
-            self.faults.append(f"{event.id} is stopped by the budget of {event.budget_run_id}")
+        account = event.budget_run_id
+        is_above = account in self._accounts(event.stamp.run_id)
+        if not is_above or getattr(self._limits[account], LIMITS[event.limit]) is None:
+            self.faults.append(f"{event.id} is stopped by {event.limit} of {account}")
 
 
 class EndCheck:
