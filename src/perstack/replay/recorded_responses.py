@@ -9,12 +9,12 @@ from perstack.errors import ConfigError, ModelError, SkillError
 from perstack.runtime.compaction import CONTEXT_WINDOW_EXCEEDED, SUMMARY_PREFACE
 from perstack.runtime.ports import Generation
 from perstack.runtime.repetition import REPEATED_CALL
-from perstack.runtime.states import (
+from perstack.runtime.replies import (
     CONTENT_FILTER,
     MAX_RETRIES_EXCEEDED,
     OUTPUT_LIMIT_REACHED,
-    VERIFICATION_FAILED,
 )
+from perstack.runtime.states import VERIFICATION_FAILED
 
 RecordedResponse = Generation | Exception
 RECORDED_PROVIDER = "recorded"

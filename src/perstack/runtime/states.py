@@ -10,25 +10,17 @@ from collections.abc import Awaitable, Callable
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.messages import (
-    ExpertMessage,
-    Message,
     TextPart,
     ToolCall,
-    ToolCallPart,
-    ToolMessage,
-    ToolResultPart,
-    Usage,
     UserMessage,
-    media_note,
     text_result,
 )
 from perstack.core.verification import VerificationResult, feedback
-from perstack.definition.model import ModelChoice
 from perstack.definition.verification import Verification
-from perstack.errors import ConfigError, ModelError, PerstackError, SkillError
+from perstack.errors import ConfigError, ModelError, SkillError
 from perstack.runtime import compaction, control
-from perstack.runtime.ports import Generation
 from perstack.runtime.repetition import REPEATED_CALL, stuck_call
+from perstack.runtime.replies import model_error_event, reply_event, run_error
 from perstack.runtime.run import Run
 
 VERIFICATION_FAILED = "VerificationFailedError"
@@ -98,28 +90,6 @@ def _blocking_failures(results: tuple[VerificationResult, ...]) -> list[str]:
 
 Decide = Callable[[Run, Checkpoint], Awaitable[ev.RunEvent]]
 
-FIRST_RETRY_DELAY_SECONDS = 1.0
-MAX_RETRY_DELAY_SECONDS = 60.0
-MAX_RETRY_AFTER_SECONDS = 600.0
-CONTENT_FILTER = "ContentFilter"
-"""The name of the error of a run whose reply was withheld."""
-
-MAX_RETRIES_EXCEEDED = "MaxRetriesExceeded"
-"""The name of the error of a run whose replies were of no use again and again."""
-
-TURN_PAUSED = "The provider paused its turn, which goes on"
-OUTPUT_LIMIT_REACHED = "The reply was cut at the output limit"
-_EMPTY_REPLY = (
-    "Your reply had neither text nor a tool call. "
-    "Call a tool, or attemptCompletion if you have finished."
-)
-_TRUNCATED_CALL = (
-    "The reply was cut at the output limit, so this call is incomplete and was not made. "
-    "Use smaller pieces."
-)
-_TRUNCATED_TEXT = (
-    "Your reply was cut at the output limit. Go on from where it broke off, in smaller pieces."
-)
 _UNKNOWN_OUTCOME = (
     "The run was interrupted while this call was being executed, so its effect is unknown: "
     "it may have happened wholly, partly or not at all. Check before you call it again."
@@ -179,9 +149,9 @@ async def preparing_for_step(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     try:
         await run.prepare_generation()
     except ModelError as error:
-        return _handle_model_error(run, checkpoint, error)
+        return model_error_event(run, checkpoint, error)
     except (SkillError, ConfigError) as error:
-        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
+        return ev.StopRunByError(stamp=run.stamp(), error=run_error(error))
     if compaction.is_due(run, checkpoint):
         return await _compact(run, checkpoint)
     shortage = await run.reserve()
@@ -194,9 +164,9 @@ async def _compact(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     try:
         return await compaction.compact(run, checkpoint)
     except ModelError as error:
-        return _handle_model_error(run, checkpoint, error)
+        return model_error_event(run, checkpoint, error)
     except ConfigError as error:
-        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
+        return ev.StopRunByError(stamp=run.stamp(), error=run_error(error))
 
 
 async def generating_tool_call(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
@@ -214,209 +184,10 @@ async def generating_tool_call(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     except ModelError as error:
         if compaction.is_remedy(run, checkpoint, error):
             return await _compact(run, checkpoint)
-        return _handle_model_error(run, checkpoint, error)
+        return model_error_event(run, checkpoint, error)
     except (SkillError, ConfigError) as error:
-        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
-    return await _handle_generation(run, checkpoint, generation)
-
-
-async def _handle_generation(
-    run: Run, checkpoint: Checkpoint, generation: Generation
-) -> ev.RunEvent:
-    message = _expert_message(checkpoint, generation)
-    usage = generation.usage
-    if generation.finish_reason == "paused" and not message.tool_calls:
-        return ev.Retry(
-            stamp=run.stamp(),
-            reason=TURN_PAUSED,
-            new_messages=(message,),
-            usage=usage,
-            finish_reason=generation.finish_reason,
-        )
-    if generation.finish_reason == "contentFilter":
-        error = ev.RunError(
-            name=CONTENT_FILTER, message="The provider's content filter withheld the reply."
-        )
-        return ev.StopRunByError(stamp=run.stamp(), error=error, usage=usage)
-    if generation.finish_reason == "length":
-        return _retry_or_stop(
-            run, checkpoint, OUTPUT_LIMIT_REACHED, _truncation_messages(message), generation
-        )
-    if message.tool_calls:
-        toolbox = await run.toolbox()
-        targets = tuple(
-            ev.ToolTarget(
-                tool_call_id=call.id,
-                skill_name=call.skill_name,
-                kind=call.kind,
-                answer_schema=call.answer_schema,
-            )
-            for call in toolbox.match(message.tool_calls)
-        )
-        return ev.CallTools(stamp=run.stamp(), new_message=message, targets=targets, usage=usage)
-    if generation.text.strip() or generation.media:
-        return _handle_text_answer(run, checkpoint, message, generation)
-    reminder = UserMessage(contents=(TextPart(text=_EMPTY_REPLY),))
-    return _retry_or_stop(
-        run, checkpoint, "No tool call or text generated", (reminder,), generation
-    )
-
-
-def _handle_text_answer(
-    run: Run, checkpoint: Checkpoint, message: ExpertMessage, generation: Generation
-) -> ev.RunEvent:
-    text = control.reply_text((*checkpoint.messages, message))
-    if not text.strip():
-        text = "\n".join(map(media_note, message.media))
-    answer, mismatch = control.answer_from_text(text, run.expert.tool.output_schema)
-    if mismatch is not None:
-        new_messages = (message, UserMessage(contents=(TextPart(text=mismatch),)))
-        return _retry_or_stop(run, checkpoint, mismatch, new_messages, generation)
-    if run.expert.verifications:
-        return ev.StartVerification(stamp=run.stamp(), new_message=message, usage=generation.usage)
-    return ev.CompleteRun(
-        stamp=run.stamp(),
-        text=answer.text,
-        is_typed=answer.is_typed,
-        new_message=message,
-        usage=generation.usage,
-    )
-
-
-def _expert_message(checkpoint: Checkpoint, generation: Generation) -> ExpertMessage:
-    text = TextPart(text=generation.text, citations=generation.citations or None)
-    return ExpertMessage(
-        contents=(
-            *generation.thinking,
-            *((generation.provider_part,) if generation.provider_part else ()),
-            *((text,) if generation.text else ()),
-            *generation.media,
-            *_with_unique_ids(checkpoint, generation),
-        )
-    )
-
-
-def _with_unique_ids(checkpoint: Checkpoint, generation: Generation) -> list[ToolCallPart]:
-    """The calls of a reply, each with an id that no other call of the conversation has.
-
-    Providers have been seen to leave ids empty or to repeat them, and an answer needs exactly one
-    call to belong to.
-    """
-    expert_messages = (
-        message for message in checkpoint.messages if message.type == "expertMessage"
-    )
-    seen = {call.tool_call_id for message in expert_messages for call in message.tool_calls}
-    calls: list[ToolCallPart] = []
-    for position, call in enumerate(generation.tool_calls):
-        call_id = call.tool_call_id
-        if not call_id or call_id in seen:
-            call_id = f"call-{checkpoint.sequence}-{position}"
-        seen.add(call_id)
-        calls.append(call.model_copy(update={"tool_call_id": call_id}))
-    return calls
-
-
-def _truncation_messages(message: ExpertMessage) -> tuple[Message, ...]:
-    if message.tool_calls:
-        results = tuple(
-            ToolResultPart(
-                tool_call_id=call.tool_call_id,
-                tool_name=call.tool_name,
-                contents=(TextPart(text=_TRUNCATED_CALL),),
-                is_error=True,
-            )
-            for call in message.tool_calls
-        )
-        return (message, ToolMessage(contents=results))
-    reminder = UserMessage(contents=(TextPart(text=_TRUNCATED_TEXT),))
-    return (message, reminder) if message.text else (reminder,)
-
-
-def _handle_model_error(run: Run, checkpoint: Checkpoint, error: ModelError) -> ev.RunEvent:
-    usage = run.take_reported_usage() or Usage()
-    if not error.is_retryable:
-        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error), usage=usage)
-    if checkpoint.retry_count >= run.job.max_retries:
-        if run.next_fallback is not None:
-            return _fall_back(run, run.next_fallback, error, usage)
-        stop_event = _stop_after_retries(run, error.message, error.name, error.status)
-        return stop_event.model_copy(update={"usage": usage})
-    return ev.Retry(
-        stamp=run.stamp(),
-        reason=error.message,
-        usage=usage,
-        error=_run_error(error),
-        delay_seconds=_retry_delay(
-            checkpoint.retry_count, error.retry_after_seconds, run.job.jitter()
-        ),
-    )
-
-
-def _fall_back(run: Run, fallback: ModelChoice, error: ModelError, usage: Usage) -> ev.Retry:
-    return ev.Retry(
-        stamp=run.stamp(),
-        reason=error.message,
-        usage=usage,
-        error=_run_error(error),
-        fallback=ev.ModelRef(
-            provider=fallback.provider.provider_name,
-            model=fallback.model,
-            context_window=fallback.facts.context_window,
-        ),
-        max_retries=run.job.max_retries,
-    )
-
-
-def _retry_or_stop(
-    run: Run,
-    checkpoint: Checkpoint,
-    reason: str,
-    new_messages: tuple[Message, ...],
-    generation: Generation,
-) -> ev.RunEvent:
-    if checkpoint.retry_count >= run.job.max_retries:
-        stop_event = _stop_after_retries(run, reason, MAX_RETRIES_EXCEEDED, None)
-        expert_message = next(
-            (message for message in new_messages if isinstance(message, ExpertMessage)), None
-        )
-        return stop_event.model_copy(
-            update={
-                "unusable_message": expert_message,
-                "usage": generation.usage,
-                "finish_reason": generation.finish_reason,
-            }
-        )
-    return ev.Retry(
-        stamp=run.stamp(),
-        reason=reason,
-        new_messages=new_messages,
-        usage=generation.usage,
-        finish_reason=generation.finish_reason,
-    )
-
-
-def _stop_after_retries(run: Run, reason: str, name: str, status: int | None) -> ev.StopRunByError:
-    message = f"Max retries ({run.job.max_retries}) exceeded: {reason}"
-    error = ev.RunError(name=name, message=message, status_code=status)
-    return ev.StopRunByError(stamp=run.stamp(), error=error, max_retries=run.job.max_retries)
-
-
-def _retry_delay(retry_count: int, retry_after: float | None, jitter: float) -> float:
-    if retry_after is not None:
-        return min(retry_after, MAX_RETRY_AFTER_SECONDS)
-    full: float = min(FIRST_RETRY_DELAY_SECONDS * 2**retry_count, MAX_RETRY_DELAY_SECONDS)
-    return round(full * (0.5 + jitter / 2), 3)
-
-
-def _run_error(error: PerstackError) -> ev.RunError:
-    if isinstance(error, ModelError):
-        return ev.RunError(
-            name=error.name,
-            message=str(error),
-            status_code=error.status,
-            is_retryable=error.is_retryable,
-        )
-    return ev.RunError(name=type(error).__name__, message=str(error))
+        return ev.StopRunByError(stamp=run.stamp(), error=run_error(error))
+    return await reply_event(run, checkpoint, generation)
 
 
 async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
@@ -431,7 +202,7 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     try:
         toolbox = await run.toolbox()
     except (SkillError, ConfigError) as error:
-        return ev.StopRunByError(stamp=run.stamp(), error=_run_error(error))
+        return ev.StopRunByError(stamp=run.stamp(), error=run_error(error))
     repetition = _stop_if_stuck(run, checkpoint)
     if repetition is not None:
         return repetition
