@@ -2,19 +2,32 @@
 
 from dataclasses import replace
 
+import anyio
 import pytest
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
+from perstack.core.events import Limits
 from perstack.core.history import newest_checkpoints
 from perstack.core.messages import ExpertMessage, TextPart, ToolMessage, Usage, UserMessage
 from perstack.core.transient_events import ContextWindowNearlyFull, PerstackEvent
 from perstack.definition.model import Definitions
 from perstack.errors import ModelError
 from perstack.replay.runner import replay
+from perstack.runtime.budget import BudgetAccounts
 from perstack.runtime.compaction import CONTEXT_WINDOW_EXCEEDED, SUMMARY_PREFACE
 from perstack.runtime.ports import Generation, GenerationRequest
-from tests.fakes import FakeModel, FakeStore, call, calls, done, experts, job_context, says
+from tests.fakes import (
+    FakeModel,
+    FakeStore,
+    ManualClock,
+    call,
+    calls,
+    done,
+    experts,
+    job_context,
+    says,
+)
 from tests.runtime.acting import work
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +152,24 @@ async def test_what_a_provider_refuses_as_too_long_is_shortened_and_asked_again(
     assert end.text == "fine"
     assert "compactHistory" in store.types("run1")
     assert (await replay(store.events_written, definitions)).divergence is None
+
+
+async def test_a_conversation_that_was_too_long_leaves_nothing_reserved() -> None:
+    def reply(request: GenerationRequest) -> Generation:
+        if request.purpose == "summary":
+            return says("It looked.")
+        if len(request.messages) > 5 and not request.earlier_replies:
+            raise ModelError("too long", name=CONTEXT_WINDOW_EXCEEDED, provider="x", status=400)
+        number = request.earlier_replies + len(request.messages) // 2
+        return done("fine") if request.earlier_replies else calls(call("echo", x=number))
+
+    limit = 50_000
+    budget = BudgetAccounts((), ManualClock()).open_account("run1", Limits(tokens=limit))
+    end = await work(job_context(compacting(0.9), FakeModel(reply), budget=budget))
+    assert (end.text, end.usage.total_tokens) == ("fine", 0)
+    with anyio.fail_after(10):
+        shortage = await budget.reserve(Usage(total_tokens=limit), anyio.lowlevel.checkpoint)
+    assert shortage is None
 
 
 async def test_a_summary_that_fails_is_tried_again_and_then_stops_the_run() -> None:
