@@ -3,6 +3,7 @@
 import pytest
 
 from perstack.core import events as ev
+from perstack.core.changes import close_open_calls
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.history import checkpoint_at, newest_checkpoints
 from perstack.core.machine import (
@@ -10,7 +11,6 @@ from perstack.core.machine import (
     TRANSITIONS,
     IllegalTransitionError,
     blank_checkpoint,
-    close_open_calls,
     evolve,
 )
 from perstack.core.messages import (
