@@ -1,5 +1,7 @@
 """What a budget stopped: what is freed, what is told, and how it goes on."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -83,7 +85,7 @@ async def resumed(
         steps=JobStepCounter(last=last, limit=last + 100),
     )
     with anyio.fail_after(10):
-        return await go_on(job, known["run1"])
+        return await go_on(replace(job, activation_id="two"), known["run1"])
 
 
 async def test_a_delegate_whose_time_is_over_frees_what_was_reserved_for_its_reply() -> None:
@@ -119,10 +121,12 @@ async def test_a_generation_that_a_crash_ended_is_reserved_again() -> None:
     await work(job_context(ONE, FakeModel({"a": [done("fine")]}), store=whole))
     crashed = FakeStore()
     started = [event.type for event in whole.events_written].index("startGeneration")
-    crashed.events_written = whole.events_written[: started + 1]
+    first, *others = whole.events_written[: started + 1]
+    crashed.events_written = [first.model_copy(update={"activation_id": "one"}), *others]
     model = FakeModel({"a": [done("never")]})
     end = await resumed(ONE, model, crashed, account(tokens=10))
     assert (end.status, model.requests) == ("stoppedByExceededBudget", [])
+    assert (await replay(crashed.events_written, ONE)).divergence is None
 
 
 async def test_a_run_that_goes_on_without_a_budget_has_no_limits_any_more() -> None:
