@@ -89,6 +89,10 @@ class SkillError(PerstackError):
         self.skill = skill
 
 
+CONTEXT_WINDOW_EXCEEDED = "ContextWindowExceededError"
+"""The name of the `ModelError` for a conversation that is longer than the model can take."""
+
+
 class ModelError(PerstackError):
     """A generation failed.
 

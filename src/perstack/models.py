@@ -1,8 +1,8 @@
 """The base of frozen pydantic models, and access to TOML tables before validation."""
 
-from typing import Any, TypeGuard, cast
+from typing import Annotated, Any, TypeGuard, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -19,6 +19,9 @@ class FrozenModel(BaseModel):
         hide_input_in_errors=True,
     )
 
+
+PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+NaturalInt = Annotated[int, Field(strict=True, ge=0)]
 
 TomlTable = dict[str, Any]
 

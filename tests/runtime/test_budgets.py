@@ -212,13 +212,24 @@ async def test_a_call_repeated_without_any_change_is_refused_and_then_ends_the_r
     assert end.error.name == "RepeatedCallError"
 
 
-@pytest.mark.parametrize("limit", [0, 4])
-async def test_calls_may_be_repeated_as_long_as_something_changes(limit: int) -> None:
+async def test_calls_may_be_repeated_as_long_as_something_changes() -> None:
     replies = [calls(call("echo", x=1)) for _ in range(3)]
     other = [calls(call("echo", x=2))]
     model = FakeModel({"a": [*replies, *other, *replies, done("fine")]})
-    end = await work(job_context(bounded(ONE, max_repeated_calls=limit), model))
+    store = FakeStore()
+    end = await work(job_context(bounded(ONE, max_repeated_calls=4), model, store=store))
     assert end.status == "completed"
+    assert not any(
+        event.tool_result.is_error
+        for event in store.runs()["run1"]
+        if isinstance(event, ev.RecordToolResult)
+    )
+
+
+async def test_without_a_limit_calls_may_be_repeated_for_ever() -> None:
+    model = FakeModel({"a": [*(calls(call("echo", x=1)) for _ in range(30)), done("fine")]})
+    end = await work(job_context(bounded(ONE, max_repeated_calls=0), model))
+    assert (end.status, end.own_steps) == ("completed", 31)
 
 
 async def test_delegation_goes_no_deeper_and_no_wider_than_the_budget_says() -> None:

@@ -12,10 +12,10 @@ from perstack.core.history import newest_checkpoints
 from perstack.core.messages import ExpertMessage, TextPart, ToolMessage, Usage, UserMessage
 from perstack.core.transient_events import ContextWindowNearlyFull, PerstackEvent
 from perstack.definition.model import Definitions
-from perstack.errors import ModelError
+from perstack.errors import CONTEXT_WINDOW_EXCEEDED, ModelError
 from perstack.replay.runner import replay
 from perstack.runtime.budget import BudgetAccounts
-from perstack.runtime.compaction import CONTEXT_WINDOW_EXCEEDED, SUMMARY_PREFACE
+from perstack.runtime.compaction import SUMMARY_PREFACE
 from perstack.runtime.ports import Generation, GenerationRequest
 from tests.fakes import (
     FakeModel,

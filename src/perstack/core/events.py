@@ -2,7 +2,7 @@
 
 A `RunEvent` changes a checkpoint and is stored. Folding them rebuilds the checkpoint exactly, so no
 event carries one or repeats what an earlier event said. `docs/events.md` lists them with their JSON
-form; `core.passing` has the events that are not stored.
+form; `core.transient_events` has the events that are not stored.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple

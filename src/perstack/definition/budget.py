@@ -4,13 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from perstack.models import FrozenModel
+from perstack.models import FrozenModel, NaturalInt, PositiveInt
 
 DEFAULT_MAX_DELEGATION_DEPTH = 16
 DEFAULT_MAX_REPEATED_CALLS = 5
 
-PositiveInt = Annotated[int, Field(strict=True, ge=1)]
-NaturalInt = Annotated[int, Field(strict=True, ge=0)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

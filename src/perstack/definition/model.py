@@ -44,7 +44,7 @@ from perstack.definition.verification import (
     DEFAULT_MAX_ATTEMPTS,
     Verifications,
 )
-from perstack.models import FrozenModel
+from perstack.models import FrozenModel, NaturalInt, PositiveInt
 
 ProviderName = Literal[
     "anthropic",
@@ -67,9 +67,7 @@ Description = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Rule = Annotated[str, StringConstraints(max_length=2048)]
 DomainPattern = Annotated[str, StringConstraints(max_length=255), validated_by(check_domain)]
 Headers = Annotated[dict[str, str], validated_by(check_headers)]
-PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 ToolResultLimit = Annotated[int, Field(strict=True, ge=MIN_TOOL_RESULT_CHARACTERS)]
-NaturalInt = Annotated[int, Field(strict=True, ge=0)]
 StrictFlag = Annotated[bool, Field(strict=True)]
 
 DEFAULT_MAX_STEPS = 100

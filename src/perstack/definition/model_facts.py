@@ -4,11 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from perstack.models import FrozenModel
+from perstack.models import FrozenModel, PositiveInt
 
 TOKENS_PER_PRICE = 1_000_000
 
-PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 UsDollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
-from perstack.errors import ModelError
+from perstack.errors import CONTEXT_WINDOW_EXCEEDED, ModelError
 from perstack.redaction import Redactor
 
 MAX_MESSAGE_CHARACTERS = 500
@@ -90,7 +90,7 @@ def status_error(
     is_context = status in {400, 413} and _CONTEXT_WINDOW_MESSAGE.search(message) is not None
     return ModelError(
         sanitize_message(f"{provider} answered {status}: {message}", secrets),
-        name="ContextWindowExceededError" if is_context else status_name(status),
+        name=CONTEXT_WINDOW_EXCEEDED if is_context else status_name(status),
         provider=provider,
         status=status,
         is_retryable=not is_context and not is_final and is_retryable(status),

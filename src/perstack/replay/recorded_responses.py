@@ -5,8 +5,8 @@ from typing import Literal
 
 from perstack.core import events as ev
 from perstack.core.messages import ExpertMessage, FinishReason, Message, ThinkingPart, Usage
-from perstack.errors import ConfigError, ModelError, SkillError
-from perstack.runtime.compaction import CONTEXT_WINDOW_EXCEEDED, SUMMARY_PREFACE
+from perstack.errors import CONTEXT_WINDOW_EXCEEDED, ConfigError, ModelError, SkillError
+from perstack.runtime.compaction import SUMMARY_PREFACE
 from perstack.runtime.ports import Generation
 from perstack.runtime.repetition import REPEATED_CALL
 from perstack.runtime.replies import (

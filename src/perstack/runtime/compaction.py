@@ -20,12 +20,9 @@ from perstack.core.messages import (
     UserMessage,
 )
 from perstack.core.verification import truncate_middle
-from perstack.errors import ModelError
+from perstack.errors import CONTEXT_WINDOW_EXCEEDED, ModelError
 from perstack.runtime.estimates import CHARACTERS_PER_TOKEN
 from perstack.runtime.run import Run
-
-CONTEXT_WINDOW_EXCEEDED = "ContextWindowExceededError"
-"""The name of the error of a provider that was sent more than the model can take."""
 
 SUMMARY_PREFACE = (
     "The conversation so far was too long and is replaced by this summary of it. Go on from here."

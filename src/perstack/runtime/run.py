@@ -1,6 +1,7 @@
 """One active run: an expert at work on a job.
 
-It has three ways to the outside, `generate`, `call_tool` and `verify`, and no other.
+Its ways to the outside are `generate` and `summarize`, which `prepare_generation` gets ready for,
+`call_tool` and `verify`, and no other.
 """
 
 from dataclasses import dataclass, replace

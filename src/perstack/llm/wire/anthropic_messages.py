@@ -16,9 +16,8 @@ from perstack.llm.messages import (
 )
 from perstack.llm.providers.connection import ProviderConnection
 from perstack.llm.wire.anthropic_blocks import ProviderBlocks
-from perstack.llm.wire.format import StreamError
+from perstack.llm.wire.format import StreamError, finish_reason
 from perstack.llm.wire.reply import (
-    InvalidReplyError,
     JsonObject,
     ReplyBuilder,
     list_or_empty,
@@ -27,6 +26,7 @@ from perstack.llm.wire.reply import (
     parse_payload,
     text_or_empty,
     token_count,
+    usage_beside_cache,
 )
 from perstack.runtime.ports import GenerationRequest
 
@@ -43,7 +43,6 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 """The good ends. Any other one means that the reply is not whole."""
 
-CONTEXT_WINDOW_EXCEEDED = "model_context_window_exceeded"
 ERROR_STATUSES = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -298,27 +297,17 @@ class AnthropicMessagesReader:
                 pass
 
     def _finish(self) -> None:
-        reason = str(self._stop_reason)
-        if reason == CONTEXT_WINDOW_EXCEEDED:
-            raise StreamError("the prompt is too long: the context window is used up", 400)
-        self._builder.finish_reason = FINISH_REASONS.get(reason)
-        if self._builder.finish_reason is None:
-            raise InvalidReplyError(f"it ended with {reason[:60]!r}")
+        self._builder.finish_reason = finish_reason(self._stop_reason, FINISH_REASONS)
         self._blocks.finish(self._builder)
 
 
 def parse_usage(counts: object) -> Usage:
     """Token counts; cached ones are a part of the input."""
-    cached = token_count(counts, "cache_read_input_tokens")
-    created = token_count(counts, "cache_creation_input_tokens")
-    input_tokens = token_count(counts, "input_tokens") + cached + created
-    output_tokens = token_count(counts, "output_tokens")
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        total_tokens=input_tokens + output_tokens,
-        cached_input_tokens=cached,
-        cache_creation_input_tokens=created,
+    return usage_beside_cache(
+        uncached=token_count(counts, "input_tokens"),
+        cached=token_count(counts, "cache_read_input_tokens"),
+        created=token_count(counts, "cache_creation_input_tokens"),
+        output=token_count(counts, "output_tokens"),
     )
 
 

@@ -15,9 +15,8 @@ from perstack.llm.messages import (
     chat_tools,
 )
 from perstack.llm.providers.connection import ProviderConnection
-from perstack.llm.wire.format import StreamError
+from perstack.llm.wire.format import StreamError, finish_reason
 from perstack.llm.wire.reply import (
-    InvalidReplyError,
     JsonObject,
     ReplyBuilder,
     list_or_empty,
@@ -26,6 +25,7 @@ from perstack.llm.wire.reply import (
     parse_payload,
     text_or_empty,
     token_count,
+    usage_beside_cache,
 )
 from perstack.runtime.ports import GenerationRequest
 
@@ -39,7 +39,6 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 """The good ends. Any other one means that the reply is not whole."""
 
-CONTEXT_WINDOW_EXCEEDED = "model_context_window_exceeded"
 EXCEPTION_STATUSES = {
     "validationException": 400,
     "accessDeniedException": 403,
@@ -282,26 +281,16 @@ class BedrockConverseReader:
             builder.add_signature(f"{REDACTED_THINKING}{redacted}")
 
     def _finish(self, stop_reason: object) -> None:
-        reason = str(stop_reason)
-        if reason == CONTEXT_WINDOW_EXCEEDED:
-            raise StreamError("the prompt is too long: the context window is used up", 400)
-        self._builder.finish_reason = FINISH_REASONS.get(reason)
-        if self._builder.finish_reason is None:
-            raise InvalidReplyError(f"it ended with {reason[:60]!r}")
+        self._builder.finish_reason = finish_reason(stop_reason, FINISH_REASONS)
 
 
 def _parse_usage(counts: object) -> Usage:
     """Token counts; those of the cache are not in the input here."""
-    cached = token_count(counts, "cacheReadInputTokens")
-    created = token_count(counts, "cacheWriteInputTokens")
-    input_tokens = token_count(counts, "inputTokens") + cached + created
-    output_tokens = token_count(counts, "outputTokens")
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        total_tokens=input_tokens + output_tokens,
-        cached_input_tokens=cached,
-        cache_creation_input_tokens=created,
+    return usage_beside_cache(
+        uncached=token_count(counts, "inputTokens"),
+        cached=token_count(counts, "cacheReadInputTokens"),
+        created=token_count(counts, "cacheWriteInputTokens"),
+        output=token_count(counts, "outputTokens"),
     )
 
 

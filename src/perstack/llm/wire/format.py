@@ -1,12 +1,13 @@
 """What a wire format has to say, what it gets of a response, and how an exchange fails."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from perstack.core.messages import FinishReason
 from perstack.llm.errors import HttpErrorResponse
 from perstack.llm.providers.connection import ProviderConnection
-from perstack.llm.wire.reply import JsonObject, ReplyBuilder
+from perstack.llm.wire.reply import InvalidReplyError, JsonObject, ReplyBuilder
 from perstack.runtime.ports import GenerationRequest
 
 
@@ -99,3 +100,21 @@ class WireFormat(Protocol):
     def reader(self, builder: ReplyBuilder) -> ReplyReader:
         """A reader for one reply."""
         ...
+
+
+CONTEXT_WINDOW_EXCEEDED = "model_context_window_exceeded"
+
+
+def finish_reason(reason: object, good_ends: Mapping[str, FinishReason]) -> FinishReason:
+    """Why a reply ended; Anthropic and Bedrock have the same word for a full context window.
+
+    Raises:
+        StreamError: The conversation was too long.
+        InvalidReplyError: It is no good end, or none that is known.
+    """
+    word = str(reason)
+    if word == CONTEXT_WINDOW_EXCEEDED:
+        raise StreamError("the prompt is too long: the context window is used up", 400)
+    if word not in good_ends:
+        raise InvalidReplyError(f"it ended with {word[:60]!r}")
+    return good_ends[word]

@@ -353,6 +353,18 @@ class ReplyBuilder:
         return parts
 
 
+def usage_beside_cache(*, uncached: int, cached: int, created: int, output: int) -> Usage:
+    """The counts of a provider that leaves tokens of its cache out of the input."""
+    input_tokens = uncached + cached + created
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output,
+        total_tokens=input_tokens + output,
+        cached_input_tokens=cached,
+        cache_creation_input_tokens=created,
+    )
+
+
 def merge_usage(one: Usage, other: Usage) -> Usage:
     """The maximum of each count: they arrive in parts and grow."""
     input_tokens = max(one.input_tokens, other.input_tokens)
