@@ -333,3 +333,25 @@ def test_a_limit_that_is_not_there_is_not_promised(tmp_path: Path) -> None:
     (warning,) = warnings(tmp_path, skill(fields))
 
     assert "allowedDomains: has no effect" in warning
+
+
+@pytest.mark.parametrize(
+    ("table", "typo", "key"),
+    [
+        ("budget", "maxTokn", "maxTokens"),
+        ('experts."a".budget', "maxStep", "maxSteps"),
+        ('models."m"', "contextWindo", "contextWindow"),
+        ('models."m".price', "cacheRed", "cacheRead"),
+        ('models."m".price.longInput', "abov", "above"),
+    ],
+)
+def test_a_typo_in_a_table_of_limits_or_facts_is_named_with_the_key_that_is_meant(
+    tmp_path: Path, table: str, typo: str, key: str
+) -> None:
+    facts = "input = 1\noutput = 2\n" if "price" in table else ""
+    above = "above = 9\n" if "longInput" in table else ""
+    outer = '[models."m".price]\ninput = 1\noutput = 2\n' if above else ""
+    toml = f'[experts."a"]\ninstruction = "Go."\n{outer}[{table}]\n{facts}{above}{typo} = 5\n'
+    (warning,) = warnings(tmp_path, toml)
+    assert "is unknown and has no effect" in warning
+    assert key in warning

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from perstack.definition.budget import Budget, JobBudget
 from perstack.definition.diagnostics import Diagnostic, did_you_mean
 from perstack.definition.expert_tool import ExpertTool
 from perstack.definition.model import (
@@ -17,6 +18,7 @@ from perstack.definition.model import (
     Provider,
     ProviderSetting,
 )
+from perstack.definition.model_facts import LongInputPrices, ModelFacts, Price
 from perstack.definition.provider_tools import ProviderSkill
 from perstack.definition.tests import Expectation, ExpertTest
 from perstack.definition.toml_positions import KeyPath
@@ -141,17 +143,24 @@ def _inner_tables(table: TomlTable, model: type[FrozenModel]) -> InnerTables:
     if model is Definitions:
         yield from _single_table(table, "provider", Provider)
         yield from _listed_tables(table, "fallbacks", Fallback)
+        yield from _single_table(table, "budget", JobBudget)
+        yield from _named_tables(table, "models", ModelFacts)
         yield from _named_tables(table, "experts", Expert)
     elif model is Fallback:
         yield from _single_table(table, "provider", Provider)
     elif model is Provider:
         yield from _single_table(table, "setting", ProviderSetting)
     elif model is Expert:
+        yield from _single_table(table, "budget", Budget)
         yield from _single_table(table, "tool", ExpertTool)
         yield from _listed_tables(table, "verifications", Verification)
         yield from _listed_tables(table, "tests", ExpertTest)
         yield from _listed_tables(table, "providerSkills", ProviderSkill)
         yield from _skill_tables(table)
+    elif model is ModelFacts:
+        yield from _single_table(table, "price", Price)
+    elif model is Price:
+        yield from _single_table(table, "longInput", LongInputPrices)
     elif model is ExpertTest:
         yield from _single_table(table, "expect", Expectation)
     elif model is InteractiveSkill:
