@@ -55,8 +55,9 @@ async def split_lines(
 def decode_message(line: bytes) -> JSONRPCMessage | None:
     """The message of a line; `None` if it is invalid.
 
-    Invalid UTF-8 and lone surrogates are replaced, because the sender waits for an answer. A
-    request with an invalid id is invalid: the SDK would take it for a notification.
+    Byte order marks are dropped, and invalid UTF-8 and lone surrogates are replaced, because the
+    sender waits for an answer. A request with an invalid id is invalid: the SDK would take it for
+    a notification.
     """
     message = _validate(line)
     if isinstance(message, JSONRPCNotification) and b'"id"' in line:
@@ -78,14 +79,19 @@ def encode_message(message: JSONRPCMessage) -> bytes:
 def parse_json(line: bytes) -> object:
     """The value of a line; `None` if it is not JSON."""
     try:
-        return json.loads(line.decode("utf-8", "replace"))
+        return json.loads(_decode(line))
     except (ValueError, RecursionError):
         return None
 
 
+def _decode(line: bytes) -> str:
+    """The text of a line. RFC 8259 lets a reader ignore a byte order mark; editors write them."""
+    return line.decode("utf-8", "replace").lstrip("\ufeff \t\r")
+
+
 def _validate(line: bytes) -> JSONRPCMessage | None:
     try:
-        return jsonrpc_message_adapter.validate_json(line.decode("utf-8", "replace"), by_name=False)
+        return jsonrpc_message_adapter.validate_json(_decode(line), by_name=False)
     except ValueError:
         pass
     document = parse_json(line)

@@ -75,7 +75,7 @@ async def test_messages_go_both_ways_and_reading_ends_with_the_client(
     wire, to_server, from_server = ends
     with anyio.fail_after(30):
         async with open_message_streams(*wire, no_wait) as (incoming, outgoing):
-            os.write(to_server, PING + b"\n \n\nnonsense\n")
+            os.write(to_server, PING + b"\n \n\xef\xbb\xbf\r\n\nnonsense\n")
             os.close(to_server)
             received = await incoming.receive()
             assert isinstance(received, SessionMessage)

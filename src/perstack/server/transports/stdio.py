@@ -34,6 +34,8 @@ from perstack.telemetry.propagation import attach_environment_context
 LOG = logging.getLogger(__name__)
 MAX_LINE_BYTES = 16 * 1024 * 1024
 READ_BYTES = 65_536
+BLANK = b"\xef\xbb\xbf \t\r\n"
+"""The bytes of a line that says nothing: white space and byte order marks."""
 ATOMIC_WRITE_BYTES = select.PIPE_BUF
 DRAIN_SECONDS = 0.25
 SHUTDOWN_SECONDS = 1.5
@@ -131,7 +133,7 @@ class _StdioStream:
         with to_server, answers, suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             chunks = _read_chunks(self.stdin)
             async for line in split_lines(chunks, MAX_LINE_BYTES, too_long="cut"):
-                if not line.strip():
+                if not line.strip(BLANK):
                     continue
                 message = decode_message(line)
                 if message is None:
