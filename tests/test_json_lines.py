@@ -43,7 +43,9 @@ def test_text_that_is_no_text_is_repaired(line: bytes, text: str) -> None:
 
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b" \xef\xbb\xbf ", b"\xef\xbb\xbf" * 2])
 def test_byte_order_marks_before_a_message_are_ignored(mark: bytes) -> None:
-    message = decode_message(mark + rb'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":"\ufeffa"}}')
+    message = decode_message(
+        mark + rb'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":"\ufeffa"}}'
+    )
     assert isinstance(message, JSONRPCRequest)
     assert message.params == {"t": "\ufeffa"}
 
