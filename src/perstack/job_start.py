@@ -131,6 +131,7 @@ class JobExecution:
     used_before_limits: tuple[Usage, int]
     files: tuple[str, ...]
     known_checkpoints: Mapping[str, Checkpoint]
+    new_run_id: str | None
 
     @property
     def is_done(self) -> bool:
@@ -167,7 +168,7 @@ class JobExecution:
                 run_id = (
                     self.start_plan.checkpoint.run_id
                     if isinstance(self.start_plan, ResumePlan)
-                    else self.engine_context.overrides.new_id()
+                    else self.new_run_id or self.engine_context.overrides.new_id()
                 )
                 context = self._job_context(job, lease, skills, run_id)
                 await self._execute_plan(context, run_id)
@@ -284,6 +285,7 @@ def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) ->
         used_before_limits=NOTHING_USED,
         files=request.files,
         known_checkpoints={},
+        new_run_id=request.new_run_id,
     )
 
 
@@ -333,6 +335,7 @@ def prepare_continuation(
         used_before_limits=used if is_fresh else NOTHING_USED,
         files=request.files,
         known_checkpoints=state.checkpoints,
+        new_run_id=request.new_run_id,
     )
 
 

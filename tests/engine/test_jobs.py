@@ -183,6 +183,110 @@ async def test_an_older_checkpoint_begins_a_branch_that_leaves_the_trunk_alone(
     assert view.checkpoint.parent_id == early
 
 
+async def test_a_branch_from_a_delegation_gives_its_delegates_runs_of_their_own(
+    tmp_path: Path,
+) -> None:
+    model = FakeModel(
+        {
+            "a": [
+                calls(call("x", "d1", query="one"), call("x", "d2", query="two")),
+                done("trunk"),
+                done("from the stop"),
+                done("from the call"),
+            ],
+            "@a/x": [done("1"), done("2"), done("3"), done("4"), done("5"), done("6")],
+        }
+    )
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        trunk = await job.wait()
+        history = await engine.history(job.job_id)
+        branches = {
+            "stopRunByDelegate": ("from the stop", ["3", "4"]),
+            "callDelegate": ("from the call", ["5", "6"]),
+        }
+        for kind, (text, answers) in branches.items():
+            stop = next(each for each in history if each.event.type == kind)
+            request = JobRequest(job_id=job.job_id, checkpoint_id=stop.checkpoint.id)
+            branch = await (await engine.start(request)).wait()
+            children = [
+                run
+                for run in branch.runs
+                if run.delegated_by and run.delegated_by.run_id == branch.checkpoint.run_id
+            ]
+            assert branch.text == text
+            assert [run.text for run in children] == answers
+            assert {run.run_id: run for run in trunk.runs}.items() <= {
+                run.run_id: run for run in branch.runs
+            }.items()
+
+
+async def test_a_branch_keeps_what_delegates_had_answered_and_asks_only_the_others(
+    tmp_path: Path,
+) -> None:
+    model = FakeModel(
+        {
+            "a": [
+                calls(call("x", "d1", query="one"), call("x", "d2", query="two")),
+                done("trunk"),
+                done("branch"),
+            ],
+            "@a/x": [done("1"), done("2"), done("again")],
+        }
+    )
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        await job.wait()
+        first_answer = next(
+            each
+            for each in await engine.history(job.job_id)
+            if each.event.type == "recordToolResult"
+        )
+        request = JobRequest(job_id=job.job_id, checkpoint_id=first_answer.checkpoint.id)
+        branch = await (await engine.start(request)).wait()
+    answers = [part.contents[0] for part in branch.checkpoint.messages[-4].contents]
+    assert len(branch.runs) == 5
+    assert "again" in str(answers)
+
+
+@pytest.mark.parametrize("has_followed_up", [False, True])
+async def test_a_checkpoint_with_the_answer_is_not_gone_on_from_without_a_query(
+    tmp_path: Path, has_followed_up: bool
+) -> None:
+    model = FakeModel({"a": [says("one"), says("two"), says("three")]})
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        answered = (await job.wait()).checkpoint.id
+        if has_followed_up:
+            await (await engine.start(JobRequest(job_id=job.job_id, query="more"))).wait()
+        with pytest.raises(JobStateError, match="nothing is left to do") as refused:
+            await engine.start(JobRequest(job_id=job.job_id, checkpoint_id=answered))
+    assert refused.value.hint == "Give a query, or an earlier checkpoint."
+    assert len(model.requests) == 1 + has_followed_up
+
+
+async def test_a_run_that_begins_has_the_id_it_is_given(tmp_path: Path) -> None:
+    model = FakeModel({"a": [done("one"), done("two")]})
+    async with engine_of(tmp_path, model) as engine:
+        first = JobRequest(expert_key="a", query="q", new_job_id="j", new_run_id="r1")
+        assert (await (await engine.start(first)).wait()).checkpoint.run_id == "r1"
+        taken = JobRequest(job_id="j", query="more", new_run_id="r1")
+        with pytest.raises(JobStateError, match="Run r1 exists already"):
+            await engine.start(taken)
+        follow_up = JobRequest(job_id="j", query="more", new_run_id="r2")
+        assert (await (await engine.start(follow_up)).wait()).checkpoint.run_id == "r2"
+
+
+async def test_a_run_that_goes_on_keeps_its_id(tmp_path: Path) -> None:
+    model = FakeModel({"a": [calls(call("askUser", "q1", question="Which?")), done("blue")]})
+    async with engine_of(tmp_path, model) as engine:
+        job = await engine.start(JobRequest(expert_key="a", query="q"))
+        await job.wait()
+        request = JobRequest(job_id=job.job_id, query="blue", new_run_id="mine")
+        with pytest.raises(JobStateError, match="goes on under its own id"):
+            await engine.start(request)
+
+
 async def test_a_question_waits_for_the_user_and_the_answer_goes_to_the_expert(
     tmp_path: Path,
 ) -> None:

@@ -11,6 +11,7 @@ from perstack.cli.args import (
     add_engine_arguments,
     add_event_filter_argument,
     engine_settings,
+    load_requested_definitions,
     read_argument_file,
 )
 from perstack.cli.terminal import Terminal
@@ -47,6 +48,7 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     )
     add_engine_arguments(parser, "the current folder")
     parser.add_argument("--job-id", metavar="ID", help="id for the new job")
+    parser.add_argument("--run-id", metavar="ID", help="id for the run that begins")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--continue",
@@ -103,6 +105,8 @@ def job_request_from(options: Namespace, terminal: Terminal) -> JobRequest:
     Raises:
         ConfigError: Arguments are missing or cannot be read.
     """
+    if options.is_answer:
+        _take_one_word_as_answer(options)
     query = _read_query(options, terminal)
     answer = _parse_answer(query) if options.is_answer else None
     return JobRequest(
@@ -110,6 +114,7 @@ def job_request_from(options: Namespace, terminal: Terminal) -> JobRequest:
         query="" if answer else query,
         job_id=options.continue_job,
         new_job_id=options.job_id,
+        new_run_id=options.run_id,
         checkpoint_id=options.resume_from,
         answer=answer,
         inputs=_parse_inputs(options.input),
@@ -141,6 +146,15 @@ def check_combination(options: Namespace) -> None:
         raise ConfigError(
             "Expert key is required.", hint='Write perstack run EXPERT "what it shall do".'
         )
+
+
+def _take_one_word_as_answer(options: Namespace) -> None:
+    """A single word is the answer, unless it is the key of an expert: then that comes on stdin."""
+    word: str | None = options.expert
+    if word is None or options.query is not None:
+        return
+    if word == STDIN or word not in load_requested_definitions(options).definitions.experts:
+        options.expert, options.query = None, word
 
 
 def _read_query(options: Namespace, terminal: Terminal) -> str:

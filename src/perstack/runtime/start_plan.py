@@ -55,6 +55,7 @@ class JobRequest:
         go on.
         job_id: Continue this job.
         new_job_id: The id of the new job.
+        new_run_id: The id of the run that begins.
         checkpoint_id: With `job_id`: continue from this checkpoint; an older one makes a branch.
         answer: The answer to an open question, where `query` alone does not say which.
         inputs: The arguments that the expert declares; they become a part of the query.
@@ -68,6 +69,7 @@ class JobRequest:
     query: str = ""
     job_id: str | None = None
     new_job_id: str | None = None
+    new_run_id: str | None = None
     checkpoint_id: str | None = None
     answer: InteractiveAnswer | None = None
     inputs: Mapping[str, Any] | None = None
@@ -143,6 +145,24 @@ def plan_start(state: JobState, request: JobRequest) -> StartPlan:
         NotFoundError: The job has no such checkpoint.
         JobStateError: The checkpoint or the answer does not fit the job.
     """
+    start_plan = _plan(state, request)
+    if request.new_run_id is not None:
+        _check_run_id(state, request.new_run_id, start_plan)
+    return start_plan
+
+
+def _check_run_id(state: JobState, run_id: str, start_plan: StartPlan) -> None:
+    if not isinstance(start_plan, StartRunPlan):
+        raise JobStateError(
+            f"Run {start_plan.checkpoint.run_id} of job {state.root.job_id} goes on under its own "
+            "id.",
+            hint="A run id is for a run that begins: with a new query, or from an older checkpoint.",
+        )
+    if run_id in state.record.runs:
+        raise JobStateError(f"Run {run_id} exists already.", hint="Choose another run id.")
+
+
+def _plan(state: JobState, request: JobRequest) -> StartPlan:
     root = state.root
     if request.fork is not None:
         return _plan_fork(state, request, request.fork)
@@ -155,6 +175,8 @@ def plan_start(state: JobState, request: JobRequest) -> StartPlan:
         raise JobStateError(f"Job {root.job_id} is not waiting for an answer.")
     is_repeat = request.query.strip() in ("", query_of_run(state.record, root.run_id).strip())
     if root.status == "completed":
+        if request.checkpoint_id is not None:
+            _check_left_to_do(root, request)
         return StartRunPlan(root, request.query) if request.query.strip() else AlreadyDone(root)
     return ResumePlan(root) if is_repeat else StartRunPlan(root, request.query)
 
@@ -177,15 +199,20 @@ def _find_base(state: JobState, checkpoint_id: str) -> Checkpoint:
 def _plan_fork(state: JobState, request: JobRequest, fork: Fork) -> StartRunPlan:
     is_older = request.checkpoint_id not in (None, state.root.id)
     base = _find_base(state, request.checkpoint_id or "") if is_older else state.root
-    if base.status == "completed" and not request.query.strip():
-        raise JobStateError(
-            f"Job {base.job_id} has its answer at checkpoint {base.id}: nothing is left to do.",
-            hint="Give a query, or an earlier step.",
-        )
+    _check_left_to_do(base, request)
     return StartRunPlan(base, request.query, fork=fork)
 
 
+def _check_left_to_do(base: Checkpoint, request: JobRequest) -> None:
+    if base.status == "completed" and not request.query.strip():
+        raise JobStateError(
+            f"Job {base.job_id} has its answer at checkpoint {base.id}: nothing is left to do.",
+            hint="Give a query, or an earlier checkpoint.",
+        )
+
+
 def _plan_branch(base: Checkpoint, request: JobRequest) -> StartRunPlan:
+    _check_left_to_do(base, request)
     if base.status == "stoppedByInteractiveTool":
         return StartRunPlan(base, "", _match_answer(base, request))
     if request.answer is not None:

@@ -266,7 +266,11 @@ async def calling_delegates(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     pending = checkpoint.pending("delegate")
     if not pending:
         return ev.SkipDelegates(stamp=run.stamp())
-    assigned = {delegation.tool_call_id for delegation in checkpoint.delegate_to}
+    assigned = {
+        delegation.tool_call_id
+        for delegation in checkpoint.delegate_to
+        if not _is_of_another_run(run, delegation)
+    }
     if all(call.id in assigned for call in pending):
         return ev.StopRunByDelegate(stamp=run.stamp())
     toolbox = await run.toolbox()
@@ -281,6 +285,13 @@ async def calling_delegates(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
         for call in pending
     )
     return ev.CallDelegate(stamp=run.stamp(), delegate_to=delegate_to)
+
+
+def _is_of_another_run(run: Run, delegation: ev.Delegation) -> bool:
+    """Whether the child run answers the run that this one branched off, whose work it stays."""
+    child = run.job.known_checkpoints.get(delegation.run_id)
+    parent = child.delegated_by if child is not None else None
+    return parent is not None and parent.run_id != run.checkpoint.run_id
 
 
 def _delegate_ref(run: Run, key: str) -> ev.ExpertRef:

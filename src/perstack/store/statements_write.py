@@ -7,7 +7,7 @@ from typing import Any
 
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
-from perstack.errors import request_pending
+from perstack.errors import StoreError, request_pending
 from perstack.runtime.ports import Lease, TaskRecord
 from perstack.store.event_codec import EncodedEvent
 from perstack.store.leases import LeasePolicy, LeaseRecord
@@ -66,7 +66,7 @@ def append(
     for run_id, head in projection.heads.items():
         if run_id not in run_refs:
             row = (run_id, head.expert_key, head.is_root, lease.job_id)
-            run_refs[run_id] = int(connection.execute(SAVE_RUN, row).lastrowid or 0)
+            run_refs[run_id] = _save_run(connection, row)
     connection.executemany(
         SAVE_EVENT, [_event_row(run_refs, event, content) for event, content in events]
     )
@@ -75,6 +75,15 @@ def append(
         [blob for _, kept in events for blob in kept.blobs.items()],
     )
     connection.execute("DELETE FROM requests WHERE job_id = ?", (lease.job_id,))
+
+
+def _save_run(connection: sqlite3.Connection, row: tuple[str, str, bool, str]) -> int:
+    try:
+        return int(connection.execute(SAVE_RUN, row).lastrowid or 0)
+    except sqlite3.IntegrityError as error:
+        raise StoreError(
+            f"Run {row[0]} exists already, in another job.", hint="Choose another id for the run."
+        ) from error
 
 
 def submit_request(

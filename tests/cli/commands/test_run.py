@@ -102,6 +102,45 @@ def test_an_answer_may_name_the_call_that_it_is_for(here: Stage) -> None:
     assert here.runs("a", right, "-i", "--continue").events[-1]["text"] == "red it is"
 
 
+@pytest.mark.parametrize("answer", ["blue", "-1", '{"toolCallId": "%s", "text": "blue"}', "x y"])
+def test_one_word_after_the_option_is_the_answer(here: Stage, answer: str) -> None:
+    here.plays(a=[calls("askUser"), says("{{lastToolResult}} it is")])
+    stop = here.runs("a", "q").events[-1]
+    if answer.startswith("{"):
+        answer %= stop["checkpoint"]["pendingToolCalls"][0]["id"]
+    out = here.runs("--continue-job", stop["jobId"], "-i", answer)
+    assert (out.code, out.types[-1]) == (0, "completeRun")
+
+
+@pytest.mark.parametrize("words", [("-",), ("a",), ("a", "-"), ()])
+def test_an_answer_may_come_from_stdin(here: Stage, words: tuple[str, ...]) -> None:
+    here.plays(a=[calls("askUser"), says("end")])
+    job = here.runs("a", "q").events[-1]["jobId"]
+    here.stdin = io.StringIO("blue\n")
+    out = here.runs(*words, "--continue-job", job, "-i")
+    results = next(event for event in out.events if event["type"] == "resolveToolResults")
+    assert results["toolResults"][0]["result"][0]["text"] == "blue"
+
+
+def test_an_expert_alone_is_no_answer(here: Stage) -> None:
+    here.plays(a=[calls("askUser")])
+    job = here.runs("a", "q").events[-1]["jobId"]
+    out = here.runs("a", "--continue-job", job, "-i")
+    assert (out.code, out.stdout) == (2, "")
+    assert "Query is required." in out.stderr
+
+
+def test_a_run_gets_the_id_it_is_given(here: Stage) -> None:
+    here.plays(a=[says("first"), says("second")])
+    first = here.runs("a", "q", "--run-id", "mine").events[-1]
+    assert first["runId"] == "mine"
+    again = here.runs("a", "q", "--run-id", "mine")
+    assert again.code == 1
+    assert "Run mine exists already, in another job." in again.stderr
+    more = here.runs("a", "more", "--continue-job", first["jobId"], "--run-id", "next")
+    assert (more.events[-1]["runId"], more.events[-1]["text"]) == ("next", "second")
+
+
 def test_a_completed_job_takes_a_follow_up(here: Stage) -> None:
     here.plays(a=[says("first"), says("second to {{query}}")])
     job = here.runs("a", "q").events[-1]["jobId"]
