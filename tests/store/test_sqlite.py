@@ -156,7 +156,7 @@ async def test_a_run_cannot_belong_to_two_jobs(tmp_path: Path) -> None:
     async with open_sqlite_store(store_path(tmp_path)) as store:
         await write(store, RunStory("job", "run").start())
 
-        with pytest.raises(StoreError, match="contradicts"):
+        with pytest.raises(StoreError, match="exists already, in another job"):
             await write(store, RunStory("other", "run").start())
 
         assert [job.id for job in await store.jobs()] == ["job"]

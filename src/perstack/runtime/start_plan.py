@@ -156,7 +156,7 @@ def _check_run_id(state: JobState, run_id: str, start_plan: StartPlan) -> None:
         raise JobStateError(
             f"Run {start_plan.checkpoint.run_id} of job {state.root.job_id} goes on under its own "
             "id.",
-            hint="A run id is for a run that begins: with a new query, or from an older checkpoint.",
+            hint="A run id is for one that begins: with a new query, or from an older checkpoint.",
         )
     if run_id in state.record.runs:
         raise JobStateError(f"Run {run_id} exists already.", hint="Choose another run id.")
