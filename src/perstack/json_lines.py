@@ -8,6 +8,9 @@ from mcp_types import JSONRPCMessage, JSONRPCNotification, jsonrpc_message_adapt
 
 from perstack.text import replace_surrogates
 
+BLANK = b"\xef\xbb\xbf \t\r\n"
+"""The bytes of a line that says nothing: white space and byte order marks."""
+
 
 class LineTooLongError(Exception):
     """A line is longer than its reader accepts."""
@@ -86,7 +89,7 @@ def parse_json(line: bytes) -> object:
 
 def _decode(line: bytes) -> str:
     """The text of a line. RFC 8259 lets a reader ignore a byte order mark; editors write them."""
-    return line.decode("utf-8", "replace").lstrip("\ufeff \t\r")
+    return line.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
 
 
 def _validate(line: bytes) -> JSONRPCMessage | None:

@@ -20,6 +20,9 @@ LOCAL_PRINCIPAL = "local"
 FIRST_VERSION_WITH_RESOURCE_LINKS = "2025-06-18"
 """Clients of older versions reject a whole result that contains a resource link."""
 
+READS_ONE_BODY = "perstack.reads_one_body"
+"""In the ASGI scope of a request whose client reads one body and no stream of events."""
+
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 
 
@@ -117,6 +120,14 @@ def _build_caller(context: RequestContext) -> Caller:
         # A caller that may not read jobs could not read the result of a task either.
         has_tasks=is_modern and TASKS_EXTENSION in extensions and caller.may_read_jobs,
         has_forms=has_forms,
-        can_elicit=has_forms and not is_modern and session.can_send_request,
+        can_elicit=has_forms
+        and not is_modern
+        and session.can_send_request
+        and not _reads_one_body(context),
         has_links=is_version_at_least(context.protocol_version, FIRST_VERSION_WITH_RESOURCE_LINKS),
     )
+
+
+def _reads_one_body(context: RequestContext) -> bool:
+    request = context.request
+    return request is not None and READS_ONE_BODY in request.scope

@@ -17,7 +17,7 @@ from mcp_types import JSONRPCNotification, JSONRPCResponse
 from perstack.json_lines import decode_message
 from perstack.server.transports.stdio import (
     encode_or_error,
-    invalid_line_error,
+    invalid_message_error,
     open_message_streams,
 )
 
@@ -44,7 +44,7 @@ def test_a_line_that_is_no_message_is_refused_with_its_id(
     line: bytes, code: int, request_id: object
 ) -> None:
     assert decode_message(line) is None
-    answer = json.loads(invalid_line_error(line).model_dump_json(exclude_unset=True))
+    answer = json.loads(invalid_message_error(line).model_dump_json(exclude_unset=True))
     assert (answer["error"]["code"], answer["id"]) == (code, request_id)
 
 

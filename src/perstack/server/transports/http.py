@@ -6,6 +6,7 @@ Streamable HTTP is at `/mcp`, HTTP+SSE at `/sse` if enabled, probes are at `/hea
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from logging import CRITICAL, getLogger
 from socket import socket
 from typing import Any
@@ -14,12 +15,16 @@ import anyio
 from mcp.server import Server
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import (
+    RequestBodyLimitMiddleware,
+    TransportSecuritySettings,
+)
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +34,7 @@ from perstack.server.bootstrap import ServerOptions, ServerRuntime, create_runti
 from perstack.server.tenants.registry import TenantRegistry
 from perstack.server.tools.schemas import LONGEST_WAIT_SECONDS
 from perstack.server.transports.drain import drain_on_disconnect
+from perstack.server.transports.http_messages import HttpMessages
 from perstack.server.transports.shutdown import InFlightRequests, wait_for_signal
 from perstack.server.transports.sockets import (
     HostPort,
@@ -36,6 +42,7 @@ from perstack.server.transports.sockets import (
     HttpListener,
     bind,
     build_security_settings,
+    error_response,
     is_loopback,
     resolve,
 )
@@ -161,7 +168,7 @@ def _create_app(
     def protect(app: ASGIApp) -> ASGIApp:
         return HostValidationMiddleware(app if auth is None else auth.guard(app), security)
 
-    endpoint = protect(StreamableHTTPASGIApp(sessions))
+    endpoint = protect(_limit(HttpMessages(StreamableHTTPASGIApp(sessions))))
     routes: list[BaseRoute] = [
         *_probe_routes(runtime.tenants),
         # Users write the path with and without the final slash.
@@ -174,7 +181,8 @@ def _create_app(
         getLogger("mcp.server.sse").setLevel(CRITICAL)
         stream = partial(_serve_sse_stream, runtime.server, transport)
         routes.append(Route(SSE_PATH, protect(stream), methods=["GET"]))
-        routes.append(Mount(MESSAGES_PATH, protect(transport.handle_post_message)))
+        messages = HttpMessages(transport.handle_post_message, negotiates=False)
+        routes.append(Mount(MESSAGES_PATH, protect(_limit(messages))))
     middleware: list[Middleware] = []
     if options.allowed_origins:
         # Before authentication, because a CORS preflight request carries no token.
@@ -189,11 +197,28 @@ def _create_app(
     if auth is not None:
         routes.extend(auth.routes)
         middleware.extend(auth.middleware)
-    app = Starlette(routes=routes, middleware=middleware)
+    app = Starlette(
+        routes=routes, middleware=middleware, exception_handlers={HTTPException: _json_error}
+    )
     # A redirect would name the Host of the request, and http behind a TLS proxy: a client that
     # follows it sends its token to the wrong place.
     app.router.redirect_slashes = False
     return TraceContextMiddleware(app)
+
+
+def _limit(app: ASGIApp) -> ASGIApp:
+    return RequestBodyLimitMiddleware(app, MAX_BODY_BYTES)
+
+
+async def _json_error(request: Request, error: Exception) -> JSONResponse:
+    """What OAuth clients read, which look for metadata and registration on every server."""
+    status, headers = (
+        (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    )
+    phrase = HTTPStatus(status).phrase
+    return error_response(
+        status, f"{phrase}: {request.method} {request.url.path}. MCP is at {MCP_PATH}.", headers
+    )
 
 
 async def _serve_sse_stream(

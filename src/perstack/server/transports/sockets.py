@@ -2,15 +2,16 @@
 
 import errno
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import ip_address
 
 import uvicorn
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perstack.errors import ConfigError
@@ -19,8 +20,8 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections, so that the server never closes one in use."""
 HTTP_PORT = 80
 REJECTION_MESSAGES = {
-    421: "This server does not answer for that host; --allowed-host lets it in.\n",
-    403: "This server does not answer pages of that origin; --allowed-origin lets it in.\n",
+    421: "This server does not answer for that host; --allowed-host lets it in.",
+    403: "This server does not answer pages of that origin; --allowed-origin lets it in.",
 }
 
 
@@ -118,11 +119,22 @@ def build_security_settings(
     own_hosts = [str(HostPort(name, address.port)) for name in dict.fromkeys(names)]
     if address.port == HTTP_PORT:  # clients leave the default port out
         own_hosts += [name.removesuffix(f":{HTTP_PORT}") for name in own_hosts]
+    all_hosts = [*own_hosts, *(pattern for host in hosts for pattern in (host, f"{host}:*"))]
+    all_origins = [*(f"http://{host}" for host in own_hosts), *origins]
     return TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
-        allowed_hosts=[*own_hosts, *(pattern for host in hosts for pattern in (host, f"{host}:*"))],
-        allowed_origins=[*(f"http://{host}" for host in own_hosts), *origins],
+        allowed_hosts=[host.lower() for host in all_hosts],
+        allowed_origins=[origin.lower() for origin in all_origins],
     )
+
+
+def error_response(
+    status: int, description: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """A refusal in the form of OAuth's errors, because clients parse the body of any refusal."""
+    name = HTTPStatus(status).phrase.lower().replace(" ", "_")
+    body = {"error": name, "error_description": description}
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
 class HostValidationMiddleware:
@@ -133,11 +145,15 @@ class HostValidationMiddleware:
         self._validator = TransportSecurityMiddleware(security)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Names of hosts are the same in any case; the SDK compares them letter by letter.
+        lowered = [
+            (name, value.lower() if name in (b"host", b"origin") else value)
+            for name, value in scope["headers"]
+        ]
+        scope = {**scope, "headers": lowered}
         rejection = await self._validator.validate_request(Request(scope))
         if rejection is None:
             await self._app(scope, receive, send)
             return
         status = rejection.status_code
-        await PlainTextResponse(REJECTION_MESSAGES[status], status_code=status)(
-            scope, receive, send
-        )
+        await error_response(status, REJECTION_MESSAGES[status])(scope, receive, send)

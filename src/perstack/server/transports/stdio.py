@@ -4,10 +4,9 @@ import logging
 import os
 import select
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -15,18 +14,23 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     INTERNAL_ERROR,
-    INVALID_REQUEST,
-    PARSE_ERROR,
-    ErrorData,
     JSONRPCError,
     JSONRPCMessage,
+    JSONRPCNotification,
     JSONRPCRequest,
     JSONRPCResponse,
-    RequestId,
 )
 
-from perstack.json_lines import decode_message, encode_message, parse_json, split_lines
+from perstack.json_lines import (
+    BLANK,
+    decode_message,
+    encode_message,
+    parse_json,
+    split_lines,
+)
 from perstack.server.bootstrap import ServerOptions, create_runtime
+from perstack.server.transports.batches import PendingBatches, encode_batch, parse_batch
+from perstack.server.transports.jsonrpc_errors import invalid_message_error, jsonrpc_error
 from perstack.server.transports.shutdown import wait_for_signal
 from perstack.settings import Settings
 from perstack.telemetry.propagation import attach_environment_context
@@ -34,8 +38,6 @@ from perstack.telemetry.propagation import attach_environment_context
 LOG = logging.getLogger(__name__)
 MAX_LINE_BYTES = 16 * 1024 * 1024
 READ_BYTES = 65_536
-BLANK = b"\xef\xbb\xbf \t\r\n"
-"""The bytes of a line that says nothing: white space and byte order marks."""
 ATOMIC_WRITE_BYTES = select.PIPE_BUF
 DRAIN_SECONDS = 0.25
 SHUTDOWN_SECONDS = 1.5
@@ -43,20 +45,6 @@ SHUTDOWN_SECONDS = 1.5
 Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
 Outgoing = MemoryObjectSendStream[SessionMessage]
 BeforeCall = Callable[[], Awaitable[None]]
-
-
-def invalid_line_error(line: bytes) -> JSONRPCError:
-    """The error response to an invalid line, with the id of the request if it has one."""
-    document = parse_json(line)
-    if document is None:
-        return _jsonrpc_error(None, PARSE_ERROR, "This line is not JSON")
-    request_id: RequestId | None = None
-    if isinstance(document, dict):
-        fields = cast("dict[str, Any]", document)
-        raw_id = fields.get("id")
-        if "method" in fields and isinstance(raw_id, str | int) and not isinstance(raw_id, bool):
-            request_id = raw_id
-    return _jsonrpc_error(request_id, INVALID_REQUEST, "This line is not a JSON-RPC 2.0 message")
 
 
 def encode_or_error(message: JSONRPCMessage) -> bytes:
@@ -67,12 +55,8 @@ def encode_or_error(message: JSONRPCMessage) -> bytes:
         LOG.exception("A message could not be written")
         request_id = message.id if isinstance(message, JSONRPCResponse | JSONRPCError) else None
         return encode_message(
-            _jsonrpc_error(request_id, INTERNAL_ERROR, "The answer could not be written")
+            jsonrpc_error(request_id, INTERNAL_ERROR, "The answer could not be written")
         )
-
-
-def _jsonrpc_error(request_id: RequestId | None, code: int, message: str) -> JSONRPCError:
-    return JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=message))
 
 
 @contextmanager
@@ -125,6 +109,9 @@ class _StdioStream:
     before_call: BeforeCall
     is_client_reading: bool = True
     pending_requests: int = 0
+    pending_batches: PendingBatches = field(default_factory=PendingBatches)
+    protocol_version: str | None = None
+    writing: anyio.Lock = field(default_factory=anyio.Lock)
     all_answered_event: anyio.Event = field(default_factory=anyio.Event)
 
     async def read(
@@ -133,29 +120,65 @@ class _StdioStream:
         with to_server, answers, suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             chunks = _read_chunks(self.stdin)
             async for line in split_lines(chunks, MAX_LINE_BYTES, too_long="cut"):
-                if not line.strip(BLANK):
+                content = line.strip(BLANK)
+                if not content:
                     continue
-                message = decode_message(line)
-                if message is None:
-                    await answers.send(SessionMessage(invalid_line_error(line)))
-                    continue
-                if isinstance(message, JSONRPCRequest):
-                    self.pending_requests += 1
-                    if message.method == "tools/call":
-                        await self.before_call()
-                await to_server.send(SessionMessage(message))
+                messages, error = await self._parse(content)
+                if error is not None:
+                    await answers.send(SessionMessage(error))
+                for message in messages:
+                    await self._forward(message, to_server)
             await self._drain()
+
+    async def _parse(self, line: bytes) -> tuple[Sequence[JSONRPCMessage], JSONRPCError | None]:
+        """The messages of a line, and the error if it is refused."""
+        if not line.startswith(b"["):
+            message = decode_message(line)
+            return ((), invalid_message_error(line)) if message is None else ((message,), None)
+        batch = parse_batch(parse_json(line), self.protocol_version)
+        if batch is None:
+            return (), invalid_message_error(line)
+        if isinstance(batch, JSONRPCError):
+            return (), batch
+        await self._send_batch(self.pending_batches.begin(batch))
+        return batch.messages, None
+
+    async def _forward(
+        self,
+        message: JSONRPCMessage,
+        to_server: MemoryObjectSendStream[SessionMessage | Exception],
+    ) -> None:
+        if isinstance(message, JSONRPCRequest):
+            self.pending_requests += 1
+            if message.method == "tools/call":
+                await self.before_call()
+        elif isinstance(message, JSONRPCNotification) and message.params is not None:
+            # The only notification with a request id is a cancellation: no answer will follow.
+            cancelled: object = message.params.get("requestId")
+            if isinstance(cancelled, str | int):
+                await self._send_batch(self.pending_batches.settle(cancelled))
+        await to_server.send(SessionMessage(message))
 
     async def write(self, from_server: MemoryObjectReceiveStream[SessionMessage]) -> None:
         with from_server:
             async for item in from_server:
                 message = item.message
-                if self.is_client_reading:
+                if isinstance(message, JSONRPCResponse):
+                    self.protocol_version = message.result.get(
+                        "protocolVersion", self.protocol_version
+                    )
+                if not self.pending_batches.has(message):
                     await self._send(encode_or_error(message))
+                elif isinstance(message, JSONRPCResponse | JSONRPCError):
+                    await self._send_batch(self.pending_batches.settle(message.id, message))
                 if isinstance(message, JSONRPCResponse | JSONRPCError):
                     self.pending_requests -= 1
                     if self.pending_requests <= 0:
                         self.all_answered_event.set()
+
+    async def _send_batch(self, answers: Sequence[JSONRPCMessage]) -> None:
+        if answers:
+            await self._send(encode_batch([encode_or_error(answer) for answer in answers]))
 
     async def _drain(self) -> None:
         # `printf '…' | perstack serve` closes stdin before the answers are written.
@@ -166,15 +189,16 @@ class _StdioStream:
 
     async def _send(self, data: bytes) -> None:
         view = memoryview(data)
-        try:
-            while view:
-                if not _is_ready(self.stdout, select.POLLOUT):
-                    await anyio.wait_writable(self.stdout)
-                view = view[os.write(self.stdout, view[:ATOMIC_WRITE_BYTES]) :]
-        except OSError as error:
-            # The end of stdin decides whether the client has gone.
-            LOG.debug("The client does not read any more: %s", error)
-            self.is_client_reading = False
+        async with self.writing:
+            try:
+                while view and self.is_client_reading:
+                    if not _is_ready(self.stdout, select.POLLOUT):
+                        await anyio.wait_writable(self.stdout)
+                    view = view[os.write(self.stdout, view[:ATOMIC_WRITE_BYTES]) :]
+            except OSError as error:
+                # The end of stdin decides whether the client has gone.
+                LOG.debug("The client does not read any more: %s", error)
+                self.is_client_reading = False
 
 
 async def _read_chunks(descriptor: int) -> AsyncGenerator[bytes]:
