@@ -2,10 +2,9 @@
 
 
 def replace_surrogates(text: str) -> str:
-    """Rejoin split surrogate pairs, and replace lone surrogates, which UTF-8 lacks, by `?`."""
+    """Rejoin split surrogate pairs, and replace lone surrogates, which UTF-8 lacks, by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        return joined.encode("utf-8", "replace").decode()
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text

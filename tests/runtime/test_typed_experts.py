@@ -202,7 +202,7 @@ async def test_an_answer_that_was_accepted_ends_the_run_that_is_resumed(
 async def test_half_a_surrogate_pair_is_no_obstacle() -> None:
     end = await answered(completes({"total": 1, "lines": [{"amount": "\ud800"}]}))
 
-    assert end.output == {"total": 1, "lines": [{"amount": "?"}]}
+    assert end.output == {"total": 1, "lines": [{"amount": "\ufffd"}]}
 
 
 async def test_a_parent_reads_the_value_of_its_delegate() -> None:

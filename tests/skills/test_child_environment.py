@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from perstack.skills.child_environment import INHERITED, child_environment, is_protected
 
+UTF8 = {"LANG": "C.UTF-8"}
 PROTECTED_NAMES = """
     PATH HOME SHELL NODE_PATH LD_PRELOAD LD_LIBRARY_PATH DYLD_INSERT_LIBRARIES DYLD_LIBRARY_PATH
     NODE_OPTIONS PYTHONPATH PERL5LIB RUBYLIB PYTHONSTARTUP PYTHONHOME PYTHONUSERBASE BASH_ENV ENV
@@ -30,37 +31,64 @@ def test_a_child_inherits_only_what_is_on_the_list() -> None:
 
 
 def test_empty_variables_are_not_passed_on() -> None:
-    assert child_environment({"PATH": "/bin", "TERM": ""})[0] == {"PATH": "/bin"}
+    assert child_environment({"PATH": "/bin", "TERM": "", **UTF8})[0] == {"PATH": "/bin", **UTF8}
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        ({}, {"LANG": "C.UTF-8"}),
+        ({"LANG": ""}, {"LANG": "C.UTF-8"}),
+        ({"LC_TIME": "de_DE"}, {"LANG": "C.UTF-8", "LC_TIME": "de_DE"}),
+        ({"LANG": "C"}, {"LANG": "C", "LC_CTYPE": "C.UTF-8"}),
+        (
+            {"LANG": "de_DE.UTF-8", "LC_CTYPE": "POSIX"},
+            {"LANG": "de_DE.UTF-8", "LC_CTYPE": "C.UTF-8"},
+        ),
+        ({"LANG": "ja_JP.eucJP"}, {"LANG": "ja_JP.eucJP"}),
+        ({"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, {"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}),
+        ({"LC_ALL": "C"}, {"LC_ALL": "C"}),
+    ],
+)
+def test_a_child_has_the_locale_of_its_parent_or_utf8(
+    parent: dict[str, str], child: dict[str, str]
+) -> None:
+    assert child_environment(parent)[0] == child
 
 
 def test_a_required_variable_is_passed_on_and_one_without_value_is_left_out() -> None:
-    child, refused = child_environment({"TOKEN": "t", "NAME": ""}, ("TOKEN", "NAME", "OTHER"))
+    environment = {"TOKEN": "t", "NAME": "", **UTF8}
 
-    assert (child, refused) == ({"TOKEN": "t"}, ())
+    child, refused = child_environment(environment, ("TOKEN", "NAME", "OTHER"))
+
+    assert (child, refused) == ({"TOKEN": "t", **UTF8}, ())
 
 
 @pytest.mark.parametrize("name", PROVIDER_KEYS.split())
 def test_a_provider_key_reaches_a_child_only_if_its_author_requires_it(name: str) -> None:
-    environment = {name: "key"}
+    environment = {name: "key", **UTF8}
 
-    assert child_environment(environment) == ({}, ())
-    assert child_environment(environment, (name,)) == ({name: "key"}, ())
-    assert child_environment(environment, extra={name: "other"}) == ({}, (name,))
+    assert child_environment(environment) == (UTF8, ())
+    assert child_environment(environment, (name,)) == ({name: "key", **UTF8}, ())
+    assert child_environment(environment, extra={name: "other"}) == (UTF8, (name,))
 
 
 @pytest.mark.parametrize("name", PROTECTED_NAMES.split())
 def test_a_protected_name_can_be_set_by_nobody_in_any_spelling(name: str) -> None:
     for spelled in {name, name.upper(), name.lower(), name.title()}:
-        child, refused = child_environment({}, extra={spelled: "evil", "FINE": "1"})
-        assert (child, refused) == ({"FINE": "1"}, (spelled,))
+        child, refused = child_environment(UTF8, extra={spelled: "evil", "FINE": "1"})
+        assert (child, refused) == ({"FINE": "1", **UTF8}, (spelled,))
 
-        child, refused = child_environment({spelled: "evil"}, (spelled,))
+        child, refused = child_environment({spelled: "evil", **UTF8}, (spelled,))
         if spelled not in INHERITED:
-            assert (child, refused) == ({}, (spelled,))
+            assert (child, refused) == (UTF8, (spelled,))
 
 
 def test_requiring_what_is_inherited_anyway_is_no_offence() -> None:
-    assert child_environment({"PATH": "/bin"}, ("PATH",)) == ({"PATH": "/bin"}, ())
+    assert child_environment({"PATH": "/bin", **UTF8}, ("PATH",)) == (
+        {"PATH": "/bin", **UTF8},
+        (),
+    )
 
 
 @given(

@@ -8,12 +8,42 @@ interpreter, a loader, a shell or git run other code.
 import re
 from collections.abc import Iterable, Mapping
 
+LOCALE_CATEGORIES = (
+    "LC_ALL",
+    "LC_ADDRESS",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NAME",
+    "LC_NUMERIC",
+    "LC_PAPER",
+    "LC_TELEPHONE",
+    "LC_TIME",
+)
+
 INHERITED = frozenset(
     {
         "PATH",
         "HOME",
         "SHELL",
         "TERM",
+        "USER",
+        "LOGNAME",
+        "TMPDIR",
+        "TMP",
+        "TEMP",
+        "TZ",
+        "LANG",
+        "LANGUAGE",
+        *LOCALE_CATEGORIES,
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
         "HTTP_PROXY",
         "HTTPS_PROXY",
         "NO_PROXY",
@@ -26,6 +56,8 @@ INHERITED = frozenset(
     }
 )
 """NODE_PATH is not inherited: it decides which code a server loads."""
+
+UTF8_LOCALE = "C.UTF-8"
 
 PROTECTED = re.compile(
     r"""
@@ -70,6 +102,7 @@ def child_environment(
         extra: The variables in a tool call.
     """
     child = {name: environment[name] for name in INHERITED if environment.get(name)}
+    child |= _utf8_locale(child)
     refused: list[str] = []
     for name in required:
         if name in INHERITED:
@@ -84,6 +117,18 @@ def child_environment(
         else:
             child[name] = value
     return child, tuple(refused)
+
+
+def _utf8_locale(child: Mapping[str, str]) -> dict[str, str]:
+    """What gives a child UTF-8 where nobody chose a locale: MCP and our own pipes are UTF-8."""
+    names = ("LC_ALL", "LC_CTYPE", "LANG")
+    chosen = next((name for name in names if name in child), None)
+    if chosen is None:
+        return {"LANG": UTF8_LOCALE}
+    if chosen != "LC_ALL" and child[chosen] in {"C", "POSIX"}:
+        # As Python does for itself: with LC_ALL alone somebody asks for ASCII on purpose.
+        return {"LC_CTYPE": UTF8_LOCALE}
+    return {}
 
 
 def is_protected(name: str) -> bool:
