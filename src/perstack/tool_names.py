@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import lru_cache
 
 MAX_EXPERT_TOOL_NAME = 40
@@ -12,6 +12,7 @@ MAX_TOOL_NAME = 64
 _HASH_DIGITS = 6
 _WIRE_HASH_DIGITS = 8
 _INVALID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
+_INVALID_PROPERTY_CHARACTER = re.compile(r"[^a-zA-Z0-9_]")
 
 
 def tool_name(expert_key: str) -> str:
@@ -61,9 +62,14 @@ def wire_name(name: str) -> str:
     return _cut_with_hash(sanitized, name, MAX_TOOL_NAME, digits=_WIRE_HASH_DIGITS)
 
 
-def original_names(names: Iterable[str]) -> dict[str, str]:
-    """Wire name → tool name, for the tools whose names differ."""
-    return {wire: name for name in names if (wire := wire_name(name)) != name}
+def property_wire_name(name: str) -> str:
+    """A name that every provider takes for a property, of this name alone.
+
+    The providers differ in what they take: each does ASCII letters, digits and `_`.
+    """
+    sanitized = _INVALID_PROPERTY_CHARACTER.sub("_", name).strip("_")
+    separated = f"_{sanitized}" if sanitized[:1].isdigit() else sanitized
+    return _cut_with_hash(separated, name, MAX_TOOL_NAME, digits=_WIRE_HASH_DIGITS)
 
 
 def _fit(name: str, expert_key: str) -> str:

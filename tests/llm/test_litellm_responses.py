@@ -21,7 +21,7 @@ def chunk(finish: str | None = None, **delta: Any) -> SimpleNamespace:
 
 
 def test_thinking_blocks_end_with_their_signatures() -> None:
-    reply = StreamedResponse(Listener(), {})
+    reply = StreamedResponse(Listener())
     for block in (
         {"type": "thinking", "thinking": "one "},
         {"type": "thinking", "thinking": "two"},
@@ -40,7 +40,7 @@ def test_thinking_blocks_end_with_their_signatures() -> None:
 
 
 def test_plain_chunks_carry_text_and_the_end() -> None:
-    reply = StreamedResponse(Listener(), {})
+    reply = StreamedResponse(Listener())
     reply.add({"text": "hello", "is_finished": False, "finish_reason": ""})
     reply.add({"text": "", "is_finished": True, "finish_reason": "length"})
 
@@ -51,7 +51,7 @@ def test_plain_chunks_carry_text_and_the_end() -> None:
 
 
 def test_a_stream_without_an_end_is_no_reply() -> None:
-    reply = StreamedResponse(Listener(), {})
+    reply = StreamedResponse(Listener())
     reply.add(chunk(content="half a"))
 
     with pytest.raises(IncompleteResponseError):
@@ -59,7 +59,7 @@ def test_a_stream_without_an_end_is_no_reply() -> None:
 
 
 def test_an_unknown_finish_reason_is_another_one() -> None:
-    reply = StreamedResponse(Listener(), {})
+    reply = StreamedResponse(Listener())
     reply.add(chunk("pause_turn", content="x"))
 
     assert reply.result(None).finish_reason == "other"
@@ -78,7 +78,7 @@ def test_an_unknown_finish_reason_is_another_one() -> None:
 def test_arguments_are_an_object_or_an_error(
     arguments: Any, args: dict[str, Any], error: str | None
 ) -> None:
-    made = parse_tool_call("c1", "add", arguments, {})
+    made = parse_tool_call("c1", "add", arguments)
 
     assert made.args == args
     assert (made.args_error or "").startswith(error or "")

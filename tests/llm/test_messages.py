@@ -2,7 +2,6 @@
 
 import base64
 
-import pytest
 from inline_snapshot import snapshot
 
 from perstack.core.messages import (
@@ -13,17 +12,16 @@ from perstack.core.messages import (
     ImageUrlPart,
     TextPart,
     ThinkingPart,
-    ToolCallPart,
     ToolMessage,
     ToolResultPart,
     UserMessage,
 )
-from perstack.core.tools import ToolDefinition
 from perstack.llm.conversions import Conversions
 from perstack.llm.messages import can_think, chat_messages, chat_tools, shared_chat_messages
 from perstack.llm.providers.anthropic import ANTHROPIC
 from perstack.llm.providers.ollama import OLLAMA
 from perstack.llm.providers.openai import OPENAI
+from perstack.llm.providers.profile import ProviderProfile
 from tests.llm.conversation import ADD, INSTRUCTION, answers, calls, returns, says
 
 IMAGE = ImageInlinePart(encoded_data="aW1n", mime_type="image/png")
@@ -259,17 +257,6 @@ def test_tools_become_functions() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["mcp.files/read", "x" * 65, "größe"])
-def test_a_name_that_providers_refuse_is_the_same_in_tools_and_history(name: str) -> None:
-    tool = ToolDefinition(skill_name="s", name=name, description="", input_schema={})
-    call = ToolCallPart(tool_call_id="c1", tool_name=name)
-
-    offered = chat_tools([tool])[0]["function"]["name"]
-    [message] = chat_messages([ExpertMessage(contents=(call,))], OPENAI)
-
-    assert message["tool_calls"][0]["function"]["name"] == offered != name
-
-
 def test_thinking_is_possible_until_a_call_was_made_without_it() -> None:
     assert can_think([says("add")])
     assert can_think([says("add"), calls("c1", SIGNED), returns("c1", "3")])
@@ -285,7 +272,11 @@ def test_shared_messages_are_the_same_conversation_for_each_profile() -> None:
 
 def test_a_message_is_converted_once_for_a_profile_and_forgotten_with_the_message() -> None:
     converted: list[str] = []
-    conversions = Conversions(lambda _, profile: converted.append(profile.name) or [])
+
+    def convert(_message: UserMessage, profile: ProviderProfile) -> None:
+        converted.append(profile.name)
+
+    conversions = Conversions(convert)
     message = says("add")
 
     for profile in (OPENAI, OPENAI, ANTHROPIC, ANTHROPIC):

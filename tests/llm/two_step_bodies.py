@@ -58,7 +58,7 @@ BODIES: dict[ProviderName, Any] = {
                         "toolSpec": {
                             "name": "add",
                             "description": "add",
-                            "inputSchema": {"json": {"type": "object"}},
+                            "inputSchema": {"json": {"type": "object", "properties": {}}},
                         }
                     }
                 ]
@@ -151,7 +151,7 @@ BODIES: dict[ProviderName, Any] = {
                     "type": "custom",
                     "name": "add",
                     "description": "add",
-                    "input_schema": {"type": "object"},
+                    "input_schema": {"type": "object", "properties": {}},
                 },
                 {"type": "web_search_20250305", "name": "web_search"},
             ],
@@ -236,7 +236,7 @@ BODIES: dict[ProviderName, Any] = {
                     "strict": False,
                     "name": "add",
                     "description": "add",
-                    "parameters": {"type": "object"},
+                    "parameters": {"type": "object", "properties": {}},
                 },
                 {"type": "web_search_preview"},
             ],
@@ -286,7 +286,7 @@ BODIES: dict[ProviderName, Any] = {
                     "function": {
                         "name": "add",
                         "description": "add",
-                        "parameters": {"type": "object"},
+                        "parameters": {"type": "object", "properties": {}},
                     },
                 }
             ],
@@ -338,7 +338,7 @@ BODIES: dict[ProviderName, Any] = {
                     "function": {
                         "name": "add",
                         "description": "add",
-                        "parameters": {"type": "object"},
+                        "parameters": {"type": "object", "properties": {}},
                     },
                 }
             ],
@@ -406,7 +406,7 @@ BODIES: dict[ProviderName, Any] = {
                         {
                             "name": "add",
                             "description": "add",
-                            "parametersJsonSchema": {"type": "object"},
+                            "parametersJsonSchema": {"type": "object", "properties": {}},
                         }
                     ]
                 },
@@ -459,7 +459,7 @@ BODIES: dict[ProviderName, Any] = {
                         {
                             "name": "add",
                             "description": "add",
-                            "parametersJsonSchema": {"type": "object"},
+                            "parametersJsonSchema": {"type": "object", "properties": {}},
                         }
                     ]
                 },
@@ -502,7 +502,7 @@ BODIES: dict[ProviderName, Any] = {
                     "function": {
                         "name": "add",
                         "description": "add",
-                        "parameters": {"type": "object"},
+                        "parameters": {"type": "object", "properties": {}},
                     },
                 }
             ],
@@ -585,7 +585,7 @@ BODIES: dict[ProviderName, Any] = {
                     "strict": False,
                     "name": "add",
                     "description": "add",
-                    "parameters": {"type": "object"},
+                    "parameters": {"type": "object", "properties": {}},
                 },
                 {"type": "web_search"},
                 {"type": "image_generation"},

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from perstack.core.messages import ToolKind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ToolDefinition:
     """A tool as the model is shown it.
 

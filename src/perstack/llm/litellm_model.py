@@ -34,8 +34,8 @@ from perstack.llm.providers.connection import (
     resolve_connection,
 )
 from perstack.llm.selection import ModelSelector
+from perstack.llm.tool_fitting import fit_request
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest
-from perstack.tool_names import original_names
 
 _LITELLM_ENVIRONMENT = {
     # Otherwise litellm copies the .env of a folder above its own into the process's environment.
@@ -175,8 +175,7 @@ class _GenerationCall:
 
         self._litellm = litellm
         self._connection = connection
-        self._request = request
-        self._tool_names = original_names(tool.name for tool in request.tools)
+        self._request, self._sent_names = fit_request(request, connection.profile)
         # litellm would look for a key of its own in the process's environment.
         self._exchange = HttpExchange(is_anonymous=connection.is_anonymous)
         self._current_exchange = current_exchange
@@ -186,8 +185,10 @@ class _GenerationCall:
         internal_token = self._litellm.is_internal_call.set(True)
         try:
             if deltas is None:
-                return parse_response(await self._send_request(is_stream=False), self._tool_names)
-            return await self._stream(deltas)
+                generation = parse_response(await self._send_request(is_stream=False))
+            else:
+                generation = await self._stream(deltas)
+            return self._sent_names.restore(generation)
         except Exception as error:  # noqa: BLE001 - litellm and its providers raise anything
             failure = self._to_model_error(error, is_stream=deltas is not None)
         finally:
@@ -207,7 +208,7 @@ class _GenerationCall:
     async def _stream(self, deltas: Deltas) -> Generation:
         started = anyio.current_time()
         first_chunk_seconds: float | None = None
-        response = StreamedResponse(deltas, self._tool_names)
+        response = StreamedResponse(deltas)
         wrapper: Any = await self._send_request(is_stream=True)
         if wrapper.completion_stream is None:
             await wrapper.fetch_stream()

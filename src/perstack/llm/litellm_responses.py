@@ -26,14 +26,14 @@ class IncompleteResponseError(Exception):
     """The stream ended before a finish reason."""
 
 
-def parse_response(response: Any, names: Mapping[str, str]) -> Generation:
-    """An unstreamed reply. `names` maps wire names of tools back to their own."""
+def parse_response(response: Any) -> Generation:
+    """An unstreamed reply."""
     if not response.choices:
         raise IncompleteResponseError("the reply has no choices")
     choice = response.choices[0]
     message = choice.message
     calls = tuple(
-        parse_tool_call(call.id, call.function.name, call.function.arguments, names)
+        parse_tool_call(call.id, call.function.name, call.function.arguments)
         for call in message.tool_calls or ()
     )
     return Generation(
@@ -80,16 +80,13 @@ def _token_count(counts: Any, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def parse_tool_call(
-    call_id: str | None, name: str | None, arguments: Any, names: Mapping[str, str]
-) -> ToolCallPart:
+def parse_tool_call(call_id: str | None, name: str | None, arguments: Any) -> ToolCallPart:
     """A tool call; invalid arguments become its `args_error`."""
-    wire = name or ""
     args, error = parse_arguments(arguments)
     return ToolCallPart(
         # Ollama gives none, and a result must name the call that it answers.
         tool_call_id=call_id or f"call_{uuid4().hex}",
-        tool_name=names.get(wire, wire),
+        tool_name=name or "",
         args=args,
         args_error=error,
     )
@@ -122,9 +119,8 @@ class StreamedResponse:
     Chunks have OpenAI's shape; some, such as keep-alives and the end, are plain dicts.
     """
 
-    def __init__(self, deltas: Deltas, names: Mapping[str, str]) -> None:
+    def __init__(self, deltas: Deltas) -> None:
         self._deltas = deltas
-        self._names = names
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._thinking_blocks: list[dict[str, Any]] = []
@@ -194,7 +190,7 @@ class StreamedResponse:
         if self._finish_reason is None:
             raise IncompleteResponseError("the stream ended before the reply was finished")
         calls = tuple(
-            parse_tool_call(call.id, call.name, "".join(call.arguments), self._names)
+            parse_tool_call(call.id, call.name, "".join(call.arguments))
             for _, call in sorted(self._calls.items())
         )
         return Generation(

@@ -176,12 +176,12 @@ _provider_conversions = Conversions(_convert_for_provider)
 
 
 def chat_tools(tools: Iterable[ToolDefinition]) -> list[dict[str, Any]]:
-    """The tools as function definitions."""
+    """The tools, as the provider takes them, as function definitions."""
     return [
         {
             "type": "function",
             "function": {
-                "name": wire_name(tool.name),
+                "name": tool.name,
                 "description": tool.description,
                 "parameters": tool.input_schema,
             },

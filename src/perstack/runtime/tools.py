@@ -8,7 +8,6 @@ from perstack.core.typed_io import QUERY, argument_schema, completion_schema, re
 from perstack.definition.model import Definitions, Expert
 from perstack.definition.references import BASE_SKILL
 from perstack.definition.rules import delegate_tool_names
-from perstack.definition.schema_rules import IN_PLACE_APPLICATORS
 from perstack.models import TomlTable
 from perstack.runtime.control import ATTEMPT_COMPLETION
 from perstack.tool_names import tool_name
@@ -155,19 +154,8 @@ def _delegate_tool(name: str, key: str, expert: Expert | None) -> ToolDefinition
         skill_name=key,
         name=name,
         description=description,
-        input_schema=_delegate_input_schema(declared_schema) if declared_schema else _QUERY_SCHEMA,
+        input_schema=argument_schema(declared_schema, {QUERY: _EXTRA_QUERY_SCHEMA})
+        if declared_schema
+        else _QUERY_SCHEMA,
         kind="delegate",
     )
-
-
-def _delegate_input_schema(declared_schema: TomlTable) -> TomlTable:
-    """The arguments of a delegate without what several models refuse at the top of a schema.
-
-    They are checked against the whole of it.
-    """
-    flat_schema = {
-        name: value
-        for name, value in declared_schema.items()
-        if name not in (*IN_PLACE_APPLICATORS, "$schema")
-    }
-    return argument_schema(flat_schema, {QUERY: _EXTRA_QUERY_SCHEMA})

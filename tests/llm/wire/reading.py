@@ -22,7 +22,7 @@ def read_stream(
     provider: str = "",
 ) -> Generation:
     """The reply that a stream holds."""
-    builder = ReplyBuilder({}, deltas, provider=provider)
+    builder = ReplyBuilder(deltas, provider=provider)
     reader = wire.reader(builder)
     for piece in pieces:
         for payload in framing.feed(piece):

@@ -45,7 +45,7 @@ def streamed(provider: str, pieces: list[bytes]) -> Generation:
 
 
 def whole(wire: WireFormat, reply: Verbatim, provider: str = "") -> Generation:
-    builder = ReplyBuilder({}, None, provider=provider)
+    builder = ReplyBuilder(None, provider=provider)
     wire.reader(builder).add_whole(dict(reply.whole))
     return builder.build()
 
@@ -173,7 +173,7 @@ ODD_REPLIES: list[tuple[WireFormat, dict[str, Any]]] = [
 @pytest.mark.parametrize(("wire", "document"), ODD_REPLIES)
 def test_odd_pieces_of_a_reply_break_nothing(wire: WireFormat, document: dict[str, object]) -> None:
     ended = {"stop_reason": "end_turn", "status": "completed", **document}
-    builder = ReplyBuilder({}, None)
+    builder = ReplyBuilder(None)
 
     wire.reader(builder).add_whole(ended)
 

@@ -20,6 +20,7 @@ from perstack.llm.providers.profile import (
     no_reasoning_option,
     reasoning_effort,
 )
+from perstack.llm.providers.tool_limits import COMMON_LIMITS, ToolLimits
 
 API_KEY_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
 _ANY_REGION = r"(.*[./])?"
@@ -70,11 +71,13 @@ _OTHER = ProviderProfile(
     reasoning=no_reasoning_option,
     thinking_models="",
     accepts_files=True,
+    tool_limits=ToolLimits(has_references=False, has_plain_top=True),
 )
 _CLAUDE = replace(
     _OTHER,
     reasoning=claude_thinking_option,
     thinking_models=".*",
+    tool_limits=COMMON_LIMITS,
     accepts_media_in_results=True,
     has_signed_thinking=True,
     has_cache_breakpoints=True,

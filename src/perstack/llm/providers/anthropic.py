@@ -8,6 +8,7 @@ from perstack.definition.model import ProviderSetting
 from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.catalog import model_facts
 from perstack.llm.providers.profile import ProviderProfile, reasoning_effort
+from perstack.llm.providers.tool_limits import ToolLimits
 
 MIN_BUDGET_TOKENS = 1024
 # Left for the answer itself, when a model's whole output is smaller than the budget.
@@ -107,6 +108,7 @@ ANTHROPIC = ProviderProfile(
     has_signed_thinking=True,
     has_cache_breakpoints=True,
     requires_max_tokens=True,
+    tool_limits=ToolLimits(property_names=r"[a-zA-Z0-9_.-]{1,64}"),
     provider_tools={
         "webSearch": web_search,
         "webFetch": web_fetch,

@@ -7,8 +7,9 @@ from urllib.parse import quote
 from perstack.definition.model import ProviderSetting
 from perstack.definition.provider_tools import ProviderTools
 from perstack.errors import ConfigError
-from perstack.llm.providers.openai import COMMON_TOOLS
+from perstack.llm.providers.openai import COMMON_TOOLS, MAX_TOOLS
 from perstack.llm.providers.profile import ProviderProfile
+from perstack.llm.providers.tool_limits import ToolLimits
 
 RESOURCE_VARIABLE = "AZURE_RESOURCE_NAME"
 VERSION_VARIABLE = "AZURE_API_VERSION"
@@ -65,5 +66,6 @@ AZURE_OPENAI = ProviderProfile(
     thinking_models=r"(o\d|gpt-5(?!-chat)).*",
     accepts_files=True,
     accepts_image_urls=True,
+    tool_limits=ToolLimits(max_tools=MAX_TOOLS, max_description=1024),
     provider_tools={"webSearchPreview": web_search_preview, **COMMON_TOOLS},
 )

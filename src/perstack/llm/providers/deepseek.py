@@ -1,6 +1,7 @@
 """DeepSeek: Chat Completions, with a model of its own for thinking."""
 
 from perstack.llm.providers.profile import ProviderProfile, no_reasoning_option
+from perstack.llm.providers.tool_limits import ToolLimits
 
 DEEPSEEK = ProviderProfile(
     name="deepseek",
@@ -11,4 +12,5 @@ DEEPSEEK = ProviderProfile(
     key_variable="DEEPSEEK_API_KEY",
     reasoning=no_reasoning_option,
     returns_reasoning=True,
+    tool_limits=ToolLimits(max_tools=128),
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.providers.profile import ProviderProfile, ProviderTool
+from perstack.llm.providers.tool_limits import ToolLimits
 
 
 def thinking_option(tokens: int, _model: str) -> dict[str, Any]:
@@ -29,6 +30,14 @@ COMMON_TOOLS: dict[str, ProviderTool] = {
 """The tools that Gemini models have on Vertex AI too, which adds `enterpriseWebSearch`."""
 
 
+TOOL_LIMITS = ToolLimits(
+    max_tools=512,
+    property_names=r"[a-zA-Z_][a-zA-Z0-9_]{0,63}",
+    # It takes references that lead back to themselves in few places only.
+    has_references=False,
+    has_plain_enums=True,
+)
+
 GOOGLE = ProviderProfile(
     name="google",
     wire_format="gemini",
@@ -40,6 +49,7 @@ GOOGLE = ProviderProfile(
     reasoning=thinking_option,
     thinking_models=r"gemini-(2\.5|[3-9]).*",
     accepts_files=True,
+    tool_limits=TOOL_LIMITS,
     provider_tools={**COMMON_TOOLS, "fileSearch": file_search},
     # Without it the model may not have both; Vertex AI refuses it.
     mixed_tool_options={"toolConfig": {"includeServerSideToolInvocations": True}},

@@ -7,9 +7,11 @@ from typing import Any
 from perstack.definition.model import ProviderSetting
 from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.providers.profile import ProviderProfile, ProviderTool
+from perstack.llm.providers.tool_limits import ToolLimits
 
 ORGANIZATION_HEADER = "OpenAI-Organization"
 PROJECT_HEADER = "OpenAI-Project"
+MAX_TOOLS = 128
 
 
 def account_headers(setting: ProviderSetting, environment: Mapping[str, str]) -> dict[str, str]:
@@ -67,6 +69,7 @@ _CHAT = ProviderProfile(
     returns_reasoning=True,
     accepts_files=True,
     accepts_image_urls=True,
+    tool_limits=ToolLimits(max_tools=MAX_TOOLS),
     provider_tools={"webSearch": web_search, **COMMON_TOOLS},
 )
 

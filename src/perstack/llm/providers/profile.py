@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from perstack.definition.model import ProviderName, ProviderSetting, ReasoningBudget
 from perstack.definition.provider_tools import ProviderTools
+from perstack.llm.providers.tool_limits import COMMON_LIMITS, ToolLimits
 
 BUDGET_TOKENS: dict[str, int] = {
     "none": 0,
@@ -118,6 +119,7 @@ class ProviderProfile:
         returns_reasoning: Whether unsigned thinking of a turn with tool calls is returned.
         has_cache_breakpoints: Whether prefixes are cached where messages say so.
         requires_max_tokens: Whether each call must limit its output.
+        tool_limits: What the provider takes of the tools that it is shown.
         provider_tools: The tools that the provider calls itself, by their names in the file.
         provider_tool_headers: The headers that such tools and skills need.
         mixed_tool_options: Options of a call with such tools and others.
@@ -149,6 +151,7 @@ class ProviderProfile:
     returns_reasoning: bool = False
     has_cache_breakpoints: bool = False
     requires_max_tokens: bool = False
+    tool_limits: ToolLimits = COMMON_LIMITS
     provider_tools: Mapping[str, ProviderTool] = field(default_factory=dict[str, ProviderTool])
     provider_tool_headers: Callable[[ProviderTools], dict[str, str]] = no_tool_headers
     mixed_tool_options: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -38,6 +38,7 @@ from perstack.llm.providers.connection import (
 from perstack.llm.providers.profile import WireName
 from perstack.llm.providers.registry import provider_profile
 from perstack.llm.selection import ModelSelector
+from perstack.llm.tool_fitting import fit_request
 from perstack.llm.wire.anthropic_messages import AnthropicMessages
 from perstack.llm.wire.anthropic_vertex import AnthropicVertex
 from perstack.llm.wire.aws_signature import signed_headers
@@ -67,7 +68,6 @@ from perstack.llm.wire.reply import (
 )
 from perstack.llm.wire.responses import Responses
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, Model
-from perstack.tool_names import original_names
 
 if TYPE_CHECKING:
     from perstack.llm.wire.client import HttpClient
@@ -189,15 +189,14 @@ class WireModel:
             return await self._other.generate(request, deltas)
         if connection.endpoint in self._without_media:
             request = replace(request, messages=without_media(request.messages))
-        tool_names = original_names(tool.name for tool in request.tools)
-        provider = connection.profile.name
-        builder = ReplyBuilder(tool_names, deltas, request.on_usage, provider)
+        request, sent_names = fit_request(request, connection.profile)
+        builder = ReplyBuilder(deltas, request.on_usage, connection.profile.name)
         exchange = partial(
             self._exchange, _FORMATS[name], connection, builder, is_stream=deltas is not None
         )
         try:
             with anyio.fail_after(choice.timeout_seconds):
-                generation = await self._show_what_fits(exchange, request, connection)
+                reply = await self._show_what_fits(exchange, request, connection)
         except TimeoutError:
             failure = timeout_error(choice.timeout_seconds, provider=connection.profile.name)
         except (ConnectionFailedError, ErrorStatusError, StreamError, InvalidReplyError) as error:
@@ -206,6 +205,7 @@ class WireModel:
             if failure.status == _UNAUTHORIZED:
                 self._google_tokens.forget()
         else:
+            generation = sent_names.restore(reply)
             return await self._with_files(generation, builder.files, connection, request)
         # Outside the handler, so that no context hangs on it: that holds the request and its key.
         raise failure

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 from uuid import uuid4
@@ -178,7 +178,6 @@ class ReplyBuilder:
     """Collects one reply, and passes each delta on.
 
     Args:
-        tool_names: The names of the tools, by the names that the provider knows.
         deltas: Receives text and thinking as they arrive.
         on_usage: Receives the tokens that are reported, as they grow.
         provider: Who replies.
@@ -191,7 +190,6 @@ class ReplyBuilder:
 
     def __init__(
         self,
-        tool_names: Mapping[str, str],
         deltas: Deltas | None,
         on_usage: Callable[[Usage], None] = ignore_usage,
         provider: str = "",
@@ -199,7 +197,6 @@ class ReplyBuilder:
         self._on_usage = on_usage
         self._provider = provider
         self._provider_part: ProviderPart | None = None
-        self._tool_names = tool_names
         self._deltas = deltas
         self._text = TextPieces()
         self._thinking: list[tuple[TextPieces, list[str]]] = []
@@ -340,12 +337,11 @@ class ReplyBuilder:
             if not call_id or call_id in used_ids:
                 call_id = f"call_{uuid4().hex}"
             used_ids.add(call_id)
-            name = replace_surrogates(call.name)
             args, error = parse_arguments("".join(call.arguments))
             parts.append(
                 ToolCallPart(
                     tool_call_id=call_id,
-                    tool_name=self._tool_names.get(name, name),
+                    tool_name=replace_surrogates(call.name),
                     args=args,
                     args_error=error,
                 )
