@@ -16,7 +16,7 @@ def entries() -> list[RecordedEvent]:
 
 def of_type(*types: str) -> EventFilter:
     return EventFilter(
-        is_in_scope=lambda _: True, predicates=(lambda entry: entry.event.type in types,)
+        is_in_scope=lambda _: True, predicates=(lambda entry, _step: entry.event.type in types,)
     )
 
 

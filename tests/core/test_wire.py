@@ -11,6 +11,7 @@ from perstack.core import events as ev
 from perstack.core import transient_events
 from perstack.core.history import JobHistory
 from perstack.core.messages import Citation, ImageInlinePart, ProviderPart
+from perstack.core.step import StepTracker
 from perstack.core.wire import (
     EVENT_TYPES,
     RUN_TYPES,
@@ -37,8 +38,11 @@ async def played(replies: dict[str, list[Reply]], **options: Any) -> list[Json]:
     store = FakeStore()
     definitions = experts(a=("a_x",), a_x=())
     await work(job_context(definitions, FakeModel(replies), store=store, **options))
-    history = JobHistory(store.events_written)
-    return [to_wire(event, checkpoint) for event, checkpoint in history.recorded_events]
+    steps = StepTracker()
+    return [
+        to_wire(event, checkpoint, steps.follow(event, checkpoint))
+        for event, checkpoint in JobHistory(store.events_written).recorded_events
+    ]
 
 
 def of_type(stream: list[Json], event_type: str) -> list[Json]:
@@ -131,7 +135,8 @@ def lasting(value: Any) -> Any:
     table = cast("Json", value)
     if table.get("type") == "instructionMessage":
         return {"type": table["type"], "id": table["id"]}
-    return {name: lasting(item) for name, item in table.items() if name != "timestamp"}
+    times = ("timestamp", "startedAt", "finishedAt")
+    return {name: lasting(item) for name, item in table.items() if name not in times}
 
 
 async def test_every_run_event_bears_its_whole_stamp() -> None:

@@ -14,6 +14,7 @@ import anyio
 from perstack.core.elicitation import ElicitationReply
 from perstack.core.messages import ToolCall
 from perstack.definition.model import Definitions, Expert, McpStdioSkill, Skill
+from perstack.definition.references import BASE_SKILL
 from perstack.runtime.ports import Skills
 from perstack.skills.context import SkillTimeouts
 from perstack.skills.pool import open_skills
@@ -24,10 +25,11 @@ Event = tuple[Any, ...]
 
 
 class Recorder:
-    """A listener that remembers what it was told, in order."""
+    """A listener that remembers what it was told, in order: of servers, and of the base skill."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.built_in: list[Event] = []
         self.replies: list[ElicitationReply] = []
 
     @contextmanager
@@ -45,7 +47,8 @@ class Recorder:
     def connected(
         self, skill_name: str, server_info: dict[str, Any] | None, durations_ms: dict[str, float]
     ) -> None:
-        self.events.append(("connected", skill_name, server_info, durations_ms))
+        events = self.built_in if skill_name == BASE_SKILL else self.events
+        events.append(("connected", skill_name, server_info, durations_ms))
 
     def stderr(self, skill_name: str, line: str) -> None:
         self.events.append(("stderr", skill_name, line))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from perstack import __version__
 from perstack.core.tools import ToolDefinition
 from perstack.definition.model import InteractiveSkill, InteractiveTool, McpStdioSkill
 from perstack.errors import SkillError
@@ -35,6 +36,16 @@ async def test_the_base_skill_comes_first_and_needs_no_process(tmp_path: Path) -
     assert tools[-1].name == "echo"
     assert "hello" in result.text
     assert [event[1] for event in told.of("starting")] == ["plain"]
+
+
+async def test_each_run_is_told_that_the_base_skill_is_ready(tmp_path: Path) -> None:
+    first, second = Recorder(), Recorder()
+    async with opened(tmp_path) as skills:
+        await skills.tools(expert("one"), first)
+        await skills.tools(expert("two"), second)
+    info = {"name": "@perstack/base", "version": __version__}
+    for told in (first, second):
+        assert [event[:3] for event in told.built_in] == [("connected", "@perstack/base", info)]
 
 
 async def test_all_pages_of_tools_are_read(tmp_path: Path) -> None:

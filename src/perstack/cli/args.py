@@ -76,6 +76,16 @@ def add_json_argument(parser: ArgumentParser) -> None:
 
 def add_event_filter_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--filter", metavar="TYPES", help="event types to print, comma-separated")
+    add_wire_argument(parser)
+
+
+def add_wire_argument(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--wire",
+        choices=("slim", "full"),
+        default="slim",
+        help="full: events repeat the conversation and the checkpoint of each step",
+    )
 
 
 def add_engine_arguments(parser: ArgumentParser, workspace_default: str) -> None:

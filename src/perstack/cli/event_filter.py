@@ -12,6 +12,7 @@ from perstack.cli.job_log import JobSelector
 from perstack.core import events as ev
 from perstack.core.events import parse_checkpoint_id
 from perstack.core.history import RecordedEvent
+from perstack.core.step import Step, StepTracker
 from perstack.core.wire import to_wire
 
 Json = dict[str, Any]
@@ -98,6 +99,7 @@ DELEGATION_TYPES = frozenset({"callDelegate", "stopRunByDelegate"})
 
 StepPredicate = Callable[[int], bool]
 EntryPredicate = Callable[[RecordedEvent], bool]
+DocumentPredicate = Callable[[RecordedEvent, Step], bool]
 
 
 @dataclass(slots=True)
@@ -126,9 +128,10 @@ class EventCounts:
 
 @dataclass(frozen=True, slots=True)
 class SelectedEvent:
-    """An event to show, because it matches or is next to one that does."""
+    """An event to show with its step, because it matches or is next to one that does."""
 
     entry: RecordedEvent
+    step: Step
     is_context: bool = False
 
 
@@ -148,33 +151,35 @@ class EventFilter:
     """
 
     is_in_scope: EntryPredicate
-    predicates: tuple[EntryPredicate, ...] = ()
+    predicates: tuple[DocumentPredicate, ...] = ()
     offset: int = 0
     take: int = 0
     context: int = 0
     matched: EventCounts = field(default_factory=EventCounts)
     shown_count: int = 0
     context_count: int = 0
-    _preceding: deque[RecordedEvent] = field(default_factory=deque[RecordedEvent])
+    _preceding: deque[SelectedEvent] = field(default_factory=deque[SelectedEvent])
+    _steps: StepTracker = field(default_factory=StepTracker)
     _following_due: int = 0
 
     def select(self, entry: RecordedEvent) -> Iterator[SelectedEvent]:
         """The events to show after this one: it, and context beside it."""
+        step = self._steps.follow(entry.event, entry.checkpoint)
         if not self.is_in_scope(entry):
             return
-        if self._is_selected(entry):
+        if self._is_selected(entry, step):
             self.shown_count += 1
             self.context_count += len(self._preceding)
-            yield from (SelectedEvent(earlier, is_context=True) for earlier in self._preceding)
-            yield SelectedEvent(entry)
+            yield from self._preceding
+            yield SelectedEvent(entry, step)
             self._preceding.clear()
             self._following_due = self.context
         elif self._following_due:
             self._following_due -= 1
             self.context_count += 1
-            yield SelectedEvent(entry, is_context=True)
+            yield SelectedEvent(entry, step, is_context=True)
         else:
-            self._preceding.append(entry)
+            self._preceding.append(SelectedEvent(entry, step, is_context=True))
             if len(self._preceding) > self.context:
                 self._preceding.popleft()
 
@@ -183,8 +188,8 @@ class EventFilter:
         """Whether nothing more will be shown."""
         return self.take > 0 and self.shown_count == self.take and not self._following_due
 
-    def _is_selected(self, entry: RecordedEvent) -> bool:
-        if not all(test(entry) for test in self.predicates):
+    def _is_selected(self, entry: RecordedEvent, step: Step) -> bool:
+        if not all(test(entry, step) for test in self.predicates):
             return False
         self.matched.add(entry.event)
         is_before_offset = self.matched.events <= self.offset
@@ -215,7 +220,7 @@ def _scope_predicate(selector: JobSelector) -> EntryPredicate:
     return is_in_scope
 
 
-def _predicates(options: Namespace) -> Iterator[EntryPredicate]:
+def _predicates(options: Namespace) -> Iterator[DocumentPredicate]:
     groups = (
         (options.errors, ERROR_TYPES),
         (options.tools, TOOL_TYPES),
@@ -224,15 +229,15 @@ def _predicates(options: Namespace) -> Iterator[EntryPredicate]:
     )
     for is_requested, types in groups:
         if is_requested:
-            yield lambda entry, types=types: entry.event.type in types
-    step: StepPredicate | None = options.step
-    if step is not None:
-        yield lambda entry: step(entry.event.stamp.step_number)
+            yield lambda entry, _step, types=types: entry.event.type in types
+    is_step: StepPredicate | None = options.step
+    if is_step is not None:
+        yield lambda entry, _step: is_step(entry.event.stamp.step_number)
     expressions: list[FilterExpression] = options.filter or []
     if expressions:
 
-        def satisfies_all(entry: RecordedEvent) -> bool:
-            document = to_wire(entry.event, entry.checkpoint)
+        def satisfies_all(entry: RecordedEvent, step: Step) -> bool:
+            document = to_wire(entry.event, entry.checkpoint, step)
             return all(expression(document) for expression in expressions)
 
         yield satisfies_all

@@ -13,12 +13,15 @@ from perstack.cli.formatting import format_count, format_usage, shorten
 from perstack.cli.terminal import Terminal
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.elicitation import Question
+from perstack.core.events import StoredEvent
+from perstack.core.full_wire import full_type, to_full_wire
+from perstack.core.step import Step, StepTracker
 from perstack.core.transient_events import PerstackEvent
 from perstack.core.verification import format_verification_results
 from perstack.core.wire import to_wire
 from perstack.jobs import JobView
 
-QueuedEvent = tuple[PerstackEvent, Checkpoint | None]
+QueuedEvent = tuple[PerstackEvent, Checkpoint | None, Step | None]
 
 
 class EventStreamWriter:
@@ -29,11 +32,16 @@ class EventStreamWriter:
     Args:
         terminal: Where the lines go.
         event_types: The types to write; all if `None`.
+        is_full: Whether events have the full shape.
     """
 
-    def __init__(self, terminal: Terminal, event_types: frozenset[str] | None) -> None:
+    def __init__(
+        self, terminal: Terminal, event_types: frozenset[str] | None, *, is_full: bool = False
+    ) -> None:
         self._terminal = terminal
         self._event_types = event_types
+        self._is_full = is_full
+        self._steps = StepTracker()
         # Without a limit: an event that is left out would be a hole in the stream.
         self._send, self._receive = anyio.create_memory_object_stream[QueuedEvent](math.inf)
         self.finished = anyio.Event()
@@ -47,9 +55,13 @@ class EventStreamWriter:
 
     def on_event(self, event: PerstackEvent, checkpoint: Checkpoint | None) -> None:
         """Queue an event; a listener of the engine."""
+        step: Step | None = None
+        if isinstance(event, StoredEvent) and checkpoint is not None:
+            step = self._steps.follow(event, checkpoint)
+        event_type = full_type(event, step) if self._is_full else event.type
         is_receiving = self._send.statistics().open_receive_streams > 0
-        if is_receiving and (self._event_types is None or event.type in self._event_types):
-            self._send.send_nowait((event, checkpoint))
+        if is_receiving and (self._event_types is None or event_type in self._event_types):
+            self._send.send_nowait((event, checkpoint, step))
 
     def close(self) -> None:
         self._send.close()
@@ -71,9 +83,10 @@ class EventStreamWriter:
         self.finished.set()
 
     def _write_batch(self, batch: list[QueuedEvent]) -> None:
+        to_document = to_full_wire if self._is_full else to_wire
         lines = [
-            json.dumps(to_wire(event, checkpoint), ensure_ascii=False, separators=(",", ":"))
-            for event, checkpoint in batch
+            json.dumps(to_document(*queued), ensure_ascii=False, separators=(",", ":"))
+            for queued in batch
         ]
         self._terminal.write("".join(f"{line}\n" for line in lines))
 

@@ -30,11 +30,13 @@ class RunOptions:
     Attributes:
         settings: For the engine.
         event_types: The events to print; all if `None`.
+        is_wire_full: Whether they have the full shape.
         repeated_options: The options that a command which continues the job must repeat.
     """
 
     settings: Settings
     event_types: frozenset[str] | None
+    is_wire_full: bool
     repeated_options: tuple[str, ...]
 
 
@@ -93,6 +95,7 @@ def run_options_from(options: Namespace) -> RunOptions:
     return RunOptions(
         settings=settings,
         event_types=event_types,
+        is_wire_full=options.wire == "full",
         repeated_options=tuple(
             word for flag, value in repeated if value is not None for word in (flag, str(value))
         ),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from perstack.core.events import Event, RunEvent
+from perstack.models import FrozenModel
 
 
 class TransientEvent(Event):
@@ -75,8 +76,19 @@ StreamingEvent = Annotated[
 ]
 
 
+class AnsweredCall(FrozenModel):
+    """The user's answer with which a run goes on."""
+
+    tool_name: str
+    tool_call_id: str
+    text: str
+
+
 class InitializeRuntime(TransientEvent):
-    """A process starts or resumes a run; `timeout` is in milliseconds, for one generation."""
+    """A process starts or resumes a run; `timeout` is in milliseconds, for one generation.
+
+    `query` is what the run is told first, `interactive_tool_call` what it is answered.
+    """
 
     type: Literal["initializeRuntime"] = "initializeRuntime"
     runtime_version: str
@@ -86,6 +98,8 @@ class InitializeRuntime(TransientEvent):
     max_steps: int
     max_retries: int
     timeout: int
+    query: str | None = None
+    interactive_tool_call: AnsweredCall | None = None
 
 
 class ContextWindowNearlyFull(TransientEvent):

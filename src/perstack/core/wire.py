@@ -2,7 +2,7 @@
 
 Stored events hold each fact once. On the wire an event also says what follows from it, so that a
 reader needs no state of its own: the calls with their skills, the results, and at the end of a run
-or whenever it stops the whole checkpoint. `docs/events.md` lists every type.
+or whenever it stops the whole checkpoint and the step. `docs/events.md` lists every type.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,9 +19,13 @@ from perstack.core.messages import (
     ToolResult,
     ToolResultPart,
 )
+from perstack.core.step import Step
 from perstack.models import FrozenModel
 
 JsonObject = dict[str, Any]
+
+DELEGATE_SKILL_PREFIX = "delegate/"
+"""Before the key of an expert that is called: what stands for a skill of such a call."""
 
 
 def _type_names(union: Any) -> tuple[str, ...]:
@@ -36,12 +40,15 @@ EVENT_TYPES = (*RUN_TYPES, *STREAMING_TYPES, *RUNTIME_TYPES)
 """Every type that a stream can have."""
 
 
-def to_wire(event: transient_events.PerstackEvent, checkpoint: Checkpoint | None) -> JsonObject:
+def to_wire(
+    event: transient_events.PerstackEvent, checkpoint: Checkpoint | None, step: Step | None = None
+) -> JsonObject:
     """The JSON form of an event.
 
     Args:
         event: Any event.
         checkpoint: The one that a stored event led to; not needed for an event that is not stored.
+        step: Its step up to here; without it, the event says nothing of its step.
 
     Raises:
         ValueError: A stored event came without its checkpoint.
@@ -50,7 +57,45 @@ def to_wire(event: transient_events.PerstackEvent, checkpoint: Checkpoint | None
         return {**_header(event, is_of_run=event.type in STREAMING_TYPES), **_fields(event)}
     if checkpoint is None:
         raise ValueError(f"{event.type} needs the checkpoint that it led to")
-    return {**_header(event, is_of_run=True), **_payload(event, checkpoint)}
+    document = {**_header(event, is_of_run=True), **_payload(event, checkpoint)}
+    if step is not None:
+        document |= _step_fields(event, checkpoint, step)
+    return document
+
+
+def _step_fields(event: ev.RunEvent, after: Checkpoint, step: Step) -> JsonObject:
+    """What follows from all events of a step."""
+    match event:
+        case ev.CallDelegate() | ev.CallInteractiveTool():
+            return {"usage": _dump(step.usage)}
+        case ev.CompleteRun():
+            # A call that completes a run was generated in its step, before the run ends.
+            usage = event.usage if event.usage.total_tokens else step.usage
+            return {"step": step_to_wire(event, after, step), "usage": _dump(usage)}
+        case _ if after.is_final and event.type != "recordToolResult":
+            return {"step": step_to_wire(event, after, step)}
+        case _:
+            return {}
+
+
+def step_to_wire(event: ev.RunEvent, after: Checkpoint, step: Step) -> JsonObject:
+    """The JSON form of a step that ends with `event`, for good or until the run is resumed."""
+    first = step.first_message
+    new_messages = after.messages[first : step.end_message]
+    is_open = bool(after.tool_calls)
+    results = _results(step.tool_results, step.tool_calls)
+    document: JsonObject = {
+        "stepNumber": step.number,
+        "newMessages": _messages(after.run_id, new_messages, first),
+        "toolCalls": _calls(step.tool_calls),
+        "toolResults": [] if is_open else results,
+        "pendingToolCalls": _calls(after.pending_tool_calls),
+        "partialToolResults": results if is_open else [],
+        "usage": _dump(step.usage),
+        "startedAt": step.started_at,
+        "finishedAt": event.stamp.timestamp,
+    }
+    return {name: value for name, value in document.items() if value != [] or name == "newMessages"}
 
 
 def checkpoint_to_wire(checkpoint: Checkpoint) -> JsonObject:
@@ -61,11 +106,11 @@ def checkpoint_to_wire(checkpoint: Checkpoint) -> JsonObject:
         "runId": checkpoint.run_id,
         "status": checkpoint.status,
         "stepNumber": checkpoint.step_number,
-        "messages": _messages(checkpoint.run_id, checkpoint.messages, 0),
+        "messages": conversation_to_wire(checkpoint),
         "expert": _dump(checkpoint.expert),
         "usage": _dump(checkpoint.usage),
         "pendingToolCalls": _calls(checkpoint.pending_tool_calls),
-        "partialToolResults": _results(checkpoint.tool_results),
+        "partialToolResults": _results(checkpoint.tool_results, checkpoint.tool_calls),
         "delegateTo": [_dump(delegation) for delegation in checkpoint.delegate_to],
         "delegatedBy": _dump_optional(checkpoint.delegated_by),
         "contextWindow": checkpoint.context_window,
@@ -85,6 +130,11 @@ def checkpoint_to_wire(checkpoint: Checkpoint) -> JsonObject:
         for name, value in document.items()
         if name in mandatory or value not in (None, [])
     }
+
+
+def conversation_to_wire(checkpoint: Checkpoint) -> list[JsonObject]:
+    """The JSON form of all that was said in a run."""
+    return _messages(checkpoint.run_id, checkpoint.messages, 0)
 
 
 def _header(event: transient_events.PerstackEvent, *, is_of_run: bool) -> JsonObject:
@@ -123,23 +173,26 @@ def _payload(event: ev.RunEvent, after: Checkpoint) -> JsonObject:  # noqa: C901
         case ev.StartToolCalls():
             return {"toolCalls": _calls_with_ids(after, event.tool_call_ids)}
         case ev.RecordToolResult() | ev.AttemptCompletion():
-            return {**_fields(event, "tool_result"), "toolResult": _result(event.tool_result)}
+            result = _results((event.tool_result,), after.tool_calls)[0]
+            return {**_fields(event, "tool_result"), "toolResult": result}
         case ev.StartVerification():
             return _start_verification(event, after)
         case ev.FinishMcpTools():
-            return {"newToolResults": _results(_skill_results(after))}
+            return {"newToolResults": _results(_skill_results(after), after.tool_calls)}
         case ev.CallDelegate():
             delegated = {delegation.tool_call_id for delegation in event.delegate_to}
-            return {"toolCalls": _calls_with_ids(after, delegated), **_fields(event)}
+            calls = _calls_with_ids(after, delegated)
+            return {"newMessage": _last_messages(after, 1)[0], "toolCalls": calls, **_fields(event)}
         case ev.CallInteractiveTool():
-            return {"toolCall": _calls_with_ids(after, (event.tool_call_id,))[0]}
+            asked = _calls_with_ids(after, (event.tool_call_id,))[0]
+            return {"newMessage": _last_messages(after, 1)[0], "toolCall": asked}
         case ev.ProceedToInteractiveTools() | ev.ResumeToolCalls():
             return {
                 "pendingToolCalls": _calls(after.pending_tool_calls),
-                "partialToolResults": _results(after.tool_results),
+                "partialToolResults": _results(after.tool_results, after.tool_calls),
             }
         case ev.ResolveToolResults():
-            return {"toolResults": _results(after.tool_results)}
+            return {"toolResults": _results(after.tool_results, after.tool_calls)}
         case ev.FinishToolCall():
             return {"newMessages": _last_messages(after, 1)}
         case ev.FinishAllToolCalls():
@@ -223,21 +276,35 @@ def _dump_optional(record: FrozenModel | None) -> JsonObject | None:
 
 def _calls(calls: Iterable[ToolCall]) -> list[JsonObject]:
     return [
-        call.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"kind"})
+        {
+            **call.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"kind"}),
+            "skillName": _skill_name(call.skill_name, is_delegate=call.kind == "delegate"),
+        }
         for call in calls
     ]
+
+
+def _skill_name(name: str, *, is_delegate: bool) -> str:
+    if not is_delegate or name.startswith(DELEGATE_SKILL_PREFIX):
+        return name
+    return f"{DELEGATE_SKILL_PREFIX}{name}"
 
 
 def _calls_with_ids(after: Checkpoint, call_ids: Collection[str]) -> list[JsonObject]:
     return _calls(call for call in after.tool_calls if call.id in call_ids)
 
 
-def _results(results: Iterable[ToolResult]) -> list[JsonObject]:
-    return [_result(result) for result in results]
-
-
-def _result(result: ToolResult) -> JsonObject:
-    return {**_dump(result), "result": _parts(result.id, result.result)}
+def _results(results: Iterable[ToolResult], calls: Iterable[ToolCall]) -> list[JsonObject]:
+    """Results of `calls`, which know the kinds of their tools."""
+    delegate_call_ids = {call.id for call in calls if call.kind == "delegate"}
+    return [
+        {
+            **_dump(result),
+            "skillName": _skill_name(result.skill_name, is_delegate=result.id in delegate_call_ids),
+            "result": _parts(result.id, result.result),
+        }
+        for result in results
+    ]
 
 
 def _last_messages(after: Checkpoint, count: int) -> list[JsonObject]:

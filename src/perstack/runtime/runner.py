@@ -15,6 +15,7 @@ from perstack.core.history import usage_of_tree
 from perstack.core.machine import blank_checkpoint, branch_checkpoint
 from perstack.core.messages import (
     ExpertMessage,
+    Message,
     TextPart,
     ToolCall,
     ToolResult,
@@ -22,6 +23,7 @@ from perstack.core.messages import (
     text_result,
     tool_result,
 )
+from perstack.core.transient_events import AnsweredCall
 from perstack.definition.model import Expert
 from perstack.errors import ConfigError, PerstackError, SkillError, UnknownExpertError
 from perstack.runtime.budget import Shortage, limits_from
@@ -356,4 +358,23 @@ def _runtime_details(job: JobContext, run: Run) -> dict[str, object]:
         "max_steps": job.steps.limit,
         "max_retries": job.max_retries,
         "timeout": int(run.choice.timeout_seconds * 1000),
+        "query": _query(run.run_start.messages),
+        "interactive_tool_call": _answered_call(run.run_start.answer),
     }
+
+
+def _query(messages: tuple[Message, ...]) -> str | None:
+    texts = [
+        part.text
+        for message in messages
+        if isinstance(message, UserMessage)
+        for part in message.contents
+        if isinstance(part, TextPart)
+    ]
+    return "".join(texts) if texts else None
+
+
+def _answered_call(answer: ToolResult | None) -> AnsweredCall | None:
+    if answer is None:
+        return None
+    return AnsweredCall(tool_name=answer.tool_name, tool_call_id=answer.id, text=answer.text)

@@ -19,6 +19,7 @@ from perstack.core.verification import (
     format_verification_results,
     truncate_middle,
 )
+from perstack.definition.references import BASE_SKILL
 from perstack.jobs import JobView
 from perstack.text import replace_surrogates
 
@@ -85,7 +86,7 @@ def _describe_event(event: PerstackEvent) -> str | None:
             return f"starting {_shorten_name(event.skill_name)}"
         case transient_events.SkillAsked():
             return f"{_shorten_name(event.skill_name)} asks the user"
-        case transient_events.SkillConnected():
+        case transient_events.SkillConnected() if event.skill_name != BASE_SKILL:
             return f"{_shorten_name(event.skill_name)} is ready"
         case _:
             return _EVENT_LABELS.get(event.type)

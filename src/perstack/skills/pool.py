@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from perstack import __version__
 from perstack.core.elicitation import ElicitationReply
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
@@ -140,6 +141,7 @@ class SkillPool:
                 expert_tools.catalog.add(
                     name, self._get_built_in_skill().definitions(skill.pick, skill.omit)
                 )
+                listener.connected(name, {"name": BASE_SKILL, "version": __version__}, {})
         self._expert_tools[expert.key] = expert_tools
         return expert_tools
 

@@ -180,6 +180,26 @@ def test_an_export_made_again_replaces_the_one_before(here: Stage, tmp_path: Pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_full_export_is_replaced_by_a_slim_one_and_taken_in_alike(
+    here: Stage, there: Stage, tmp_path: Path
+) -> None:
+    job = asking(here)
+    words = ("export", job, "--files", str(tmp_path / "o"), "--workspace", str(here.folder))
+    assert here.types(*words).code == 0
+    slim = sorted((tmp_path / "o").rglob("*"))
+    assert here.types(*words, "--wire", "full").code == 0
+    events = [read(path) for path in (tmp_path / "o").rglob("event-*.json")]
+    types = {event["type"] for event in events}
+    assert "finishAllToolCalls" in types
+    assert all("messages" in event for event in events if event["type"] == "startGeneration")
+    assert all("step" in event for event in events if event["type"] == "continueToNextStep")
+    assert taken_in(there, tmp_path / "o") == job
+    tokens = re.search(r"Tokens:.*", here.logs("--job", job).stdout)
+    assert tokens is None or tokens[0] in there.logs("--job", job).stdout
+    assert here.types(*words).code == 0
+    assert sorted((tmp_path / "o").rglob("*")) == slim
+
+
 def test_an_id_never_leads_out_of_the_folder(here: Stage, tmp_path: Path) -> None:
     here.plays(a=[done("well")])
     assert here.runs("a", "task", "--job-id", "../../up").code == 0
@@ -195,6 +215,7 @@ def test_an_id_never_leads_out_of_the_folder(here: Stage, tmp_path: Path) -> Non
         (("--all",), "needs --files"),
         (("--all", "job", "--files", "x"), "contradict each other"),
         (("-o", "x", "--files", "y"), "contradict each other"),
+        (("--wire", "full"), "needs --files"),
         (("nowhere",), "There is no job nowhere"),
         (("-o", "no/such/folder/x"), "cannot be written: No such file or directory"),
     ],

@@ -130,6 +130,58 @@ def test_an_expert_alone_is_no_answer(here: Stage) -> None:
     assert "Query is required." in out.stderr
 
 
+def test_a_run_is_taken_up_with_its_query_or_its_answer(here: Stage) -> None:
+    here.plays(a=[calls("x", query="go"), calls("askUser"), says("end")], a_x=[done("child")])
+    out = here.runs("a", "the task")
+    begun = [event for event in out.events if event["type"] == "initializeRuntime"]
+    assert [event["query"] for event in begun] == ["the task", "go"]
+    assert not any("interactiveToolCall" in event for event in begun)
+    (asked,) = out.events[-1]["checkpoint"]["pendingToolCalls"]
+    (begun, *_) = here.runs("-i", "--continue", "blue").events
+    assert begun["interactiveToolCall"] == {
+        "toolName": "askUser",
+        "toolCallId": asked["id"],
+        "text": "blue",
+    }
+    assert "query" not in begun
+
+
+def test_the_base_skill_is_ready_in_each_run(here: Stage) -> None:
+    here.plays(a=[calls("x", query="go"), says("end")], a_x=[done("child")])
+    ready = [event for event in here.runs("a", "q").events if event["type"] == "skillConnected"]
+    assert [event["skillName"] for event in ready] == ["@perstack/base"] * 2
+    assert len({event["runId"] for event in ready}) == 2
+
+
+def test_a_stream_may_repeat_all_that_was_said_with_each_step(here: Stage) -> None:
+    replies = [calls("x", query="go"), calls("todo", newTodos=["one"]), says("end")]
+    here.plays(a=replies, a_x=[done("child")])
+    out = here.runs("a", "q", "--wire", "full")
+    assert out.code == 0
+    sizes = [len(event["messages"]) for event in out.events if event["type"] == "startGeneration"]
+    assert sizes == [2, 2, 4, 6]
+    ends = [event for event in out.events if event["type"] == "continueToNextStep"]
+    assert all({"checkpoint", "step", "nextCheckpoint"} <= event.keys() for event in ends)
+    assert "finishAllToolCalls" in out.types
+    assert "step" in out.events[-1]
+
+
+def test_a_filter_of_a_full_stream_takes_its_types(here: Stage) -> None:
+    replies = [calls("x", query="go"), says("end")]
+    here.plays(a=replies, a_x=[done("child")])
+    words = ("a", "q", "--wire", "full", "--filter", "finishAllToolCalls,completeRun")
+    assert here.runs(*words).types == ["completeRun", "finishAllToolCalls", "completeRun"]
+
+
+def test_a_stream_is_slim_unless_it_is_told_otherwise(here: Stage) -> None:
+    here.plays(a=[calls("todo", newTodos=["one"]), says("end")])
+    events = here.runs("a", "q").events
+    assert not any("messages" in event for event in events)
+    (end,) = [event for event in events if event["type"] == "continueToNextStep"]
+    assert not {"checkpoint", "step", "nextCheckpoint"} & end.keys()
+    assert "step" in events[-1]
+
+
 def test_a_run_gets_the_id_it_is_given(here: Stage) -> None:
     here.plays(a=[says("first"), says("second")])
     first = here.runs("a", "q", "--run-id", "mine").events[-1]

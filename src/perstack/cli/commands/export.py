@@ -2,12 +2,13 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from perstack.cli.args import add_store_arguments
+from perstack.cli.args import add_store_arguments, add_wire_argument
 from perstack.cli.job_log import NO_LIMIT, find_job, find_store
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import Job
@@ -35,6 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="write a folder of JSON files instead: jobs, runs, checkpoints and events",
     )
     parser.add_argument("--all", action="store_true", help="with --files: every job of the store")
+    add_wire_argument(parser)
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
@@ -48,6 +50,11 @@ def _check_options(options: Namespace) -> None:
         raise ConfigError(
             "--all writes a folder and needs --files.", hint="One file holds one job."
         )
+    if options.wire == "full" and options.files is None:
+        raise ConfigError(
+            "--wire full shapes a folder and needs --files.",
+            hint="One file holds the events as they are stored.",
+        )
     if options.all and options.job is not None:
         raise ConfigError("--all and the id of a job contradict each other.", hint="Choose one.")
     if options.files is not None and options.output is not None:
@@ -56,7 +63,13 @@ def _check_options(options: Namespace) -> None:
 
 async def _export(storage: Path, options: Namespace) -> list[Path]:
     if options.files is not None:
-        return await export_files(storage, options.files, options.job, is_for_all_jobs=options.all)
+        return await export_files(
+            storage,
+            options.files,
+            options.job,
+            is_for_all_jobs=options.all,
+            is_full=options.wire == "full",
+        )
     async with open_store(sqlite_url(storage)) as store:
         job = await find_job(store, options.job)
         output: Path = options.output or Path(f"{path_component(job.id)}{SUFFIX}")
@@ -66,9 +79,16 @@ async def _export(storage: Path, options: Namespace) -> list[Path]:
 
 
 async def export_files(
-    storage: Path, folder: Path, job_id: str | None, *, is_for_all_jobs: bool
+    storage: Path,
+    folder: Path,
+    job_id: str | None,
+    *,
+    is_for_all_jobs: bool,
+    is_full: bool = False,
 ) -> list[Path]:
     """Write a job, the latest one by default, or every job as files below `folder`.
+
+    With `is_full`, events have the full shape.
 
     Returns:
         The folders of the jobs.
@@ -86,9 +106,8 @@ async def export_files(
         job_folders: list[Path] = []
         for job in jobs:
             _, events = await store.events(job.id)
-            job_folders.append(
-                await anyio.to_thread.run_sync(export_job_folder, folder, job, events)
-            )
+            write = partial(export_job_folder, folder, job, events, is_full=is_full)
+            job_folders.append(await anyio.to_thread.run_sync(write))
         return job_folders
 
 

@@ -60,7 +60,9 @@ async def run_job(
             terminal.info(f"perstack: {warning}", "yellow")
         if is_for_newest:
             request = replace(request, job_id=await _newest_job_id(engine))
-        with EventStreamWriter(terminal, run_options.event_types) as event_writer:
+        with EventStreamWriter(
+            terminal, run_options.event_types, is_full=run_options.is_wire_full
+        ) as event_writer:
             job = await engine.start(request, event_writer.on_event)
             async with anyio.create_task_group() as tasks:
                 await tasks.start(stop_on_signals, job, terminal)

@@ -260,5 +260,5 @@ def _model_document(model: FrozenModel) -> Json:
 
 def _event_document(selected: SelectedEvent) -> Json:
     """An event in its wire form; `isContext` marks an event shown only as context."""
-    event = to_wire(selected.entry.event, selected.entry.checkpoint)
+    event = to_wire(selected.entry.event, selected.entry.checkpoint, selected.step)
     return {**event, "isContext": True} if selected.is_context else event

@@ -22,9 +22,9 @@ from perstack.core.messages import (
     ToolResult,
     Usage,
 )
+from perstack.core.wire import DELEGATE_SKILL_PREFIX
 
 COMPLETION_TOOL = "attemptCompletion"
-DELEGATE_SKILL_PREFIX = "delegate/"
 EventT = TypeVar("EventT", bound=ev.StoredEvent)
 
 

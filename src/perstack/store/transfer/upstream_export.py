@@ -16,8 +16,10 @@ from urllib.parse import quote
 
 from perstack.core.checkpoint import Checkpoint, Job, State
 from perstack.core.events import RunEvent, StartRun
+from perstack.core.full_wire import to_full_wire
 from perstack.core.history import JobHistory, RecordedEvent
 from perstack.core.messages import TextPart, UserMessage
+from perstack.core.step import StepTracker
 from perstack.core.wire import checkpoint_to_wire, to_wire
 from perstack.errors import ConfigError
 
@@ -26,8 +28,16 @@ Json = dict[str, Any]
 JOBS_FOLDER = "jobs"
 
 
-def export_job_folder(folder: Path, job: Job, events: Sequence[RunEvent]) -> Path:
+def export_job_folder(
+    folder: Path, job: Job, events: Sequence[RunEvent], *, is_full: bool = False
+) -> Path:
     """Write the files of a job below `folder`; what an earlier export wrote is replaced.
+
+    Args:
+        folder: Where to.
+        job: Its summary.
+        events: All that was stored of it.
+        is_full: Whether events have the full shape.
 
     Returns:
         The folder of the job.
@@ -37,7 +47,7 @@ def export_job_folder(folder: Path, job: Job, events: Sequence[RunEvent]) -> Pat
     """
     job_folder = folder / JOBS_FOLDER / path_component(job.id)
     try:
-        _write_job(job_folder, job, JobHistory(events).recorded_events)
+        _write_job(job_folder, job, JobHistory(events).recorded_events, is_full=is_full)
     except OSError as error:
         raise ConfigError(
             f"{error.filename or job_folder} cannot be written: {error.strerror}.",
@@ -51,12 +61,12 @@ def path_component(text: str) -> str:
     return quote(text, safe="@").replace(".", "%2E") if set(text) <= {"."} else quote(text, "@")
 
 
-def _write_job(folder: Path, job: Job, history: Sequence[RecordedEvent]) -> None:
+def _write_job(folder: Path, job: Job, history: Sequence[RecordedEvent], *, is_full: bool) -> None:
     runs: dict[str, list[RecordedEvent]] = {}
     for recorded in history:
         runs.setdefault(recorded.event.stamp.run_id, []).append(recorded)
     for run_id, run_history in runs.items():
-        _write_run(folder / "runs" / path_component(run_id), run_history)
+        _write_run(folder / "runs" / path_component(run_id), run_history, is_full=is_full)
     for checkpoint in _resumable_checkpoints(runs.values()):
         _write_json(
             folder / "checkpoints" / f"{path_component(checkpoint.id)}.json",
@@ -90,21 +100,27 @@ def _resumable_checkpoints(
     return (checkpoint for checkpoint in by_id.values() if checkpoint.id in kept_ids)
 
 
-def _write_run(folder: Path, run_history: Sequence[RecordedEvent]) -> None:
+def _write_run(folder: Path, run_history: Sequence[RecordedEvent], *, is_full: bool) -> None:
     first, after_first = run_history[0]
     _write_json(folder / "run-setting.json", _run_setting(first, after_first, run_history[-1][1]))
     used_names: set[str] = set()
+    steps = StepTracker()
+    to_document = to_full_wire if is_full else to_wire
     for event, checkpoint in run_history:
+        document = to_document(event, checkpoint, steps.follow(event, checkpoint))
         timestamp = event.stamp.timestamp
-        while (name := _event_file_name(event, timestamp)) in used_names:
+        while (name := _event_file_name(event, timestamp, document["type"])) in used_names:
             # The file name cannot distinguish two such events, and both are exported.
             timestamp += 1
         used_names.add(name)
-        _write_json(folder / name, to_wire(event, checkpoint))
+        _write_json(folder / name, document)
+    for path in folder.glob("event-*.json"):
+        if path.name not in used_names:  # an earlier export in another shape
+            path.unlink()
 
 
-def _event_file_name(event: RunEvent, timestamp: int) -> str:
-    return f"event-{timestamp}-{event.stamp.step_number}-{event.type}.json"
+def _event_file_name(event: RunEvent, timestamp: int, event_type: str) -> str:
+    return f"event-{timestamp}-{event.stamp.step_number}-{event_type}.json"
 
 
 def _job_document(job: Job, history: Sequence[RecordedEvent]) -> Json:

@@ -138,7 +138,8 @@ def _collect_facts(files: _JobFiles, event: Json) -> None:
     if event["type"] == COMPLETE_RUN:
         files.completions[event["runId"]] = _generation_fact(event)
     elif "id" in (message := event.get("newMessage", {})):
-        files.generation_facts[message["id"]] = _generation_fact(event)
+        # What follows from the calls of a message repeats it, after a stop without its tokens.
+        files.generation_facts.setdefault(message["id"], _generation_fact(event))
     for name in ("toolCalls", "toolResults", "newToolResults"):
         _collect_skill_names(files, event.get(name) or ())
     _collect_skill_names(
