@@ -82,19 +82,19 @@ def encode_message(message: JSONRPCMessage) -> bytes:
 def parse_json(line: bytes) -> object:
     """The value of a line; `None` if it is not JSON."""
     try:
-        return json.loads(_decode(line))
+        return json.loads(decode_line(line))
     except (ValueError, RecursionError):
         return None
 
 
-def _decode(line: bytes) -> str:
+def decode_line(line: bytes) -> str:
     """The text of a line. RFC 8259 lets a reader ignore a byte order mark; editors write them."""
     return line.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
 
 
 def _validate(line: bytes) -> JSONRPCMessage | None:
     try:
-        return jsonrpc_message_adapter.validate_json(_decode(line), by_name=False)
+        return jsonrpc_message_adapter.validate_json(decode_line(line), by_name=False)
     except ValueError:
         pass
     document = parse_json(line)

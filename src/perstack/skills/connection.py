@@ -308,6 +308,9 @@ class ServerConnection:
             problem = error.errors(include_url=False, include_input=False)[0]
             location = ".".join(str(part) for part in problem["loc"])
             return f"it answers what the protocol does not allow: {location}: {problem['msg']}"
+        if isinstance(error, MCPError):
+            # The server's own words.
+            return self._transport.redactor.redact(error.message.strip().rstrip("."))
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         return self._transport.redactor.redact(text.rstrip("."))
 

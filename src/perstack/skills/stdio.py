@@ -16,16 +16,13 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCMessage
 
 from perstack.errors import SkillError
-from perstack.json_lines import (
-    LineTooLongError,
-    decode_message,
-    encode_message,
-    split_lines,
-)
+from perstack.json_lines import LineTooLongError, encode_message, split_lines
 from perstack.redaction import Redactor, secret_variables
 from perstack.skills.connection import ProtocolMode, ServerConnection
+from perstack.skills.message_reader import MessageReader
 from perstack.skills.server_command import INSTALL_HINTS, ServerCommand
 from perstack.skills.subprocesses import STREAM_END_ERRORS, Launcher, signal_group
 
@@ -164,6 +161,8 @@ class _ProcessStreams:
         self._process = process
         self._connection = connection
         self._report = report
+        self._reader = MessageReader(self._report_output)
+        self._has_receiver = True
         self._read_stream_writer, self.read_stream = anyio.create_memory_object_stream[
             InboundMessage
         ](0)
@@ -186,16 +185,10 @@ class _ProcessStreams:
 
     async def read_stdout(self) -> None:
         """Deliver the messages; without a reader drain them, so that the server can end."""
-        has_reader = True
         try:
-            chunks = _read_chunks(self._process.stdout)
+            chunks = self._read_stdout_chunks()
             async for line in split_lines(chunks, MAX_MESSAGE_BYTES, too_long="raise"):
-                message = self._parse(line)
-                if has_reader and message is not None:
-                    try:
-                        await self._read_stream_writer.send(message)
-                    except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                        has_reader = False
+                await self._deliver(self._reader.read_line(line))
         except LineTooLongError:
             self._report(f"(a message of more than {MAX_MESSAGE_BYTES} bytes; the server is ended)")
         finally:
@@ -206,6 +199,7 @@ class _ProcessStreams:
         stdin = self._process.stdin
         try:
             async for outbound in self._write_stream_reader:
+                self._reader.requests.sent(outbound.message)
                 if stdin is not None:
                     await stdin.send(encode_message(outbound.message))
         except STREAM_END_ERRORS:
@@ -243,15 +237,30 @@ class _ProcessStreams:
         self._read_stream_writer.close()
         self._connection.end()
 
-    def _parse(self, line: bytes) -> SessionMessage | None:
-        if not line.strip():
-            return None
-        message = decode_message(line)
-        if message is None:
-            # Many servers greet on stdout, and it helps to see what a faulty one writes there.
-            self._report(f"(not a message, on stdout) {line.decode(errors='replace').rstrip()}")
-            return None
-        return SessionMessage(message)
+    async def _read_stdout_chunks(self) -> AsyncGenerator[bytes]:
+        stdout = self._process.stdout
+        with contextlib.suppress(*STREAM_END_ERRORS):
+            while stdout is not None:
+                chunk: bytes | None = None
+                with anyio.move_on_after(self._reader.wait_seconds):
+                    chunk = await stdout.receive(READ_BYTES)
+                if chunk is None:
+                    await self._deliver(self._reader.end_wait())
+                else:
+                    yield chunk
+
+    async def _deliver(self, messages: list[JSONRPCMessage]) -> None:
+        for message in messages:
+            if self._has_receiver:
+                try:
+                    await self._read_stream_writer.send(SessionMessage(message))
+                except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                    self._has_receiver = False
+
+    def _report_output(self, text: str) -> None:
+        # Many servers greet on stdout, and it helps to see what a faulty one writes there.
+        for line in text.splitlines():
+            self._report(f"(not a message, on stdout) {line.rstrip()}")
 
 
 async def _read_chunks(pipe: ByteReceiveStream | None) -> AsyncGenerator[bytes]:
