@@ -100,7 +100,9 @@ def to_response(document: Document, request_id: RequestId, method: str) -> JSONR
         text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
         content = [] if result is None else [{"type": "text", "text": replace_surrogates(text)}]
         return JSONRPCResponse(jsonrpc="2.0", id=request_id, result={"content": content})
-    return _error(request_id, PARSE_ERROR, f"its result is not an object: {excerpt(document["result"])}")
+    return _error(
+        request_id, PARSE_ERROR, f"its result is not an object: {excerpt(document['result'])}"
+    )
 
 
 def unreadable_response(text: str, request_id: RequestId) -> JSONRPCError:
