@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from perstack.core.argument_coercion import coerce, is_absent
 from perstack.json_schema import validation_errors
 from perstack.models import TomlTable, is_table, table_or_empty
 from perstack.text import replace_surrogates
@@ -66,11 +67,16 @@ def render_query(
 def normalize_inputs(schema: TomlTable, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments in the order of the schema, with its defaults, then those it does not have.
 
-    Models send `null` where they mean "left out"; that is taken as meant where `null` does not fit.
+    Values are taken as they are meant: a number that is written as a text, and `null` or an empty
+    text for an argument that was left out, each where it does not fit as it is.
     """
-    present = {
-        name: value for name, value in inputs.items() if not _is_omitted(name, value, schema)
+    definitions = {
+        **table_or_empty(schema.get("definitions")),
+        **table_or_empty(schema.get("$defs")),
     }
+    declared = declared_arguments(schema)
+    meant = {name: coerce(value, declared.get(name), definitions) for name, value in inputs.items()}
+    present = {name: value for name, value in meant.items() if not _is_omitted(name, value, schema)}
     normalized: dict[str, Any] = {}
     for name, property_schema in declared_arguments(schema).items():
         if name in present:
@@ -82,10 +88,10 @@ def normalize_inputs(schema: TomlTable, inputs: Mapping[str, Any]) -> dict[str, 
 
 def _is_omitted(name: str, value: object, schema: TomlTable) -> bool:
     property_schema = declared_arguments(schema).get(name)
-    if value is not None or property_schema is None or name in schema.get("required", ()):
+    if property_schema is None or name in schema.get("required", ()) or not is_absent(value):
         return False
     resolvable_schema = {"$defs": table_or_empty(schema.get("$defs")), "allOf": [property_schema]}
-    return bool(validation_errors(None, resolvable_schema))
+    return bool(validation_errors(value, resolvable_schema))
 
 
 def input_errors(

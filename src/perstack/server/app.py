@@ -13,6 +13,7 @@ from perstack.server.handlers.subscriptions import add_subscriptions
 from perstack.server.handlers.tasks import add_tasks
 from perstack.server.handlers.tools import add_tools
 from perstack.server.middleware.audit import AuditMiddleware
+from perstack.server.middleware.request_params import validate_params
 from perstack.server.middleware.request_state import RequestStateMiddleware
 from perstack.server.middleware.tenant import TenantMiddleware
 from perstack.server.notifications.logging_messages import add_logging
@@ -36,6 +37,7 @@ def build_server(server_context: ServerContext) -> Server[dict[str, Any]]:
     server.middleware += [
         identify_caller,
         AuditMiddleware(),
+        validate_params,
         TenantMiddleware(server_context),
         RequestStateMiddleware(server_context),
     ]

@@ -68,6 +68,9 @@ type = "object"
 """
 
 
+OWN_NULL = 'Input: {"invoice": "null", "currency": "EUR"}'
+
+
 async def tools(present: Stage) -> dict[str, Tool]:
     return {tool.name: tool for tool in (await present.client.list_tools()).tools}
 
@@ -153,6 +156,23 @@ async def test_an_expert_may_describe_the_free_text_itself(tmp_path: Path, mode:
             {"invoice": "x" * 120},
             'Input:\n{\n  "invoice": "' + "x" * 120 + '",\n  "currency": "EUR"\n}',
         ),
+        (
+            "invoice-reader",
+            {
+                "invoice": "5",
+                "currency": "",
+                "note": "null",
+                "limit": "3",
+                "lines": '[{"amount": "1.5"}]',
+                "toolCallId": "call_1",
+                "job_id": "null",
+            },
+            (
+                'Input: {"invoice": "5", "currency": "EUR", "lines": [{"amount": 1.5}], '
+                '"note": "null", "limit": 3}'
+            ),
+        ),
+        ("invoice-reader", {"invoice": "null", "limit": "", "lines": "null"}, OWN_NULL),
         ("searcher", {"query": "cats"}, "cats"),
         ("searcher", {"query": "cats", "limit": 3}, 'cats\n\nInput: {"limit": 3}'),
         ("idle", {}, "Input: {}"),
@@ -183,7 +203,7 @@ async def test_arguments_become_the_query_that_is_stored(
             {
                 "invoice": "",
                 "currency": "GBP",
-                "lines": [{"amount": 1}, {"amount": "2", "tax": 1}, {}],
+                "lines": [{"amount": 1}, {"amount": "two", "tax": 1}, {}],
                 "wait_seconds": "long",
                 "colour": "red",
             },

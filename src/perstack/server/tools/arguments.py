@@ -1,14 +1,17 @@
 """Validates the arguments of a call against the published schema.
 
-Models send `null`, an empty string or `45.0` for an omitted argument or 45; these are normalized.
-An error names everything that does not fit, so that the caller can repair it in one go.
+Clients send `null` or an empty text for an argument that was left out, and `45.0` or "45" for 45;
+these are taken as meant. An error names everything that does not fit, so that the caller can
+repair it in one go.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import inf
 from typing import Any
 
+from perstack.core.argument_coercion import coerce, is_absent
 from perstack.core.typed_io import (
     declared_arguments,
     describe_inputs,
@@ -21,6 +24,7 @@ from perstack.definition.references import MAX_QUERY_CHARACTERS
 from perstack.errors import PerstackError, is_quotable_name
 from perstack.json_schema import type_error
 from perstack.server.tools import schemas
+from perstack.server.tools.client_arguments import is_client_argument
 from perstack.server.tools.schemas import Schema
 
 
@@ -65,23 +69,27 @@ def parse_arguments(
     for name, value in arguments.items():
         property_schema = properties.get(name)
         if property_schema is None:
-            problems.append(
-                f"{name[:60]!r} is unknown" if is_quotable_name(name[:60]) else "one is unknown"
-            )
+            if not is_client_argument(name):
+                problems.append(_unknown_problem(name, properties))
         elif name in required or not _is_omitted(value, property_schema):
-            parsed[name] = _coerce_integer(value, property_schema)
+            parsed[name] = coerce(value, property_schema, {})
             problems += _value_problems(name, parsed[name], property_schema)
     problems += [f"{name} is missing" for name in required if name not in parsed]
     return parsed, problems
 
 
+def _unknown_problem(name: str, properties: Mapping[str, Schema]) -> str:
+    if not is_quotable_name(name[:60]):
+        return "one is unknown"
+    near = get_close_matches(name, properties, n=1)
+    return f"{name[:60]!r} is unknown{f' (did you mean {near[0]}?)' if near else ''}"
+
+
 def _is_omitted(value: object, schema: Schema) -> bool:
-    return value is None or (value == "" and schema.get("minLength", 0) > 0)
-
-
-def _coerce_integer(value: Any, schema: Schema) -> Any:
-    is_whole = isinstance(value, float) and value.is_integer()
-    return int(value) if is_whole and schema["type"] == "integer" else value
+    if value is None:
+        return True
+    is_free_text = schema["type"] == "string" and not schema.keys() & {"minLength", "enum"}
+    return is_absent(value) and not is_free_text
 
 
 def _value_problems(name: str, value: Any, schema: Schema) -> list[str]:
