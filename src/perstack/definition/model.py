@@ -28,6 +28,7 @@ from perstack.definition.provider_tools import (
 from perstack.definition.references import (
     BASE_SKILL,
     DEFAULT_MAX_TOOL_RESULT_CHARACTERS,
+    DEFAULT_TOOL_NAMES,
     MIN_TOOL_RESULT_CHARACTERS,
     EnvironmentName,
     ExpertKey,
@@ -330,6 +331,14 @@ class Expert(FrozenModel):
     def name(self) -> str:
         """The name other experts delegate to."""
         return self.key
+
+    @property
+    def base_tools(self) -> frozenset[str]:
+        """The tools of the base skill that the expert is shown, by the definition alone."""
+        skill = self.skills.get(BASE_SKILL)
+        if not isinstance(skill, McpStdioSkill):
+            return frozenset()
+        return frozenset(skill.pick or DEFAULT_TOOL_NAMES).difference(skill.omit)
 
     @property
     def asked_of_provider(self) -> ProviderTools:

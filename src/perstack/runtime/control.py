@@ -17,7 +17,8 @@ from perstack.definition.references import BASE_SKILL
 from perstack.models import FrozenModel, TomlTable
 
 ATTEMPT_COMPLETION = "attemptCompletion"
-CONTROL_TOOLS = frozenset({"todo", "clearTodo", ATTEMPT_COMPLETION})
+TODO = "todo"
+CONTROL_TOOLS = frozenset({TODO, "clearTodo", ATTEMPT_COMPLETION})
 
 
 class TodoInput(FrozenModel):

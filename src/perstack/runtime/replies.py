@@ -30,10 +30,7 @@ MAX_RETRIES_EXCEEDED = "MaxRetriesExceeded"
 
 TURN_PAUSED = "The provider paused its turn, which goes on"
 OUTPUT_LIMIT_REACHED = "The reply was cut at the output limit"
-_EMPTY_REPLY = (
-    "Your reply had neither text nor a tool call. "
-    "Call a tool, or attemptCompletion if you have finished."
-)
+_EMPTY_REPLY = "Your reply had neither text nor a tool call. Call a tool, or {completion}."
 _TRUNCATED_CALL = (
     "The reply was cut at the output limit, so this call is incomplete and was not made. "
     "Use smaller pieces."
@@ -78,7 +75,10 @@ async def reply_event(run: Run, checkpoint: Checkpoint, generation: Generation) 
         return ev.CallTools(stamp=run.stamp(), new_message=message, targets=targets, usage=usage)
     if generation.text.strip() or generation.media:
         return _handle_text_answer(run, checkpoint, message, generation)
-    reminder = UserMessage(contents=(TextPart(text=_EMPTY_REPLY),))
+    is_shown = control.ATTEMPT_COMPLETION in run.expert.base_tools
+    completion = "attemptCompletion if you have finished" if is_shown else "say what your answer is"
+    text = _EMPTY_REPLY.format(completion=completion)
+    reminder = UserMessage(contents=(TextPart(text=text),))
     return _retry_or_stop(
         run, checkpoint, "No tool call or text generated", (reminder,), generation
     )

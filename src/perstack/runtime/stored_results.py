@@ -20,7 +20,7 @@ from perstack.core.messages import (
 )
 from perstack.core.tools import describe_validation_error
 from perstack.definition.model import Definitions, Expert, McpStdioSkill
-from perstack.definition.references import BASE_SKILL, DEFAULT_TOOL_NAMES
+from perstack.definition.references import BASE_SKILL
 from perstack.errors import StoreError
 from perstack.models import FrozenModel
 from perstack.text_search import SearchPattern, SearchTimeoutError
@@ -147,8 +147,7 @@ def can_read_results(expert: Expert, definitions: Definitions) -> bool:
     skill = expert.skills.get(BASE_SKILL)
     if definitions.perstack_base_skill_command is not None or not isinstance(skill, McpStdioSkill):
         return False
-    picked = READ_TOOL_RESULT in (skill.pick or DEFAULT_TOOL_NAMES)
-    return skill.is_built_in and picked and READ_TOOL_RESULT not in skill.omit
+    return skill.is_built_in and READ_TOOL_RESULT in expert.base_tools
 
 
 def _unknown_id(checkpoint: Checkpoint, tool_call_id: str) -> str:

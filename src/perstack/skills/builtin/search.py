@@ -262,7 +262,7 @@ TOOLS = (
         GrepFilesArguments,
         "grepFiles",
         "Search the text files of the workspace for lines that match a regular expression. Lines "
-        "are counted from 0, as by readTextFile. Links are not followed; .git is left out.",
+        "are counted from 0. Links are not followed; .git is left out.",
         {
             "pattern": parameter("string", f"The regular expression. {PATTERN_RULES}", minLength=1),
             "path": {**path_parameter("Directory or file to search"), "default": "."},

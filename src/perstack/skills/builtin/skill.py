@@ -1,7 +1,9 @@
 """The base skill: the tools that every expert has, in this process."""
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,22 @@ def select_definitions(
         omit: Names that are left out in any case.
     """
     names = [name for name in pick or DEFAULT_TOOL_NAMES if name not in omit]
-    return tuple(tool for name, tool in DEFINITIONS_BY_NAME.items() if name in names)
+    hidden = [name for name in DEFINITIONS_BY_NAME if name not in names]
+    return tuple(
+        _without_mentions(tool, hidden)
+        for name, tool in DEFINITIONS_BY_NAME.items()
+        if name in names
+    )
+
+
+def _without_mentions(tool: ToolDefinition, names: Sequence[str]) -> ToolDefinition:
+    """A tool whose description does not send the expert to tools that it does not have."""
+    mention = re.compile(rf"\b({'|'.join(names)})s?\b")
+    sentences = tool.description.split(". ")
+    kept = [sentence for sentence in sentences if not mention.search(sentence)]
+    if len(kept) == len(sentences):
+        return tool
+    return replace(tool, description=". ".join(kept).rstrip(".") + ".")
 
 
 class BuiltInSkill:
