@@ -1,4 +1,4 @@
-"""The system prompt and the descriptions of tools: both name tools that the expert has, no others."""
+"""The system prompt and descriptions of tools name those that the expert has, and no others."""
 
 import re
 from pathlib import Path
@@ -80,7 +80,10 @@ def test_an_expert_that_cannot_complete_by_a_call_is_told_to_answer(key: str) ->
 
 @pytest.mark.parametrize(
     ("omit", "expected"),
-    [((), "Call a tool, or attemptCompletion"), (("attemptCompletion",), "or say what your answer")],
+    [
+        ((), "Call a tool, or attemptCompletion"),
+        (("attemptCompletion",), "or say what your"),
+    ],
 )
 async def test_an_empty_reply_is_answered_with_what_the_expert_can_do(
     omit: tuple[str, ...], expected: str

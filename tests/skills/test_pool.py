@@ -113,6 +113,23 @@ async def test_a_name_that_is_taken_gets_the_skills_before_it(tmp_path: Path) ->
     assert dotted.text == "dotted.näme done"
 
 
+async def test_a_tool_of_a_server_yields_its_name_to_delegates_and_questions(
+    tmp_path: Path,
+) -> None:
+    ask = InteractiveTool(description="Asks.", input_json_schema='{"type": "object"}')
+    tester = expert(
+        plain=plain(pick=("echo", "look")),
+        people=InteractiveSkill(type="interactiveSkill", tools={"look": ask}),
+    ).model_copy(update={"delegates": ("echo", "@tester/exec")})
+
+    async with opened(tmp_path) as skills:
+        tools = await skills.tools(tester, Recorder())
+        result = await skills.call(tester, call("plain_echo", text="1"), "key")
+
+    assert [tool.name for tool in tools[-3:]] == ["plain_echo", "plain_look", "look"]
+    assert (result.text, result.tool_name) == ("1", "plain_echo")
+
+
 async def test_interactive_tools_are_shown_but_need_no_server(tmp_path: Path) -> None:
     schema = '{"type": "object", "properties": {"question": {"type": "string"}}}'
     ask = InteractiveSkill(

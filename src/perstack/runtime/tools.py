@@ -1,16 +1,17 @@
 """The tools of a run: those of its skills, one for each delegate, and questions to the user."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from perstack.core.messages import ToolCall, ToolCallPart, ToolKind
 from perstack.core.tools import ToolDefinition
 from perstack.core.typed_io import QUERY, argument_schema, completion_schema, render_query
 from perstack.definition.model import Definitions, Expert
-from perstack.definition.references import BASE_SKILL
+from perstack.definition.references import BASE_SKILL, strip_version
 from perstack.definition.rules import delegate_tool_names
 from perstack.models import TomlTable
 from perstack.runtime.control import ATTEMPT_COMPLETION
-from perstack.tool_names import tool_name
+from perstack.tool_names import tool_name, with_hash_suffix
 
 _EXECUTION_ORDER: dict[ToolKind, int] = {"mcp": 0, "delegate": 1, "interactive": 2}
 _QUERY_SCHEMA: TomlTable = {
@@ -123,18 +124,31 @@ def build_toolbox(
     own_tools = tuple(
         tool for tool in skill_tools if not (is_delegated and tool.kind == "interactive")
     )
-    used_names = {tool.name for tool in own_tools}
-    delegates: dict[str, str] = {}
+    delegates = name_delegates(expert, definitions, skill_tools)
     input_schemas: dict[str, TomlTable] = {}
     tools: list[ToolDefinition] = [_with_output_schema(tool, expert) for tool in own_tools]
-    for key, short_name in delegate_tool_names(expert, definitions).items():
-        name = tool_name(key) if short_name in used_names else short_name
-        delegates[name] = key
+    for name, key in delegates.items():
         delegate = definitions.experts.get(key)
         if delegate is not None and delegate.tool.input_schema is not None:
             input_schemas[name] = delegate.tool.input_schema
         tools.append(_delegate_tool(name, key, delegate))
     return Toolbox(definitions=tuple(tools), delegates=delegates, input_schemas=input_schemas)
+
+
+def name_delegates(
+    expert: Expert, definitions: Definitions, skill_tools: Iterable[ToolDefinition]
+) -> dict[str, str]:
+    """The keys of an expert's delegates by the names of their tools, which no other tool has."""
+    used_names = {tool.name for tool in skill_tools}
+    delegates: dict[str, str] = {}
+    for key, short_name in delegate_tool_names(expert, definitions).items():
+        full_name = tool_name(strip_version(key))
+        with_hash = with_hash_suffix(full_name, key)
+        names = (short_name, full_name, with_hash)
+        name = next((each for each in names if each not in used_names), with_hash)
+        used_names.add(name)
+        delegates[name] = key
+    return delegates
 
 
 def _with_output_schema(tool: ToolDefinition, expert: Expert) -> ToolDefinition:

@@ -19,6 +19,7 @@ from perstack.definition.references import BASE_SKILL
 from perstack.definition.verification import Verification
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener, Skills
+from perstack.runtime.tools import name_delegates
 from perstack.skills.builtin.skill import BuiltInSkill
 from perstack.skills.context import SkillContext, SkillTimeouts
 from perstack.skills.server_command import ServerSpec, is_pinned_base_skill
@@ -52,7 +53,7 @@ async def open_skills(
             context = SkillContext(
                 workspace, environment, task_group, Launcher(guard), timeouts or SkillTimeouts()
             )
-            pool = SkillPool(context, definitions.perstack_base_skill_command)
+            pool = SkillPool(context, definitions)
             try:
                 yield pool
             except Exception as error:  # noqa: BLE001 -- raised again below, not in a group
@@ -75,9 +76,10 @@ class SkillPool:
     them from delegated runs.
     """
 
-    def __init__(self, context: SkillContext, base_command: tuple[str, ...] | None) -> None:
+    def __init__(self, context: SkillContext, definitions: Definitions) -> None:
         self._context = context
-        self._base_command = base_command
+        self._definitions = definitions
+        self._base_command = definitions.perstack_base_skill_command
         self._built_in_skill: BuiltInSkill | None = None
         self._connections: ServerConnections | None = None
         self._expert_tools: dict[str, _ExpertTools] = {}
@@ -132,16 +134,19 @@ class SkillPool:
         }
         server_tools = await self._get_connections().open(servers, listener) if servers else {}
         expert_tools = _ExpertTools(expert, servers)
+        catalog = expert_tools.catalog
         for name, skill in expert.skills.items():
             if isinstance(skill, InteractiveSkill):
-                expert_tools.catalog.add(name, interactive_tools(name, skill))
-            elif name in server_tools:
-                expert_tools.catalog.add(name, server_tools[name])
-            else:
-                expert_tools.catalog.add(
-                    name, self._get_built_in_skill().definitions(skill.pick, skill.omit)
-                )
+                catalog.add(name, interactive_tools(name, skill))
+            elif name not in server_tools:
+                catalog.add(name, self._get_built_in_skill().definitions(skill.pick, skill.omit))
                 listener.connected(name, {"name": BASE_SKILL, "version": __version__}, {})
+        # The names that are known without servers are those that a check of the file tells.
+        catalog.reserved |= name_delegates(expert, self._definitions, catalog.definitions).keys()
+        for name, tools in server_tools.items():
+            catalog.add(name, tools)
+        order = list(expert.skills)
+        catalog.definitions.sort(key=lambda tool: order.index(tool.skill_name))
         self._expert_tools[expert.key] = expert_tools
         return expert_tools
 

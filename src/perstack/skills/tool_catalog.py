@@ -13,14 +13,18 @@ from perstack.tool_names import skill_tool_name
 
 @dataclass(slots=True)
 class ToolCatalog:
-    """The tools that a model is shown, and each tool's own name by skill and shown name."""
+    """The tools that a model is shown, and each tool's own name by skill and shown name.
+
+    `reserved` names are those of other tools.
+    """
 
     definitions: list[ToolDefinition] = field(default_factory=list[ToolDefinition])
     original_names: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    reserved: set[str] = field(default_factory=set[str])
 
     def add(self, skill_name: str, tools: Iterable[ToolDefinition]) -> None:
         """Add a skill's tools; a name that is taken or that providers refuse is replaced."""
-        taken = {definition.name for definition in self.definitions}
+        taken = self.reserved.union(definition.name for definition in self.definitions)
         for tool in tools:
             name = skill_tool_name(skill_name, tool.name, taken)
             taken.add(name)
