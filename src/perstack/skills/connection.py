@@ -35,13 +35,13 @@ from perstack.redaction import Redactor
 from perstack.runtime.ports import SkillListener
 from perstack.skills.context import SkillTimeouts
 from perstack.skills.elicitation import PausableTimeout, ask_user
+from perstack.skills.responses import SESSION_LOST, excerpt
 from perstack.task_groups import first_exception
 
 MAX_PAGES = 100
 MAX_INPUT_REQUESTS = 10
 EMPTY_INPUT_RETRY_SECONDS = 0.25
 IDEMPOTENCY_KEY = "perstack/idempotencyKey"
-SESSION_TERMINATED_MESSAGE = "Session terminated"
 
 TOOL_RESULT_ADAPTER: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
     CallToolResult | InputRequiredResult
@@ -53,6 +53,10 @@ ProtocolMode = Literal["auto", "legacy"]
 
 class ConnectionLostError(Exception):
     """The server ended, or can no longer be reached, before it answered."""
+
+
+class SessionLostError(Exception):
+    """The server does not know the session any more, and refused the call for that."""
 
 
 class UnsupportedResponseError(Exception):
@@ -207,6 +211,7 @@ class ServerConnection:
 
         Raises:
             ConnectionLostError: The server ended before it answered; whether it acted is unknown.
+            SessionLostError: The server refused the call for its session, so it did not act.
             TimeoutError: The answer took longer than any call may.
             MCPError: The server refused the call.
             UnsupportedResponseError: The server asks for what perstack does not provide.
@@ -220,9 +225,14 @@ class ServerConnection:
         params = CallToolRequestParams(
             name=tool_name, arguments=args, _meta={IDEMPOTENCY_KEY: idempotency_key}
         )
-        for _ in range(MAX_INPUT_REQUESTS):
+        for attempt in range(MAX_INPUT_REQUESTS):
             try:
                 result = await self._send(params)
+            except SessionLostError as error:
+                if attempt > 0:
+                    # It may have acted before it asked.
+                    raise ConnectionLostError from error
+                raise
             except MCPError as error:
                 await self._elicit_urls(error)
                 continue
@@ -247,9 +257,12 @@ class ServerConnection:
             self.end()
             raise ConnectionLostError from error
         except MCPError as error:
-            if error.code == CONNECTION_CLOSED or error.message == SESSION_TERMINATED_MESSAGE:
+            if error.code == CONNECTION_CLOSED:
                 self.end()
                 raise ConnectionLostError from error
+            if error.code == SESSION_LOST:
+                self.end()
+                raise SessionLostError(self.describe_error(error)) from error
             raise
 
     async def _answer_input_requests(
@@ -319,6 +332,11 @@ class ServerConnection:
 
     def on_stderr(self, line: str) -> None:
         self.listener.stderr(self.name, line)
+
+    def on_output(self, text: str) -> None:
+        """A server wrote, among its messages, what is none."""
+        words = self._transport.redactor.redact(excerpt(text))
+        self.listener.stderr(self.name, f"(not a message) {words}")
 
     async def _open_with_fallback(self, connecting: contextlib.ExitStack) -> None:
         while True:

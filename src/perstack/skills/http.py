@@ -1,13 +1,19 @@
 """A server over HTTP: Streamable HTTP, or the older SSE transport, at allowed addresses only."""
 
+import contextlib
 import re
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
+import anyio
 import httpx2
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._stream_protocols import ReadStream
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCMessage
 
 from perstack.definition.model import McpSseSkill
 from perstack.definition.references import VARIABLE_REFERENCE
@@ -15,6 +21,11 @@ from perstack.errors import SkillError
 from perstack.redaction import Redactor, secret_variables
 from perstack.skills.address_policy import AddressPolicy
 from perstack.skills.connection import ProtocolMode, ServerConnection
+from perstack.skills.http_responses import (
+    MAX_BODY_BYTES,
+    MessageTransport,
+    SseMessageTransport,
+)
 from perstack.skills.server_command import required_values
 
 # Statuses by which a server of the older transport refuses the first message of the newer one.
@@ -38,6 +49,7 @@ class HttpEndpoint:
     def __init__(self, name: str, skill: McpSseSkill, environment: Mapping[str, str]) -> None:
         values = required_values(name, skill.required_env, environment)
         self.url = skill.endpoint
+        self._name = name
         self.address_policy = AddressPolicy(
             skill_name=name,
             allow_private=skill.allow_private,
@@ -46,29 +58,49 @@ class HttpEndpoint:
         self.redactor = Redactor.of_variables(values)
         self.result_redactor = Redactor.of_variables(secret_variables(values))
         self.error_status: int | None = None
+        self.refusal: str | None = None
         self.connection_error: str | None = None
+        self._environment = environment
         self._headers = {
             header: _fill_header(name, header, text, values)
             for header, text in skill.headers.items()
         }
 
-    def create_client(
-        self,
-        headers: dict[str, str] | None = None,
-        timeout: httpx2.Timeout | None = None,
-        auth: httpx2.Auth | None = None,
-    ) -> httpx2.AsyncClient:
-        """A client that reaches allowed addresses only and follows no redirect by itself."""
+    def create_client(self, transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
+        """A client that follows no redirect by itself."""
         return httpx2.AsyncClient(
-            headers={**(headers or {}), **self._headers},
-            timeout=TIMEOUT,
-            transport=PinnedAddressTransport(self),
-            trust_env=False,
+            headers=self._headers, timeout=TIMEOUT, transport=transport, trust_env=False
         )
+
+    def create_ssl_context(self) -> ssl.SSLContext | Literal[True]:
+        """What certificates are checked by; `True` for what the system trusts.
+
+        Raises:
+            SkillError: A file or folder with certificates cannot be read.
+        """
+        file = self._environment.get("SSL_CERT_FILE") or None
+        folder = self._environment.get("SSL_CERT_DIR") or None
+        if file is None and folder is None:
+            return True
+        try:
+            return ssl.create_default_context(cafile=file, capath=folder)
+        except OSError as error:
+            raise SkillError(
+                f"Skill {self._name!r} cannot be used: the certificates in {file or folder!r}"
+                f" cannot be read: {error.strerror or error}.",
+                skill=self._name,
+                hint="Correct SSL_CERT_FILE or SSL_CERT_DIR.",
+            ) from error
+
+    def report_refusal(self, words: str) -> None:
+        """Keep what the server said when it last refused a message."""
+        self.refusal = words
 
     def failure_details(self) -> str:
         if self.connection_error is not None:
             return f"Endpoint: {self.url}: {self.redactor.redact(self.connection_error)}."
+        if self.refusal is not None:
+            return f"Endpoint: {self.url}: it answered: {self.redactor.redact(self.refusal)}."
         if self.error_status is not None:
             return f"Endpoint: {self.url}: it answered with HTTP status {self.error_status}."
         return f"Endpoint: {self.url}."
@@ -79,7 +111,9 @@ class PinnedAddressTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
         self._endpoint = endpoint
-        self._inner = httpx2.AsyncHTTPTransport(trust_env=False)
+        self._inner = httpx2.AsyncHTTPTransport(
+            verify=endpoint.create_ssl_context(), trust_env=False
+        )
         self._pinned_addresses: dict[str, str] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -156,17 +190,52 @@ class HttpTransport:
         """
         endpoint = self._endpoint
         await endpoint.address_policy.resolve(endpoint.url)
+        inner = PinnedAddressTransport(endpoint)
         if self.protocol_mode == "legacy":
-            async with sse_client(
-                endpoint.url, httpx_client_factory=endpoint.create_client
-            ) as streams:
+            async with _open_sse(endpoint, inner, connection) as streams:
                 yield streams
         else:
+            transport = MessageTransport(inner, connection.on_output, endpoint.report_refusal)
             async with (
-                endpoint.create_client() as client,
-                streamable_http_client(endpoint.url, http_client=client) as streams,
+                endpoint.create_client(transport) as client,
+                streamable_http_client(
+                    endpoint.url, http_client=client, max_sse_event_size=MAX_BODY_BYTES
+                ) as streams,
             ):
                 yield streams
+
+
+@asynccontextmanager
+async def _open_sse(
+    endpoint: HttpEndpoint, inner: PinnedAddressTransport, connection: ServerConnection
+) -> AsyncGenerator[Any]:
+    """The streams of the older transport, with the refusals of messages among what it reads."""
+    writer, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+    async def deliver(message: JSONRPCMessage) -> None:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await writer.send(SessionMessage(message))
+
+    async def forward(received: ReadStream[SessionMessage | Exception]) -> None:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for item in received:
+                await writer.send(item)
+        writer.close()
+
+    def create_client(*_options: Any, **_more_options: Any) -> httpx2.AsyncClient:
+        transport = SseMessageTransport(
+            inner, connection.on_output, endpoint.report_refusal, deliver
+        )
+        return endpoint.create_client(transport)
+
+    with writer, read_stream:
+        async with (
+            sse_client(endpoint.url, httpx_client_factory=create_client) as (received, outgoing),
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(forward, received)
+            yield read_stream, outgoing
+            tasks.cancel_scope.cancel()
 
 
 def _fill_header(name: str, header: str, text: str, values: Mapping[str, str]) -> str:

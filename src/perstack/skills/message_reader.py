@@ -61,6 +61,10 @@ class MessageReader:
         """What was kept for a while, now that nothing more has come."""
         return self._end_incomplete() if self._incomplete.lines else self.requests.assign_late()
 
+    def finish(self) -> list[JSONRPCMessage]:
+        """What was kept, now that nothing more can come."""
+        return self._end_incomplete() + self.requests.assign_late()
+
     def _read_text(self, text: str) -> list[JSONRPCMessage]:
         ended: list[JSONRPCMessage] = []
         if self._incomplete.lines:

@@ -115,6 +115,12 @@ class OpenRequests:
         self._close(known[0])
         return [unreadable_response(text, known[0]), *self._assign()]
 
+    def failed(self, error: JSONRPCError) -> list[JSONRPCMessage]:
+        """What to pass on for a request that did not get as far as the server."""
+        if error.id is None or not self._close(error.id):
+            return []
+        return [error, *self._assign()]
+
     def assign_late(self) -> list[JSONRPCMessage]:
         """Assign what was kept as a possible reply to a notification."""
         self._notified_after = None

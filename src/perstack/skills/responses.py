@@ -8,10 +8,12 @@ from typing import Any, cast
 from mcp_types import (
     CONNECTION_CLOSED,
     INTERNAL_ERROR,
+    METHOD_NOT_FOUND,
     PARSE_ERROR,
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
+    JSONRPCRequest,
     JSONRPCResponse,
     RequestId,
     jsonrpc_message_adapter,
@@ -23,6 +25,13 @@ Document = dict[str, Any]
 
 EXCERPT_CHARACTERS = 300
 MAX_BROKEN_STARTS = 20
+DISCOVER_METHOD = "server/discover"
+DISCOVER_SECONDS = 2.0
+"""How long a server may take to say which versions it speaks; old ones do not answer at all."""
+SESSION_LOST = -33001
+"""Our code, outside of JSON-RPC's range, for a request refused because its session is unknown."""
+RESERVED_CODES = frozenset({CONNECTION_CLOSED, SESSION_LOST})
+"""The SDK gives the first one to requests whose connection was lost."""
 CALL_METHOD = "tools/call"
 CLIENT_METHODS = frozenset({"ping", "roots/list", "sampling/createMessage", "elicitation/create"})
 """What a server may ask of its client: known also where `jsonrpc` is missing."""
@@ -91,7 +100,7 @@ def to_response(document: Document, request_id: RequestId, method: str) -> JSONR
     error: object = document.get("error")
     result: object = document.get("result")
     if error is not None or "result" not in document:
-        return _error(request_id, *_error_words(error))
+        return _error(request_id, *error_words(error))
     if isinstance(result, dict):
         response = _validate({"jsonrpc": "2.0", "id": request_id, "result": result})
         if response is not None:
@@ -103,6 +112,20 @@ def to_response(document: Document, request_id: RequestId, method: str) -> JSONR
     return _error(
         request_id, PARSE_ERROR, f"its result is not an object: {excerpt(document['result'])}"
     )
+
+
+def error_words(error: Any) -> tuple[int, str, object]:
+    if not isinstance(error, dict):
+        words = excerpt(error) if error is not None else "an error without words"
+        return INTERNAL_ERROR, words, None
+    fields = cast("Document", error)
+    code, message, data = fields.get("code"), fields.get("message"), fields.get("data")
+    words = message if isinstance(message, str) and message else excerpt(fields)
+    try:
+        return int(cast("Any", code)), replace_surrogates(words), data
+    except (TypeError, ValueError, OverflowError):
+        prefix = f"{code}: " if isinstance(code, str) and message else ""
+        return INTERNAL_ERROR, replace_surrogates(prefix + words), data
 
 
 def unreadable_response(text: str, request_id: RequestId) -> JSONRPCError:
@@ -119,10 +142,15 @@ def unreadable_response(text: str, request_id: RequestId) -> JSONRPCError:
 
 
 def own_error(error: JSONRPCError) -> JSONRPCError:
-    """A server's error with another code than the one by which the SDK tells a lost connection."""
-    if error.error.code != CONNECTION_CLOSED:
+    """A server's error without a code that tells the connection what no server can tell."""
+    if error.error.code not in RESERVED_CODES:
         return error
     return _error(error.id, INTERNAL_ERROR, error.error.message, error.error.data)
+
+
+def unanswered_discovery(request: JSONRPCRequest) -> JSONRPCError:
+    """What a server that does not know the question should have answered."""
+    return _error(request.id, METHOD_NOT_FOUND, f"{request.method} was not answered")
 
 
 def broken_ids(text: str) -> list[RequestId] | None:
@@ -163,27 +191,10 @@ def _validate(document: Document) -> JSONRPCMessage | None:
         return None
 
 
-def _error_words(error: Any) -> tuple[int, str, object]:
-    if not isinstance(error, dict):
-        return (
-            INTERNAL_ERROR,
-            excerpt(error) if error is not None else "an error without words",
-            None,
-        )
-    fields = cast("Document", error)
-    code, message, data = fields.get("code"), fields.get("message"), fields.get("data")
-    words = message if isinstance(message, str) and message else excerpt(fields)
-    try:
-        return int(cast("Any", code)), replace_surrogates(words), data
-    except (TypeError, ValueError, OverflowError):
-        prefix = f"{code}: " if isinstance(code, str) and message else ""
-        return INTERNAL_ERROR, replace_surrogates(prefix + words), data
-
-
 def _error(
     request_id: RequestId | None, code: int, message: str, data: object = None
 ) -> JSONRPCError:
-    code = INTERNAL_ERROR if code == CONNECTION_CLOSED else code
+    code = INTERNAL_ERROR if code in RESERVED_CODES else code
     error = ErrorData(code=code, message=message, data=data)
     return JSONRPCError(jsonrpc="2.0", id=request_id, error=error)
 

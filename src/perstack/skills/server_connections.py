@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping
 
+from mcp.types import CallToolResult
+
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
 from perstack.definition.model import McpSseSkill
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener
-from perstack.skills.connection import ConnectionLostError, ServerConnection, SkillTransport
+from perstack.skills.connection import (
+    ConnectionLostError,
+    ServerConnection,
+    SessionLostError,
+    SkillTransport,
+)
 from perstack.skills.context import SkillContext
 from perstack.skills.convert import filter_tools, to_tool_definition, to_tool_result
 from perstack.skills.server_command import ServerSpec, build_command
@@ -56,12 +63,15 @@ class ServerConnections:
         """
         if call.args_error is not None:
             return text_result(call, call.args_error, is_error=True)
-        connection = self._connections.get(server.identity)
+        connection: ServerConnection | None = None
         try:
-            if connection is None or connection.is_ended:
-                connection = self._reconnect(call.skill_name, server, connection)
-            await connection.wait_until_ready()
-            result = await connection.call(tool_name, call.args, idempotency_key)
+            try:
+                connection = self._connection_for(call.skill_name, server)
+                result = await self._call_once(connection, tool_name, call, idempotency_key)
+            except SessionLostError:
+                # The call was refused, so it took no effect.
+                connection = self._connection_for(call.skill_name, server)
+                result = await self._call_once(connection, tool_name, call, idempotency_key)
             return to_tool_result(call, result, connection.redact_result)
         except SkillError as failure:
             return text_result(call, str(failure), is_error=True)
@@ -73,6 +83,12 @@ class ServerConnections:
             reason = connection.describe_error(error) if connection else type(error).__name__
             problem = f"Error calling tool {call.tool_name}: {reason}"
             return text_result(call, problem, is_error=True)
+
+    async def _call_once(
+        self, connection: ServerConnection, tool_name: str, call: ToolCall, idempotency_key: str
+    ) -> CallToolResult:
+        await connection.wait_until_ready()
+        return await connection.call(tool_name, call.args, idempotency_key)
 
     async def close(self) -> None:
         for connection in self._connections.values():
@@ -92,11 +108,13 @@ class ServerConnections:
         self._context.task_group.start_soon(connection.run, name=f"skill {name}")
         return connection
 
-    def _reconnect(
-        self, name: str, server: ServerSpec, previous: ServerConnection | None
-    ) -> ServerConnection:
+    def _connection_for(self, name: str, server: ServerSpec) -> ServerConnection:
+        """The connection to a server, anew if it has ended."""
+        previous = self._connections.get(server.identity)
         if previous is None:
             raise SkillError(f"Skill {name!r} is not connected.", skill=name)
+        if not previous.is_ended:
+            return previous
         transport = self._create_transport(name, server, previous.listener)
         return self._connect(name, server, transport, previous.listener)
 
