@@ -6,6 +6,11 @@ from collections.abc import Collection
 from functools import lru_cache
 
 MAX_EXPERT_TOOL_NAME = 40
+RESERVED_TOOL_NAMES = frozenset(
+    {"perstack_job", "perstack_jobs", "perstack_cancel", "perstack_review_job"}
+)
+"""What the MCP server calls tools and prompts of its own."""
+
 MAX_TOOL_NAME = 64
 """What every provider takes, of ASCII letters, digits, `_` and `-`."""
 
@@ -20,11 +25,12 @@ def tool_name(expert_key: str) -> str:
 
     It matches `[a-z0-9_-]{1,40}` and depends on the key alone, so it is the same in every process
     and for every file. A key that is too long is cut and told apart by six hexadecimal digits of
-    its hash.
+    its hash, as is one whose name the server has for itself.
     """
     scope, separator, name = expert_key.removeprefix("@").partition("/")
     parts = (scope, name) if separator and expert_key.startswith("@") else (expert_key,)
-    return _fit("__".join(_sanitize(part.lower()) for part in parts) or "_", expert_key)
+    name = _fit("__".join(_sanitize(part.lower()) for part in parts) or "_", expert_key)
+    return with_hash_suffix(name, expert_key) if name in RESERVED_TOOL_NAMES else name
 
 
 def short_tool_name(expert_name: str) -> str:

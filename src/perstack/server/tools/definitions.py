@@ -150,7 +150,6 @@ def _base_tool_capabilities(tool: str) -> ToolCapabilities:
 JOB_TOOL, JOBS_TOOL, CANCEL_TOOL = "perstack_job", "perstack_jobs", "perstack_cancel"
 REVIEW_PROMPT = "perstack_review_job"
 """The name of a prompt; prompts of experts have the names of their tools."""
-RESERVED_NAMES = frozenset({JOB_TOOL, JOBS_TOOL, CANCEL_TOOL, REVIEW_PROMPT})
 
 RESULT_META = {"anthropic/maxResultSizeChars": 200_000}
 """Claude Code replaces longer results by the path of a file; this is its maximum."""
@@ -191,7 +190,7 @@ def published_experts(definitions: Definitions, publish: PublishMode) -> dict[st
         name = tool_name(strip_version(expert.key))
         experts_by_name[
             with_hash_suffix(name, expert.key)
-            if name in RESERVED_NAMES or name in experts_by_name
+            if name in experts_by_name
             else name
         ] = expert
     return experts_by_name
