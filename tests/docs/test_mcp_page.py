@@ -9,7 +9,7 @@ from perstack.server import summaries
 from perstack.server.resources.reader import MAX_ENTRIES, MAX_JOBS
 from perstack.server.resources.uris import MAX_LISTED_JOBS, TEMPLATES
 from perstack.server.tools import schemas, truncation
-from perstack.server.tools.definitions import RESERVED_NAMES
+from perstack.tool_names import RESERVED_TOOL_NAMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
 
@@ -19,7 +19,7 @@ def test_every_resource_is_on_the_page_and_no_other() -> None:
     assert told == {shape.text for shape in TEMPLATES.values()}
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
+@pytest.mark.parametrize("name", sorted(RESERVED_TOOL_NAMES))
 def test_the_tools_and_prompts_of_the_server_are_explained(name: str) -> None:
     assert f"`{name}`" in PAGE
 

@@ -188,11 +188,9 @@ def published_experts(definitions: Definitions, publish: PublishMode) -> dict[st
     experts_by_name: dict[str, Expert] = {}
     for expert in experts:
         name = tool_name(strip_version(expert.key))
-        experts_by_name[
-            with_hash_suffix(name, expert.key)
-            if name in experts_by_name
-            else name
-        ] = expert
+        experts_by_name[with_hash_suffix(name, expert.key) if name in experts_by_name else name] = (
+            expert
+        )
     return experts_by_name
 
 
