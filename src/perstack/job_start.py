@@ -18,6 +18,7 @@ from perstack.definition.references import MAX_QUERY_CHARACTERS
 from perstack.errors import ConfigError, JobStateError, UnknownExpertError
 from perstack.jobs import JobHandle
 from perstack.redaction import Redactor, environment_secrets
+from perstack.runtime.answers import InteractiveAnswer
 from perstack.runtime.budget import NOTHING_USED, BudgetAccounts, limits_from
 from perstack.runtime.context import JobContext, JobStepCounter
 from perstack.runtime.elicitations import PendingElicitations
@@ -27,7 +28,6 @@ from perstack.runtime.run import RunStart
 from perstack.runtime.runner import resume_run, start_run
 from perstack.runtime.start_plan import (
     AlreadyDone,
-    InteractiveAnswer,
     JobRequest,
     JobState,
     ResumePlan,

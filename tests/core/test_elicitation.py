@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack.core.elicitation import describe_fields, form_errors, format_content, parse_reply
+from perstack.core.elicitation import (
+    answer_format,
+    describe_fields,
+    form_errors,
+    format_content,
+    parse_reply,
+)
 from perstack.definition.form_schema import (
     form_schema_errors,
     secret_fields,
@@ -25,6 +31,10 @@ AGE = {"type": "integer", "minimum": 0, "maximum": 150}
 COLOUR = {"type": "string", "enum": ["Red", "Green"]}
 TITLED = {"type": "string", "oneOf": [{"const": "r", "title": "Red"}]}
 TAGS = {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}, "maxItems": 1}
+DATE = {"type": "string", "format": "date"}
+TIME = {"type": "string", "format": "date-time"}
+MAIL = {"type": "string", "format": "email"}
+URI = {"type": "string", "format": "uri"}
 PERSON = form("name", name=NAME, age=AGE)
 
 
@@ -51,6 +61,15 @@ PERSON = form("name", name=NAME, age=AGE)
         ({"t": "a"}, form(t=TAGS), ["t must be an array"]),
         ({"b": "yes"}, form(b={"type": "boolean"}), ["b must be a boolean"]),
         ({}, form(), []),
+        ({"d": "2026-01-31"}, form(d=DATE), []),
+        ({"d": "2026-02-31"}, form(d=DATE), ["d must be of the format date"]),
+        ({"d": "20260131"}, form(d=DATE), ["d must be of the format date"]),
+        ({"d": "2026-01-31T10:00:00Z"}, form(d=TIME), []),
+        ({"d": "2026-01-31 10:00"}, form(d=TIME), ["d must be of the format date-time"]),
+        ({"m": "a@b.example"}, form(m=MAIL), []),
+        ({"m": "a"}, form(m=MAIL), ["m must be of the format email"]),
+        ({"u": "https://a.example/b"}, form(u=URI), []),
+        ({"u": "a b"}, form(u=URI), ["u must be of the format uri"]),
     ],
 )
 def test_what_does_not_fit_a_form_is_named(
@@ -65,6 +84,9 @@ def test_what_does_not_fit_a_form_is_named(
         ("Ada", form(name=NAME), {"name": "Ada"}),
         ("36", form(age=AGE), {"age": 36}),
         ("green", form(c=COLOUR), {"c": "Green"}),
+        (" Green. ", form(c=COLOUR), {"c": "Green"}),
+        ("a.", form(c={"type": "string", "enum": ["a", "a."]}), {"c": "a"}),
+        ("many", form(age=AGE), {"age": "many"}),
         ("Yes.", form(b={"type": "boolean"}), {"b": True}),
         ("false", form(b={"type": "boolean"}), {"b": False}),
         ("A, b", form(t=TAGS), {"t": ["a", "b"]}),
@@ -109,6 +131,27 @@ def test_a_form_is_described_by_its_fields() -> None:
     assert describe_fields(form(name=NAME, c=COLOUR, t=TAGS)) == (
         "name (string), c (Red | Green), t (a | b)"
     )
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        (form(c=COLOUR), "Answer with one of: Red, Green."),
+        (form(c=TITLED), "Answer with one of: r."),
+        (form(t=TAGS), "Answer with some of: a, b."),
+        (form(b={"type": "boolean"}), "Answer with yes or no."),
+        (form(n=AGE), "Answer with a whole number."),
+        (form(n={"type": "number"}), "Answer with a number."),
+        (form(name=NAME), ""),
+        (form(), ""),
+        (
+            form(name=NAME, c=COLOUR),
+            "Answer with a JSON object; its fields are: name (string), c (Red | Green).",
+        ),
+    ],
+)
+def test_how_to_answer_is_a_sentence(schema: dict[str, Any], sentence: str) -> None:
+    assert answer_format(schema) == sentence
 
 
 @pytest.mark.parametrize(

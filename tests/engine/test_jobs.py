@@ -10,8 +10,9 @@ from perstack.core.checkpoint import Checkpoint
 from perstack.core.transient_events import PerstackEvent
 from perstack.errors import ConfigError, JobStateError, NotFoundError, UnknownExpertError
 from perstack.jobs import JobHandle
+from perstack.runtime.answers import InteractiveAnswer
 from perstack.runtime.ports import GenerationRequest
-from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
+from perstack.runtime.start_plan import JobRequest
 from perstack.store.memory import MemoryStore
 from tests.engines import engine_on
 from tests.fakes import (

@@ -12,7 +12,7 @@ from anyio import to_thread
 from perstack.cli.formatting import format_count, format_usage, shorten
 from perstack.cli.terminal import Terminal
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.elicitation import Question
+from perstack.core.elicitation import Question, answer_format
 from perstack.core.events import StoredEvent
 from perstack.core.full_wire import full_type, to_full_wire
 from perstack.core.step import Step, StepTracker
@@ -131,4 +131,6 @@ def summary_line(view: JobView, repeated_options: tuple[str, ...]) -> str:
 
 def _format_question(question: Question) -> str:
     name = question.tool_name
-    return f"{name}: {shorten(question.message.removeprefix(f'{name}: '), 200)}"
+    message = shorten(question.message.removeprefix(f"{name}: "), 200)
+    expected = shorten(answer_format(question.schema), 400)
+    return f"{name}: {message}{f' {expected}' if expected else ''}"

@@ -17,7 +17,8 @@ from perstack.cli.args import (
 from perstack.cli.terminal import Terminal
 from perstack.core.wire import EVENT_TYPES, STREAMING_TYPES
 from perstack.errors import ConfigError
-from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
+from perstack.runtime.answers import InteractiveAnswer
+from perstack.runtime.start_plan import JobRequest
 from perstack.settings import Settings
 
 STDIN = "-"
@@ -195,7 +196,7 @@ def _parse_answer(text: str) -> InteractiveAnswer:
     """The answer to a question: JSON that names the call, or else simply the text."""
     try:
         value: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     match value:
         case {"toolCallId": str(call_id), "text": str(answer)}:

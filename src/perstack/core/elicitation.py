@@ -1,8 +1,10 @@
 """Questions to the user, and validation and rendering of the answers."""
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, cast
 
 from perstack.core.messages import ToolCall
@@ -49,7 +51,8 @@ def parse_reply(text: str, schema: Mapping[str, Any]) -> FormContent:
     target_fields = list(fields) if len(fields) == 1 else required
     if len(target_fields) != 1:
         return {}
-    return {target_fields[0]: _coerce_text(text, cast("object", value), fields[target_fields[0]])}
+    plain = text if value is None else cast("object", value)
+    return {target_fields[0]: _coerce_text(text, plain, fields[target_fields[0]])}
 
 
 def form_errors(content: FormContent, schema: Mapping[str, Any]) -> list[str]:
@@ -76,6 +79,36 @@ def describe_fields(schema: Mapping[str, Any]) -> str:
     )
 
 
+def answer_format(schema: Mapping[str, Any]) -> str:
+    """How an answer in words is written, as a sentence; empty where any text is one."""
+    fields: dict[str, dict[str, Any]] = schema["properties"]
+    if len(fields) > 1:
+        return f"Answer with a JSON object; its fields are: {describe_fields(schema)}."
+    field = next(iter(fields.values()), {"type": "string"})
+    if choices := field_choices(field):
+        amount = "some" if field["type"] == "array" else "one"
+        return f"Answer with {amount} of: {', '.join(choices)}."
+    return _TYPE_FORMATS.get(field["type"], "")
+
+
+_TYPE_FORMATS = {
+    "boolean": "Answer with yes or no.",
+    "integer": "Answer with a whole number.",
+    "number": "Answer with a number.",
+}
+
+
+def question_text(question: "Question") -> str:
+    """A question as people and models read it: what is asked, and what may be answered."""
+    return "\n".join(part for part in (question.message, answer_format(question.schema)) if part)
+
+
+def is_free_text(schema: Mapping[str, Any]) -> bool:
+    """Whether every text is an answer as it is."""
+    fields: dict[str, dict[str, Any]] = schema["properties"]
+    return list(fields.values()) == [DEFAULT_FIELD]
+
+
 def _parse_json(text: str) -> object:
     try:
         return json.loads(text)
@@ -100,8 +133,9 @@ def _coerce_text(text: str, value: object, field_schema: Mapping[str, Any]) -> o
 
 
 def _match_choice(text: str, allowed: tuple[str, ...] | None) -> str | None:
-    """The choice that equals the text, ignoring case."""
-    return next((each for each in allowed or () if each.casefold() == text.casefold()), None)
+    """The choice that equals the text, ignoring case and how a sentence ends."""
+    words = (text.casefold(), text.rstrip(".!").casefold())
+    return next((each for each in allowed or () if each.casefold() in words), None)
 
 
 def _field_errors(value: object, field_schema: Mapping[str, Any]) -> Iterator[str]:
@@ -114,6 +148,7 @@ def _field_errors(value: object, field_schema: Mapping[str, Any]) -> Iterator[st
     match value:
         case str():
             yield from _range_errors(len(value), field_schema, "Length", "characters")
+            yield from _format_errors(value, field_schema)
             yield from _choice_errors([value], field_schema)
         case bool():
             pass
@@ -125,6 +160,31 @@ def _field_errors(value: object, field_schema: Mapping[str, Any]) -> Iterator[st
             items = cast("list[object]", value)
             yield from _range_errors(len(items), field_schema, "Items", "items")
             yield from _choice_errors(items, field_schema)
+
+
+def _format_errors(value: str, field_schema: Mapping[str, Any]) -> Iterator[str]:
+    name = field_schema.get("format")
+    if isinstance(name, str) and name in _FORMATS and not _FORMATS[name](value):
+        yield f"must be of the format {name}"
+
+
+def _is_date(text: str) -> bool:
+    return len(text) == len("2026-01-31") and _is_date_time(f"{text}T00:00:00Z")
+
+
+def _is_date_time(text: str) -> bool:
+    try:
+        return "T" in text.upper() and datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+_FORMATS: Mapping[str, Callable[[str], object]] = {
+    "date": _is_date,
+    "date-time": _is_date_time,
+    "email": re.compile(r"[^@\s]+@[^@\s]+").fullmatch,
+    "uri": re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch,
+}
 
 
 def _range_errors(
@@ -149,6 +209,12 @@ def _choice_errors(values: list[object], field_schema: Mapping[str, Any]) -> Ite
 
 
 FormSchema = dict[str, Any]
+
+DEFAULT_FIELD: FormSchema = {"type": "string", "title": "Answer"}
+"""The only field of a question that says nothing about its answer."""
+
+OPTIONS = "options"
+"""The argument in which an expert gives the choices of a question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,25 +243,28 @@ class Question:
 
 def question_from_call(call: ToolCall) -> Question:
     """The question that a call of an interactive tool puts."""
+    schema = call.answer_schema or _default_form_schema(call.args)
+    # The choices of a form are shown with it.
+    has_choices = call.answer_schema is None and not is_free_text(schema)
     return Question(
         id=call.id,
         tool_name=call.tool_name,
-        message=_question_message(call),
+        message=_question_message(call, {OPTIONS} if has_choices else set()),
         arguments=call.args,
-        schema=call.answer_schema or _default_form_schema(call.args),
+        schema=schema,
     )
 
 
-def _question_message(call: ToolCall) -> str:
-    only = next(iter(call.args.values())) if len(call.args) == 1 else None
-    if isinstance(only, str):
-        return only
+def _question_message(call: ToolCall, hidden: set[str]) -> str:
+    texts: list[object] = [value for name, value in call.args.items() if name not in hidden]
+    if len(texts) == 1 and isinstance(texts[0], str):
+        return texts[0]
     return f"{call.tool_name}: {json.dumps(call.args, ensure_ascii=False)}"
 
 
 def _default_form_schema(arguments: Mapping[str, Any]) -> FormSchema:
-    answer: FormSchema = {"type": "string", "title": "Answer"}
-    options: object = arguments.get("options")
+    answer: FormSchema = dict(DEFAULT_FIELD)
+    options: object = arguments.get(OPTIONS)
     if isinstance(options, list):
         choices = [choice for choice in cast("list[object]", options) if isinstance(choice, str)]
         if choices and len(choices) == len(cast("list[object]", options)):

@@ -10,17 +10,9 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from perstack.core.elicitation import (
-    ElicitationReply,
-    FormSchema,
-    Question,
-    describe_fields,
-    form_errors,
-    parse_reply,
-)
-from perstack.errors import JobStateError
+from perstack.core.elicitation import ElicitationReply, FormSchema, Question
+from perstack.runtime.answers import InteractiveAnswer, checked_content
 from perstack.runtime.ports import NewId
-from perstack.runtime.start_plan import InteractiveAnswer
 
 ELICITATION_TIMEOUT_SECONDS = 3600.0
 """How long a server waits for the user before the question is closed."""
@@ -88,7 +80,7 @@ class PendingElicitations:
         pending = self._find(answer.tool_call_id)
         if pending is None:
             return False
-        pending.reply = _to_elicitation_reply(answer, pending.question.schema)
+        pending.reply = _to_elicitation_reply(answer, pending.question)
         del self._pending[pending.question.id]
         pending.closed.set()
         return True
@@ -104,14 +96,6 @@ def unattended() -> PendingElicitations:
     return PendingElicitations(lambda: "nobody", is_attended=False)
 
 
-def _to_elicitation_reply(answer: InteractiveAnswer, schema: FormSchema) -> ElicitationReply:
-    if answer.is_declined:
-        return ElicitationReply(action="decline")
-    content = parse_reply(answer.text, schema) if answer.content is None else answer.content
-    problems = form_errors(content, schema)
-    if problems:
-        raise JobStateError(
-            f"The answer does not fit the question: {'; '.join(problems)}.",
-            hint=f"Answer with a JSON object; its fields are: {describe_fields(schema)}.",
-        )
-    return ElicitationReply(action="accept", content=content)
+def _to_elicitation_reply(answer: InteractiveAnswer, question: Question) -> ElicitationReply:
+    content = checked_content(answer, question)
+    return ElicitationReply(action="decline" if answer.is_declined else "accept", content=content)

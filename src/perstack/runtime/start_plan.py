@@ -6,32 +6,16 @@ from typing import Any
 
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
-from perstack.core.elicitation import format_content
+from perstack.core.elicitation import format_content, question_from_call
 from perstack.core.history import checkpoint_at, newest_checkpoints, newest_root
-from perstack.core.messages import TextPart, ToolResult, UserMessage, text_result
+from perstack.core.messages import TextPart, ToolCall, ToolResult, UserMessage, text_result
 from perstack.definition.budget import Budget
 from perstack.errors import JobStateError, NotFoundError
+from perstack.runtime.answers import InteractiveAnswer, checked_content
 from perstack.runtime.ports import JobRecord
 
 DECLINED_ANSWER = "The user declined to answer. Go on without the answer, or end the task."
 """The tool result in place of the missing answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InteractiveAnswer:
-    """The user's answer to a question of an expert.
-
-    Attributes:
-        text: What the user says.
-        tool_call_id: The id of the question; without it, the first open one.
-        content: The fields of a form, where the user was given one.
-        is_declined: The user declines to answer, which the expert reads.
-    """
-
-    text: str = ""
-    tool_call_id: str | None = None
-    content: Mapping[str, Any] | None = None
-    is_declined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,17 +214,17 @@ def _match_answer(checkpoint: Checkpoint, request: JobRequest) -> ToolResult | N
         return None
     for call in questions:
         if answer.tool_call_id in (None, call.id):
-            return text_result(call, _answer_text(answer))
+            return text_result(call, _answer_text(call, answer))
     raise JobStateError(
         f"Job {checkpoint.job_id} has no open question {answer.tool_call_id!r}.",
         hint=f"The first that is open has the toolCallId {questions[0].id!r}.",
     )
 
 
-def _answer_text(answer: InteractiveAnswer) -> str:
+def _answer_text(call: ToolCall, answer: InteractiveAnswer) -> str:
     if answer.is_declined:
         return DECLINED_ANSWER
-    return answer.text if answer.content is None else format_content(answer.content)
+    return format_content(checked_content(answer, question_from_call(call)))
 
 
 def query_of_run(record: JobRecord, run_id: str) -> str:

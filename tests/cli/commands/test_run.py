@@ -90,6 +90,29 @@ def test_a_question_has_exit_code_3_and_is_answered_in_text(here: Stage) -> None
     assert (answered.code, answered.events[-1]["text"]) == (0, "blue it is")
 
 
+@pytest.mark.parametrize(
+    "wrong", ["green", '{"colour": "green"}', '{"toolCallId": "%s", "text": "x"}']
+)
+def test_choices_are_shown_and_another_answer_is_refused(here: Stage, wrong: str) -> None:
+    toml = here.folder / "perstack.toml"
+    schema = (
+        '{"type": "object", "properties": {"colour": {"type": "string", "enum": ["red", "blue"]}}}'
+    )
+    answers = f"answerJsonSchema = '{schema}'"
+    definitions = toml.read_text(encoding="utf-8").replace('"Ask."', f'"Ask."\n{answers}')
+    toml.write_text(definitions, encoding="utf-8")
+    here.plays(a=[calls("askUser", text="Which colour?"), done("{{lastToolResult}} it is")])
+    out = here.runs("a", "q")
+    if "%s" in wrong:
+        wrong %= out.events[-1]["checkpoint"]["pendingToolCalls"][0]["id"]
+    refused = here.runs("a", wrong, "-i", "--continue")
+    answered = here.runs("a", "Blue", "-i", "--continue")
+    assert "(askUser: Which colour? Answer with one of: red, blue.)" in out.stderr
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "Answer with one of: red, blue." in refused.stderr
+    assert (answered.code, answered.events[-1]["text"]) == (0, "blue it is")
+
+
 def test_an_answer_may_name_the_call_that_it_is_for(here: Stage) -> None:
     here.plays(a=[calls("askUser", text="Which?"), done("{{lastToolResult}} it is")])
     out = here.runs("a", "q")

@@ -21,6 +21,11 @@ from tests.server.tenants.harness import CANCEL, DECLINE, User, accept
 pytestmark = pytest.mark.anyio
 
 ASKS = calls(call("askUser", "q1", question="Which colour?"))
+COLOUR = {
+    "type": "object",
+    "properties": {"colour": {"type": "string", "enum": ["red", "blue"]}},
+    "required": ["colour"],
+}
 ASKS_TWICE = calls(
     call("askUser", "q1", question="Which colour?"), call("askUser", "q2", question="Where?")
 )
@@ -148,8 +153,60 @@ async def test_a_form_of_several_fields_reaches_the_expert_as_json_and_is_descri
     async with stage(tmp_path, mode, model, skills=skills, user=user) as here:
         asked = await here.call("reviewer", query="paint")
         await here.call("reviewer", job_id=facts(asked)["job_id"])
-    assert "the fields: colour (red | blue), coats (integer)." in texts(asked)[1]
+    fields_told = "Answer with a JSON object; its fields are: colour (red | blue), coats (integer)."
+    assert texts(asked)[0] == f"Which colour?\n{fields_told}"
     assert 'text=\'{"colour": "red", "coats": 2}\'' in told(model)
+
+
+async def test_an_answer_in_text_is_held_to_the_schema_too(tmp_path: Path, mode: Mode) -> None:
+    ask = tool("askUser", kind="interactive", skill="ask")
+    skills = FakeSkills(tools_of=(tool("attemptCompletion"), replace(ask, answer_schema=COLOUR)))
+    model = painter()
+    async with stage(tmp_path, mode, model, skills=skills) as here:
+        asked = await here.call("reviewer", query="paint")
+        job_id = facts(asked)["job_id"]
+        refused = [
+            await here.call("reviewer", job_id=job_id, query=wrong)
+            for wrong in ("purple", '{"colour": "purple"}', '{"color": "red"}', "red, blue")
+        ]
+        waiting = await here.call("perstack_job", job_id=job_id)
+        answered = await here.call("reviewer", job_id=job_id, query=" BLUE ")
+    assert texts(asked)[0] == "Which colour?\nAnswer with one of: red, blue."
+    for result in refused:
+        assert result.is_error
+        assert "colour must be one of red, blue. Answer with one of: red, blue." in texts(result)[0]
+    assert facts(waiting)["status"] == "needs_input"
+    assert facts(answered)["status"] == "completed"
+    assert "text='blue'" in told(model)
+
+
+async def test_choices_that_the_expert_gives_are_shown_and_hold(tmp_path: Path, mode: Mode) -> None:
+    options = ["indoors", "outdoors"]
+    model = painter(calls(call("askUser", "q1", question="Where?", options=options)))
+    async with stage(tmp_path, mode, model) as here:
+        asked = await here.call("reviewer", query="paint")
+        job_id = facts(asked)["job_id"]
+        refused = await here.call("reviewer", job_id=job_id, query="in the cellar")
+        await here.call("reviewer", job_id=job_id, query="Outdoors")
+    assert texts(asked)[0] == "Where?\nAnswer with one of: indoors, outdoors."
+    assert (refused.is_error, "must be one of indoors, outdoors" in texts(refused)[0]) == (
+        True,
+        True,
+    )
+    assert "text='outdoors'" in told(model)
+
+
+async def test_a_number_that_a_form_returns_as_a_text_is_a_number(
+    tmp_path: Path, mode: Mode
+) -> None:
+    schema = {"type": "object", "properties": {"coats": {"type": "integer", "maximum": 3}}}
+    ask = tool("askUser", kind="interactive", skill="ask")
+    skills = FakeSkills(tools_of=(tool("attemptCompletion"), replace(ask, answer_schema=schema)))
+    model, user = painter(), User([accept(coats="4"), accept(coats="2")])
+    async with stage(tmp_path, mode, model, skills=skills, user=user) as here:
+        await here.call("reviewer", query="paint")
+    assert len(user.forms) == 2
+    assert "text='2'" in told(model)
 
 
 async def test_an_expert_that_asks_on_and_on_is_answered_in_text_in_the_end(

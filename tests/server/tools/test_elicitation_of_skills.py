@@ -12,7 +12,8 @@ from mcp_types import CallToolResult, InputRequiredResult
 from perstack.core.transient_events import SkillAnswered, SkillAsked
 from perstack.engine import Engine
 from perstack.jobs import JobHandle
-from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
+from perstack.runtime.answers import InteractiveAnswer
+from perstack.runtime.start_plan import JobRequest
 from perstack.store.memory import MemoryStore
 from tests.engines import engine_on
 from tests.fakes import FakeModel, Reply, call, calls, done

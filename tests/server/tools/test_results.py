@@ -287,7 +287,8 @@ def test_the_trace_can_be_found() -> None:
     ("args", "shown"),
     [
         ({"question": "Which one?"}, "Which one?"),
-        ({"question": "Which?", "options": ["a"]}, 'ask: {"question": "Which?", "options": ["a"]}'),
+        ({"question": "Which?", "options": ["a", "b"]}, "Which?\nAnswer with one of: a, b."),
+        ({"question": "Which?", "options": "a"}, 'ask: {"question": "Which?", "options": "a"}'),
         ({}, "ask: {}"),
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from perstack.core.checkpoint import Checkpoint, Job
+from perstack.core.elicitation import question_text
 from perstack.core.history import RecordedEvent
 from perstack.core.wire import JsonObject, checkpoint_to_wire, to_wire
 from perstack.jobs import JobView
@@ -129,7 +130,7 @@ def job_document(view: JobView) -> Document:
 
 def result_document(view: JobView) -> Document:
     """The answer; of an unfinished job the error, the question or the text so far."""
-    messages = [question.message for question in view.questions]
+    messages = [question_text(question) for question in view.questions]
     text = "\n".join(part for part in (view.text, *messages) if part)
     return Document(text=replace_surrogates(text), mime_type=text_mime_type(view))
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from perstack.core import events as ev
 from perstack.core.activations import JobActivation, checkpoints_at_end, split_into_activations
-from perstack.core.elicitation import Question, form_errors
+from perstack.core.elicitation import Question
 from perstack.core.history import RecordedEvent
 from perstack.core.wire import JsonObject
 from perstack.errors import (
@@ -48,9 +48,8 @@ from perstack.server.tasks.model import (
     to_get_task_result,
     to_record_payload,
 )
-from perstack.server.tools.arguments import InvalidArgumentsError
 from perstack.server.tools.call import CLIENT_CANCELLED
-from perstack.server.tools.elicitation import parse_elicit_result
+from perstack.server.tools.elicitation import answer_from
 from perstack.server.tools.results import job_result
 
 if TYPE_CHECKING:
@@ -340,13 +339,8 @@ class TaskService:
     async def _answer_question(
         self, job_id: str, question: Question, form: ElicitResult, *, is_last: bool
     ) -> None:
-        answer = parse_elicit_result(question, form)
+        answer = answer_from(question, form)
         if answer is None:
-            if form.action == "accept":
-                problems = "; ".join(form_errors(form.content or {}, question.schema))
-                raise InvalidArgumentsError(
-                    f"The answer to {question.id!r} does not fit: {problems}."
-                )
             return
         running_job = self._engine.running(job_id)
         if running_job is not None and question.origin == "expert":

@@ -18,7 +18,8 @@ from perstack.definition.budget import Budget
 from perstack.definition.model import Expert
 from perstack.errors import JobStateError, NotFoundError, PerstackError
 from perstack.jobs import SHUTDOWN_REASON, JobHandle, JobView
-from perstack.runtime.start_plan import InteractiveAnswer, JobRequest
+from perstack.runtime.answers import InteractiveAnswer
+from perstack.runtime.start_plan import JobRequest
 from perstack.server.summaries import PUBLIC_STATUS
 from perstack.server.tools import schemas
 from perstack.server.tools.arguments import (

@@ -13,9 +13,10 @@ from typing import Any
 import anyio
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 
-from perstack.core.elicitation import Question, form_errors
+from perstack.core.elicitation import Question
+from perstack.errors import JobStateError
 from perstack.jobs import JobHandle, JobView
-from perstack.runtime.start_plan import InteractiveAnswer
+from perstack.runtime.answers import InteractiveAnswer, checked_content
 from perstack.server.tools.arguments import InvalidArgumentsError
 from perstack.server.tools.request import ToolCallRequest
 from perstack.server.tools.wait import ProgressReporter
@@ -28,16 +29,32 @@ def elicit_request_for(question: Question) -> ElicitRequest:
     )
 
 
-def parse_elicit_result(question: Question, result: ElicitResult) -> InteractiveAnswer | None:
-    """The user's answer; `None` if the form was closed or its content does not fit the schema."""
+def answer_from(question: Question, result: ElicitResult) -> InteractiveAnswer | None:
+    """The user's answer; `None` if the form was closed.
+
+    Raises:
+        InvalidArgumentsError: Its content does not fit the schema of the question.
+    """
     if result.action == "cancel":
         return None
-    if result.action == "decline":
-        return InteractiveAnswer(tool_call_id=question.id, is_declined=True)
-    content = result.content or {}
-    if form_errors(content, question.schema):
+    answer = InteractiveAnswer(
+        tool_call_id=question.id,
+        content=result.content or {},
+        is_declined=result.action == "decline",
+    )
+    try:
+        checked_content(answer, question)
+    except JobStateError as error:
+        raise InvalidArgumentsError(error.message, hint=error.hint) from error
+    return answer
+
+
+def parse_elicit_result(question: Question, result: ElicitResult) -> InteractiveAnswer | None:
+    """The user's answer; `None` if the form was closed or its content does not fit the schema."""
+    try:
+        return answer_from(question, result)
+    except InvalidArgumentsError:
         return None
-    return InteractiveAnswer(tool_call_id=question.id, content=content)
 
 
 MAX_ELICITATION_ROUNDS = 8

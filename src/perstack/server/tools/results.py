@@ -23,7 +23,7 @@ from mcp_types import (
 )
 
 from perstack.core.checkpoint import Job
-from perstack.core.elicitation import Question, describe_fields
+from perstack.core.elicitation import Question, question_text
 from perstack.core.messages import ImageInlinePart, media_note
 from perstack.definition.references import strip_version
 from perstack.errors import PerstackError, is_quotable_name
@@ -81,7 +81,6 @@ MAX_MEDIA_CHARACTERS = 750_000
 
 MAX_DUPLICATED_SHARE = 0.2
 """Share of the budget that a text may have which the structured content repeats as a value."""
-MIN_FIELDS_DESCRIBED = 2
 
 _RESUME_CALL = "call {tool} with this job_id and an empty query."
 NEXT_STEPS = {
@@ -169,12 +168,11 @@ def _next_step(view: JobView, *, has_job_tools: bool) -> str:
     tool = tool_name(strip_version(view.job.coordinator_expert_key))
     resume_call = f"call {tool} with this job_id and an empty query"
     exhausted = view.checkpoint.exhausted
-    text = NEXT_STEPS[public_status(view)].format(
+    return NEXT_STEPS[public_status(view)].format(
         tool=tool,
         collect=_WAIT_CALL if has_job_tools else resume_call,
         exhausted=exhausted.message if exhausted else "",
     )
-    return text + _answer_format_hint(view)
 
 
 def jobs_result(jobs: Sequence[Job]) -> CallToolResult:
@@ -267,17 +265,8 @@ def _text_block(text: str) -> TextContent:
 def _full_text(view: JobView) -> str:
     if not view.questions:
         return view.text
-    messages = [question.message for question in view.questions]
+    messages = [question_text(question) for question in view.questions]
     return "\n".join([view.text, *messages] if view.text else messages)
-
-
-def _answer_format_hint(view: JobView) -> str:
-    """The fields of an answer that has more than one."""
-    schema = view.questions[0].schema if view.questions else None
-    if schema is None or len(schema["properties"]) < MIN_FIELDS_DESCRIBED:
-        return ""
-    fields = replace_surrogates(describe_fields(schema))
-    return f" The answer is a JSON object with the fields: {fields}."
 
 
 def _question_payload(question: Question) -> dict[str, Any]:
