@@ -145,11 +145,16 @@ class FakeSkills:
     problems: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """What is wrong at each check with a name; nothing once the list is used up."""
     checked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    version: int = 0
+    """Of `tools_of`."""
 
     async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
         if self.failure is not None:
             raise self.failure
         return self.tools_of
+
+    def tools_version(self, expert: Expert) -> int | None:
+        return self.version
 
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         self.called.append(call)

@@ -168,6 +168,9 @@ class TrappedSkills:
     async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
         return await self._skills.tools(expert, listener)
 
+    def tools_version(self, expert: Expert) -> int | None:
+        return self._skills.tools_version(expert)
+
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         self._trap.reached("calling")
         result = await self._skills.call(expert, call, idempotency_key)

@@ -16,6 +16,7 @@ from perstack.core.transient_events import PerstackEvent
 from perstack.errors import ModelError, SkillError
 from perstack.runtime.ports import Generation
 from tests.fakes import (
+    STANDARD_TOOLS,
     FakeModel,
     FakeSkills,
     FakeStore,
@@ -26,6 +27,7 @@ from tests.fakes import (
     experts,
     job_context,
     says,
+    tool,
 )
 from tests.runtime.acting import work
 
@@ -50,6 +52,23 @@ async def test_a_plain_text_reply_completes_the_run() -> None:
     end = await work(job_context(ONE, FakeModel({"a": [says("hello")]}), store=store))
     assert (end.status, end.text, end.step_number) == ("completed", "hello", 1)
     assert store.types("run1") == ["startRun", "startGeneration", "completeRun"]
+
+
+async def test_tools_that_change_are_shown_with_the_next_generation() -> None:
+    skills = FakeSkills()
+
+    def add_tool(call_: ToolCall) -> ToolResult:
+        skills.tools_of, skills.version = (*STANDARD_TOOLS, tool("extra")), 1
+        return text_result(call_, call_.tool_name)
+
+    skills.handler = add_tool
+    model = FakeModel({"a": [calls(call("echo", "c1")), calls(call("extra", "c2")), done("fine")]})
+
+    end = await work(job_context(ONE, model, skills=skills))
+
+    assert end.text == "fine"
+    assert [each.tool_name for each in skills.called] == ["echo", "extra"]
+    assert [len(request.tools) for request in model.requests] == [6, 7, 7]
 
 
 async def test_a_step_with_a_tool_call_records_intent_result_and_message_in_order() -> None:

@@ -56,10 +56,13 @@ async def test_all_pages_of_tools_are_read(tmp_path: Path) -> None:
     assert paged == whole
 
 
-async def test_a_list_without_end_is_given_up(tmp_path: Path) -> None:
+async def test_a_list_without_end_is_cut_off(tmp_path: Path) -> None:
+    told = Recorder()
+
     async with opened(tmp_path) as skills:
-        with pytest.raises(SkillError, match="more than 100 pages"):
-            await skills.tools(expert(plain=plain("endless")), Recorder())
+        await skills.tools(expert(plain=plain("endless")), told)
+
+    assert "its list of tools has more than 1000 pages" in told.lines()
 
 
 async def test_a_server_without_tools_adds_none(tmp_path: Path) -> None:

@@ -126,6 +126,9 @@ class RecordedSkills:
             raise SkillError(event.error.message, skill="")
         return self._tools.get(run_id, ())
 
+    def tools_version(self, expert: Expert) -> int | None:
+        return None
+
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         return await self._recording.wait_for_result(CURRENT_RUN_ID.get(), call.id)
 

@@ -169,6 +169,13 @@ class Skills(Protocol):
         """
         ...
 
+    def tools_version(self, expert: Expert) -> int | None:
+        """A number that is another one when `tools` would return others than before.
+
+        Immediate; `None` while that is not known, as before the first call of `tools`.
+        """
+        ...
+
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         """Execute one call of kind `mcp`.
 

@@ -112,6 +112,7 @@ class Run:
         self.publisher = TransientPublisher(job.listener, span, self.stamp, job.questions)
         self.calls = ToolCallTasks(tasks, self.call_tool)
         self._toolbox: Toolbox | None = None
+        self._tools_version: int | None = None
         self._reported_usage: Usage | None = None
         self._reserved: Usage | None = None
         self._output_tokens: list[int] = []
@@ -237,12 +238,14 @@ class Run:
         if self._toolbox is None:
             await self.event_writer.flush()
             skill_tools = await self.job.skills.tools(self.expert, self.publisher)
+            version = self.job.skills.tools_version(self.expert)
             self._toolbox = build_toolbox(
                 self.expert,
                 self.job.definitions,
                 skill_tools,
                 is_delegated=self.checkpoint.delegated_by is not None,
             )
+            self._tools_version = version
         return self._toolbox
 
     @property
@@ -264,6 +267,9 @@ class Run:
                 hint=f'Write it into perstack.toml: [models."{self.choice.model}".price] with '
                 "input and output, in US dollars for a million tokens.",
             )
+        version = self.job.skills.tools_version(self.expert)
+        if version is not None and version != self._tools_version:
+            self._toolbox = None
         await self.toolbox()
         if not self.job.model.is_ready(self.choice):
             await self.event_writer.flush()

@@ -25,9 +25,9 @@ from mcp.types import (
     Implementation,
     InputRequiredResult,
     InputResponses,
-    PaginatedRequestParams,
     Tool,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
 from perstack.errors import SkillError
@@ -35,10 +35,11 @@ from perstack.redaction import Redactor
 from perstack.runtime.ports import SkillListener
 from perstack.skills.context import SkillTimeouts
 from perstack.skills.elicitation import PausableTimeout, ask_user
+from perstack.skills.raw_results import raw_result, with_raw_results
 from perstack.skills.responses import SESSION_LOST, excerpt
+from perstack.skills.tool_listing import list_tools
 from perstack.task_groups import first_exception
 
-MAX_PAGES = 100
 MAX_INPUT_REQUESTS = 10
 EMPTY_INPUT_RETRY_SECONDS = 0.25
 IDEMPOTENCY_KEY = "perstack/idempotencyKey"
@@ -121,6 +122,7 @@ class ServerConnection:
         transport: The first way to try.
         listener: Receives what happens; replaced by the listener of the latest run that uses it.
         timeouts: How long things may take.
+        tools_version: A number that no connection to this server had before, of its list of tools.
     """
 
     def __init__(
@@ -129,10 +131,14 @@ class ServerConnection:
         transport: SkillTransport,
         listener: SkillListener,
         timeouts: SkillTimeouts,
+        tools_version: int = 0,
     ) -> None:
         self.name = name
         self.listener = listener
-        self.tools: tuple[Tool, ...] = ()
+        self.tools_version = tools_version
+        self._tools: tuple[Tool, ...] = ()
+        self._listed_version = tools_version
+        self._listing = anyio.Lock()
         self.failure: SkillError | None = None
         self._state = ConnectionState.CONNECTING
         self._state_changed = anyio.Event()
@@ -144,6 +150,11 @@ class ServerConnection:
         self._call_timeout = PausableTimeout(timeouts.call_seconds)
         # Its own limits apply instead: a cancelled job must still end its servers in order.
         self._scope = anyio.CancelScope(shield=True)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether calls can be made."""
+        return self._state is ConnectionState.READY
 
     @property
     def is_ended(self) -> bool:
@@ -204,10 +215,26 @@ class ServerConnection:
             self._set_state(ConnectionState.CLOSING)
         self._end.set()
 
+    async def tools(self) -> tuple[Tool, ...]:
+        """The tools of the server, which are listed again if it said that they have changed."""
+        async with self._listing:
+            version, client = self.tools_version, self._client
+            if client is not None and version != self._listed_version:
+                try:
+                    with anyio.fail_after(self._timeouts.list_seconds):
+                        self._tools = await list_tools(client, self._warn)
+                except (MCPError, TimeoutError, ValueError) as error:
+                    problem = self.describe_error(error)
+                    self._warn(f"its tools have changed, and cannot be listed: {problem}")
+                self._listed_version = version
+        return self._tools
+
     async def call(
         self, tool_name: str, args: dict[str, Any], idempotency_key: str
-    ) -> CallToolResult:
-        """Call a tool. Cancellation is passed on to the server.
+    ) -> dict[str, Any]:
+        """Call a tool, and return its result as the server wrote it.
+
+        Cancellation is passed on to the server.
 
         Raises:
             ConnectionLostError: The server ended before it answered; whether it acted is unknown.
@@ -215,7 +242,7 @@ class ServerConnection:
             TimeoutError: The answer took longer than any call may.
             MCPError: The server refused the call.
             UnsupportedResponseError: The server asks for what perstack does not provide.
-            ValueError: The protocol does not allow the answer, or UTF-8 not the arguments.
+            ValueError: UTF-8 does not allow the arguments.
         """
         try:
             json.dumps(args, ensure_ascii=False).encode()
@@ -237,7 +264,7 @@ class ServerConnection:
                 await self._elicit_urls(error)
                 continue
             if not isinstance(result, InputRequiredResult):
-                return result
+                return raw_result(result)
             responses = await self._answer_input_requests(result)
             params = params.model_copy(
                 update={"input_responses": responses, "request_state": result.request_state}
@@ -338,6 +365,12 @@ class ServerConnection:
         words = self._transport.redactor.redact(excerpt(text))
         self.listener.stderr(self.name, f"(not a message) {words}")
 
+    def _warn(self, problem: str) -> None:
+        self.on_stderr(f"({self._transport.redactor.redact(problem)})")
+
+    def _on_tools_changed(self) -> None:
+        self.tools_version += 1
+
     async def _open_with_fallback(self, connecting: contextlib.ExitStack) -> None:
         while True:
             try:
@@ -355,15 +388,15 @@ class ServerConnection:
     async def _open(self, connecting: contextlib.ExitStack) -> None:
         started_at = anyio.current_time()
         client = Client(
-            self._transport.open(self),
+            with_raw_results(self._transport.open(self), self._on_tools_changed),
             mode=self._transport.protocol_mode,
             cache=None,
             elicitation_callback=self._on_elicitation,
             client_info=Implementation(name=f"{self.name}-mcp-client", version="1.0.0"),
         )
-        async with client:
+        async with client, anyio.create_task_group() as tasks:
             initialized_at = anyio.current_time()
-            self.tools = await list_tools(client)
+            self._tools = await list_tools(client, self._warn)
             listed_at = anyio.current_time()
             self._client = client
             self._scope.deadline = float("inf")
@@ -382,7 +415,9 @@ class ServerConnection:
                 {phase: round(value * 1000, 3) for phase, value in seconds.items()},
             )
             self._set_state(ConnectionState.READY)
+            tasks.start_soon(_subscribe_to_changes, client)
             await self._end.wait()
+            tasks.cancel_scope.cancel()
             self._set_state(ConnectionState.CLOSING)
             self._scope.deadline = anyio.current_time() + self._timeouts.close_seconds
 
@@ -421,25 +456,15 @@ class ServerConnection:
         )
 
 
-async def list_tools(client: Client) -> tuple[Tool, ...]:
-    """All tools of a server, page by page; none if it does not offer any.
-
-    Raises:
-        MCPError: The server refused the question.
-        ValueError: It has more pages than any real server.
-    """
-    if client.server_capabilities.tools is None:
-        return ()
-    tools: list[Tool] = []
-    cursor: str | None = None
-    for _ in range(MAX_PAGES):
-        params = None if cursor is None else PaginatedRequestParams(cursor=cursor)
-        page = await client.session.list_tools(params=params)
-        tools += page.tools
-        cursor = page.next_cursor
-        if cursor is None:
-            return tuple(tools)
-    raise ValueError(f"its list of tools has more than {MAX_PAGES} pages")
+async def _subscribe_to_changes(client: Client) -> None:
+    """Have a server of the newer protocol say when its tools change; others do so unasked."""
+    tools = client.server_capabilities.tools
+    is_modern = client.protocol_version in MODERN_PROTOCOL_VERSIONS
+    if is_modern and tools is not None and tools.list_changed:
+        with contextlib.suppress(MCPError, RuntimeError):
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _ in changes:
+                    pass
 
 
 def _server_info(client: Client) -> dict[str, Any] | None:

@@ -15,12 +15,14 @@ class SkillTimeouts:
 
     Attributes:
         start_seconds: From the first attempt until a server's tools are known.
+        list_seconds: For listing tools that have changed.
         call_seconds: For one call of a tool.
         grace_seconds: For a process to end after its stdin has ended, and again after SIGTERM.
         close_seconds: For ending a session over HTTP.
     """
 
     start_seconds: float = 60.0
+    list_seconds: float = 20.0
     call_seconds: float = 600.0
     grace_seconds: float = 2.0
     close_seconds: float = 5.0

@@ -89,6 +89,12 @@ class SkillPool:
         expert_tools = await self._load_tools(expert, listener)
         return tuple(expert_tools.catalog.definitions)
 
+    def tools_version(self, expert: Expert) -> int | None:
+        expert_tools = self._expert_tools.get(expert.key)
+        if expert_tools is None or self._connections is None:
+            return None
+        return self._connections.tools_version(expert_tools.servers.values())
+
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         if self._is_closed:
             return text_result(call, "The job has ended.", is_error=True)
@@ -133,20 +139,26 @@ class SkillPool:
             if (server := self._server_spec(name, skill, listener)) is not None
         }
         server_tools = await self._get_connections().open(servers, listener) if servers else {}
-        expert_tools = _ExpertTools(expert, servers)
+        previous = self._expert_tools.get(expert.key)
+        expert_tools = _ExpertTools(expert, listener, servers)
         catalog = expert_tools.catalog
         for name, skill in expert.skills.items():
             if isinstance(skill, InteractiveSkill):
                 catalog.add(name, interactive_tools(name, skill))
             elif name not in server_tools:
                 catalog.add(name, self._get_built_in_skill().definitions(skill.pick, skill.omit))
-                listener.connected(name, {"name": BASE_SKILL, "version": __version__}, {})
+                if previous is None or previous.listener is not listener:
+                    listener.connected(name, {"name": BASE_SKILL, "version": __version__}, {})
         # The names that are known without servers are those that a check of the file tells.
         catalog.reserved |= name_delegates(expert, self._definitions, catalog.definitions).keys()
         for name, tools in server_tools.items():
             catalog.add(name, tools)
         order = list(expert.skills)
         catalog.definitions.sort(key=lambda tool: order.index(tool.skill_name))
+        if previous is not None:
+            # Another run may still call what it was shown before the tools changed.
+            names = catalog.original_names
+            names.update(previous.catalog.original_names | names)
         self._expert_tools[expert.key] = expert_tools
         return expert_tools
 
@@ -196,9 +208,10 @@ class SkillPool:
 
 @dataclass(slots=True)
 class _ExpertTools:
-    """The tools of an expert, and the server of each skill that has one."""
+    """The tools of an expert, the server of each skill that has one, and who asked last."""
 
     expert: Expert
+    listener: SkillListener
     servers: dict[str, ServerSpec]
     catalog: ToolCatalog = field(default_factory=ToolCatalog)
 

@@ -1,8 +1,9 @@
 """The connections to the skill servers of one job."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from mcp.types import CallToolResult
+from mcp.types import Tool
 
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
@@ -50,9 +51,17 @@ class ServerConnections:
             await connection.wait_until_ready()
             connection.listener = listener
         return {
-            name: _tool_definitions(name, servers[name], connection)
+            name: _tool_definitions(name, servers[name], connection, await connection.tools())
             for name, connection in connections.items()
         }
+
+    def tools_version(self, servers: Iterable[ServerSpec]) -> int | None:
+        """A number that changes with the tools of servers; `None` while one is not connected."""
+        connections = [self._connections.get(server.identity) for server in servers]
+        live = [each for each in connections if each is not None and each.is_ready]
+        if len(live) < len(connections):
+            return None
+        return sum(connection.tools_version for connection in live)
 
     async def call(
         self, server: ServerSpec, tool_name: str, call: ToolCall, idempotency_key: str
@@ -86,7 +95,7 @@ class ServerConnections:
 
     async def _call_once(
         self, connection: ServerConnection, tool_name: str, call: ToolCall, idempotency_key: str
-    ) -> CallToolResult:
+    ) -> dict[str, Any]:
         await connection.wait_until_ready()
         return await connection.call(tool_name, call.args, idempotency_key)
 
@@ -103,7 +112,9 @@ class ServerConnections:
     def _connect(
         self, name: str, server: ServerSpec, transport: SkillTransport, listener: SkillListener
     ) -> ServerConnection:
-        connection = ServerConnection(name, transport, listener, self._context.timeouts)
+        previous = self._connections.get(server.identity)
+        version = 0 if previous is None else previous.tools_version + 1
+        connection = ServerConnection(name, transport, listener, self._context.timeouts, version)
         self._connections[server.identity] = connection
         self._context.task_group.start_soon(connection.run, name=f"skill {name}")
         return connection
@@ -146,11 +157,9 @@ class ServerConnections:
 
 
 def _tool_definitions(
-    name: str, server: ServerSpec, connection: ServerConnection
+    name: str, server: ServerSpec, connection: ServerConnection, tools: Sequence[Tool]
 ) -> list[ToolDefinition]:
-    allowed = filter_tools(
-        connection.tools, server.skill.pick, server.skill.omit, connection.on_stderr
-    )
+    allowed = filter_tools(tools, server.skill.pick, server.skill.omit, connection.on_stderr)
     return [to_tool_definition(name, tool) for tool in allowed]
 
 

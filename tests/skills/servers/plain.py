@@ -47,7 +47,6 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "die", "inputSchema": {"type": "object"}},
     {"name": "wait", "inputSchema": {"type": "object"}},
     {"name": "cancelled", "inputSchema": {"type": "object"}},
-    {"name": "nonsense", "inputSchema": {"type": "object"}},
     {
         "name": "stray",
         "inputSchema": {"type": "object"},
@@ -85,8 +84,6 @@ def call(params: dict[str, Any]) -> dict[str, Any] | None:
         case "wait":
             Path("waiting").touch()
             return None
-        case "nonsense":
-            return {"content": "of the wrong type"}
         case "stray":
             return {**say("kept"), "structuredContent": {"y": 1}}
         case name:
@@ -112,10 +109,10 @@ def answer(message: dict[str, Any]) -> None:
     if method == "initialize":
         result: dict[str, Any] | None = {
             "protocolVersion": params["protocolVersion"],
-            "capabilities": {} if "toolless" in OPTIONS else {"tools": {}},
+            "capabilities": {"prompts": {}} if "toolless" in OPTIONS else {"tools": {}},
             "serverInfo": {"name": OPTIONS.get("name") or "plain", "version": "1.2.3"},
         }
-    elif method == "tools/list":
+    elif method == "tools/list" and "toolless" not in OPTIONS:
         result = listed(params)
     elif method == "tools/call" and params["name"] != "refuse":
         result = call(params)

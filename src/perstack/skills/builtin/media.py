@@ -6,9 +6,9 @@ tool: otherwise a server with a tool of that name could read any file of the mac
 
 import base64
 import os
-import re
 from pathlib import PurePosixPath
 
+from perstack.core.media import MEBIBYTE, PDF_MIME_TYPE, image_type, is_pdf
 from perstack.core.messages import FileInlinePart, ImageInlinePart
 from perstack.skills.builtin.failures import ToolFailure
 from perstack.skills.builtin.tool import (
@@ -20,19 +20,9 @@ from perstack.skills.builtin.tool import (
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 
-MEBIBYTE = 1024 * 1024
 MAX_IMAGE_MEBIBYTES = 15
 MAX_PDF_MEBIBYTES = 30
-PDF_MIME_TYPE = "application/pdf"
-SIGNATURES = {
-    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
-    "image/gif": re.compile(rb"GIF8[79]a"),
-    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
-}
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
-# Readers accept leading bytes, which mail programs and servers add.
-PDF_HEADER_SEARCH_BYTES = 1024
 
 
 def read_image_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
@@ -43,17 +33,15 @@ def read_image_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
                 f"File {args.path} is not supported. Images are .png, .jpg, .jpeg, .gif and .webp.",
             )
         data = _read_limited(entry, "Image", MAX_IMAGE_MEBIBYTES)
-    # The content decides: a provider refuses an image that is not what its type says, and with it
-    # the whole request.
-    mime_types = [kind for kind, signature in SIGNATURES.items() if signature.match(data)]
-    if not mime_types:
+    mime_type = image_type(data)
+    if mime_type is None:
         raise ToolFailure(
             "Unsupported", f"File {args.path} does not hold an image, whatever its name says."
         )
-    facts = {"path": entry.path, "mimeType": mime_types[0], "size": len(data)}
+    facts = {"path": entry.path, "mimeType": mime_type, "size": len(data)}
     return (
         json_part(facts),
-        ImageInlinePart(encoded_data=_encode_base64(data), mime_type=mime_types[0]),
+        ImageInlinePart(encoded_data=_encode_base64(data), mime_type=mime_type),
     )
 
 
@@ -62,7 +50,7 @@ def read_pdf_file(workspace: Workspace, args: PathArguments) -> ToolOutput:
         if PurePosixPath(entry.name).suffix.lower() != ".pdf":
             raise ToolFailure("Unsupported", f"File {args.path} is not a PDF file.")
         data = _read_limited(entry, "PDF", MAX_PDF_MEBIBYTES)
-    if b"%PDF-" not in data[:PDF_HEADER_SEARCH_BYTES]:
+    if not is_pdf(data):
         raise ToolFailure(
             "Unsupported", f"File {args.path} does not hold a PDF, whatever its name says."
         )

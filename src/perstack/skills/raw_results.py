@@ -1,0 +1,162 @@
+"""The results of a server as it wrote them.
+
+The SDK refuses the whole result for one part that is not as the protocol has it, and then nothing
+is known of what a call has done. So a result that is read part by part passes through it inside of
+another one, in which nothing can be wrong.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, cast
+
+from mcp.client import Transport
+from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.message import SessionMessage
+from mcp.types import Result
+from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId
+
+RAW_RESULT = "perstack/rawResult"
+CALL, LIST = "tools/call", "tools/list"
+TOOLS_CHANGED = "notifications/tools/list_changed"
+
+Fields = dict[str, Any]
+
+
+def raw_result(result: Result) -> Fields:
+    """What the server wrote in place of this result."""
+    return cast("Fields", (result.meta or {})[RAW_RESULT])
+
+
+@asynccontextmanager
+async def with_raw_results(
+    transport: Transport, on_tools_changed: Callable[[], None]
+) -> AsyncGenerator[tuple["_Inbound", "_Outbound"]]:
+    """The streams of a transport, with raw results for `tools/call` and `tools/list`.
+
+    Args:
+        transport: Not entered yet.
+        on_tools_changed: Called in the order of the messages: before the result of the call that
+            made the list change, if the server says so first.
+    """
+    async with transport as (read_stream, write_stream):
+        methods: dict[RequestId, str] = {}
+        yield _Inbound(read_stream, methods, on_tools_changed), _Outbound(write_stream, methods)
+
+
+class _Inbound:
+    """What comes from the server."""
+
+    def __init__(
+        self, stream: Any, methods: dict[RequestId, str], on_tools_changed: Callable[[], None]
+    ) -> None:
+        self._stream = stream
+        self._methods = methods
+        self._on_tools_changed = on_tools_changed
+
+    @property
+    def last_context(self) -> Any:
+        """Where the SDK finds the context of the newest message."""
+        return getattr(self._stream, "last_context", None)
+
+    async def receive(self) -> SessionMessage | Exception:
+        return self._received(await self._stream.receive())
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        return self._received(await self._stream.__anext__())
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
+
+    def _received(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
+        if isinstance(item, Exception):
+            return item
+        message = item.message
+        if isinstance(message, JSONRPCNotification) and message.method == TOOLS_CHANGED:
+            self._on_tools_changed()
+        if not isinstance(message, JSONRPCResponse):
+            return item
+        method = self._methods.pop(coerce_request_id(message.id), None)
+        if method is None or (method == CALL and _asks_for_input(message.result)):
+            return item
+        enclosed = _enclose(method, message.result)
+        return replace(item, message=message.model_copy(update={"result": enclosed}))
+
+
+class _Outbound:
+    """What goes to the server."""
+
+    def __init__(self, stream: Any, methods: dict[RequestId, str]) -> None:
+        self._stream = stream
+        self._methods = methods
+
+    async def send(self, item: SessionMessage, /) -> None:
+        message = item.message
+        if isinstance(message, JSONRPCRequest) and message.method in {CALL, LIST}:
+            self._methods[coerce_request_id(message.id)] = message.method
+        elif isinstance(message, JSONRPCNotification) and message.params is not None:
+            # A call that was cancelled may never be answered.
+            self._methods.pop(coerce_request_id(message.params.get("requestId", "")), None)
+        await self._stream.send(item)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
+
+
+def _asks_for_input(result: Fields) -> bool:
+    return result.get("resultType") == "input_required"
+
+
+def _enclose(method: str, result: Fields) -> Fields:
+    frame: Fields = {"resultType": "complete", "_meta": {RAW_RESULT: result}}
+    if method == CALL:
+        return {**frame, "content": []}
+    return {**frame, "tools": _tools_with_headers(result), "ttlMs": 0, "cacheScope": "private"}
+
+
+def object_or_empty(value: object) -> Fields:
+    """A value that should be a JSON object; an empty one if it is something else."""
+    return cast("Fields", value) if isinstance(value, dict) else {}
+
+
+def _tools_with_headers(result: Fields) -> list[Fields]:
+    """What the SDK must know of the tools: which of their arguments are sent as headers, too."""
+    tools = result.get("tools")
+    named: list[Fields] = []
+    for tool in map(
+        object_or_empty, cast("list[object]", tools) if isinstance(tools, list) else ()
+    ):
+        properties = object_or_empty(object_or_empty(tool.get("inputSchema")).get("properties"))
+        schemas = {name: object_or_empty(each) for name, each in properties.items()}
+        if schemas and isinstance(tool.get("name"), str):
+            schema = {"type": "object", "properties": schemas}
+            named.append({"name": tool["name"], "inputSchema": schema})
+    return named
