@@ -193,6 +193,26 @@ async def _stop_group(process: Process, grace_seconds: float, orphan_seconds: fl
         await process.aclose()
 
 
+def commands_of_group(group: int) -> list[str]:
+    """The command lines of the processes of a group that still run; none where they are not told.
+
+    Blocks for as long as it takes to look at all processes.
+    """
+    commands: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # Each may end while it is looked at.
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # Behind the name, which may have spaces and brackets: state, parent, group.
+            state, _, its_group, *_ = _read(process / "stat").rpartition(")")[2].split()
+            if int(its_group) == group and state not in "ZX":
+                commands.append(_read(process / "cmdline").replace("\0", " ").strip())
+    return commands
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def signal_group(group: int, signal_number: int) -> bool:
     """Signal a process group; returns whether there was one that could be signalled."""
     try:

@@ -160,7 +160,7 @@ async def test_an_unknown_tool_is_answered_with_the_tools_there_are(skill: Built
         ("moveFile", {"source": "a.txt"}, "destination"),
         ("deleteDirectory", {"path": "a", "recursive": "perhaps"}, "recursive"),
         ("exec", {"args": ["-l"]}, "command"),
-        ("exec", {"command": "ls", "args": "-l"}, "args"),
+        ("exec", {"command": "ls", "args": {"l": True}}, "args"),
         ("exec", {"command": "ls", "args": ["a\0b"]}, "args.0"),
         ("exec", {"command": "ls", "env": {"A=B": "c"}}, "env"),
         ("exec", {"command": "ls", "timeout": 0}, "timeout"),

@@ -108,6 +108,15 @@ async def test_arguments_are_passed_as_they_are_because_there_is_no_shell(
     assert facts["output"] == "$HOME|a b|*|; ls|`id`||"
 
 
+@pytest.mark.parametrize("text", ["two words", "", "[1", '["a"]', "-n"])
+async def test_a_text_in_place_of_the_arguments_is_one_argument(
+    skill: BuiltInSkill, text: str
+) -> None:
+    facts = await told(skill, "exec", command="printf", args=f"%s|{text}|")
+
+    assert facts["output"] == f"|{text}|"
+
+
 async def test_a_command_runs_in_the_folder_that_was_named(
     skill: BuiltInSkill, workspace: Path
 ) -> None:
@@ -255,8 +264,35 @@ async def test_what_a_command_leaves_in_the_background_ends_with_it(
     with anyio.fail_after(30):
         facts = await shell(skill, "sleep 300 & echo started")
 
-    assert facts == {"output": "started\n"}
+    assert facts["output"] == "started\n"
+    assert facts["note"].startswith("Ended with the command, which left it in the background: ")
+    assert "sleep 300" in facts["note"]
     await nothing_lives_in(workspace)
+
+
+@only_with_proc
+async def test_a_few_of_many_that_are_ended_are_named_in_short(skill: BuiltInSkill) -> None:
+    line = "for n in 1 2 3 4 5 6 7; do sleep 30$n & done; exec sleep 0.2"
+
+    with anyio.fail_after(30):
+        note = (await shell(skill, line))["note"]
+
+    assert note.count("sleep 30") == 5
+    assert "and 2 more" in note
+
+
+@only_with_proc
+async def test_a_command_that_fails_names_what_it_left_too(skill: BuiltInSkill) -> None:
+    with anyio.fail_after(30):
+        facts = await failing_shell(skill, f"sleep 300 {'0' * 200} & exit 3")
+
+    assert facts["exitCode"] == 3
+    assert "0…" in facts["note"]
+    assert "0" * 101 not in facts["note"]
+
+
+async def test_a_pipe_that_has_ended_leaves_nothing_to_name(skill: BuiltInSkill) -> None:
+    assert await shell(skill, "echo a | cat | cat") == {"output": "a\n"}
 
 
 @only_with_proc

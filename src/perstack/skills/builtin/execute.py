@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import anyio
+from anyio import to_thread
 from anyio.abc import Process
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from perstack.models import FrozenModel
 from perstack.skills.builtin.failures import (
@@ -30,7 +31,7 @@ from perstack.skills.builtin.tool import (
 )
 from perstack.skills.builtin.workspace import Workspace, WorkspaceEntry
 from perstack.skills.child_environment import child_environment
-from perstack.skills.subprocesses import Launcher
+from perstack.skills.subprocesses import Launcher, commands_of_group, signal_group
 
 DEFAULT_TIMEOUT_MS = 60_000
 MAX_OUTPUT_BYTES = 10 * 1024 * 1024
@@ -49,13 +50,20 @@ not reaped yet cannot be told from running processes."""
 PIPE_GRACE_SECONDS = 0.5
 """For reading the pipes to their end when the group has ended."""
 
+MAX_NAMED_PROCESSES = 5
+MAX_COMMAND_CHARACTERS = 100
 NO_OUTPUT = "Command executed successfully, but produced no output."
 EnvironmentName = Annotated[SystemText, StringConstraints(pattern=r"^[^=]+$")]
 
 
+def one_or_many(value: object) -> object:
+    """A text as the one argument that it is; models give it where a list is asked for."""
+    return (value,) if isinstance(value, str) else value
+
+
 class ExecArguments(FrozenModel):
     command: PathText
-    args: tuple[SystemText, ...] = ()
+    args: Annotated[tuple[SystemText, ...], BeforeValidator(one_or_many)] = ()
     env: dict[EnvironmentName, SystemText] = Field(default_factory=dict)
     cwd: PathText = "."
     stdout: bool = True
@@ -101,6 +109,14 @@ async def run_exec(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
     environment, refused = child_environment(context.environment, extra=args.env)
     result = await run_in_workspace(context, args, environment)
     notes = [f"Not set, because these are protected: {', '.join(refused)}."] if refused else []
+    if result.ended:
+        names = ", ".join(map(_shortened, result.ended[:MAX_NAMED_PROCESSES]))
+        more = len(result.ended) - MAX_NAMED_PROCESSES
+        notes.append(
+            f"Ended with the command, which left it in the background: {names}"
+            f"{f' and {more} more' if more > 0 else ''}. "
+            "What has to run longer belongs into the command that needs it."
+        )
     omitted = result.stdout.omitted_bytes + result.stderr.omitted_bytes
     if omitted:
         # Said at the end, too: what stands in the middle may be left out of the result in turn.
@@ -110,12 +126,21 @@ async def run_exec(context: ToolContext, raw: Mapping[str, Any]) -> ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended; `exit_code` is the negative signal number if a signal ended it."""
+    """How a command ended; `exit_code` is the negative signal number if a signal ended it.
+
+    `ended` are the command lines of what it left in the background.
+    """
 
     exit_reason: Literal["exited", "timedOut", "flooded"]
     exit_code: int
     stdout: OutputBuffer
     stderr: OutputBuffer
+    ended: tuple[str, ...] = ()
+
+
+def _shortened(command: str) -> str:
+    is_long = len(command) > MAX_COMMAND_CHARACTERS
+    return f"{command[:MAX_COMMAND_CHARACTERS]}…" if is_long else command
 
 
 async def run_in_workspace(
@@ -165,6 +190,7 @@ async def _supervise(
     outputs = (OutputBuffer(), OutputBuffer())
     time_limit = anyio.CancelScope()
     size_limit = anyio.CancelScope()
+    left: list[str] = []
 
     async def collect(handle: int, output: OutputBuffer) -> None:
         while data := await _read_chunk(handle):
@@ -179,15 +205,16 @@ async def _supervise(
             time_limit.deadline = anyio.current_time() + timeout_seconds
             with time_limit, size_limit:
                 await process.wait()
+                if signal_group(process.pid, 0):
+                    left += await to_thread.run_sync(commands_of_group, process.pid)
         finally:
             await launcher.stop(process, TERMINATE_GRACE_SECONDS, ORPHAN_GRACE_SECONDS)
         readers.cancel_scope.deadline = anyio.current_time() + PIPE_GRACE_SECONDS
     exit_code = -signal.SIGKILL if process.returncode is None else process.returncode
     if size_limit.cancelled_caught:
         return CommandResult("flooded", exit_code, *outputs)
-    return CommandResult(
-        "timedOut" if time_limit.cancelled_caught else "exited", exit_code, *outputs
-    )
+    reason = "timedOut" if time_limit.cancelled_caught else "exited"
+    return CommandResult(reason, exit_code, *outputs, ended=tuple(left))
 
 
 async def _read_chunk(handle: int) -> bytes:
@@ -254,8 +281,8 @@ DEFINITION = define_tool(
     "exec",
     "Run a program of the machine in the workspace and get what it writes. There is no shell: "
     "give the program and its arguments one by one, or run sh with -c and a line for pipes, globs "
-    "and redirection. What it leaves in the background is ended when it ends. Much output is cut "
-    "in the middle; redirect it to a file if all of it matters.",
+    "and redirection. What it leaves in the background is ended when it ends, and named. Much "
+    "output is cut in the middle; redirect it to a file if all of it matters.",
     {
         "command": parameter("string", "The program: a name on the PATH or a path.", minLength=1),
         "args": parameter(

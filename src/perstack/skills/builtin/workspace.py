@@ -74,7 +74,9 @@ class Workspace:
         self._home = home
 
     def parts(self, path: str) -> PathParts:
-        """The components of a path below the root. Purely lexical: links are not resolved.
+        """The components of a path below the root.
+
+        Links of the workspace are not resolved, those on an absolute path that lead into it are.
 
         Raises:
             ToolFailure: The path leads outside or into perstack's own folder.
@@ -195,6 +197,17 @@ class Workspace:
         for root in self._root_paths:
             if normalized.is_relative_to(root):
                 return normalized.relative_to(root).parts
+        return self._relative_by_links(normalized)
+
+    def _relative_by_links(self, path: PurePosixPath) -> PathParts | None:
+        """The components of an absolute path that leads to the root, or into it, by links.
+
+        What follows the link is walked by the rules of every other path.
+        """
+        for folder in (path, *path.parents) if Path(path).is_dir() else path.parents:
+            real = PurePosixPath(os.path.realpath(folder))
+            if real.is_relative_to(self.root):
+                return (*real.relative_to(self.root).parts, *path.relative_to(folder).parts)
         return None
 
 
