@@ -1,12 +1,14 @@
-"""A Streamable HTTP server that answers calls of tools as a test says."""
+"""An HTTP server that answers calls of tools as a test says, over either transport."""
 
 import json
+import queue
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 RESULTS: dict[str, Any] = {
     "initialize": {
@@ -37,6 +39,8 @@ class ScriptedHttp:
 
     Attributes:
         replies: For methods, and for calls of tool `look`; one after the other, the last for ever.
+        origin: Where it is: Streamable HTTP at /mcp, the older transport at /sse.
+        events: What goes out over the older transport; `None` ends its stream.
         sessions: The sessions that it knows; without any, another one is given out.
         unknown_session: Its answer to a request of a session that it does not know.
         methods: The methods that were asked for, calls with the names of their tools.
@@ -46,7 +50,8 @@ class ScriptedHttp:
     sessions: set[str] = field(default_factory=set)
     unknown_session: Reply = Reply(status=404)
     methods: list[str] = field(default_factory=list)
-    url: str = ""
+    origin: str = ""
+    events: "queue.Queue[bytes | None]" = field(default_factory=queue.Queue)
 
     def forget_sessions(self) -> None:
         self.sessions.clear()
@@ -76,6 +81,63 @@ class ScriptedHttp:
         return Reply(json.dumps(document), headers=headers)
 
 
+class _Server(ThreadingHTTPServer):
+    script: ScriptedHttp
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def script(self) -> ScriptedHttp:
+        return cast("_Server", self.server).script
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its name there
+        """Nothing."""
+
+    def do_POST(self) -> None:
+        script = self.script
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        is_streamed = self.path.startswith("/messages")
+        known = next(iter(script.sessions), None)
+        session = known if is_streamed else self.headers.get("mcp-session-id")
+        reply = script.reply_to(message, session)
+        body = reply.body.encode() if isinstance(reply.body, str) else reply.body
+        body = body.replace(b"ID", json.dumps(message.get("id")).encode())
+        if not is_streamed or reply.status >= HTTPStatus.BAD_REQUEST:
+            self._send(reply, body)
+            return
+        self._send(Reply(status=202, media_type=""), b"")
+        lines = b"".join(b"data: " + line + b"\n" for line in body.splitlines())
+        script.events.put(b"event: message\n" + lines + b"\n")
+
+    def do_GET(self) -> None:
+        if self.path != "/sse":
+            self._send(Reply(status=405), b"")
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        event: bytes | None = b"event: endpoint\ndata: /messages?session_id=1\n\n"
+        while event is not None:
+            self.wfile.write(event)
+            event = self.script.events.get()
+
+    def do_DELETE(self) -> None:
+        self._send(Reply(), b"")
+
+    def _send(self, reply: Reply, body: bytes) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if reply.media_type:
+            self.send_header("content-type", reply.media_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
 @contextmanager
 def scripted_http(
     replies: dict[str, list[Reply]] | None = None,
@@ -84,43 +146,17 @@ def scripted_http(
     """A server that answers methods, or calls of tools, by these replies."""
     script = ScriptedHttp(replies or {})
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its name there
-            """Nothing."""
-
-        def do_POST(self) -> None:
-            message = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            reply = script.reply_to(message, self.headers.get("mcp-session-id"))
-            body = reply.body.encode() if isinstance(reply.body, str) else reply.body
-            self._send(reply, body.replace(b"ID", json.dumps(message.get("id")).encode()))
-
-        def do_GET(self) -> None:
-            self._send(Reply(status=405), b"")
-
-        def do_DELETE(self) -> None:
-            self._send(Reply(), b"")
-
-        def _send(self, reply: Reply, body: bytes) -> None:
-            self.send_response(reply.status)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            if reply.media_type:
-                self.send_header("content-type", reply.media_type)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.script = script
     if tls is not None:
         tls(server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    script.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/mcp"
+    script.origin = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     try:
         yield script
     finally:
+        script.events.put(None)
         server.shutdown()
         thread.join()
         server.server_close()

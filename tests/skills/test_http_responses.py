@@ -16,13 +16,13 @@ TEXT = '{"content":[{"type":"text","text":"done"}]}'
 NOTE = '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}'
 
 
-def remote(server: ScriptedHttp) -> McpSseSkill:
-    return McpSseSkill(type="mcpSseSkill", endpoint=server.url, allow_private=True)
+def remote(server: ScriptedHttp, path: str = "/mcp") -> McpSseSkill:
+    return McpSseSkill(type="mcpSseSkill", endpoint=server.origin + path, allow_private=True)
 
 
-async def look(server: ScriptedHttp, tmp_path: Path) -> ToolResult:
+async def look(server: ScriptedHttp, tmp_path: Path, path: str = "/mcp") -> ToolResult:
     """The result of tool `look`; the server must be usable after it."""
-    tester, told = expert(plain=remote(server)), Recorder()
+    tester, told = expert(plain=remote(server, path)), Recorder()
     async with opened(tmp_path) as skills:
         await skills.tools(tester, told)
         result = await skills.call(tester, call("look"), "key")
@@ -55,11 +55,12 @@ async def look(server: ScriptedHttp, tmp_path: Path) -> ToolResult:
         ),
     ],
 )
+@pytest.mark.parametrize("path", ["/mcp", "/sse"])
 async def test_a_refusal_is_a_result_with_status_and_text(
-    tmp_path: Path, reply: Reply, words: str
+    tmp_path: Path, reply: Reply, words: str, path: str
 ) -> None:
     with scripted_http({"look": [reply]}) as server:
-        result = await look(server, tmp_path)
+        result = await look(server, tmp_path, path)
 
     assert result.is_error
     assert words in result.text
@@ -124,20 +125,34 @@ def as_event(reply: Reply) -> Reply:
     return Reply(b"event: message\n" + lines + b"\n", 200, "text/event-stream")
 
 
-EVENTS = [
-    (as_event(reply), text, is_error)
+JSON_BODIES = [
+    (reply, text, is_error)
     for reply, text, is_error in BODIES
     if reply.body not in ("", NOTE)
     and (reply.status, reply.media_type) == (200, "application/json")
 ]
 
 
-@pytest.mark.parametrize(("reply", "text", "is_error"), [*BODIES, *EVENTS])
+@pytest.mark.parametrize(
+    ("reply", "text", "is_error"),
+    BODIES + [(as_event(reply), *more) for reply, *more in JSON_BODIES],
+)
 async def test_a_body_that_is_not_quite_json_rpc_is_repaired_or_an_error_at_once(
     tmp_path: Path, reply: Reply, text: str, is_error: bool
 ) -> None:
     with scripted_http({"look": [reply]}) as server:
         result = await look(server, tmp_path)
+
+    assert text in result.text
+    assert result.is_error is is_error
+
+
+@pytest.mark.parametrize(("reply", "text", "is_error"), JSON_BODIES)
+async def test_an_event_of_the_older_transport_is_repaired_too(
+    tmp_path: Path, reply: Reply, text: str, is_error: bool
+) -> None:
+    with scripted_http({"look": [reply]}) as server:
+        result = await look(server, tmp_path, "/sse")
 
     assert text in result.text
     assert result.is_error is is_error
@@ -159,12 +174,13 @@ REFUSED = '{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":"%s"}}'
         Reply('{"detail":"unknown mcp-session-id"}', 422),
     ],
 )
+@pytest.mark.parametrize("path", ["/mcp", "/sse"])
 async def test_a_call_that_is_refused_for_its_session_is_made_again_in_a_new_one(
-    tmp_path: Path, refusal: Reply
+    tmp_path: Path, refusal: Reply, path: str
 ) -> None:
     with scripted_http() as server:
         server.unknown_session = refusal
-        tester, told = expert(plain=remote(server)), Recorder()
+        tester, told = expert(plain=remote(server, path)), Recorder()
         async with opened(tmp_path) as skills:
             await skills.tools(tester, told)
             server.forget_sessions()

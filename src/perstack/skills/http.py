@@ -221,6 +221,8 @@ async def _open_sse(
             async for item in received:
                 await writer.send(item)
         writer.close()
+        # The next call opens another stream, instead of being lost with this one.
+        connection.end()
 
     def create_client(*_options: Any, **_more_options: Any) -> httpx2.AsyncClient:
         transport = SseMessageTransport(

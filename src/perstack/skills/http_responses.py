@@ -4,6 +4,7 @@ The SDK drops status and text of a refusal, waits for ever for an answer whose i
 nothing to say about a session that the server has forgotten.
 """
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
@@ -63,6 +64,8 @@ class MessageTransport(httpx2.AsyncBaseTransport):
         self._report_refusal = report_refusal
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "DELETE":
+            return await self._end_session(request)
         message = _sent_message(request)
         if not isinstance(message, JSONRPCRequest):
             return await self._inner.handle_async_request(request)
@@ -74,6 +77,12 @@ class MessageTransport(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+    async def _end_session(self, request: httpx2.Request) -> httpx2.Response:
+        # Nobody can do anything about a server that does not know the session, or is gone.
+        with contextlib.suppress(httpx2.TransportError):
+            await (await self._inner.handle_async_request(request)).aclose()
+        return httpx2.Response(HTTPStatus.NO_CONTENT)
 
     async def _exchange(self, request: httpx2.Request, message: JSONRPCRequest) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
@@ -178,18 +187,21 @@ class _EventStream(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         events = httpx2.EventSource(self._response, max_event_size=MAX_BODY_BYTES)
-        async for event in events:
-            if event.event != "message" or not event.data:
-                yield _encode_event(event, event.data)
-                continue
-            # The end of an event is the end of its message.
-            messages = self._reader.read_line(event.data.encode())
-            messages += self._reader.finish()
-            for message in messages:
-                yield _encode_event(event, encode_message(message).decode().strip())
+        # A stream that is cut off has ended, which the SDK knows how to take.
+        with contextlib.suppress(httpx2.TransportError):
+            async for event in events:
+                for data in self._read(event):
+                    yield _encode_event(event, data)
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+    def _read(self, event: httpx2.ServerSentEvent) -> list[str]:
+        if event.event != "message" or not event.data:
+            return [event.data]
+        # The end of an event is the end of its message.
+        messages = self._reader.read_line(event.data.encode()) + self._reader.finish()
+        return [encode_message(message).decode().strip() for message in messages]
 
 
 def _encode_event(event: httpx2.ServerSentEvent, data: str) -> bytes:
