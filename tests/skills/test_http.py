@@ -10,7 +10,7 @@ from opentelemetry import trace
 
 from perstack.definition.model import McpSseSkill
 from perstack.errors import SkillError
-from tests.skills.harness import Recorder, call, expert, opened, web_server
+from tests.skills.harness import Recorder, call, expert, opened, until, web_server
 
 pytestmark = pytest.mark.anyio
 
@@ -162,3 +162,17 @@ async def test_a_call_of_a_server_that_is_gone_is_an_error_and_the_next_one_conn
     assert absent.is_error
     assert "cannot be used" in absent.text
     assert back.text == "back"
+
+
+async def test_a_stream_that_ends_between_two_calls_costs_neither(tmp_path: Path) -> None:
+    with web_server() as (origin, process):
+        tester, told = expert(plain=remote(f"{origin}/sse")), Recorder()
+        async with opened(tmp_path) as skills:
+            await skills.tools(tester, told)
+            process.kill()
+            process.wait()
+            await until(lambda: bool(told.of("disconnected")))
+            with web_server(int(origin.rpartition(":")[2])):
+                back = await skills.call(tester, call("echo", text="back"), "key")
+
+    assert (back.text, back.is_error) == ("back", False)
