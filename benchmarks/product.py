@@ -1,6 +1,6 @@
 """perstack at work: jobs of one expert in one engine. A program that benchmarks start.
 
-It collects garbage as rarely as the commands of perstack do.
+It has the event loop of the commands of perstack, and collects garbage as rarely as they do.
 """
 
 import gc
@@ -14,6 +14,7 @@ import anyio
 
 from benchmarks.stage import memory_mib, order
 from perstack import Settings, open_engine
+from perstack.cli.event_loop import run_async
 from perstack.cli.main import GC_THRESHOLDS
 from perstack.engine import Engine
 from perstack.jobs import JobView
@@ -56,4 +57,4 @@ async def work(options: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     gc.set_threshold(*GC_THRESHOLDS)
-    sys.stdout.write(json.dumps(anyio.run(work, json.loads(sys.argv[1]))) + "\n")
+    sys.stdout.write(json.dumps(run_async(work, json.loads(sys.argv[1]))) + "\n")

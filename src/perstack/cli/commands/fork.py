@@ -8,6 +8,7 @@ import anyio
 
 from perstack.cli.args import add_engine_arguments, add_event_filter_argument, read_argument_file
 from perstack.cli.commands.run import run_job
+from perstack.cli.event_loop import run_async
 from perstack.cli.job_log import load_events
 from perstack.cli.run_options import run_options_from
 from perstack.cli.terminal import Terminal
@@ -47,7 +48,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         max_steps=options.max_steps,
         fork=Fork(instruction=_read_instruction(options.instruction_from, expert_key)),
     )
-    return anyio.run(run_job, run_options, request, terminal)
+    return run_async(run_job, run_options, request, terminal)
 
 
 def checkpoint_at_end_of_step(events: tuple[RunEvent, ...], step: int) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskStatus
 
+from perstack.cli.event_loop import run_async
 from perstack.cli.event_stream import EventStreamWriter, summary_line
 from perstack.cli.run_options import (
     RunOptions,
@@ -40,7 +41,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         logging.basicConfig(
             level=logging.INFO, stream=terminal.stderr, format="%(name)s: %(message)s"
         )
-    return anyio.run(
+    return run_async(
         partial(run_job, run_options, request, terminal, is_for_newest=options.is_for_newest)
     )
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from perstack.cli.args import engine_settings
+from perstack.cli.event_loop import run_async
 from perstack.cli.serve_args import (
     add_serve_arguments,
     audit_log_from,
@@ -54,7 +53,7 @@ def _serve_stdio(options: Namespace, terminal: Terminal) -> None:
         entry = {"command": "perstack", "args": ["serve", "--config", str(config)]}
         document = json.dumps({"mcpServers": {"perstack": entry}}, ensure_ascii=False)
         terminal.info(STDIN_HINT + document, "dim")
-    anyio.run(
+    run_async(
         serve_stdio, serve_settings_from(options), ServerOptions(**_server_option_values(options))
     )
 
@@ -84,7 +83,7 @@ def _serve_http(options: Namespace, terminal: Terminal) -> None:
     # Without it, the first library that logs would choose the format.
     logging.basicConfig(level=logging.WARNING, stream=terminal.stderr, format="%(message)s")
 
-    anyio.run(serve_http, serve_settings_from(options), server_options, http_options, announce)
+    run_async(serve_http, serve_settings_from(options), server_options, http_options, announce)
 
 
 def _server_option_values(options: Namespace) -> dict[str, Any]:

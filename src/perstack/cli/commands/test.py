@@ -17,6 +17,7 @@ from perstack.cli.args import (
     engine_settings,
     load_requested_definitions,
 )
+from perstack.cli.event_loop import run_async
 from perstack.cli.formatting import format_count
 from perstack.cli.job_log import load_events
 from perstack.cli.terminal import EXIT_FAILURE, EXIT_SUCCESS, Terminal
@@ -62,7 +63,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     with TemporaryDirectory(prefix="perstack-script-") as folder:
         if options.replay is not None:
             environment = replace(environment, script=_write_recorded_script(options, Path(folder)))
-        test_results = anyio.run(
+        test_results = run_async(
             _run_tests, test_cases, environment, None if options.json else terminal
         )
     if options.json:
