@@ -16,7 +16,7 @@ from perstack.store.leases import (
     current_owner,
     process_is_alive,
 )
-from perstack.store.projection import JobProjection, apply_event, group_by_run, with_interrupted
+from perstack.store.projection import JobProjection, apply_events, group_by_run, with_interrupted
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class MemoryStore:
         for event in events:
             if event.stamp.job_id != lease.job_id:
                 raise ValueError(f"event {event.id} is not of job {lease.job_id}")
-            projection = apply_event(projection, event)
+        projection = apply_events(projection, events)
         if projection is not None:
             self._data.projections[lease.job_id] = projection
             self._data.events.extend(events)

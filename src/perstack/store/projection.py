@@ -3,7 +3,7 @@
 Pure, and shared by all stores, so that they agree on statuses and on what they refuse.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perstack.core.checkpoint import FINISHED_STATUSES, JOB_STATUS_OF, CheckpointStatus, Job
@@ -58,15 +58,36 @@ def required_run_ids(events: Iterable[RunEvent]) -> set[str]:
     return {event.stamp.run_id for event in events} | {base for base in base_run_ids if base}
 
 
-def apply_event(projection: JobProjection | None, event: RunEvent) -> JobProjection:
-    """The projection after one more event; `None` for a job that is not stored yet.
+def apply_events(
+    projection: JobProjection | None, events: Sequence[RunEvent]
+) -> JobProjection | None:
+    """The projection after further events; `None` for a job that is not stored yet.
 
     Raises:
-        StoreError: The event is stored already, leaves a gap, or begins no job or run.
+        StoreError: An event is stored already, leaves a gap, or begins no job or run.
     """
+    if not events:
+        return projection
+    projection = projection or _new_projection(events[0])
+    root_run_id, heads = projection.root_run_id, dict(projection.heads)
+    first_events: list[RunEvent] = []
+    root_events: list[RunEvent] = []
+    for event in events:
+        run_id = event.stamp.run_id
+        head = heads.get(run_id) or _new_run_head(projection.job.id, heads, event)
+        _check_order(event, head)
+        heads[run_id] = replace(head, last_sequence=event.stamp.sequence)
+        if event.stamp.sequence == 1:
+            first_events.append(event)
+            root_run_id = run_id if head.is_root else root_run_id
+        if run_id == root_run_id:
+            root_events.append(event)
+    job = _update_status(_update_summary(projection.job, events, len(first_events)), root_events)
+    return JobProjection(job=job, root_run_id=root_run_id, heads=heads)
+
+
+def _check_order(event: RunEvent, head: RunHead) -> None:
     stamp = event.stamp
-    projection = projection or _new_projection(event)
-    head = projection.heads.get(stamp.run_id) or _new_run_head(projection, event)
     if stamp.sequence != head.last_sequence + 1:
         problem = "is already stored" if stamp.sequence <= head.last_sequence else "comes too early"
         raise StoreError(
@@ -75,15 +96,6 @@ def apply_event(projection: JobProjection | None, event: RunEvent) -> JobProject
         )
     if stamp.expert_key != head.expert_key:
         raise StoreError(f"Event {event.id} names another expert than its run, {head.expert_key}.")
-    is_first = stamp.sequence == 1
-    root_run_id = stamp.run_id if is_first and head.is_root else projection.root_run_id
-    return JobProjection(
-        job=_update_summary(
-            projection.job, event, is_first=is_first, is_root=stamp.run_id == root_run_id
-        ),
-        root_run_id=root_run_id,
-        heads={**projection.heads, stamp.run_id: replace(head, last_sequence=stamp.sequence)},
-    )
 
 
 def with_interrupted(job: Job, *, is_driven: bool) -> Job:
@@ -126,17 +138,15 @@ def _query_preview(event: StartRun) -> str:
     return ""
 
 
-def _new_run_head(projection: JobProjection, event: RunEvent) -> RunHead:
+def _new_run_head(job_id: str, heads: Mapping[str, RunHead], event: RunEvent) -> RunHead:
     if not isinstance(event, StartRun | ResumeFromStop):
         raise StoreError(f"Event {event.id} belongs to a run that has not begun.")
     if isinstance(event, StartRun):
         is_root = event.delegated_by is None
     else:
-        base = projection.heads.get(_base_run_id(event) or "")
+        base = heads.get(_base_run_id(event) or "")
         if base is None:
-            raise StoreError(
-                f"Event {event.id} branches from a run that job {projection.job.id} lacks."
-            )
+            raise StoreError(f"Event {event.id} branches from a run that job {job_id} lacks.")
         is_root = base.is_root
     return RunHead(expert_key=event.stamp.expert_key, is_root=is_root, last_sequence=0)
 
@@ -147,19 +157,26 @@ def _base_run_id(event: RunEvent) -> str | None:
     return None
 
 
-def _update_summary(job: Job, event: RunEvent, *, is_first: bool, is_root: bool) -> Job:
-    status, finished_at = job.status, job.finished_at
-    if is_root and event.type in STATUS_BY_EVENT_TYPE:
-        status = JOB_STATUS_OF[STATUS_BY_EVENT_TYPE[event.type]]
-        finished_at = event.stamp.timestamp if status in FINISHED_STATUSES else None
-    usage = generation_usage(event)
+def _update_summary(job: Job, events: Sequence[RunEvent], new_runs: int) -> Job:
+    """The job with what all its runs add to."""
+    usages = [usage for event in events if (usage := generation_usage(event)) is not None]
     return job.model_copy(
         update={
-            "status": status,
-            "finished_at": finished_at,
-            "total_steps": max(job.total_steps, event.stamp.step_number),
-            "usage": job.usage if usage is None else job.usage + usage,
-            "run_count": job.run_count + is_first,
-            "updated_at": max(job.updated_at, event.stamp.timestamp),
+            "total_steps": max(job.total_steps, *(event.stamp.step_number for event in events)),
+            "usage": sum(usages, start=job.usage),
+            "run_count": job.run_count + new_runs,
+            "updated_at": max(job.updated_at, *(event.stamp.timestamp for event in events)),
         }
     )
+
+
+def _update_status(job: Job, root_events: Sequence[RunEvent]) -> Job:
+    """The job with the status that its newest root run gives it."""
+    event = next(
+        (each for each in reversed(root_events) if each.type in STATUS_BY_EVENT_TYPE), None
+    )
+    if event is None:
+        return job
+    status = JOB_STATUS_OF[STATUS_BY_EVENT_TYPE[event.type]]
+    finished_at = event.stamp.timestamp if status in FINISHED_STATUSES else None
+    return job.model_copy(update={"status": status, "finished_at": finished_at})

@@ -180,7 +180,7 @@ def job_from_columns(row: Sequence[Any]) -> Job:
         coordinator_expert_key=key,
         query=query,
         total_steps=steps,
-        usage=Usage.model_validate(json.loads(usage)),
+        usage=Usage.model_validate_json(usage),
         run_count=runs,
         started_at=started,
         updated_at=updated,

@@ -11,7 +11,7 @@ from perstack.errors import StoreError, request_pending
 from perstack.runtime.ports import Lease, TaskRecord
 from perstack.store.event_codec import EncodedEvent
 from perstack.store.leases import LeasePolicy, LeaseRecord
-from perstack.store.projection import JobProjection, RunHead, apply_event, required_run_ids
+from perstack.store.projection import JobProjection, RunHead, apply_events, required_run_ids
 from perstack.store.statements_read import JOB_COLUMNS, job_from_columns
 from perstack.store.statements_read import request as read_request
 from perstack.store.statements_read import task as read_task
@@ -58,8 +58,7 @@ def append(
     projection, run_refs = _load_projection(
         connection, lease.job_id, required_run_ids(event for event, _ in events)
     )
-    for event, _ in events:
-        projection = apply_event(projection, event)
+    projection = apply_events(projection, [event for event, _ in events])
     if projection is None:
         return
     _save_job(connection, projection)
@@ -203,7 +202,7 @@ def _save_job(connection: sqlite3.Connection, projection: JobProjection) -> None
             job.coordinator_expert_key,
             job.query,
             job.total_steps,
-            json.dumps(job.usage.model_dump(by_alias=True), separators=(",", ":")),
+            job.usage.model_dump_json(by_alias=True),
             job.run_count,
             job.started_at,
             job.updated_at,
