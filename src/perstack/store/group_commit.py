@@ -1,8 +1,13 @@
-"""One thread that writes: what many jobs hand over at the same time becomes durable at once."""
+"""Transactions: what many jobs hand over at the same time becomes durable at once, in one thread.
+
+A job that is alone writes in the thread of its event loop: handing over to another thread and back
+takes as long as the disk.
+"""
 
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -13,9 +18,11 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from perstack.errors import PerstackError, StoreError
-from perstack.store.connection import begin_immediate, store_error
+from perstack.store.connection import BUSY_SECONDS, begin_immediate, store_error
 
 MAX_TASKS_PER_COMMIT = 512
+SLOW_COMMIT_SECONDS = 0.002
+"""A commit that takes longer is not worth stopping an event loop for."""
 
 T = TypeVar("T")
 
@@ -49,15 +56,26 @@ class GroupCommitter:
         self._loop_token = current_token()
         self._queue: queue.SimpleQueue[WriteTask[Any] | None] = queue.SimpleQueue()
         self._is_closed = False
+        # Held by the thread that uses the connection.
+        self._turn = threading.Lock()
+        self._last_commit_seconds = 0.0
+        self._waits_for_others = True
         # A daemon, so that a process whose loop died before `close` can still end.
         self._thread = threading.Thread(target=self._run, name="perstack-store", daemon=True)
         self._thread.start()
 
-    async def submit(self, apply: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `apply` in a transaction of the writing thread; on return its effect is durable.
+    async def submit(
+        self, apply: Callable[[sqlite3.Connection], T], *, is_alone: bool = False
+    ) -> T:
+        """Run `apply` in a transaction; on return its effect is durable.
 
         What is handed over is finished, also if the caller is cancelled meanwhile. An exception out
         of `apply` undoes its own effect only.
+
+        Args:
+            apply: What to do in the transaction.
+            is_alone: There is nobody to share the transaction with: it is made in this thread, if
+                the connection is free, no other process writes and the disk was fast.
 
         Raises:
             StoreError: The transaction failed; nothing was written.
@@ -65,6 +83,8 @@ class GroupCommitter:
         if self._is_closed:
             raise StoreError(f"{self._path} is closed already.")
         task = WriteTask(apply)
+        if is_alone and self._commit_here(task):
+            return task.get_result()
         self._queue.put(task)
         with anyio.CancelScope(shield=True):
             await task.done.wait()
@@ -79,7 +99,9 @@ class GroupCommitter:
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            self._commit(batch)
+            with self._turn:
+                self._set_waiting(is_waiting=True)
+                self._commit(batch)
             try:
                 anyio.from_thread.run_sync(_set_done, batch, token=self._loop_token)
             except anyio.RunFinishedError:
@@ -100,9 +122,37 @@ class GroupCommitter:
             self._queue.put(None)  # the end comes after this batch
         return batch
 
-    def _commit(self, batch: list[WriteTask[Any]]) -> None:
+    def _commit_here(self, task: WriteTask[Any]) -> bool:
+        if self._last_commit_seconds > SLOW_COMMIT_SECONDS:
+            self._last_commit_seconds = 0.0
+            return False
+        if not self._turn.acquire(blocking=False):
+            return False
         try:
-            begin_immediate(self._connection)
+            self._set_waiting(is_waiting=False)
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:
+            # Most likely another process writes; the thread waits for it, or says what is wrong.
+            self._turn.release()
+            return False
+        try:
+            self._commit([task])
+        finally:
+            self._turn.release()
+        return True
+
+    def _set_waiting(self, *, is_waiting: bool) -> None:
+        """Whether a transaction waits for those of other processes."""
+        if self._waits_for_others is not is_waiting:
+            milliseconds = round(BUSY_SECONDS * 1000) if is_waiting else 0
+            self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            self._waits_for_others = is_waiting
+
+    def _commit(self, batch: list[WriteTask[Any]]) -> None:
+        started_at = time.monotonic()
+        try:
+            if not self._connection.in_transaction:
+                begin_immediate(self._connection)
             for task in batch:
                 self._run_in_savepoint(task)
             self._connection.execute("COMMIT")
@@ -110,6 +160,7 @@ class GroupCommitter:
             self._rollback()
             for task in batch:
                 task.error = store_error(error, self._path)
+        self._last_commit_seconds = time.monotonic() - started_at
 
     def _run_in_savepoint(self, task: WriteTask[Any]) -> None:
         self._connection.execute("SAVEPOINT work")

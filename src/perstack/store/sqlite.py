@@ -59,6 +59,7 @@ class SqliteStore:
         self._committer = committer
         self._reading_connection = connection
         self._reader_limiter = reader_limiter
+        self._driven_job_ids: set[str] = set()
 
     async def append(self, events: Sequence[RunEvent], lease: Lease) -> None:
         for event in events:
@@ -66,7 +67,8 @@ class SqliteStore:
                 raise ValueError(f"event {event.id} is not of job {lease.job_id}")
         rows = [(event, encode_event(event)) for event in events]
         await self._committer.submit(
-            lambda connection: statements_write.append(connection, self._lease_policy, lease, rows)
+            lambda connection: statements_write.append(connection, self._lease_policy, lease, rows),
+            is_alone=self._driven_job_ids == {lease.job_id},
         )
 
     async def submit_request(self, job_id: str, request: dict[str, Any]) -> None:
@@ -80,11 +82,13 @@ class SqliteStore:
         return await self._run_query(partial(statements_read.request, job_id=job_id))
 
     async def acquire(self, job_id: str, request: dict[str, Any] | None = None) -> Lease:
-        return await self._committer.submit(
+        lease = await self._committer.submit(
             lambda connection: statements_write.acquire(
                 connection, self._lease_policy, job_id, request
             )
         )
+        self._driven_job_ids.add(job_id)
+        return lease
 
     async def renew(self, lease: Lease) -> None:
         await self._committer.submit(
@@ -92,6 +96,7 @@ class SqliteStore:
         )
 
     async def release(self, lease: Lease, *, keep_request: bool = False) -> None:
+        self._driven_job_ids.discard(lease.job_id)
         await self._committer.submit(
             partial(statements_write.release, lease=lease, keep_request=keep_request)
         )
