@@ -1,5 +1,7 @@
 """What becomes of a reply of the model, or of a failure of its provider: one event each."""
 
+from collections.abc import Collection
+
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.messages import (
@@ -42,7 +44,8 @@ _TRUNCATED_TEXT = (
 
 async def reply_event(run: Run, checkpoint: Checkpoint, generation: Generation) -> ev.RunEvent:
     """The event of a reply: calls, an answer, or why it cannot be used."""
-    message = _expert_message(checkpoint, generation)
+    seen = run.call_ids.of(checkpoint.messages)
+    message = _expert_message(checkpoint, generation, seen)
     usage = generation.usage
     if generation.finish_reason == "paused" and not message.tool_calls:
         return ev.Retry(
@@ -105,7 +108,9 @@ def _handle_text_answer(
     )
 
 
-def _expert_message(checkpoint: Checkpoint, generation: Generation) -> ExpertMessage:
+def _expert_message(
+    checkpoint: Checkpoint, generation: Generation, seen: Collection[str]
+) -> ExpertMessage:
     text = TextPart(text=generation.text, citations=generation.citations or None)
     return ExpertMessage(
         contents=(
@@ -113,27 +118,26 @@ def _expert_message(checkpoint: Checkpoint, generation: Generation) -> ExpertMes
             *((generation.provider_part,) if generation.provider_part else ()),
             *((text,) if generation.text else ()),
             *generation.media,
-            *_with_unique_ids(checkpoint, generation),
+            *_with_unique_ids(checkpoint, generation, seen),
         )
     )
 
 
-def _with_unique_ids(checkpoint: Checkpoint, generation: Generation) -> list[ToolCallPart]:
+def _with_unique_ids(
+    checkpoint: Checkpoint, generation: Generation, seen: Collection[str]
+) -> list[ToolCallPart]:
     """The calls of a reply, each with an id that no other call of the conversation has.
 
     Providers have been seen to leave ids empty or to repeat them, and an answer needs exactly one
     call to belong to.
     """
-    expert_messages = (
-        message for message in checkpoint.messages if message.type == "expertMessage"
-    )
-    seen = {call.tool_call_id for message in expert_messages for call in message.tool_calls}
     calls: list[ToolCallPart] = []
+    own: set[str] = set()
     for position, call in enumerate(generation.tool_calls):
         call_id = call.tool_call_id
-        if not call_id or call_id in seen:
+        if not call_id or call_id in seen or call_id in own:
             call_id = f"call-{checkpoint.sequence}-{position}"
-        seen.add(call_id)
+        own.add(call_id)
         calls.append(call.model_copy(update={"tool_call_id": call_id}))
     return calls
 

@@ -38,6 +38,7 @@ from perstack.definition.model import Expert, ModelChoice
 from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, ModelError
 from perstack.runtime.budget import RunBudget, Shortage
+from perstack.runtime.call_ids import CallIds
 from perstack.runtime.context import JobContext
 from perstack.runtime.estimates import (
     estimate_output_tokens,
@@ -111,6 +112,7 @@ class Run:
         self.event_writer = EventWriter(job.store, job.lease, span, job.listener)
         self.publisher = TransientPublisher(job.listener, span, self.stamp, job.questions)
         self.calls = ToolCallTasks(tasks, self.call_tool)
+        self.call_ids = CallIds()
         self._toolbox: Toolbox | None = None
         self._tools_version: int | None = None
         self._reported_usage: Usage | None = None

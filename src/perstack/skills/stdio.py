@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from types import TracebackType
+from typing import Self
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCMessage
 
@@ -27,9 +29,7 @@ from perstack.skills.server_command import INSTALL_HINTS, ServerCommand
 from perstack.skills.subprocesses import STREAM_END_ERRORS, Launcher, signal_group
 
 InboundMessage = SessionMessage | Exception
-MessageStreams = tuple[
-    MemoryObjectReceiveStream[InboundMessage], MemoryObjectSendStream[SessionMessage]
-]
+MessageStreams = tuple[MemoryObjectReceiveStream[InboundMessage], "_MessageWriter"]
 
 FLUSH_SECONDS = 0.5
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -89,7 +89,6 @@ class StdioTransport:
         async with anyio.create_task_group() as tasks:
             for work in (
                 pipes.read_stdout,
-                pipes.write_stdin,
                 pipes.read_stderr,
                 pipes.wait_for_exit,
             ):
@@ -100,7 +99,7 @@ class StdioTransport:
                 # Every wait inside is bounded, so a cancelled job is not held up for long.
                 with anyio.CancelScope(shield=True):
                     self._has_exited = pipes.has_closed_stdout
-                    await pipes.flush()
+                    pipes.end_messages()
                     await self._launcher.stop(process, self._grace_seconds, self._grace_seconds)
                     self.exit_code = process.returncode
                     pipes.close()
@@ -152,6 +151,33 @@ class StdioTransport:
             connection.on_stderr(f"(more than {MAX_STDERR_LINES} lines; the rest is not shown)")
 
 
+class _MessageWriter:
+    """The SDK's `WriteStream`, without a task between its sender and the pipe."""
+
+    def __init__(self, write: Callable[[JSONRPCMessage], Awaitable[None]]) -> None:
+        self.is_closed = False
+        self._write = write
+
+    async def send(self, item: SessionMessage, /) -> None:
+        if self.is_closed:
+            raise anyio.ClosedResourceError
+        await self._write(item.message)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.is_closed = True
+
+
 class _ProcessStreams:
     """The three pipes of a process as message streams."""
 
@@ -166,12 +192,9 @@ class _ProcessStreams:
         self._read_stream_writer, self.read_stream = anyio.create_memory_object_stream[
             InboundMessage
         ](0)
-        self.write_stream, self._write_stream_reader = anyio.create_memory_object_stream[
-            SessionMessage
-        ](0)
+        self.write_stream = _MessageWriter(self._write)
         self._scopes: list[anyio.CancelScope] = []
         self._stdout_closed = anyio.Event()
-        self._write_finished = anyio.Event()
 
     async def run_until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work on a pipe beyond cancellation: a server whose pipes are full may not end."""
@@ -195,18 +218,20 @@ class _ProcessStreams:
             self._stdout_closed.set()
             self._notify_exit()
 
-    async def write_stdin(self) -> None:
+    async def _write(self, message: JSONRPCMessage) -> None:
+        """Write a message, whole also if the caller is cancelled meanwhile.
+
+        Raises:
+            anyio.BrokenResourceError: The server reads no more.
+        """
         stdin = self._process.stdin
+        self._reader.requests.sent(message)
         try:
-            async for outbound in self._write_stream_reader:
-                self._reader.requests.sent(outbound.message)
-                if stdin is not None:
-                    await stdin.send(encode_message(outbound.message))
-        except STREAM_END_ERRORS:
+            if stdin is not None:
+                await stdin.send(encode_message(message))
+        except STREAM_END_ERRORS as error:
             self._notify_exit()
-        finally:
-            self._write_stream_reader.close()
-            self._write_finished.set()
+            raise anyio.BrokenResourceError from error
 
     async def read_stderr(self) -> None:
         chunks = _read_chunks(self._process.stderr)
@@ -221,12 +246,10 @@ class _ProcessStreams:
             await self._stdout_closed.wait()
         self._notify_exit()
 
-    async def flush(self) -> None:
-        """Let the last messages go out, such as a cancellation."""
+    def end_messages(self) -> None:
+        """Pass on no more messages; what was written still reaches the server."""
         self.read_stream.close()
-        self.write_stream.close()
-        with anyio.move_on_after(FLUSH_SECONDS):
-            await self._write_finished.wait()
+        self.write_stream.is_closed = True
 
     @property
     def has_closed_stdout(self) -> bool:
