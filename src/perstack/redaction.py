@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Self
 from urllib.parse import quote, unquote
 
@@ -20,6 +20,18 @@ SECRET_NAME = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+
+NAME = re.compile(
+    r"""
+      (?P<dash> -?) (?P<name> [A-Za-z] [\w.-]*)
+      (?P<separator> ["']? \s* [=:] \s* | \s+) (?P<quote> ["']?) (?:(?:Bearer|Basic|Token)\s+)?
+    """,
+    re.VERBOSE,
+)
+PLAIN_VALUE = re.compile(r"""[^\s;&,"']+""")
+QUOTED_VALUE = re.compile(r"""[^"']+""")
+URL_PASSWORD = re.compile(r"(://[^\s/?#:@]*):[^\s/?#@]+@")
+CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Redactor:
@@ -87,6 +99,44 @@ def _forms(secret: str) -> Iterator[str]:
 def is_secret_name(variable: str) -> bool:
     """Whether a variable's name marks its value as secret."""
     return SECRET_NAME.search(variable) is not None
+
+
+def redact_command_line(words: Sequence[str]) -> tuple[str, ...]:
+    """The words of a command line without passwords in URLs and the values of secret names.
+
+    Such names are those of options (`--api-key=…`, `--api-key …`), variables (`TOKEN=…`), headers
+    (`Authorization: …`) and parameters of URLs (`?key=…`), also inside a word.
+    """
+    redacted: list[str] = []
+    is_value = False
+    for word in words:
+        is_option = word.startswith("-")
+        redacted.append(REDACTED if is_value and not is_option else redact_named_values(word))
+        is_value = is_option and _is_secret_option(word.lstrip("-"))
+    return tuple(redacted)
+
+
+def redact_named_values(text: str) -> str:
+    """A text without passwords in URLs and without what stands behind secret names."""
+    text = URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
+    pieces: list[str] = []
+    end = 0
+    for match in NAME.finditer(text):
+        # Behind a blank, only an option has a value.
+        has_value = match["dash"] or match["separator"].strip()
+        if match.start() < end or not has_value or not _is_secret_option(match["name"]):
+            continue
+        is_whole = match.start() <= 1 and match["dash"] and match["separator"] == "="
+        value = QUOTED_VALUE if match["quote"] else PLAIN_VALUE
+        found = value.match(text, match.end())
+        if found and (match["separator"].strip() or not found[0].startswith("-")):
+            pieces += [text[end : match.end()], REDACTED]
+            end = len(text) if is_whole else found.end()
+    return "".join(pieces) + text[end:]
+
+
+def _is_secret_option(name: str) -> bool:
+    return is_secret_name(CAPITAL.sub("_", name).replace("-", "_").replace(".", "_"))
 
 
 def secret_variables(variables: Mapping[str, str]) -> dict[str, str]:

@@ -55,7 +55,7 @@ def test_a_command_may_lie_in_the_workspace(tmp_path: Path) -> None:
 
     start = build_command("s", skill("./serve", args=("now",)), tmp_path, environment)
 
-    assert start.command_line == "./serve now"
+    assert (start.command, *start.args) == ("./serve", "now")
 
 
 def test_the_environment_is_in_no_representation(tmp_path: Path) -> None:

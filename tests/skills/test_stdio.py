@@ -256,6 +256,20 @@ async def test_a_server_that_dies_at_start_is_told_with_its_last_words_but_no_se
     assert told.of("failed") == [("failed", "plain", "SkillError")]
 
 
+async def test_values_of_secret_arguments_are_not_told(tmp_path: Path) -> None:
+    skill = plain("complain", "--api-key=abc123", "--token", "def456")
+    told = Recorder()
+
+    async with opened(tmp_path) as skills:
+        with pytest.raises(
+            SkillError, match=r"complain --api-key=\[redacted\] --token \[redacted\]"
+        ):
+            await skills.tools(expert(plain=skill), told)
+
+    assert "abc123" not in str(told.events)
+    assert "def456" not in str(told.events)
+
+
 async def test_one_bad_skill_leaves_the_others_usable(tmp_path: Path) -> None:
     both = expert(plain=plain(), bad=plain("complain"))
     told = Recorder()

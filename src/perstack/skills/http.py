@@ -18,7 +18,7 @@ from mcp_types import JSONRPCMessage
 from perstack.definition.model import McpSseSkill
 from perstack.definition.references import VARIABLE_REFERENCE
 from perstack.errors import SkillError
-from perstack.redaction import Redactor, secret_variables
+from perstack.redaction import Redactor, redact_named_values, secret_variables
 from perstack.skills.address_policy import AddressPolicy
 from perstack.skills.connection import ProtocolMode, ServerConnection
 from perstack.skills.http_responses import (
@@ -97,13 +97,14 @@ class HttpEndpoint:
         self.refusal = words
 
     def failure_details(self) -> str:
+        details = f"Endpoint: {redact_named_values(self.url)}"
         if self.connection_error is not None:
-            return f"Endpoint: {self.url}: {self.redactor.redact(self.connection_error)}."
-        if self.refusal is not None:
-            return f"Endpoint: {self.url}: it answered: {self.redactor.redact(self.refusal)}."
-        if self.error_status is not None:
-            return f"Endpoint: {self.url}: it answered with HTTP status {self.error_status}."
-        return f"Endpoint: {self.url}."
+            details += f": {self.redactor.redact(self.connection_error)}"
+        elif self.refusal is not None:
+            details += f": it answered: {self.redactor.redact(self.refusal)}"
+        elif self.error_status is not None:
+            details += f": it answered with HTTP status {self.error_status}"
+        return f"{details}."
 
 
 class PinnedAddressTransport(httpx2.AsyncBaseTransport):

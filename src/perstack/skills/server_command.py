@@ -46,10 +46,6 @@ class ServerCommand:
     required_variables: Mapping[str, str] = field(repr=False)
     refused_variables: tuple[str, ...] = ()
 
-    @property
-    def command_line(self) -> str:
-        return " ".join((self.command, *self.args))
-
 
 def build_command(
     name: str,

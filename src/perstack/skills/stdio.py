@@ -22,7 +22,7 @@ from mcp_types import JSONRPCMessage
 
 from perstack.errors import SkillError
 from perstack.json_lines import LineTooLongError, encode_message, split_lines
-from perstack.redaction import Redactor, secret_variables
+from perstack.redaction import Redactor, redact_command_line, secret_variables
 from perstack.skills.connection import ProtocolMode, ServerConnection
 from perstack.skills.message_reader import MessageReader
 from perstack.skills.server_command import INSTALL_HINTS, ServerCommand
@@ -80,7 +80,9 @@ class StdioTransport:
         Raises:
             SkillError: The process could not be started.
         """
-        connection.on_starting(self._server_command.command, self._server_command.args)
+        connection.on_starting(
+            self._server_command.command, redact_command_line(self._server_command.args)
+        )
         started_at = anyio.current_time()
         process = await self._start()
         # No await before the task group: a cancellation in between would lose the process.
@@ -119,7 +121,8 @@ class StdioTransport:
         exit_note = f" (exit code {self.exit_code})" if self._has_exited else ""
         lines = "\n".join(f"  {line}" for line in self.stderr_tail)
         output = f" Its last output was:\n{lines}\n" if lines else " It wrote nothing to stderr."
-        command_line = self.redactor.redact(self._server_command.command_line)
+        words = (self._server_command.command, *self._server_command.args)
+        command_line = self.redactor.redact(" ".join(redact_command_line(words)))
         return f"Command: {command_line}{exit_note}.{output}"
 
     async def _start(self) -> Process:
