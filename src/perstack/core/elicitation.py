@@ -134,8 +134,8 @@ def _coerce_text(text: str, value: object, field_schema: Mapping[str, Any]) -> o
 
 def _match_choice(text: str, allowed: tuple[str, ...] | None) -> str | None:
     """The choice that equals the text, ignoring case and how a sentence ends."""
-    words = (text.casefold(), text.rstrip(".!").casefold())
-    return next((each for each in allowed or () if each.casefold() in words), None)
+    by_word = {each.casefold(): each for each in allowed or ()}
+    return by_word.get(text.casefold(), by_word.get(text.rstrip(".!").casefold()))
 
 
 def _field_errors(value: object, field_schema: Mapping[str, Any]) -> Iterator[str]:
