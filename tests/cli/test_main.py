@@ -7,7 +7,7 @@ import pytest
 
 from perstack import __version__
 from perstack.cli.main import COMMANDS
-from tests.cli.harness import Stage, process
+from tests.cli.harness import Stage, process, says
 
 LOADED = """
 import sys
@@ -32,6 +32,30 @@ def test_without_a_command_there_is_help_that_names_them_all(here: Stage) -> Non
 def test_an_unknown_command_is_an_error(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     assert here.types("walk").code == 2
     assert "invalid choice: 'walk'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("a", "q", "--filter", "completeRun"),
+        ("--filter", "completeRun", "a", "q"),
+        ("a", "--filter", "completeRun", "q"),
+        ("a", "--max-steps", "5", "q", "--filter", "completeRun"),
+        ("--filter", "completeRun", "a", "--", "q"),
+    ],
+)
+def test_options_stand_before_between_and_after_the_other_words(
+    here: Stage, words: tuple[str, ...]
+) -> None:
+    here.plays(a=[says("{{query}}")])
+    out = here.types("run", *here.files, *words)
+    assert (out.code, [event["text"] for event in out.events]) == (0, ["q"])
+
+
+def test_words_after_two_dashes_are_taken_as_they_stand(here: Stage) -> None:
+    here.plays(a=[says("{{query}}")])
+    out = here.types("run", *here.files, "--filter", "completeRun", "--", "a", "--config")
+    assert [event["text"] for event in out.events] == ["--config"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -24,6 +24,11 @@ script = "script.toml"
 
 [experts.reader]
 instruction = "Read."
+delegates = ["@reader/finder"]
+
+[experts."@reader/finder"]
+description = "Finds."
+instruction = "Find."
 
 [experts.painter]
 instruction = "Paint."
@@ -36,7 +41,13 @@ description = "Asks."
 """
 SCRIPT = """
 [[experts.reader]]
-text = "You asked: {{query}}"
+toolCalls = [{ name = "finder", args = { query = "Where is it?" } }]
+
+[[experts."@reader/finder"]]
+text = "It is here."
+
+[[experts.reader]]
+toolCalls = [{ name = "attemptCompletion", args = { result = "You asked: {{query}}" } }]
 
 [[experts.painter]]
 toolCalls = [{ name = "askUser", args = { question = "Which colour?" } }]
@@ -46,7 +57,11 @@ text = "The wall is painted: {{lastToolResult}}"
 """
 PRINTED = [
     ["completed", "You asked: What is in notes.txt?"],
-    ["You asked: What is in notes.txt?"],
+    [
+        "reader uses finder",
+        "reader uses attemptCompletion",
+        "You asked: What is in notes.txt?",
+    ],
     ["askUser {'question': 'Which colour?'}", "The wall is painted: Blue."],
     ["You asked: What is in notes.txt?", "You asked: What is in todo.txt?"],
 ]

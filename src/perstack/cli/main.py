@@ -4,11 +4,11 @@ import gc
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from keyword import iskeyword
 from traceback import format_exception
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from perstack import __version__
 from perstack.cli.terminal import (
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
 def _parse_and_execute(words: list[str], terminal: Terminal) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
     command = load_command(name) if name in COMMANDS else None
-    parser = _build_parser(name, command)
+    parser = build_parser(name, command)
     try:
         options = parser.parse_args(words)
     except SystemExit as end:
@@ -122,11 +122,14 @@ def load_command(name: str) -> Command:
     return cast("Command", import_module(f"perstack.cli.commands.{module}"))
 
 
-def _build_parser(name: str | None, command: Command | None) -> ArgumentParser:
+def build_parser(name: str | None, command: Command | None) -> ArgumentParser:
+    """The parser of the command line, with the arguments of one command."""
     parser = ArgumentParser(prog="perstack", description="Experts from a perstack.toml.")
     version = f"perstack {__version__}"
     parser.add_argument("-V", "--version", action="version", version=version)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", parser_class=_InterspersedParser
+    )
     for command_name, summary in COMMANDS.items():
         subparser = commands.add_parser(
             command_name, help=summary, description=summary, allow_abbrev=False
@@ -134,3 +137,24 @@ def _build_parser(name: str | None, command: Command | None) -> ArgumentParser:
         if command_name == name and command is not None:
             command.add_arguments(subparser)
     return parser
+
+
+class _InterspersedParser(ArgumentParser):
+    """Takes options between the other arguments too: `perstack run EXPERT --verbose QUERY`.
+
+    What follows `--` is taken as it stands, which only the plain way of parsing does.
+    """
+
+    _is_interspersed = False
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - one signature for both overloads
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> Any:
+        words = None if args is None else list(args)
+        if self._is_interspersed or "--" in (words or ()):
+            return super().parse_known_args(words, namespace)
+        self._is_interspersed = True
+        try:
+            return self.parse_known_intermixed_args(words, namespace)
+        finally:
+            self._is_interspersed = False
