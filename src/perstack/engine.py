@@ -15,6 +15,7 @@ from perstack.core.history import RecordedEvent
 from perstack.core.messages import Usage
 from perstack.definition.loader import (
     LoadedDefinitions,
+    environment_folders,
     find_config,
     load_definitions,
     load_environment,
@@ -391,7 +392,7 @@ async def _build_context(
     base = os.environ if settings.environment is None else settings.environment
     environment = load_environment(
         settings.env_paths or loaded.definitions.env_path,
-        home,
+        environment_folders(loaded.path),
         base,
         must_exist=settings.env_paths is not None,
     )

@@ -29,9 +29,10 @@ class Settings:
     Attributes:
         config: Path of the definition file; else it is searched from the current folder upwards.
         workspace: The folder that experts work in; else `home` decides.
-        home: Where the workspace and the `.env` files are unless told otherwise: beside the
-        definition file or in the current folder.
-        env_paths: Files that add to the environment; each must exist.
+        home: Where the workspace is unless told otherwise: the folder of the definition file or the
+        current one.
+        env_paths: Files that add to the environment instead of those of `envPath`, in the current
+        folder or else beside the definition file; each must exist.
         provider: Overrides the provider of the file.
         model: Overrides every model and tier.
         reasoning_budget: Overrides the file's.

@@ -118,11 +118,16 @@ def add_engine_arguments(parser: ArgumentParser, workspace_default: str) -> None
         "--max-retries", type=non_negative_int, metavar="N", help="retries of a generation"
     )
     parser.add_argument("--timeout", type=positive_int, metavar="MS", help="for one generation")
+    add_env_path_argument(parser)
+
+
+def add_env_path_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--env-path",
         action="append",
         metavar="PATH",
-        help="file with environment variables, instead of .env and .env.local; repeatable",
+        help="file with environment variables, instead of .env and .env.local; repeatable. Files"
+        " are looked for in the current folder, then beside the definition file",
     )
 
 

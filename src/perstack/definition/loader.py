@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,36 +26,54 @@ from perstack.errors import ConfigError, DefinitionError
 from perstack.models import TomlTable, is_table
 
 
+def environment_folders(config: Path) -> tuple[Path, ...]:
+    """Where the `.env` files of a definition file are looked for; the first folder wins."""
+    return (Path.cwd(), config.parent)
+
+
 def load_environment(
-    paths: Iterable[str], folder: Path, base: Mapping[str, str], *, must_exist: bool
+    paths: Iterable[str], folders: Sequence[Path], base: Mapping[str, str], *, must_exist: bool
 ) -> dict[str, str]:
     """Merge `.env` files into an environment without touching the process's own.
 
-    Values in `base` that are not empty take precedence; then the last file that sets a name, so
-    that `.env.local` wins over `.env`.
+    Values in `base` that are not empty take precedence; then the first folder that has a file that
+    sets a name; then the last file there that does, so that `.env.local` wins over `.env`.
 
     Args:
-        paths: The files, relative to `folder`.
-        folder: Where they are.
+        paths: The files, relative to the folders.
+        folders: Where they are looked for.
         base: The process's environment.
-        must_exist: Whether a missing file is an error.
+        must_exist: Whether a file that no folder has is an error; of each, only the first is read.
 
     Raises:
         ConfigError: A file that must exist is missing, or a file cannot be read.
     """
     merged = {name: value for name, value in base.items() if value}
-    for relative_path in reversed(tuple(paths)):
-        path = folder / relative_path
-        if not path.is_file():
-            if must_exist:
-                raise ConfigError(
-                    f"The environment file {relative_path!r} is not found.",
-                    hint="Check --env-path.",
-                )
-            continue
+    for path in _env_files(tuple(paths), folders, must_exist=must_exist):
         for name, value in _read_env_file(path).items():
             merged.setdefault(name, value)
     return merged
+
+
+def _env_files(
+    names: tuple[str, ...], folders: Sequence[Path], *, must_exist: bool
+) -> Iterable[Path]:
+    """The files that exist, the one that wins first."""
+    if not must_exist:
+        paths = (folder / name for folder in folders for name in reversed(names))
+        return [path for path in paths if path.is_file()]
+    return [_find_env_file(name, folders) for name in reversed(names)]
+
+
+def _find_env_file(name: str, folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    places = " and ".join(str(folder) for folder in dict.fromkeys(folders))
+    raise ConfigError(
+        f"The environment file {name!r} is not found; looked in {places}.",
+        hint="Check --env-path.",
+    )
 
 
 def _read_env_file(path: Path) -> dict[str, str]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perstack.cli.args import add_file_arguments, add_json_argument
+from perstack.cli.args import add_env_path_argument, add_file_arguments, add_json_argument
 from perstack.cli.formatting import format_count
 from perstack.cli.terminal import EXIT_SUCCESS, EXIT_USAGE_ERROR, Terminal
 from perstack.definition.diagnostics import Diagnostic, InvalidDefinitionError
 from perstack.definition.loader import (
     LoadedDefinitions,
+    environment_folders,
     find_config,
     load_definitions,
     load_environment,
@@ -35,6 +36,7 @@ Json = dict[str, Any]
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_file_arguments(parser)
+    add_env_path_argument(parser)
     add_json_argument(parser)
 
 
@@ -43,7 +45,10 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         path = find_config(options.config, Path.cwd())
         loaded = load_definitions(path, strict=options.strict)
         environment = load_environment(
-            loaded.definitions.env_path, path.parent, os.environ, must_exist=False
+            options.env_path or loaded.definitions.env_path,
+            environment_folders(path),
+            os.environ,
+            must_exist=bool(options.env_path),
         )
     except PerstackError as error:
         if not options.json and not isinstance(error, DefinitionError):

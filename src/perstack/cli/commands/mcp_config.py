@@ -96,7 +96,8 @@ def _server_target(options: Namespace) -> ServerTarget:
         raise ConfigError("--token-env needs --url.", hint="A server that is started wants none.")
     loaded = load_requested_definitions(options)
     path = loaded.path.resolve()
-    provided = load_environment(loaded.definitions.env_path, path.parent, {}, must_exist=False)
+    # The folder in which the client will start the server is not known here.
+    provided = load_environment(loaded.definitions.env_path, (path.parent,), {}, must_exist=False)
     command, *prefix = own_command(sys.executable, which("uvx"))
     return LocalServer(
         command=command,

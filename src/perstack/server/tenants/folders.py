@@ -59,7 +59,7 @@ def settings_for_tenant(settings: Settings, folder: Path, principal: str) -> Set
     _make_folder(home)
     _make_folder(workspace)
     shared: Mapping[str, str] = os.environ if settings.environment is None else settings.environment
-    own = load_environment(TENANT_ENV_FILES, home, {}, must_exist=False)
+    own = load_environment(TENANT_ENV_FILES, (home,), {}, must_exist=False)
     return replace(settings, workspace=workspace, environment={**shared, **own})
 
 
