@@ -2,17 +2,22 @@
 
 import io
 import json
+import os
 import subprocess
+import sys
 import tomllib
 import zipfile
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perstack import __version__
 from perstack.cli.main import main
 from perstack.cli.terminal import Terminal
 
+OWN_WHEEL = f"perstack-{__version__}-py3-none-any.whl"
 FILE = """
 model = "gpt-5"
 
@@ -58,12 +63,13 @@ def test_a_bundle_holds_the_definition_and_no_secret(tmp_path: Path) -> None:
     assert code == 0
     with zipfile.ZipFile(path) as archive:
         assert set(archive.namelist()) == {
+            "experts/perstack.toml",
             "manifest.json",
-            "perstack.toml",
+            OWN_WHEEL,
             "pyproject.toml",
             "server/main.py",
         }
-        assert archive.read("perstack.toml").decode() == FILE
+        assert archive.read("experts/perstack.toml").decode() == FILE
         assert not [name for name in archive.namelist() if b"sk-invented" in archive.read(name)]
 
 
@@ -93,15 +99,112 @@ def test_the_same_definition_makes_the_same_bytes(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
-def test_a_wheel_that_comes_along_is_what_gets_installed(tmp_path: Path) -> None:
+def test_this_program_comes_along_as_a_wheel_that_can_be_installed(tmp_path: Path) -> None:
+    _, path, _ = bundled(tmp_path)
+
+    with zipfile.ZipFile(path) as archive:
+        project = tomllib.loads(archive.read("pyproject.toml").decode())
+        wheel = zipfile.ZipFile(io.BytesIO(archive.read(OWN_WHEEL)))
+    assert project["tool"]["uv"]["sources"]["perstack"] == {"path": OWN_WHEEL}
+    installed = tmp_path / "installed"
+    wheel.extractall(installed)
+    [info] = installed.glob("*.dist-info")
+    metadata = Distribution.at(info)
+    assert (metadata.name, metadata.version) == ("perstack", __version__)
+    assert "perstack" in {each.name for each in metadata.entry_points}
+    listed = {str(each) for each in metadata.files or ()}
+    assert listed == set(wheel.namelist())
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "perstack", "--version"],
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout.strip() == f"perstack {__version__}"
+
+
+def test_another_wheel_takes_the_place_of_this_program(tmp_path: Path) -> None:
     wheel = tmp_path / "perstack-1-py3-none-any.whl"
-    wheel.write_bytes(b"wheel")
+    with zipfile.ZipFile(wheel, "w") as content:
+        content.writestr("perstack/__init__.py", "")
     _, path, _ = bundled(tmp_path, "--wheel", wheel)
 
     with zipfile.ZipFile(path) as archive:
         project = tomllib.loads(archive.read("pyproject.toml").decode())
-        assert archive.read(wheel.name) == b"wheel"
+        assert archive.read(wheel.name) == wheel.read_bytes()
+        assert OWN_WHEEL not in archive.namelist()
     assert project["tool"]["uv"]["sources"]["perstack"] == {"path": wheel.name}
+
+
+def with_skill(command: str, *args: str, icon: str = "") -> str:
+    return f"""
+[experts.helper]
+instruction = "Help."
+[experts.helper.tool]
+{f'icon = "{icon}"' if icon else ""}
+[experts.helper.skills.search]
+type = "mcpStdioSkill"
+command = "{command}"
+args = {json.dumps(args)}
+"""
+
+
+def test_files_of_skills_and_icons_come_along(tmp_path: Path) -> None:
+    for name in ("run.sh", "tools/search.py", "server/main.py", "options.json", "icon.svg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("<svg/>", encoding="utf-8")
+    (tmp_path / "run.sh").chmod(0o755)
+    args = ("tools/search.py", "./server/main.py", "--options=options.json", "-v", ".", "/bin/sh")
+
+    code, path, err = bundled(tmp_path, text=with_skill("./run.sh", *args, icon="icon.svg"))
+
+    assert code == 0
+    assert "With it come run.sh, tools/search.py" in err
+    with zipfile.ZipFile(path) as archive:
+        inside = {name for name in archive.namelist() if name.startswith("experts/")}
+        modes = {each.filename: each.external_attr >> 16 for each in archive.infolist()}
+        assert b"perstack.cli.main" in archive.read("server/main.py")
+    assert inside == {
+        f"experts/{name}"
+        for name in (
+            *("perstack.toml", "run.sh", "tools/search.py", "server/main.py"),
+            *("options.json", "icon.svg"),
+        )
+    }
+    assert modes["experts/run.sh"] & 0o111
+    assert not modes["experts/options.json"] & 0o111
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("../other.py", "'../other.py' lies outside of"),
+        ("./missing.py", "'./missing.py' is not there"),
+        ("folder", "'folder' is a folder"),
+        ("--directory=folder", "'folder' is a folder"),
+        (".env", "'.env' may hold keys"),
+        ("link.py", "'link.py' lies outside of"),
+        ("{here}/perstack.toml", "is a path of this machine"),
+    ],
+)
+def test_files_that_cannot_come_along_are_named(tmp_path: Path, word: str, reason: str) -> None:
+    here = tmp_path / "here"
+    (here / "folder").mkdir(parents=True)
+    (tmp_path / "other.py").write_text("", encoding="utf-8")
+    (here / "link.py").symlink_to(tmp_path / "other.py")
+    text = with_skill("python3", word.format(here=here), "../other.py")
+
+    code, path, err = bundled(here, text=text)
+
+    assert code == 2
+    assert "names what cannot go into a bundle" in err
+    assert reason in err
+    assert "'../other.py' lies outside of" in err
+    assert 'experts."helper".skills."search".args' in err
+    assert not path.exists()
 
 
 def test_a_script_of_replies_travels_with_its_definition(tmp_path: Path) -> None:
@@ -118,7 +221,7 @@ instruction = "Help."
 
     assert code == 0
     with zipfile.ZipFile(path) as archive:
-        assert "script.toml" in archive.namelist()
+        assert "experts/script.toml" in archive.namelist()
 
 
 @pytest.mark.parametrize(
@@ -126,6 +229,7 @@ instruction = "Help."
     [
         ('[experts."@a/b"]\ninstruction = "x"\n', (), "no expert that could become a tool"),
         (FILE, ("--wheel", "missing.whl"), "missing.whl cannot be read"),
+        (FILE, ("--wheel", __file__), "is no wheel of perstack"),
         (FILE, ("--name", "My Experts"), ""),
     ],
 )

@@ -1,17 +1,16 @@
 """`perstack bundle`: experts as an `.mcpb` file, which desktop clients install by a click."""
 
+import os
 import re
-import zipfile
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from io import BytesIO
 from pathlib import Path
 
 from perstack import __version__
 from perstack.cli.args import add_file_arguments, load_requested_definitions
+from perstack.cli.bundle_contents import check_wheel, named_files, own_wheel, zip_files
 from perstack.cli.formatting import shorten
 from perstack.cli.mcp_clients import Json, to_pretty_json
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
-from perstack.definition.loader import LoadedDefinitions
 from perstack.definition.model import Definitions
 from perstack.definition.references import strip_version
 from perstack.errors import ConfigError
@@ -23,6 +22,9 @@ MANIFEST_VERSION = "0.4"
 """The first that lets the client bring Python and the packages by itself."""
 
 ENTRY_POINT = "server/main.py"
+DEFINITION_FOLDER = "experts"
+"""Apart from what else there is, so that no file of a skill takes its place."""
+
 DEFINITION_FILE = "perstack.toml"
 WORKSPACE_OPTION = "workspace"
 MAX_DESCRIPTION_CHARACTERS = 200
@@ -33,12 +35,10 @@ from pathlib import Path
 
 from perstack.cli.main import main
 
-DEFINITION = Path(__file__).parents[1] / "perstack.toml"
+DEFINITION = Path(__file__).parents[1] / "experts" / "perstack.toml"
 
 raise SystemExit(main(["serve", "--config", str(DEFINITION), *sys.argv[1:]]))
 '''
-ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-"""The time of every file, so that the same definition makes the same archive."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--wheel",
         type=Path,
         metavar="FILE",
-        help="a wheel of perstack to take along; else the client fetches the package",
+        help="a wheel of perstack to take along, in place of this program itself",
     )
 
 
@@ -69,12 +69,17 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             hint="Add one whose name has no @.",
         )
     output: Path = options.output or Path(f"{options.name}.mcpb")
-    content = _archive(loaded, _manifest(loaded.definitions, options), options.wheel)
+    named = named_files(loaded)
+    wheel = own_wheel() if options.wheel is None else _read_wheel(options.wheel)
+    content = _archive(loaded.path, named, wheel, _manifest(loaded.definitions, options))
     try:
         output.write_bytes(content)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}.") from error
     terminal.write_line(str(output))
+    if named:
+        packed = f"With it come {', '.join(named)}, but nothing that these read or import."
+        terminal.info(packed, "dim")
     terminal.info("Open it with a client that takes .mcpb files, or drop it on its window.", "dim")
     return EXIT_SUCCESS
 
@@ -138,38 +143,39 @@ def _manifest(definitions: Definitions, options: Namespace) -> Json:
     }
 
 
-def _archive(loaded: LoadedDefinitions, manifest: Json, wheel: Path | None) -> bytes:
+def _archive(
+    definition: Path, named: dict[str, Path], wheel: tuple[str, bytes], manifest: Json
+) -> bytes:
+    wheel_name, wheel_content = wheel
     files = {
         "manifest.json": to_pretty_json(manifest).encode(),
-        "pyproject.toml": _pyproject_text(manifest["name"], wheel).encode(),
+        "pyproject.toml": _pyproject_text(manifest["name"], wheel_name).encode(),
+        wheel_name: wheel_content,
         ENTRY_POINT: ENTRY_POINT_SOURCE.encode(),
-        DEFINITION_FILE: _read_content(loaded.path),
+        f"{DEFINITION_FOLDER}/{DEFINITION_FILE}": _read_content(definition),
+        **{f"{DEFINITION_FOLDER}/{name}": _read_content(path) for name, path in named.items()},
     }
-    if wheel is not None:
-        files[wheel.name] = _read_content(wheel)
-    script = loaded.definitions.provider.setting.script
-    if script is not None:
-        files[script] = _read_content(loaded.path.parent / script)
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name, ZIP_TIMESTAMP)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, content)
-    return buffer.getvalue()
+    executable = (name for name, path in named.items() if os.access(path, os.X_OK))
+    return zip_files(files, frozenset(f"{DEFINITION_FOLDER}/{name}" for name in executable))
 
 
-def _pyproject_text(name: str, wheel: Path | None) -> str:
-    requirement = "perstack" if wheel is not None else f"perstack=={__version__}"
-    source = f'\n[tool.uv.sources]\nperstack = {{ path = "{wheel.name}" }}\n' if wheel else ""
+def _pyproject_text(name: str, wheel: str) -> str:
     return f"""\
 [project]
 name = "{name}-bundle"
 version = "{__version__}"
 requires-python = ">=3.11"
-dependencies = ["{requirement}"]
-{source}"""
+dependencies = ["perstack"]
+
+[tool.uv.sources]
+perstack = {{ path = "{wheel}" }}
+"""
+
+
+def _read_wheel(path: Path) -> tuple[str, bytes]:
+    content = _read_content(path)
+    check_wheel(path.name, content)
+    return path.name, content
 
 
 def _read_content(path: Path) -> bytes:
