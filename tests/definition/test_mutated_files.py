@@ -54,6 +54,7 @@ pick = ["readTextFile"]
 omit = ["exec"]
 requiredEnv = ["TOKEN"]
 lazyInit = false
+startTimeout = 90000
 rule = "Use it with care."
 
 [experts."reviewer".skills."remote"]
@@ -79,6 +80,7 @@ OUT_OF_RANGE: dict[str, object] = {
     "maxSteps": 0,
     "maxRetries": -1,
     "timeout": 0,
+    "startTimeout": 0,
     "perstackApiBaseUrl": "http://example.com",
     "perstackBaseSkillCommand": [],
     "providerName": "antropic",

@@ -188,6 +188,11 @@ class ToolFilter(SkillCommon):
         max_length=255,
         description="Environment variables that must be set; only these reach the skill.",
     )
+    start_timeout: PositiveInt | None = Field(
+        default=None,
+        description="Milliseconds that the server may take to start and tell its tools, a download "
+        "included; 60000 if left out, 300000 for commands such as npx and uvx that may download.",
+    )
 
 
 class McpStdioSkill(ToolFilter):

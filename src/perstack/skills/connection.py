@@ -42,6 +42,7 @@ from perstack.task_groups import first_exception
 
 MAX_INPUT_REQUESTS = 10
 EMPTY_INPUT_RETRY_SECONDS = 0.25
+CHECK_HINT = "Try the command or endpoint by hand, and compare it with the definition."
 IDEMPOTENCY_KEY = "perstack/idempotencyKey"
 
 TOOL_RESULT_ADAPTER: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
@@ -167,10 +168,21 @@ class ServerConnection:
         Raises:
             SkillError: The server cannot be used.
         """
-        while self._state is ConnectionState.CONNECTING:
-            await self._state_changed.wait()
+        with anyio.move_on_after(self._timeouts.slow_start_seconds) as wait:
+            await self._wait_while_connecting()
+        if wait.cancelled_caught:
+            self._warn(
+                f"still starting after {self._timeouts.slow_start_seconds:g} seconds, of the "
+                f"{self._timeouts.start_seconds:g} that startTimeout allows; a first start may "
+                "have to download the server"
+            )
+            await self._wait_while_connecting()
         if self.failure is not None:
             raise self.failure
+
+    async def _wait_while_connecting(self) -> None:
+        while self._state is ConnectionState.CONNECTING:
+            await self._state_changed.wait()
 
     async def wait_until_closed(self) -> None:
         while self._state is not ConnectionState.CLOSED:
@@ -191,7 +203,7 @@ class ServerConnection:
                     if not (is_connecting and self._scope.cancel_called):
                         raise
                     # Not as a cancellation: `connecting` records the attempt as failed.
-                    raise self._skill_error(self._cancel_reason()) from cancelled
+                    raise self._start_error() from cancelled
                 except Exception as error:
                     raise self._to_skill_error(error) from error
         except Exception as error:  # noqa: BLE001 -- whatever a server does, the job's other skills go on
@@ -443,16 +455,22 @@ class ServerConnection:
         self._state_changed.set()
         self._state_changed = anyio.Event()
 
-    def _cancel_reason(self) -> str:
+    def _start_error(self) -> SkillError:
+        """Why the attempt was cancelled."""
         if self._scope.deadline > anyio.current_time():
-            return "the job ended"
-        return f"it was not ready within {self._timeouts.start_seconds:g} seconds"
+            return self._skill_error("the job ended")
+        seconds = self._timeouts.start_seconds
+        return self._skill_error(
+            f"it was not ready within {seconds:g} seconds (startTimeout)",
+            hint="If it needs longer, as a first start does that downloads, say so in its table: "
+            f"startTimeout = {max(120_000, round(seconds * 2000))} (milliseconds).",
+        )
 
-    def _skill_error(self, problem: str) -> SkillError:
+    def _skill_error(self, problem: str, hint: str = CHECK_HINT) -> SkillError:
         return SkillError(
             f"Skill {self.name!r} cannot be used: {problem}. {self._transport.failure_details()}",
             skill=self.name,
-            hint="Try the command or endpoint by hand, and compare it with the definition.",
+            hint=hint,
         )
 
 

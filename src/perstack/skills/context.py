@@ -11,10 +11,12 @@ from perstack.skills.subprocesses import Launcher
 
 @dataclass(frozen=True, slots=True)
 class SkillTimeouts:
-    """Seconds; generous, because the first start of a server may download it.
+    """Seconds; generous, because a server may have much to load.
 
     Attributes:
         start_seconds: From the first attempt until a server's tools are known.
+        download_seconds: The same, for a command that may download the server first.
+        slow_start_seconds: After which it is told that a start takes long.
         list_seconds: For listing tools that have changed.
         call_seconds: For one call of a tool.
         grace_seconds: For a process to end after its stdin has ended, and again after SIGTERM.
@@ -22,6 +24,8 @@ class SkillTimeouts:
     """
 
     start_seconds: float = 60.0
+    download_seconds: float = 300.0
+    slow_start_seconds: float = 15.0
     list_seconds: float = 20.0
     call_seconds: float = 600.0
     grace_seconds: float = 2.0

@@ -3,13 +3,14 @@
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from perstack.definition.model import McpSseSkill, McpStdioSkill
 from perstack.definition.references import BASE_SKILL
 from perstack.errors import SkillError
 from perstack.skills.child_environment import child_environment
+from perstack.skills.context import SkillTimeouts
 
 INSTALL_HINTS = {
     "npx": "Install Node.js, which brings npx, and see that it is on the PATH.",
@@ -18,7 +19,12 @@ INSTALL_HINTS = {
     "uv": "Install uv and see that it is on the PATH.",
 }
 
-PRESENTATION_FIELDS = {"description", "rule", "pick", "omit", "lazy_init"}
+# Commands that get the server from elsewhere before they start it for the first time.
+DOWNLOADING_COMMANDS = frozenset(
+    {"npx", "npm", "pnpm", "yarn", "bunx", "bun", "deno", "uvx", "uv", "pipx", "docker", "podman"}
+)
+
+PRESENTATION_FIELDS = {"description", "rule", "pick", "omit", "lazy_init", "start_timeout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,16 @@ class ServerSpec:
     def identity(self) -> str:
         """Equal for definitions that start the same server, which their experts share."""
         return repr((self.command_line, self.skill.model_dump_json(exclude=PRESENTATION_FIELDS)))
+
+    def timeouts(self, default: SkillTimeouts) -> SkillTimeouts:
+        """How long things may take for this server."""
+        if self.skill.start_timeout is not None:
+            return replace(default, start_seconds=self.skill.start_timeout / 1000)
+        if isinstance(self.skill, McpSseSkill):
+            return default
+        command = (self.command_line or (self.skill.command,))[0]
+        is_download = Path(command).stem in DOWNLOADING_COMMANDS
+        return replace(default, start_seconds=default.download_seconds) if is_download else default
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ class ServerConnections:
     ) -> ServerConnection:
         previous = self._connections.get(server.identity)
         version = 0 if previous is None else previous.tools_version + 1
-        connection = ServerConnection(name, transport, listener, self._context.timeouts, version)
+        timeouts = server.timeouts(self._context.timeouts)
+        connection = ServerConnection(name, transport, listener, timeouts, version)
         self._connections[server.identity] = connection
         self._context.task_group.start_soon(connection.run, name=f"skill {name}")
         return connection
