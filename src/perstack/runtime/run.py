@@ -336,10 +336,10 @@ class Run:
     def take_reported_usage(self) -> Usage | None:
         """The tokens of a generation that failed or was cancelled, to be recorded once."""
         usage, self._reported_usage = self._reported_usage, None
-        return usage
+        return None if usage is None else self._with_cost(usage)
 
     def _set_reported_usage(self, usage: Usage) -> None:
-        self._reported_usage = self._with_cost(usage)
+        self._reported_usage = usage
 
     def _with_cost(self, usage: Usage) -> Usage:
         price = self.choice.facts.price

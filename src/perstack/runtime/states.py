@@ -207,6 +207,8 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
     if repetition is not None:
         return repetition
     for call in checkpoint.pending_tool_calls:
+        if call.id in checkpoint.started_tool_calls:
+            continue
         rejection = toolbox.rejection_reason(call) or run.refusal(call)
         if rejection is not None:
             return run.tool_result_event(text_result(call, rejection, is_error=True))
@@ -223,7 +225,8 @@ async def calling_mcp_tools(run: Run, checkpoint: Checkpoint) -> ev.RunEvent:
 
 def _stop_if_stuck(run: Run, checkpoint: Checkpoint) -> ev.StopRunByError | None:
     limit = run.job.definitions.budget.max_repeated_calls
-    call = None if checkpoint.tool_results else stuck_call(checkpoint, limit)
+    has_begun = checkpoint.started_tool_calls or checkpoint.tool_results
+    call = None if has_begun else stuck_call(checkpoint, limit)
     if call is None:
         return None
     message = f"The expert repeats the call of {call.tool_name} although it was refused."
