@@ -120,6 +120,13 @@ def test_a_status_narrows_it_down(here: Stage) -> None:
     assert statuses(here) == ["completed", "interrupted", "stoppedByInteractiveTool"]
 
 
+@pytest.mark.parametrize("status", ["stoppedByMaxSteps", "stoppedByExceededMaxSteps"])
+def test_a_status_may_have_the_name_that_checkpoints_have_for_it(here: Stage, status: str) -> None:
+    here.plays(a=[calls("todo", newTodos=["one"])])
+    here.runs("a", "q", "--max-steps", "1")
+    assert "removed 1 job " in collects(here, "--keep", "0", "--status", status).stderr
+
+
 def test_a_dry_run_removes_nothing(here: Stage) -> None:
     jobs_of_every_kind(here)
     before = here.logs("--jobs").stdout

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import anyio
 
@@ -13,7 +14,7 @@ from perstack.cli.formatting import format_count
 from perstack.cli.job_log import NO_LIMIT, find_store
 from perstack.cli.render.log import job_line
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
-from perstack.core.checkpoint import FINISHED_STATUSES, Job
+from perstack.core.checkpoint import FINISHED_STATUSES, JOB_STATUS_OF, CheckpointStatus, Job
 from perstack.runtime.ports import SystemClock
 from perstack.stores import StoreAdmin, open_store, sqlite_url
 
@@ -44,6 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--status",
         action="append",
+        type=_job_status,
         choices=(*FINISHED_STATUSES, *UNFINISHED_STATUSES),
         help="remove only jobs with this status; repeatable",
     )
@@ -53,6 +55,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="also remove jobs that wait for an answer or were interrupted",
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
+
+
+def _job_status(name: str) -> str:
+    """The status of a job, also by the name that the checkpoints of its runs have for it."""
+    return JOB_STATUS_OF.get(cast("CheckpointStatus", name), name)
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
