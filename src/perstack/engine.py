@@ -45,7 +45,7 @@ from perstack.runtime.ports import JobRecord, Lease, Listener, Model, Orphan, St
 from perstack.runtime.start_plan import JobRequest, query_of_run, rebuild_state
 from perstack.runtime.usage import usage_since
 from perstack.settings import EngineContext, Overrides, Settings
-from perstack.skills.pool import open_skills
+from perstack.skills.engine_skills import open_engine_skills
 from perstack.store.memory import MemoryStore
 from perstack.stores import open_store, sqlite_url, store_path
 from perstack.task_groups import unwrap_group
@@ -401,6 +401,9 @@ async def _build_context(
     store = await _open_store(settings, overrides, workspace, stack)
     models = ModelCache(_model_factory(settings, overrides, environment), loaded.definitions)
     stack.push_async_callback(models.aclose)
+    skills = await stack.enter_async_context(
+        open_engine_skills(workspace=workspace, environment=environment)
+    )
     context = EngineContext(
         settings=settings,
         workspace=workspace,
@@ -408,12 +411,7 @@ async def _build_context(
         loaded=loaded,
         model=models.current,
         store=store,
-        open_skills=overrides.open_skills
-        or (
-            lambda definitions: open_skills(
-                workspace=workspace, environment=environment, definitions=definitions
-            )
-        ),
+        open_skills=overrides.open_skills or skills.open_job,
         telemetry=overrides.telemetry or telemetry.telemetry,
         flush_telemetry=telemetry.flush_soon,
         overrides=overrides,

@@ -209,6 +209,11 @@ class McpStdioSkill(ToolFilter):
         default=(), description="Arguments of the command; instead of packageName."
     )
     lazy_init: StrictFlag = Field(default=False, description="Connect in the background.")
+    scope: Literal["job", "engine"] = Field(
+        default="job",
+        description="Who shares the process: the runs of a job, or all jobs of an engine, for "
+        "servers that keep nothing between calls.",
+    )
 
     @property
     def package_args(self) -> tuple[str, ...]:

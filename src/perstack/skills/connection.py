@@ -32,9 +32,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from perstack.errors import SkillError
 from perstack.redaction import Redactor
-from perstack.runtime.ports import SkillListener
+from perstack.skills.connection_users import ConnectionUser, ConnectionUsers
 from perstack.skills.context import SkillTimeouts
-from perstack.skills.elicitation import PausableTimeout, ask_user
+from perstack.skills.elicitation import DECLINE_REASON_KEY, PausableTimeout, ask_user
 from perstack.skills.raw_results import raw_result, with_raw_results
 from perstack.skills.responses import SESSION_LOST, excerpt
 from perstack.skills.tool_listing import list_tools
@@ -44,6 +44,7 @@ MAX_INPUT_REQUESTS = 10
 EMPTY_INPUT_RETRY_SECONDS = 0.25
 CHECK_HINT = "Try the command or endpoint by hand, and compare it with the definition."
 IDEMPOTENCY_KEY = "perstack/idempotencyKey"
+NOT_ATTRIBUTED = "several jobs have open calls, and the question names none of them"
 
 TOOL_RESULT_ADAPTER: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
     CallToolResult | InputRequiredResult
@@ -121,21 +122,25 @@ class ServerConnection:
     Args:
         name: Name of the skill.
         transport: The first way to try.
-        listener: Receives what happens; replaced by the listener of the latest run that uses it.
+        starter: Has it opened, and is told how that goes.
         timeouts: How long things may take.
         tools_version: A number that no connection to this server had before, of its list of tools.
+        is_shared: Whether several jobs may use it.
     """
 
     def __init__(
         self,
         name: str,
         transport: SkillTransport,
-        listener: SkillListener,
+        starter: ConnectionUser,
         timeouts: SkillTimeouts,
         tools_version: int = 0,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self.name = name
-        self.listener = listener
+        self.users = ConnectionUsers(starter, is_shared=is_shared)
+        self._server_info: dict[str, Any] | None = None
         self.tools_version = tools_version
         self._tools: tuple[Tool, ...] = ()
         self._listed_version = tools_version
@@ -194,7 +199,7 @@ class ServerConnection:
         try:
             with self._scope, contextlib.ExitStack() as connecting:
                 connecting.enter_context(
-                    self.listener.connecting(self.name, self._transport.skill_type)
+                    self.users.connecting(self.name, self._transport.skill_type)
                 )
                 try:
                     await self._open_with_fallback(connecting)
@@ -241,8 +246,12 @@ class ServerConnection:
                 self._listed_version = version
         return self._tools
 
+    def add_user(self, user: ConnectionUser) -> None:
+        """A run uses the connection, which is ready."""
+        self.users.add(user, self.name, self._server_info)
+
     async def call(
-        self, tool_name: str, args: dict[str, Any], idempotency_key: str
+        self, tool_name: str, args: dict[str, Any], idempotency_key: str, user: ConnectionUser
     ) -> dict[str, Any]:
         """Call a tool, and return its result as the server wrote it.
 
@@ -266,30 +275,32 @@ class ServerConnection:
         )
         for attempt in range(MAX_INPUT_REQUESTS):
             try:
-                result = await self._send(params)
+                result = await self._send(params, user)
             except SessionLostError as error:
                 if attempt > 0:
                     # It may have acted before it asked.
                     raise ConnectionLostError from error
                 raise
             except MCPError as error:
-                await self._elicit_urls(error)
+                await self._elicit_urls(error, user)
                 continue
             if not isinstance(result, InputRequiredResult):
                 return raw_result(result)
-            responses = await self._answer_input_requests(result)
+            responses = await self._answer_input_requests(result, user)
             params = params.model_copy(
                 update={"input_responses": responses, "request_state": result.request_state}
             )
         raise UnsupportedResponseError(f"it asks for input more than {MAX_INPUT_REQUESTS} times")
 
-    async def _send(self, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
+    async def _send(
+        self, params: CallToolRequestParams, user: ConnectionUser
+    ) -> CallToolResult | InputRequiredResult:
         client = self._client
         if client is None or self.is_ended:
             raise ConnectionLostError
         request = CallToolRequest(params=params)
         try:
-            with self._call_timeout.limit():
+            with self.users.call(user), self._call_timeout.limit(user.job):
                 # Not `call_tool`: it rejects a result that does not match the tool's output schema.
                 return await client.session.send_request(request, TOOL_RESULT_ADAPTER)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
@@ -305,7 +316,7 @@ class ServerConnection:
             raise
 
     async def _answer_input_requests(
-        self, input_required: InputRequiredResult
+        self, input_required: InputRequiredResult, user: ConnectionUser
     ) -> InputResponses | None:
         input_requests = input_required.input_requests
         if not input_requests:
@@ -314,7 +325,7 @@ class ServerConnection:
         responses: InputResponses = {}
 
         async def respond_to(key: str, params: ElicitRequestParams) -> None:
-            responses[key] = await self._elicit(params)
+            responses[key] = await self._elicit(params, user)
 
         forms = {
             key: each for key, each in input_requests.items() if isinstance(each, ElicitRequest)
@@ -326,7 +337,7 @@ class ServerConnection:
                 tasks.start_soon(respond_to, key, form.params)
         return responses
 
-    async def _elicit_urls(self, error: MCPError) -> None:
+    async def _elicit_urls(self, error: MCPError, user: ConnectionUser) -> None:
         """Ask the user to open the URLs that the error of an older server requires.
 
         Raises:
@@ -336,18 +347,24 @@ class ServerConnection:
             raise error
         elicitations = UrlElicitationRequiredError.from_error(error.error).elicitations
         for elicitation in elicitations:
-            if (await self._elicit(elicitation)).action != "accept":
+            if (await self._elicit(elicitation, user)).action != "accept":
                 raise error
 
     async def _on_elicitation(
         self, context: ClientRequestContext, params: ElicitRequestParams
     ) -> ElicitResult:
-        # A server of the older protocol asks while its call is open.
-        with self._call_timeout.pause():
-            return await self._elicit(params)
+        # A server of the older protocol asks while its call is open, and does not say for which.
+        user = self.users.asked()
+        if user is None:
+            self.on_stderr("(its question was closed: several jobs call it, and it names none)")
+            return ElicitResult(action="cancel", _meta={DECLINE_REASON_KEY: NOT_ATTRIBUTED})
+        with self._call_timeout.pause(user.job), self.users.question(user):
+            return await self._elicit(params, user)
+        # Withdrawn: its call is cancelled.
+        return ElicitResult(action="cancel")
 
-    async def _elicit(self, params: ElicitRequestParams) -> ElicitResult:
-        return await ask_user(self.listener, self.name, params, self._transport.redactor.redact)
+    async def _elicit(self, params: ElicitRequestParams, user: ConnectionUser) -> ElicitResult:
+        return await ask_user(user.listener, self.name, params, self._transport.redactor.redact)
 
     def redact_result(self, text: str) -> str:
         return self._transport.result_redactor.redact(text)
@@ -367,15 +384,15 @@ class ServerConnection:
         return self._transport.redactor.redact(text.rstrip("."))
 
     def on_starting(self, command: str, args: tuple[str, ...]) -> None:
-        self.listener.starting(self.name, command, args)
+        self.users.starting(self.name, command, args)
 
     def on_stderr(self, line: str) -> None:
-        self.listener.stderr(self.name, line)
+        self.users.stderr(self.name, line)
 
     def on_output(self, text: str) -> None:
         """A server wrote, among its messages, what is none."""
         words = self._transport.redactor.redact(excerpt(text))
-        self.listener.stderr(self.name, f"(not a message) {words}")
+        self.users.stderr(self.name, f"(not a message) {words}")
 
     def _warn(self, problem: str) -> None:
         self.on_stderr(f"({self._transport.redactor.redact(problem)})")
@@ -421,9 +438,10 @@ class ServerConnection:
                 "connect": initialized_at - started_at,
                 "total": listed_at - started_at,
             }
-            self.listener.connected(
+            self._server_info = _server_info(client)
+            self.users.connected(
                 self.name,
-                _server_info(client),
+                self._server_info,
                 {phase: round(value * 1000, 3) for phase, value in seconds.items()},
             )
             self._set_state(ConnectionState.READY)
@@ -445,7 +463,7 @@ class ServerConnection:
         was_ready = self._state is not ConnectionState.CONNECTING
         self._client = None
         if was_ready:
-            self.listener.disconnected(self.name)
+            self.users.disconnected(self.name)
         elif self.failure is None:
             self.failure = self._skill_error("it ended before it was ready")
         self._set_state(ConnectionState.CLOSED)

@@ -1,12 +1,14 @@
-"""What the skills of one job work with."""
+"""What the skills of one job, or of one engine, work with."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
 from anyio.abc import TaskGroup
 
-from perstack.skills.subprocesses import Launcher
+from perstack.skills.subprocesses import Launcher, ProcessGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class SkillTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class SkillContext:
-    """Where the skills of one job run, and what starts them.
+    """Where the skills of one job, or of one engine, run, and what starts them.
 
     Attributes:
         workspace: Working folder of the server processes, and what the built-in tools may touch.
@@ -49,3 +51,22 @@ class SkillContext:
     task_group: TaskGroup
     launcher: Launcher
     timeouts: SkillTimeouts
+
+
+@asynccontextmanager
+async def open_context(
+    workspace: Path, environment: Mapping[str, str], timeouts: SkillTimeouts
+) -> AsyncGenerator[SkillContext]:
+    """What skills need to run; whoever uses it ends its connections before it is left."""
+    guard = ProcessGuard()
+    failure: Exception | None = None
+    try:
+        async with anyio.create_task_group() as task_group:
+            try:
+                yield SkillContext(workspace, environment, task_group, Launcher(guard), timeouts)
+            except Exception as error:  # noqa: BLE001 -- raised again below, not in a group
+                failure = error
+    finally:
+        await guard.close()
+    if failure is not None:
+        raise failure

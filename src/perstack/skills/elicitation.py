@@ -4,6 +4,7 @@ The message is attributed to the skill. A form never asks for keys or passwords,
 opened here.
 """
 
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -126,37 +127,45 @@ class PausableTimeout:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._remaining: dict[anyio.CancelScope, float] = {}
-        self._pause_count = 0
+        self._remaining: dict[object, dict[anyio.CancelScope, float]] = {}
+        self._pause_counts: Counter[object] = Counter()
 
     @contextmanager
-    def limit(self) -> Generator[None]:
-        """Entered around a call.
+    def limit(self, job: object) -> Generator[None]:
+        """Entered around a call of a job.
 
         Raises:
             TimeoutError: It took longer than any call may.
         """
         with anyio.fail_after(self._seconds) as scope:
-            self._remaining[scope] = self._seconds
-            if self._pause_count:
+            remaining = self._remaining.setdefault(job, {})
+            remaining[scope] = self._seconds
+            if job in self._pause_counts:
                 scope.deadline = float("inf")
             try:
                 yield
             finally:
-                del self._remaining[scope]
+                del remaining[scope]
+                if not remaining:
+                    del self._remaining[job]
 
     @contextmanager
-    def pause(self) -> Generator[None]:
-        """Entered around an elicitation. Its call is not known, so the time of all calls stops."""
-        self._pause_count += 1
-        if self._pause_count == 1:
-            for scope in self._remaining:
-                self._remaining[scope] = scope.deadline - anyio.current_time()
+    def pause(self, job: object) -> Generator[None]:
+        """Entered around an elicitation.
+
+        Which of a job's calls it is about is not known, so the time of all of them stops.
+        """
+        self._pause_counts[job] += 1
+        if self._pause_counts[job] == 1:
+            remaining = self._remaining.get(job, {})
+            for scope in remaining:
+                remaining[scope] = scope.deadline - anyio.current_time()
                 scope.deadline = float("inf")
         try:
             yield
         finally:
-            self._pause_count -= 1
-            if self._pause_count == 0:
-                for scope, seconds in self._remaining.items():
+            self._pause_counts[job] -= 1
+            if self._pause_counts[job] == 0:
+                del self._pause_counts[job]
+                for scope, seconds in self._remaining.get(job, {}).items():
                     scope.deadline = anyio.current_time() + seconds

@@ -1,7 +1,7 @@
 """The skills of one job: opened when first needed, shared by its runs, closed at its end."""
 
 import shutil
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,15 @@ from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener, Skills
 from perstack.runtime.tools import name_delegates
 from perstack.skills.builtin.skill import BuiltInSkill
-from perstack.skills.context import SkillContext, SkillTimeouts
+from perstack.skills.context import SkillContext, SkillTimeouts, open_context
 from perstack.skills.server_command import ServerSpec, is_pinned_base_skill
-from perstack.skills.subprocesses import Launcher, ProcessGuard
 from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
 
 if TYPE_CHECKING:
+    from perstack.skills.connection_set import ConnectionSet
     from perstack.skills.server_connections import ServerConnections
+
+    GetConnectionSet = Callable[[], ConnectionSet]
 
 
 @asynccontextmanager
@@ -37,35 +39,25 @@ async def open_skills(
     environment: Mapping[str, str],
     definitions: Definitions,
     timeouts: SkillTimeouts | None = None,
+    get_shared: "GetConnectionSet | None" = None,
 ) -> AsyncGenerator[Skills]:
-    """The pool of skills of one job; leaving closes every connection and ends every process.
+    """The pool of skills of one job; leaving closes its connections and ends its processes.
 
     Args:
         workspace: The folder that experts may touch; also the working folder of the servers.
         environment: Where skills find what they name in `requiredEnv`.
         definitions: The definitions that the job started with.
         timeouts: How long things may take.
+        get_shared: The connections that the job shares with others; without it there are none.
     """
-    guard = ProcessGuard()
-    failure: Exception | None = None
-    try:
-        async with anyio.create_task_group() as task_group:
-            context = SkillContext(
-                workspace, environment, task_group, Launcher(guard), timeouts or SkillTimeouts()
-            )
-            pool = SkillPool(context, definitions)
-            try:
-                yield pool
-            except Exception as error:  # noqa: BLE001 -- raised again below, not in a group
-                failure = error
-            finally:
-                # Every wait inside is bounded, so a cancelled job is not held up for long.
-                with anyio.CancelScope(shield=True):
-                    await pool.close()
-    finally:
-        await guard.close()
-    if failure is not None:
-        raise failure
+    async with open_context(workspace, environment, timeouts or SkillTimeouts()) as context:
+        pool = SkillPool(context, definitions, get_shared)
+        try:
+            yield pool
+        finally:
+            # Every wait inside is bounded, so a cancelled job is not held up for long.
+            with anyio.CancelScope(shield=True):
+                await pool.close()
 
 
 class SkillPool:
@@ -76,8 +68,14 @@ class SkillPool:
     them from delegated runs.
     """
 
-    def __init__(self, context: SkillContext, definitions: Definitions) -> None:
+    def __init__(
+        self,
+        context: SkillContext,
+        definitions: Definitions,
+        get_shared: "GetConnectionSet | None" = None,
+    ) -> None:
         self._context = context
+        self._get_shared = get_shared
         self._definitions = definitions
         self._base_command = definitions.perstack_base_skill_command
         self._built_in_skill: BuiltInSkill | None = None
@@ -111,7 +109,9 @@ class SkillPool:
             return text_result(call, problem, is_error=True)
         server = expert_tools.servers.get(call.skill_name)
         if server is not None:
-            return await self._get_connections().call(server, original_name, call, idempotency_key)
+            return await self._get_connections().call(
+                server, original_name, call, idempotency_key, expert_tools.listener
+            )
         result = await self._get_built_in_skill().call(
             call.model_copy(update={"tool_name": original_name})
         )
@@ -200,9 +200,12 @@ class SkillPool:
     def _get_connections(self) -> "ServerConnections":
         if self._connections is None:
             # The SDK takes over half a second to import, and the built-in skill does without it.
-            from perstack.skills.server_connections import ServerConnections  # noqa: PLC0415 -- see above
+            from perstack.skills.connection_set import ConnectionSet  # noqa: PLC0415 -- see above
+            from perstack.skills.server_connections import ServerConnections  # noqa: PLC0415
 
-            self._connections = ServerConnections(self._context)
+            own = ConnectionSet(self._context)
+            shared = own if self._get_shared is None else self._get_shared()
+            self._connections = ServerConnections(own, shared, self._context.timeouts)
         return self._connections
 
 

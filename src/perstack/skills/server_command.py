@@ -4,9 +4,10 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from perstack.definition.model import McpSseSkill, McpStdioSkill
+from perstack.definition.model import Definitions, McpSseSkill, McpStdioSkill
 from perstack.definition.references import BASE_SKILL
 from perstack.errors import SkillError
 from perstack.skills.child_environment import child_environment
@@ -27,14 +28,14 @@ DOWNLOADING_COMMANDS = frozenset(
 PRESENTATION_FIELDS = {"description", "rule", "pick", "omit", "lazy_init", "start_timeout"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServerSpec:
     """A skill that has a server; `command_line` replaces the command of its definition."""
 
     skill: McpStdioSkill | McpSseSkill
     command_line: tuple[str, ...] | None = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Equal for definitions that start the same server, which their experts share."""
         return repr((self.command_line, self.skill.model_dump_json(exclude=PRESENTATION_FIELDS)))
@@ -48,6 +49,23 @@ class ServerSpec:
         command = (self.command_line or (self.skill.command,))[0]
         is_download = Path(command).stem in DOWNLOADING_COMMANDS
         return replace(default, start_seconds=default.download_seconds) if is_download else default
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the jobs of an engine use one process."""
+        return isinstance(self.skill, McpStdioSkill) and self.skill.scope == "engine"
+
+
+def shared_identities(definitions: Definitions) -> frozenset[str]:
+    """The identities of the servers that the jobs of an engine share."""
+    base_command = definitions.perstack_base_skill_command
+    skills = (skill for expert in definitions.experts.values() for skill in expert.skills.values())
+    servers = (
+        ServerSpec(skill, base_command if skill.is_built_in else None)
+        for skill in skills
+        if isinstance(skill, McpStdioSkill)
+    )
+    return frozenset(server.identity for server in servers if server.is_shared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,36 @@
-"""The connections to the skill servers of one job."""
+"""The skill servers of one job: its own, and those that it shares with the jobs of its engine."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mcp.types import Tool
 
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
-from perstack.definition.model import McpSseSkill
 from perstack.errors import SkillError
 from perstack.runtime.ports import SkillListener
-from perstack.skills.connection import (
-    ConnectionLostError,
-    ServerConnection,
-    SessionLostError,
-    SkillTransport,
-)
-from perstack.skills.context import SkillContext
+from perstack.skills.connection import ConnectionLostError, ServerConnection, SessionLostError
+from perstack.skills.connection_set import ConnectionSet
+from perstack.skills.connection_users import ConnectionUser
+from perstack.skills.context import SkillTimeouts
 from perstack.skills.convert import filter_tools, to_tool_definition, to_tool_result
-from perstack.skills.server_command import ServerSpec, build_command
-from perstack.skills.stdio import StdioTransport
+from perstack.skills.server_command import ServerSpec
 
 
 class ServerConnections:
-    """The connections of one job."""
+    """The servers as one job uses them.
 
-    def __init__(self, context: SkillContext) -> None:
-        self._context = context
-        self._connections: dict[str, ServerConnection] = {}
+    Args:
+        own: The connections of the job.
+        shared: Those of the engine, to the servers of skills with `scope = "engine"`.
+        timeouts: How long things may take.
+    """
+
+    def __init__(self, own: ConnectionSet, shared: ConnectionSet, timeouts: SkillTimeouts) -> None:
+        self._own = own
+        self._shared = shared
+        self._timeouts = timeouts
 
     async def open(
         self, servers: Mapping[str, ServerSpec], listener: SkillListener
@@ -37,34 +40,38 @@ class ServerConnections:
         Raises:
             SkillError: The first skill, in order, that cannot be used. The others stay connected.
         """
+        user = ConnectionUser(self, listener)
         transports = {
-            name: self._create_transport(name, server, listener)
+            name: self._set_of(server).create_transport(name, server, listener)
             for name, server in servers.items()
-            if self._live_connection(server) is None
+            if self._set_of(server).live(server) is None
         }
         connections = {
-            name: self._live_connection(server)
-            or self._connect(name, server, transports[name], listener)
+            name: self._set_of(server).live(server)
+            or self._set_of(server).connect(name, server, transports[name], user)
             for name, server in servers.items()
         }
         for connection in connections.values():
             await connection.wait_until_ready()
-            connection.listener = listener
+            connection.add_user(user)
         return {
-            name: _tool_definitions(name, servers[name], connection, await connection.tools())
+            name: _tool_definitions(name, servers[name], await connection.tools(), listener)
             for name, connection in connections.items()
         }
 
     def tools_version(self, servers: Iterable[ServerSpec]) -> int | None:
         """A number that changes with the tools of servers; `None` while one is not connected."""
-        connections = [self._connections.get(server.identity) for server in servers]
-        live = [each for each in connections if each is not None and each.is_ready]
-        if len(live) < len(connections):
-            return None
-        return sum(connection.tools_version for connection in live)
+        versions = [self._set_of(server).tools_version(server) for server in servers]
+        known = [version for version in versions if version is not None]
+        return sum(known) if len(known) == len(versions) else None
 
     async def call(
-        self, server: ServerSpec, tool_name: str, call: ToolCall, idempotency_key: str
+        self,
+        server: ServerSpec,
+        tool_name: str,
+        call: ToolCall,
+        idempotency_key: str,
+        listener: SkillListener,
     ) -> ToolResult:
         """Call a tool by its server's own name for it. Raises nothing but cancellation.
 
@@ -72,15 +79,16 @@ class ServerConnections:
         """
         if call.args_error is not None:
             return text_result(call, call.args_error, is_error=True)
+        user = ConnectionUser(self, listener)
         connection: ServerConnection | None = None
         try:
             try:
-                connection = self._connection_for(call.skill_name, server)
-                result = await self._call_once(connection, tool_name, call, idempotency_key)
+                connection = self._connection_for(call.skill_name, server, user)
+                result = await _call_once(connection, tool_name, call, idempotency_key, user)
             except SessionLostError:
                 # The call was refused, so it took no effect.
-                connection = self._connection_for(call.skill_name, server)
-                result = await self._call_once(connection, tool_name, call, idempotency_key)
+                connection = self._connection_for(call.skill_name, server, user)
+                result = await _call_once(connection, tool_name, call, idempotency_key, user)
             return to_tool_result(call, result, connection.redact_result)
         except SkillError as failure:
             return text_result(call, str(failure), is_error=True)
@@ -93,74 +101,49 @@ class ServerConnections:
             problem = f"Error calling tool {call.tool_name}: {reason}"
             return text_result(call, problem, is_error=True)
 
-    async def _call_once(
-        self, connection: ServerConnection, tool_name: str, call: ToolCall, idempotency_key: str
-    ) -> dict[str, Any]:
-        await connection.wait_until_ready()
-        return await connection.call(tool_name, call.args, idempotency_key)
-
     async def close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
-        for connection in self._connections.values():
-            await connection.wait_until_closed()
+        """Close the connections of the job, and leave those of the engine."""
+        self._shared.release(self)
+        await self._own.close()
 
-    def _live_connection(self, server: ServerSpec) -> ServerConnection | None:
-        connection = self._connections.get(server.identity)
-        return None if connection is None or connection.is_ended else connection
+    def _set_of(self, server: ServerSpec) -> ConnectionSet:
+        return self._shared if server.is_shared else self._own
 
-    def _connect(
-        self, name: str, server: ServerSpec, transport: SkillTransport, listener: SkillListener
+    def _connection_for(
+        self, name: str, server: ServerSpec, user: ConnectionUser
     ) -> ServerConnection:
-        previous = self._connections.get(server.identity)
-        version = 0 if previous is None else previous.tools_version + 1
-        timeouts = server.timeouts(self._context.timeouts)
-        connection = ServerConnection(name, transport, listener, timeouts, version)
-        self._connections[server.identity] = connection
-        self._context.task_group.start_soon(connection.run, name=f"skill {name}")
-        return connection
-
-    def _connection_for(self, name: str, server: ServerSpec) -> ServerConnection:
         """The connection to a server, anew if it has ended."""
-        previous = self._connections.get(server.identity)
-        if previous is None:
-            raise SkillError(f"Skill {name!r} is not connected.", skill=name)
-        if not previous.is_ended:
-            return previous
-        transport = self._create_transport(name, server, previous.listener)
-        return self._connect(name, server, transport, previous.listener)
+        connections = self._set_of(server)
+        connection = connections.live(server)
+        if connection is not None:
+            return connection
+        transport = connections.create_transport(name, server, user.listener)
+        return connections.connect(name, server, transport, user)
 
     def _timeout_message(self, call: ToolCall) -> str:
-        seconds = self._context.timeouts.call_seconds
         return (
-            f"{call.tool_name} did not answer within {seconds:g} seconds"
+            f"{call.tool_name} did not answer within {self._timeouts.call_seconds:g} seconds"
             " and was cancelled. Whether it took effect is unknown: check before you call it again."
         )
 
-    def _create_transport(
-        self, name: str, server: ServerSpec, listener: SkillListener
-    ) -> SkillTransport:
-        context = self._context
-        if isinstance(server.skill, McpSseSkill):
-            # Stdio skills are the common case, and the HTTP stack takes a while to import.
-            from perstack.skills import http  # noqa: PLC0415 -- see above
 
-            endpoint = http.HttpEndpoint(name, server.skill, context.environment)
-            return http.HttpTransport(endpoint)
-        server_command = build_command(
-            name, server.skill, context.workspace, context.environment, server.command_line
-        )
-        for variable in server_command.refused_variables:
-            listener.stderr(name, f"(the variable {variable} is protected and is not passed on)")
-        return StdioTransport(
-            server_command, context.launcher, grace_seconds=context.timeouts.grace_seconds
-        )
+async def _call_once(
+    connection: ServerConnection,
+    tool_name: str,
+    call: ToolCall,
+    idempotency_key: str,
+    user: ConnectionUser,
+) -> dict[str, Any]:
+    await connection.wait_until_ready()
+    connection.add_user(user)
+    return await connection.call(tool_name, call.args, idempotency_key, user)
 
 
 def _tool_definitions(
-    name: str, server: ServerSpec, connection: ServerConnection, tools: Sequence[Tool]
+    name: str, server: ServerSpec, tools: Sequence[Tool], listener: SkillListener
 ) -> list[ToolDefinition]:
-    allowed = filter_tools(tools, server.skill.pick, server.skill.omit, connection.on_stderr)
+    warn = partial(listener.stderr, name)
+    allowed = filter_tools(tools, server.skill.pick, server.skill.omit, warn)
     return [to_tool_definition(name, tool) for tool in allowed]
 
 

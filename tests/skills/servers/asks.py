@@ -2,7 +2,7 @@
 
 Of the standard library alone, so that it starts fast. With the word `modern` on the command line it
 speaks the protocol without sessions, else the one with the handshake. The result of each tool is
-what it was answered, as JSON; `ask` takes the form from its arguments.
+what it was answered, as JSON; `ask` takes the form from its arguments, and `hang` never answers.
 """
 
 import json
@@ -13,7 +13,7 @@ IS_MODERN = "modern" in sys.argv[1:]
 YES_NO = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}
 TOOLS = [
     {"name": name, "inputSchema": {"type": "object"}}
-    for name in ("ask", "ask_page", "ask_twice", "ask_model", "page_first")
+    for name in ("ask", "ask_page", "ask_twice", "ask_model", "page_first", "hang")
 ]
 asking: dict[str, Any] = {}
 visits: list[object] = []
@@ -42,6 +42,8 @@ def say(answers: object) -> dict[str, Any]:
 
 
 def call(request_id: object, params: dict[str, Any]) -> None:
+    if params["name"] == "hang":
+        return
     if params["name"] == "page_first":
         page_first(request_id)
         return
