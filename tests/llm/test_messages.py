@@ -24,8 +24,8 @@ from perstack.llm.providers.openai import OPENAI
 from perstack.llm.providers.profile import ProviderProfile
 from tests.llm.conversation import ADD, INSTRUCTION, answers, calls, returns, says
 
-IMAGE = ImageInlinePart(encoded_data="aW1n", mime_type="image/png")
-PDF = FileInlinePart(encoded_data="cGRm", mime_type="application/pdf")
+IMAGE = ImageInlinePart(encoded_data="iVBORw0KGgo=", mime_type="image/png")
+PDF = FileInlinePart(encoded_data="JVBERi0=", mime_type="application/pdf")
 NOTE = FileInlinePart(encoded_data=base64.b64encode(b"a note").decode(), mime_type="text/plain")
 SIGNED = ThinkingPart(thinking="one and two", signature="seal")
 
@@ -171,12 +171,15 @@ def test_images_and_files_of_the_caller_become_content_blocks() -> None:
                 "content": [
                     {"type": "text", "text": "look"},
                     {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,aW1n"}},
+                    {
+                        "type": "image_url",
+                        "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+                    },
                     {
                         "type": "file",
                         "file": {
                             "filename": "file.pdf",
-                            "file_data": "data:application/pdf;base64,cGRm",
+                            "file_data": "data:application/pdf;base64,JVBERi0=",
                             "format": "application/pdf",
                         },
                     },
@@ -218,7 +221,10 @@ taken
                 "role": "user",
                 "content": [
                     {"type": "text", "text": "Content of the result of look:"},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,aW1n"}},
+                    {
+                        "type": "image_url",
+                        "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+                    },
                 ],
             },
         ]

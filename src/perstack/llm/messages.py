@@ -1,10 +1,9 @@
 """A conversation as the chat messages that litellm takes. Pure: equal input, equal bytes."""
 
-import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
+from perstack.core.media import media_part
 from perstack.core.messages import (
     ExpertMessage,
     FileBinaryPart,
@@ -31,8 +30,6 @@ from perstack.tool_names import wire_name
 
 Block = dict[str, Any]
 
-_TEXT_MIME_TYPES = frozenset({"application/json", "application/xml", "application/yaml"})
-
 
 def content_block(part: UserPart | ResultPart, profile: ProviderProfile) -> Block:
     match part:
@@ -40,16 +37,12 @@ def content_block(part: UserPart | ResultPart, profile: ProviderProfile) -> Bloc
             return text_block(part.text)
         case ImageUrlPart():
             return _image_url_block(part, profile)
-        case ImageInlinePart():
-            return _image_block(_data_url(part.mime_type, part.encoded_data))
-        case ImageBinaryPart():
-            return _image_block(_data_url(part.mime_type, part.data))
         case FileUrlPart():
             return _file_url_block(part, profile)
-        case FileInlinePart():
-            return _file_block(part.mime_type, part.encoded_data, profile)
-        case FileBinaryPart():
-            return _file_block(part.mime_type, part.data, profile)
+        case ImageInlinePart() | FileInlinePart():
+            return _media_block(part.mime_type, part.encoded_data, profile)
+        case ImageBinaryPart() | FileBinaryPart():
+            return _media_block(part.mime_type, part.data, profile)
 
 
 def text_block(text: str) -> Block:
@@ -67,33 +60,27 @@ def _image_url_block(part: ImageUrlPart, profile: ProviderProfile) -> Block:
     return text_block(f"[image of type {part.mime_type} at {part.url}]")
 
 
-def _data_url(mime_type: str, encoded: str) -> str:
-    return f"data:{mime_type};base64,{encoded}"
-
-
 def _file_url_block(part: FileUrlPart, profile: ProviderProfile) -> Block:
     if profile.accepts_file_urls:
         return {"type": "file", "file": {"file_id": part.url, "format": part.mime_type}}
     return text_block(f"[file of type {part.mime_type} at {part.url}]")
 
 
-def _file_block(mime_type: str, encoded: str, profile: ProviderProfile) -> Block:
-    if mime_type.startswith("text/") or mime_type in _TEXT_MIME_TYPES:
-        return text_block(_decode_text(encoded))
+def _media_block(declared_type: str, encoded: str, profile: ProviderProfile) -> Block:
+    # Also what was stored long ago, by a version that asked less of it, must not be refused.
+    part = media_part(encoded, declared_type, "content", profile.media_rules)
+    if isinstance(part, TextPart):
+        return text_block(part.text)
+    data_url = f"data:{part.mime_type};base64,{part.encoded_data}"
+    if isinstance(part, ImageInlinePart):
+        return _image_block(data_url)
     if not profile.accepts_files:
         return text_block(
-            f"[a file of type {mime_type}, which {profile.name} models cannot be shown]"
+            f"[a file of type {part.mime_type}, which {profile.name} models cannot be shown]"
         )
-    name = f"file.{mime_type.rpartition('/')[2]}"
-    data = _data_url(mime_type, encoded)
-    return {"type": "file", "file": {"filename": name, "file_data": data, "format": mime_type}}
-
-
-def _decode_text(encoded: str) -> str:
-    try:
-        return base64.b64decode(encoded, validate=True).decode("utf-8", errors="replace")
-    except binascii.Error:
-        return "[a text file that cannot be decoded]"
+    name = f"file.{part.mime_type.rpartition('/')[2]}"
+    file = {"filename": name, "file_data": data_url, "format": part.mime_type}
+    return {"type": "file", "file": file}
 
 
 REDACTED_THINKING = "redacted:"
@@ -290,8 +277,9 @@ def _tool_messages(message: ToolMessage, profile: ProviderProfile) -> list[ChatM
 def _result_content(
     result: ToolResultPart, profile: ProviderProfile
 ) -> tuple[str | list[Block], list[Block]]:
-    texts = [part.text for part in result.contents if isinstance(part, TextPart)]
-    media = [part for part in result.contents if not isinstance(part, TextPart)]
+    all_blocks = [content_block(part, profile) for part in result.contents]
+    texts = [block["text"] for block in all_blocks if block["type"] == "text"]
+    media = [block for block in all_blocks if block["type"] != "text"]
     is_inline = profile.accepts_media_in_results
     inline_media, deferred_media = (media, []) if is_inline else ([], media)
     if deferred_media:
@@ -303,11 +291,11 @@ def _result_content(
     deferred_blocks: list[Block] = []
     if deferred_media:
         deferred_blocks.append(text_block(f"Content of the result of {result.tool_name}:"))
-        deferred_blocks += [content_block(part, profile) for part in deferred_media]
+        deferred_blocks += deferred_media
     if not inline_media:
         return text, deferred_blocks
     blocks = [text_block(text)] if text else []
-    return [*blocks, *(content_block(part, profile) for part in inline_media)], deferred_blocks
+    return [*blocks, *inline_media], deferred_blocks
 
 
 def _add_cache_breakpoints(chat: list[ChatMessage]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from perstack.core.media import MediaRules
 from perstack.definition.model import ProviderSetting
 from perstack.llm.providers.anthropic import thinking_option
 from perstack.llm.providers.aws_credentials import (
@@ -71,6 +72,7 @@ _OTHER = ProviderProfile(
     reasoning=no_reasoning_option,
     thinking_models="",
     accepts_files=True,
+    media_rules=MediaRules(),
     tool_limits=ToolLimits(has_references=False, has_plain_top=True),
 )
 _CLAUDE = replace(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from perstack.core.media import PDF_MIME_TYPE, MediaRules
 from perstack.definition.model import ProviderSetting
 from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.catalog import model_facts
@@ -102,6 +103,7 @@ ANTHROPIC = ProviderProfile(
     appended_path="/v1",
     reasoning=thinking_option,
     accepts_files=True,
+    media_rules=MediaRules(file_types=re.escape(PDF_MIME_TYPE)),
     accepts_image_urls=True,
     accepts_file_urls=True,
     accepts_media_in_results=True,

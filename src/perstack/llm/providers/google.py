@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from perstack.core.media import MEBIBYTE, MediaRules
 from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.providers.profile import ProviderProfile, ProviderTool
 from perstack.llm.providers.tool_limits import ToolLimits
@@ -30,6 +31,10 @@ COMMON_TOOLS: dict[str, ProviderTool] = {
 """The tools that Gemini models have on Vertex AI too, which adds `enterpriseWebSearch`."""
 
 
+GEMINI_MEDIA = MediaRules(
+    max_image_characters=20 * MEBIBYTE,
+    file_types=r"application/pdf|audio/.+|video/.+|image/hei[cf]",
+)
 TOOL_LIMITS = ToolLimits(
     max_tools=512,
     property_names=r"[a-zA-Z_][a-zA-Z0-9_]{0,63}",
@@ -49,6 +54,7 @@ GOOGLE = ProviderProfile(
     reasoning=thinking_option,
     thinking_models=r"gemini-(2\.5|[3-9]).*",
     accepts_files=True,
+    media_rules=GEMINI_MEDIA,
     tool_limits=TOOL_LIMITS,
     provider_tools={**COMMON_TOOLS, "fileSearch": file_search},
     # Without it the model may not have both; Vertex AI refuses it.

@@ -10,7 +10,13 @@ from urllib.parse import quote
 from perstack.definition.model import ProviderSetting
 from perstack.errors import ConfigError
 from perstack.llm.providers.anthropic import ANTHROPIC
-from perstack.llm.providers.google import COMMON_TOOLS, TOOL_LIMITS, plain_tool, thinking_option
+from perstack.llm.providers.google import (
+    COMMON_TOOLS,
+    GEMINI_MEDIA,
+    TOOL_LIMITS,
+    plain_tool,
+    thinking_option,
+)
 from perstack.llm.providers.profile import ProviderProfile
 
 CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -109,6 +115,7 @@ _GEMINI = ProviderProfile(
     reasoning=thinking_option,
     thinking_models=r"gemini-(2\.5|[3-9]).*",
     accepts_files=True,
+    media_rules=GEMINI_MEDIA,
     tool_limits=TOOL_LIMITS,
     provider_tools={**COMMON_TOOLS, "enterpriseWebSearch": plain_tool("enterpriseWebSearch")},
 )

@@ -5,9 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from perstack.core.media import MEBIBYTE, PDF_MIME_TYPE, MediaRules
 from perstack.definition.model import ProviderName, ProviderSetting, ReasoningBudget
 from perstack.definition.provider_tools import ProviderTools
 from perstack.llm.providers.tool_limits import COMMON_LIMITS, ToolLimits
+
+COMMON_MEDIA = MediaRules(max_image_characters=20 * MEBIBYTE, file_types=re.escape(PDF_MIME_TYPE))
+"""What the base skill reads."""
 
 BUDGET_TOKENS: dict[str, int] = {
     "none": 0,
@@ -112,6 +116,7 @@ class ProviderProfile:
             them where the user asks for thinking.
         headers: Headers beside those of the file.
         accepts_files: Whether messages can hold files; else the model reads that there is one.
+        media_rules: Which images and files the provider takes; others become text or a note.
         accepts_image_urls: Whether the provider fetches images; else the model reads the URL.
         accepts_file_urls: Whether the provider fetches files.
         accepts_media_in_results: Whether a tool result can hold images and files.
@@ -144,6 +149,7 @@ class ProviderProfile:
     thinking_models: str = ".*"
     headers: Headers = no_headers
     accepts_files: bool = False
+    media_rules: MediaRules = COMMON_MEDIA
     accepts_image_urls: bool = False
     accepts_file_urls: bool = False
     accepts_media_in_results: bool = False

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 from urllib.parse import quote
 
+from perstack.core.media import DOCUMENT_TYPES
 from perstack.core.messages import FinishReason, Usage
 from perstack.llm.messages import (
     REDACTED_THINKING,
@@ -56,13 +57,6 @@ EMPTY_RESULT = "[no output]"
 
 CACHE_POINT: Block = {"cachePoint": {"type": "default"}}
 _PDF = "pdf"
-_DOCUMENT_FORMATS = {
-    "application/pdf": _PDF,
-    "application/msword": "doc",
-    "application/vnd.ms-excel": "xls",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
-}
 
 
 class BedrockConverse:
@@ -180,12 +174,12 @@ class _Blocks:
                 return {"text": block["text"]}
 
     def _document(self, mime_type: str, data: str) -> Block:
-        if mime_type not in _DOCUMENT_FORMATS:
+        if mime_type not in DOCUMENT_TYPES:
             return {"text": f"[a file of type {mime_type}, which models here cannot be shown]"}
         self._document_count += 1
         return {
             "document": {
-                "format": _DOCUMENT_FORMATS[mime_type],
+                "format": DOCUMENT_TYPES[mime_type],
                 "name": f"document {self._document_count}",
                 "source": {"bytes": data},
             }
