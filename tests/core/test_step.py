@@ -8,7 +8,7 @@ from perstack.core import events as ev
 from perstack.core.full_wire import to_full_wire
 from perstack.core.history import JobHistory
 from perstack.core.messages import Usage
-from perstack.core.step import StepTracker, follow
+from perstack.core.step import StepTracker
 from perstack.core.wire import to_wire
 from perstack.runtime.ports import Generation
 from tests.fakes import FakeModel, FakeStore, Reply, call, calls, done, experts, job_context, says
@@ -40,7 +40,7 @@ async def recorded(replies: dict[str, list[Reply]], **options: Any) -> tuple[ev.
 
 
 def documents(events: tuple[ev.RunEvent, ...], *, is_full: bool = False) -> list[Json]:
-    steps = StepTracker()
+    steps = StepTracker(is_full=is_full)
     to_document = to_full_wire if is_full else to_wire
     return [
         to_document(event, checkpoint, steps.follow(event, checkpoint))
@@ -152,7 +152,9 @@ async def test_a_failure_tells_its_step() -> None:
 async def test_a_step_that_is_taken_up_in_the_middle_has_the_message_of_its_calls() -> None:
     history = JobHistory(await recorded(DELEGATING)).recorded_events
     place = next(i for i, each in enumerate(history) if each.event.type == "recordToolResult")
-    step = follow(None, *history[place])
+    steps = StepTracker()
+    told = [steps.follow(*each) for each in history[place:]]
+    step = next(each for each in told if each is not None)
     assert [each.id for each in step.tool_calls] == ["c1", "d1"]
     assert (step.first_message, step.end_message) == (2, 3)
 

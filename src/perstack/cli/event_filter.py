@@ -99,7 +99,7 @@ DELEGATION_TYPES = frozenset({"callDelegate", "stopRunByDelegate"})
 
 StepPredicate = Callable[[int], bool]
 EntryPredicate = Callable[[RecordedEvent], bool]
-DocumentPredicate = Callable[[RecordedEvent, Step], bool]
+DocumentPredicate = Callable[[RecordedEvent, Step | None], bool]
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class SelectedEvent:
     """An event to show with its step, because it matches or is next to one that does."""
 
     entry: RecordedEvent
-    step: Step
+    step: Step | None
     is_context: bool = False
 
 
@@ -188,7 +188,7 @@ class EventFilter:
         """Whether nothing more will be shown."""
         return self.take > 0 and self.shown_count == self.take and not self._following_due
 
-    def _is_selected(self, entry: RecordedEvent, step: Step) -> bool:
+    def _is_selected(self, entry: RecordedEvent, step: Step | None) -> bool:
         if not all(test(entry, step) for test in self.predicates):
             return False
         self.matched.add(entry.event)
@@ -236,7 +236,7 @@ def _predicates(options: Namespace) -> Iterator[DocumentPredicate]:
     expressions: list[FilterExpression] = options.filter or []
     if expressions:
 
-        def satisfies_all(entry: RecordedEvent, step: Step) -> bool:
+        def satisfies_all(entry: RecordedEvent, step: Step | None) -> bool:
             document = to_wire(entry.event, entry.checkpoint, step)
             return all(expression(document) for expression in expressions)
 

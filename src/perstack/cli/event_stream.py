@@ -41,7 +41,7 @@ class EventStreamWriter:
         self._terminal = terminal
         self._event_types = event_types
         self._is_full = is_full
-        self._steps = StepTracker()
+        self._steps = StepTracker(is_full=is_full)
         # Without a limit: an event that is left out would be a hole in the stream.
         self._send, self._receive = anyio.create_memory_object_stream[QueuedEvent](math.inf)
         self.finished = anyio.Event()

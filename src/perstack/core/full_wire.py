@@ -35,7 +35,7 @@ def to_full_wire(
     Args:
         event: Any event.
         checkpoint: The one that a stored event led to; not needed for an event that is not stored.
-        step: Its step up to here; not needed either.
+        step: Its step up to here, where events of this shape tell it.
 
     Raises:
         ValueError: A stored event came without its checkpoint.

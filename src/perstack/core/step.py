@@ -3,13 +3,29 @@
 Stored events do not repeat it, and a checkpoint has only what the run needs to go on.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.events import ContinueToNextStep, RunEvent, StartRun, generation_usage
+from perstack.core.history import RecordedEvent
 from perstack.core.messages import ExpertMessage, ToolCall, ToolResult, Usage
 
-_BEGINNINGS = frozenset({"startRun", "resumeFromStop"})
+_BEGINNINGS = frozenset({"startRun", "resumeFromStop", "continueToNextStep"})
+_TELLING = frozenset(
+    {
+        "callDelegate",
+        "callInteractiveTool",
+        "completeRun",
+        "stopRunByInteractiveTool",
+        "stopRunByDelegate",
+        "stopRunByExceededMaxSteps",
+        "stopRunByExceededBudget",
+        "stopRunByError",
+        "stopRunByCancellation",
+    }
+)
+_TELLING_IN_FULL = _TELLING | {"finishToolCall", "continueToNextStep"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,64 +43,73 @@ class Step:
         tool_calls: What the model called.
         tool_results: The answers so far.
         is_resumed: Whether it began where a stopped run goes on.
-        next_input_count: The same for the next step, once this one is over.
-        is_over: Whether the next event belongs to the next step.
     """
 
     number: int
     started_at: int
-    input_count: int = 0
+    input_count: int
     first_message: int
     end_message: int
-    usage: Usage = field(default_factory=Usage)
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_results: tuple[ToolResult, ...] = ()
-    is_resumed: bool = False
-    next_input_count: int = 0
-    is_over: bool = False
+    usage: Usage
+    tool_calls: tuple[ToolCall, ...]
+    tool_results: tuple[ToolResult, ...]
+    is_resumed: bool
 
 
-def follow(step: Step | None, event: RunEvent, after: Checkpoint) -> Step:
-    """The step after one more event of its run, which led to the checkpoint `after`.
+class StepTracker:
+    """Adds up the present step of each run, while its events come.
 
     Args:
-        step: That of the event before; `None` if that is not known.
-        event: The event.
-        after: Its checkpoint.
+        is_full: Whether also those events tell a step that do so in the full shape only.
     """
-    if step is None or step.is_over or event.type in _BEGINNINGS:
-        step = _begin(step, event, after)
-    usage = generation_usage(event)
-    if usage is not None and usage.total_tokens:
-        step = replace(step, usage=step.usage + usage)
-    is_known = (step.tool_calls, step.tool_results) == (after.tool_calls, after.tool_results)
-    if after.tool_calls and not is_known:
-        step = replace(step, tool_calls=after.tool_calls, tool_results=after.tool_results)
-    end = len(after.messages)
-    if event.type == "compactHistory":
-        return replace(step, first_message=end, end_message=end)
-    if isinstance(event, ContinueToNextStep):
-        notices = int(event.notice is not None)
-        return replace(step, end_message=end - notices, next_input_count=notices, is_over=True)
-    return step if step.end_message == end else replace(step, end_message=end)
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        self._telling = _TELLING_IN_FULL if is_full else _TELLING
+        self._events_by_run: dict[str, list[RecordedEvent]] = {}
+
+    def follow(self, event: RunEvent, after: Checkpoint) -> Step | None:
+        """Take in an event and its checkpoint; the step up to it, if it tells that."""
+        recorded = RecordedEvent(event, after)
+        events = self._events_by_run.setdefault(after.run_id, [])
+        if event.type in _BEGINNINGS:
+            self._events_by_run[after.run_id] = [recorded]
+        events.append(recorded)
+        return _add_up(events) if event.type in self._telling else None
 
 
-def _begin(last: Step | None, event: RunEvent, after: Checkpoint) -> Step:
-    first, input_count = len(after.messages), 0
-    if isinstance(event, StartRun):
-        input_count = len(event.input_messages)
-    elif event.type not in _BEGINNINGS and last is not None:
-        first, input_count = last.end_message + last.next_input_count, last.next_input_count
-    elif event.type not in _BEGINNINGS:
-        first = _first_message(after)
+def _add_up(events: Sequence[RecordedEvent]) -> Step:
+    """The step of these events: that which begins it, if it is known, and what came then."""
+    begin, after = events[0]
+    is_beginning = begin.type in _BEGINNINGS
+    first = len(after.messages) if is_beginning else _first_message(after)
+    usage = Usage()
+    calls, results = after.tool_calls, after.tool_results
+    for event, checkpoint in events[is_beginning:]:
+        usage += generation_usage(event) or Usage()
+        if checkpoint.tool_calls:
+            calls, results = checkpoint.tool_calls, checkpoint.tool_results
+        if event.type == "compactHistory":
+            first = len(checkpoint.messages)
+    last, newest = events[-1]
+    is_next = isinstance(begin, ContinueToNextStep)
     return Step(
-        number=event.stamp.step_number,
-        started_at=event.stamp.timestamp,
-        input_count=input_count,
+        number=begin.next_step_number if is_next else begin.stamp.step_number,
+        started_at=begin.stamp.timestamp,
+        input_count=_input_count(begin),
         first_message=first,
-        end_message=first,
-        is_resumed=event.type == "resumeFromStop",
+        # What the expert is told of its budget belongs to the next step.
+        end_message=len(newest.messages) - (_input_count(last) if last is not begin else 0),
+        usage=usage,
+        tool_calls=calls,
+        tool_results=results,
+        is_resumed=begin.type == "resumeFromStop",
     )
+
+
+def _input_count(event: RunEvent) -> int:
+    if isinstance(event, StartRun):
+        return len(event.input_messages)
+    return int(isinstance(event, ContinueToNextStep) and event.notice is not None)
 
 
 def _first_message(after: Checkpoint) -> int:
@@ -93,16 +118,3 @@ def _first_message(after: Checkpoint) -> int:
     found = (place for place in places if isinstance(after.messages[place], ExpertMessage))
     is_amid = bool(after.tool_calls) or after.is_final
     return next(found, len(after.messages)) if is_amid else len(after.messages)
-
-
-class StepTracker:
-    """The present step of each run, while its events come."""
-
-    def __init__(self) -> None:
-        self._steps: dict[str, Step] = {}
-
-    def follow(self, event: RunEvent, after: Checkpoint) -> Step:
-        """Take in an event and its checkpoint; the step up to it."""
-        run_id = after.run_id
-        step = self._steps[run_id] = follow(self._steps.get(run_id), event, after)
-        return step

@@ -48,7 +48,7 @@ def to_wire(
     Args:
         event: Any event.
         checkpoint: The one that a stored event led to; not needed for an event that is not stored.
-        step: Its step up to here; without it, the event says nothing of its step.
+        step: Its step up to here, where events tell it; without it, they do not.
 
     Raises:
         ValueError: A stored event came without its checkpoint.
@@ -72,7 +72,7 @@ def _step_fields(event: ev.RunEvent, after: Checkpoint, step: Step) -> JsonObjec
             # A call that completes a run was generated in its step, before the run ends.
             usage = event.usage if event.usage.total_tokens else step.usage
             return {"step": step_to_wire(event, after, step), "usage": _dump(usage)}
-        case _ if after.is_final and event.type != "recordToolResult":
+        case _ if after.is_final:
             return {"step": step_to_wire(event, after, step)}
         case _:
             return {}

@@ -104,7 +104,7 @@ def _write_run(folder: Path, run_history: Sequence[RecordedEvent], *, is_full: b
     first, after_first = run_history[0]
     _write_json(folder / "run-setting.json", _run_setting(first, after_first, run_history[-1][1]))
     used_names: set[str] = set()
-    steps = StepTracker()
+    steps = StepTracker(is_full=is_full)
     to_document = to_full_wire if is_full else to_wire
     for event, checkpoint in run_history:
         document = to_document(event, checkpoint, steps.follow(event, checkpoint))
