@@ -54,6 +54,10 @@ cycles among values that have none.
 """
 
 
+OPTIONS_WITH_OPTIONS = frozenset({"--serve"})
+"""Their values are options of another command."""
+
+
 class Command(Protocol):
     """What the module of a command has."""
 
@@ -91,13 +95,24 @@ def _parse_and_execute(words: list[str], terminal: Terminal) -> int:
     command = load_command(name) if name in COMMANDS else None
     parser = build_parser(name, command)
     try:
-        options = parser.parse_args(words)
+        options = parser.parse_args(_attach_values(words))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_SUCCESS
     if command is None:
         terminal.write(parser.format_help())
         return EXIT_SUCCESS
     return _execute_command(command, options, terminal)
+
+
+def _attach_values(words: list[str]) -> list[str]:
+    """The words with `--serve --sse` as `--serve=--sse`, which argparse takes for two options."""
+    attached: list[str] = []
+    for word in words:
+        if attached and attached[-1] in OPTIONS_WITH_OPTIONS and word.startswith("-"):
+            attached[-1] = f"{attached[-1]}={word}"
+        else:
+            attached.append(word)
+    return attached
 
 
 def _execute_command(command: Command, options: Namespace, terminal: Terminal) -> int:

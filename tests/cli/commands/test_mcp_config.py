@@ -115,10 +115,30 @@ def test_a_name_that_is_no_bare_key_stays_one_key_of_the_table(config: Path) -> 
     assert list(tomllib.loads(out)["mcp_servers"]) == ['my "experts".x']
 
 
-def test_options_for_the_server_are_passed_on(config: Path) -> None:
-    entry = document("json", "--config", config, "--serve=--publish all")
+@pytest.mark.parametrize(
+    ("words", "passed"),
+    [
+        (("--serve=--publish all",), ["--publish", "all"]),
+        (("--serve", "--publish all"), ["--publish", "all"]),
+        (("--serve", "--publish", "--serve", "all"), ["--publish", "all"]),
+        (("--serve", "--publish=all", "--name", "perstack"), ["--publish=all"]),
+        (("--serve", "--sse"), ["--sse"]),
+        (("--serve", "-v", "--serve=--workspace '/a b'"), ["-v", "--workspace", "/a b"]),
+    ],
+)
+def test_options_for_the_server_are_passed_on(
+    config: Path, words: tuple[str, ...], passed: list[str]
+) -> None:
+    entry = document("json", "--config", config, *words)
 
-    assert entry["mcpServers"]["perstack"]["args"][-2:] == ["--publish", "all"]
+    path = str(config.resolve())
+    assert entry["mcpServers"]["perstack"]["args"][-len(passed) - 1 :] == [path, *passed]
+
+
+def test_an_option_for_the_server_without_a_value_is_an_error(config: Path) -> None:
+    code, out, _ = printed("json", "--config", config, "--serve")
+
+    assert (code, out) == (2, "")
 
 
 def test_links_hold_the_same_as_the_files(config: Path) -> None:

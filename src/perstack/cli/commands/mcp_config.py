@@ -59,9 +59,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--serve",
         type=shlex.split,
+        action="extend",
         default=[],
         metavar="OPTIONS",
-        help='further options of perstack serve, in one word: --serve="--publish all"',
+        help='further options of perstack serve, in one word: --serve "--publish all"; repeatable',
     )
 
 
