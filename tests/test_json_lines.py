@@ -33,6 +33,7 @@ async def test_bytes_become_lines(chunks: tuple[bytes, ...], lines: list[bytes])
         (rb'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":"a\ud800b"}}', "a\ufffdb"),
         (b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":"a\xffb"}}', "a\ufffdb"),
         (rb'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":"\ud83d\ude42"}}', "🙂"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":"a\tb\x00"}}', "a\tb\x00"),
     ],
 )
 def test_text_that_is_no_text_is_repaired(line: bytes, text: str) -> None:

@@ -80,9 +80,9 @@ def encode_message(message: JSONRPCMessage) -> bytes:
 
 
 def parse_json(line: bytes) -> object:
-    """The value of a line; `None` if it is not JSON."""
+    """The value of a line, which may have bare control characters; `None` if it is not JSON."""
     try:
-        return json.loads(decode_line(line))
+        return json.loads(decode_line(line), strict=False)
     except (ValueError, RecursionError):
         return None
 

@@ -21,6 +21,17 @@ providerName = "scripted"
 script = "script.toml"
 [experts.reader]
 instruction = "Read."
+[experts.painter]
+instruction = "Paint."
+[experts.painter.skills.user]
+type = "interactiveSkill"
+[experts.painter.skills.user.tools.askColour]
+"""
+SCRIPT = """
+[[experts.reader]]
+text = "Hi."
+[[experts.painter]]
+toolCalls = [{ name = "askColour", args = { question = "Which colour?" } }]
 """
 JSON = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 ANY_PORT = HostPort("127.0.0.1", 0)
@@ -40,7 +51,7 @@ async def serving(folder: Path, options: HttpOptions = LOCAL) -> AsyncGenerator[
     """A server in this process, which ends with the context."""
     config = folder / "perstack.toml"
     config.write_text(TOML, encoding="utf-8")
-    (folder / "script.toml").write_text('[[experts.reader]]\ntext = "Hi."\n', encoding="utf-8")
+    (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
     urls: list[str] = []
     listening, end = anyio.Event(), anyio.Event()
 

@@ -4,11 +4,20 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import anyio
 import pytest
 
 from perstack.server.transports.content_negotiation import EVENT_STREAM, quality
 from tests.server.transports.in_process import JSON, Place, serving
-from tests.server.transports.raw import INTRODUCTION, MODERN, calling, modern_headers, request
+from tests.server.transports.raw import (
+    INTRODUCTION,
+    MODERN,
+    calling,
+    messages,
+    modern_headers,
+    place_to_post,
+    request,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +104,38 @@ async def test_a_call_is_answered_in_one_body_without_its_progress(
     assert answer.json()["result"]["structuredContent"]["text"] == "Hi."
 
 
+async def test_who_reads_one_body_is_asked_in_text(place: Place) -> None:
+    capable: dict[str, Any] = {**INTRODUCTION, "capabilities": {"elicitation": {}}}
+    opened = await place.http.post("/mcp", headers=JSON, json=request("initialize", capable))
+    session = {**JSON, "mcp-session-id": opened.headers["mcp-session-id"]}
+    call = request("tools/call", calling("painter", query="Paint."), 2)
+    with anyio.fail_after(30):
+        answer = await place.http.post("/mcp", headers={**session, "accept": PLAIN}, json=call)
+        batch = await place.http.post("/mcp", headers=session, json=[call])
+    for result in (answer.json()["result"], batch.json()[0]["result"]):
+        assert result["structuredContent"]["status"] == "needs_input"
+        assert result["structuredContent"]["text"] == "Which colour?"
+
+
+async def test_the_older_transport_reads_messages_as_liberally(place: Place) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    with anyio.fail_after(30):
+        async with place.http.stream("GET", "/sse") as stream:
+            lines = stream.aiter_lines()
+            address = await place_to_post(lines)
+            body = b"\xef\xbb\xbf" + json.dumps(INITIALIZE).encode()
+            posted = await place.http.post(address, headers=headers, content=body)
+            introduced = await anext(messages(lines))
+            batch = [request("ping", {}, 2), request("ping", {}, 3)]
+            taken = await place.http.post(address, headers=headers, json=batch)
+            answers = [await anext(messages(lines)) for _ in range(2)]
+            refused = await place.http.post(address, headers=headers, content=b"nonsense")
+    assert (posted.status_code, taken.status_code, refused.status_code) == (202, 202, 400)
+    assert introduced["result"]["serverInfo"]["name"] == "perstack"
+    assert sorted(answer["id"] for answer in answers) == [2, 3]
+    assert refused.json()["error"]["code"] == -32700
+
+
 async def test_the_era_without_sessions_answers_in_one_body_too(place: Place) -> None:
     call = request("tools/call", calling("reader", query="x"))
     call["params"]["_meta"] |= {
@@ -175,8 +216,9 @@ async def test_what_is_not_there_is_told_in_json(place: Place, method: str, path
         (b"\xef\xbb\xbf", b"a", "a"),
         (b" \r\n\xef\xbb\xbf ", b"a", "a"),
         (b"", b"a\xffb", "a\ufffdb"),
-        (b"", rb"a\ud800b", "a?b"),
+        (b"", rb"a\ud800b", "a\ufffdb"),
         (b"", rb"\ud83d\ude42", "🙂"),
+        (b"", b"a\tb", "a\tb"),
     ],
 )
 async def test_bytes_that_are_no_text_are_repaired_as_over_stdio(
