@@ -1,6 +1,7 @@
 """Stdio skills whose messages are not quite JSON-RPC."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -107,3 +108,65 @@ async def test_a_server_that_replies_to_notifications_is_usable(tmp_path: Path) 
         tools = await skills.tools(expert(plain=skill), Recorder())
 
     assert {"look", "echo"} <= {tool.name for tool in tools}
+
+
+def asked(tmp_path: Path) -> list[str]:
+    """The methods that the server was asked for since the last look."""
+    notes = tmp_path / "methods.txt"
+    methods = notes.read_text(encoding="utf-8").split()
+    notes.unlink()
+    return methods
+
+
+async def test_a_server_that_ignores_the_newer_protocol_is_asked_for_it_once(
+    tmp_path: Path,
+) -> None:
+    tester = expert(plain=careless(server_discover=""))
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+
+    async with opened(tmp_path, environment, start_seconds=8) as skills:
+        await skills.tools(tester, Recorder())
+    first = asked(tmp_path)
+    async with opened(tmp_path, environment) as skills:
+        await skills.tools(tester, Recorder())
+
+    assert first[:2] == ["server/discover", "initialize"]
+    assert asked(tmp_path)[0] == "initialize"
+
+
+async def test_a_server_that_no_longer_knows_the_older_handshake_is_asked_for_the_newer(
+    tmp_path: Path,
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    refusal = '{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"Method not found"}}\n'
+    newer = (
+        '{"jsonrpc":"2.0","id":ID,"result":{"resultType":"complete","ttlMs":0,'
+        '"cacheScope":"public","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}}\n'
+    )
+    modes = {"initialize": refusal, "server/discover": newer}
+    mode_file = tmp_path / "modes.json"
+    skill = McpStdioSkill(
+        type="mcpStdioSkill",
+        command=sys.executable,
+        args=("-S", "-E", str(SERVERS / "careless.py"), f"@{mode_file}"),
+    )
+    mode_file.write_text(json.dumps({"server/discover": ""}), encoding="utf-8")
+    async with opened(tmp_path, environment) as skills:
+        await skills.tools(expert(plain=skill), Recorder())
+    asked(tmp_path)
+
+    mode_file.write_text(json.dumps(modes), encoding="utf-8")
+    for methods in (["initialize", "server/discover"], ["server/discover", "tools/list"]):
+        async with opened(tmp_path, environment) as skills:
+            await skills.tools(expert(plain=skill), Recorder())
+        assert asked(tmp_path)[:2] == methods
+
+
+async def test_a_cache_that_cannot_be_read_or_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "perstack").touch()
+    environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(tmp_path)}
+
+    async with opened(tmp_path, environment) as skills:
+        tools = await skills.tools(expert(plain=careless(server_discover="")), Recorder())
+
+    assert tools

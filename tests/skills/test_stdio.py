@@ -229,6 +229,19 @@ async def test_a_server_that_knows_only_the_older_handshake_is_started_again(
     assert len(told.of("connecting")) == len(told.of("connected")) == 1
 
 
+async def test_a_server_that_knows_only_the_older_handshake_is_remembered(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    starts: list[int] = []
+
+    for _ in range(2):
+        told = Recorder()
+        async with opened(tmp_path, environment) as skills:
+            await skills.tools(expert(plain=plain("strict")), told)
+        starts.append(len(told.of("starting")))
+
+    assert starts == [2, 1]
+
+
 async def test_what_a_server_prints_on_stdout_is_shown_and_harmless(tmp_path: Path) -> None:
     told = Recorder()
 

@@ -103,6 +103,10 @@ class SkillTransport(Protocol):
         """How long the server process took to start; 0 if there is none."""
         ...
 
+    def on_ready(self, *, is_older: bool) -> None:
+        """The server has told its tools; `is_older` if after the handshake of older servers."""
+        ...
+
     def fallback(self) -> "SkillTransport | None":
         """Another way to try after this one failed to get ready, if there is one."""
         ...
@@ -444,6 +448,7 @@ class ServerConnection:
                 self._server_info,
                 {phase: round(value * 1000, 3) for phase, value in seconds.items()},
             )
+            self._transport.on_ready(is_older=client.session.initialize_result is not None)
             self._set_state(ConnectionState.READY)
             tasks.start_soon(_subscribe_to_changes, client)
             await self._end.wait()

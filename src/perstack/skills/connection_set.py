@@ -5,6 +5,7 @@ from perstack.runtime.ports import SkillListener
 from perstack.skills.connection import ServerConnection, SkillTransport
 from perstack.skills.connection_users import ConnectionUser
 from perstack.skills.context import SkillContext
+from perstack.skills.handshakes import OlderHandshakes
 from perstack.skills.server_command import ServerSpec, build_command
 from perstack.skills.stdio import StdioTransport
 
@@ -90,5 +91,8 @@ class ConnectionSet:
         for variable in server_command.refused_variables:
             listener.stderr(name, f"(the variable {variable} is protected and is not passed on)")
         return StdioTransport(
-            server_command, context.launcher, grace_seconds=context.timeouts.grace_seconds
+            server_command,
+            context.launcher,
+            grace_seconds=context.timeouts.grace_seconds,
+            older_handshakes=OlderHandshakes.of_user(context.environment),
         )

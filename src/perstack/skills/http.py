@@ -173,6 +173,9 @@ class HttpTransport:
         self.result_redactor = endpoint.result_redactor
         self._endpoint = endpoint
 
+    def on_ready(self, *, is_older: bool) -> None:
+        """Nothing: another transport costs a request, which says what the server knows now."""
+
     def fallback(self) -> "HttpTransport | None":
         """The older transport, for a server that refused the first message as its servers do."""
         if self.protocol_mode == "auto" and self._endpoint.error_status in LEGACY_SERVER_STATUSES:

@@ -80,6 +80,11 @@ class ServerCommand:
     required_variables: Mapping[str, str] = field(repr=False)
     refused_variables: tuple[str, ...] = ()
 
+    @property
+    def identity(self) -> str:
+        """Equal for commands that start the same program, wherever it reads its secrets."""
+        return repr((self.command, self.args, str(self.workspace), sorted(self.required_variables)))
+
 
 def build_command(
     name: str,

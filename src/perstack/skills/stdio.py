@@ -4,40 +4,26 @@ The SDK's own stdio transport passes on more of the environment than a skill may
 end what a server had started that ended by itself.
 """
 
-import contextlib
-import signal
 import subprocess
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 import anyio
-from anyio.abc import ByteReceiveStream, Process
-from anyio.streams.memory import MemoryObjectReceiveStream
-from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCMessage
+from anyio.abc import Process
 
 from perstack.errors import SkillError
-from perstack.json_lines import LineTooLongError, encode_message, split_lines
 from perstack.redaction import Redactor, redact_command_line, secret_variables
 from perstack.skills.connection import ProtocolMode, ServerConnection
-from perstack.skills.message_reader import MessageReader
+from perstack.skills.handshakes import OlderHandshakes
+from perstack.skills.process_streams import MessageStreams, ProcessStreams
 from perstack.skills.server_command import INSTALL_HINTS, ServerCommand
-from perstack.skills.subprocesses import STREAM_END_ERRORS, Launcher, signal_group
+from perstack.skills.subprocesses import Launcher
 
-InboundMessage = SessionMessage | Exception
-MessageStreams = tuple[MemoryObjectReceiveStream[InboundMessage], "_MessageWriter"]
-
-FLUSH_SECONDS = 0.5
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-MAX_LINE_BYTES = 16 * 1024
 MAX_STDERR_LINE_CHARACTERS = 2_000
 MAX_STDERR_LINES = 1_000
 STDERR_TAIL_LINES = 10
-READ_BYTES = 64 * 1024
 
 
 class StdioTransport:
@@ -47,7 +33,8 @@ class StdioTransport:
         server_command: Its command line and environment.
         launcher: Starts and ends the process.
         grace_seconds: How long the process may take to end by itself.
-        protocol_mode: How to agree on a protocol version.
+        older_handshakes: The servers that need the older handshake.
+        is_fallback: Whether the newer protocol was tried in vain just now.
     """
 
     skill_type = "mcpStdioSkill"
@@ -58,9 +45,12 @@ class StdioTransport:
         launcher: Launcher,
         *,
         grace_seconds: float,
-        protocol_mode: ProtocolMode = "auto",
+        older_handshakes: OlderHandshakes,
+        is_fallback: bool = False,
     ) -> None:
-        self.protocol_mode: ProtocolMode = protocol_mode
+        self._is_remembered = older_handshakes.includes(server_command.identity)
+        is_older = is_fallback or self._is_remembered
+        self.protocol_mode: ProtocolMode = "legacy" if is_older else "auto"
         variables = server_command.required_variables
         self.redactor = Redactor.of_variables(variables)
         self.result_redactor = Redactor.of_variables(secret_variables(variables))
@@ -71,7 +61,10 @@ class StdioTransport:
         self._launcher = launcher
         self._grace_seconds = grace_seconds
         self._stderr_line_count = 0
+        self._older_handshakes = older_handshakes
+        self._is_fallback = is_fallback
         self._has_exited = False
+        self._has_ignored_discovery = False
 
     @asynccontextmanager
     async def open(self, connection: ServerConnection) -> AsyncGenerator[MessageStreams]:
@@ -87,12 +80,13 @@ class StdioTransport:
         process = await self._start()
         # No await before the task group: a cancellation in between would lose the process.
         self.spawn_seconds = anyio.current_time() - started_at
-        pipes = _ProcessStreams(process, connection, partial(self._report_stderr, connection))
+        pipes = ProcessStreams(process, partial(self._report_stderr, connection), connection.end)
         async with anyio.create_task_group() as tasks:
             for work in (
                 pipes.read_stdout,
                 pipes.read_stderr,
                 pipes.wait_for_exit,
+                partial(pipes.limit_discovery, self._on_ignored_discovery),
             ):
                 tasks.start_soon(pipes.run_until_closed, work)
             try:
@@ -106,16 +100,24 @@ class StdioTransport:
                     self.exit_code = process.returncode
                     pipes.close()
 
+    def on_ready(self, *, is_older: bool) -> None:
+        """Remember a server that ended at the first question, or did not answer it in time."""
+        if is_older and (self._is_fallback or self._has_ignored_discovery):
+            self._older_handshakes.add(self._server_command.identity)
+
     def fallback(self) -> "StdioTransport | None":
-        """The older handshake, for a server that ended at the first message."""
-        if self.protocol_mode == "auto" and self._has_exited:
-            return StdioTransport(
-                self._server_command,
-                self._launcher,
-                grace_seconds=self._grace_seconds,
-                protocol_mode="legacy",
-            )
-        return None
+        """The older handshake, for a server that ended at the first message, or the newer again."""
+        if self._is_remembered:
+            self._older_handshakes.remove(self._server_command.identity)
+        elif self.protocol_mode == "legacy" or not self._has_exited:
+            return None
+        return StdioTransport(
+            self._server_command,
+            self._launcher,
+            grace_seconds=self._grace_seconds,
+            older_handshakes=self._older_handshakes,
+            is_fallback=not self._is_remembered,
+        )
 
     def failure_details(self) -> str:
         exit_note = f" (exit code {self.exit_code})" if self._has_exited else ""
@@ -144,6 +146,9 @@ class StdioTransport:
                 hint=INSTALL_HINTS.get(server_command.command, "Check `command` and `args`."),
             ) from error
 
+    def _on_ignored_discovery(self) -> None:
+        self._has_ignored_discovery = True
+
     def _report_stderr(self, connection: ServerConnection, line: str) -> None:
         line = self.redactor.redact(line)[:MAX_STDERR_LINE_CHARACTERS]
         self.stderr_tail.append(line)
@@ -152,144 +157,3 @@ class StdioTransport:
             connection.on_stderr(line)
         elif self._stderr_line_count == MAX_STDERR_LINES + 1:
             connection.on_stderr(f"(more than {MAX_STDERR_LINES} lines; the rest is not shown)")
-
-
-class _MessageWriter:
-    """The SDK's `WriteStream`, without a task between its sender and the pipe."""
-
-    def __init__(self, write: Callable[[JSONRPCMessage], Awaitable[None]]) -> None:
-        self.is_closed = False
-        self._write = write
-
-    async def send(self, item: SessionMessage, /) -> None:
-        if self.is_closed:
-            raise anyio.ClosedResourceError
-        await self._write(item.message)
-
-    async def aclose(self) -> None:
-        self.is_closed = True
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        self.is_closed = True
-
-
-class _ProcessStreams:
-    """The three pipes of a process as message streams."""
-
-    def __init__(
-        self, process: Process, connection: ServerConnection, report: Callable[[str], None]
-    ) -> None:
-        self._process = process
-        self._connection = connection
-        self._report = report
-        self._reader = MessageReader(self._report_output)
-        self._has_receiver = True
-        self._read_stream_writer, self.read_stream = anyio.create_memory_object_stream[
-            InboundMessage
-        ](0)
-        self.write_stream = _MessageWriter(self._write)
-        self._scopes: list[anyio.CancelScope] = []
-        self._stdout_closed = anyio.Event()
-
-    async def run_until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Work on a pipe beyond cancellation: a server whose pipes are full may not end."""
-        with anyio.CancelScope(shield=True) as scope:
-            self._scopes.append(scope)
-            await work()
-
-    def close(self) -> None:
-        for scope in self._scopes:
-            scope.cancel()
-
-    async def read_stdout(self) -> None:
-        """Deliver the messages; without a reader drain them, so that the server can end."""
-        try:
-            chunks = self._read_stdout_chunks()
-            async for line in split_lines(chunks, MAX_MESSAGE_BYTES, too_long="raise"):
-                await self._deliver(self._reader.read_line(line))
-        except LineTooLongError:
-            self._report(f"(a message of more than {MAX_MESSAGE_BYTES} bytes; the server is ended)")
-        finally:
-            self._stdout_closed.set()
-            self._notify_exit()
-
-    async def _write(self, message: JSONRPCMessage) -> None:
-        """Write a message, whole also if the caller is cancelled meanwhile.
-
-        Raises:
-            anyio.BrokenResourceError: The server reads no more.
-        """
-        stdin = self._process.stdin
-        self._reader.requests.sent(message)
-        try:
-            if stdin is not None:
-                await stdin.send(encode_message(message))
-        except STREAM_END_ERRORS as error:
-            self._notify_exit()
-            raise anyio.BrokenResourceError from error
-
-    async def read_stderr(self) -> None:
-        chunks = _read_chunks(self._process.stderr)
-        async for line in split_lines(chunks, MAX_LINE_BYTES, too_long="split"):
-            self._report(line.decode(errors="replace").rstrip())
-
-    async def wait_for_exit(self) -> None:
-        """End the connection with the process, even if one of its children holds its stdout."""
-        await self._process.wait()
-        signal_group(self._process.pid, signal.SIGTERM)
-        with anyio.move_on_after(FLUSH_SECONDS):
-            await self._stdout_closed.wait()
-        self._notify_exit()
-
-    def end_messages(self) -> None:
-        """Pass on no more messages; what was written still reaches the server."""
-        self.read_stream.close()
-        self.write_stream.is_closed = True
-
-    @property
-    def has_closed_stdout(self) -> bool:
-        """Whether the server closed its stdout by itself."""
-        return self._stdout_closed.is_set()
-
-    def _notify_exit(self) -> None:
-        self._read_stream_writer.close()
-        self._connection.end()
-
-    async def _read_stdout_chunks(self) -> AsyncGenerator[bytes]:
-        stdout = self._process.stdout
-        with contextlib.suppress(*STREAM_END_ERRORS):
-            while stdout is not None:
-                chunk: bytes | None = None
-                with anyio.move_on_after(self._reader.wait_seconds):
-                    chunk = await stdout.receive(READ_BYTES)
-                if chunk is None:
-                    await self._deliver(self._reader.end_wait())
-                else:
-                    yield chunk
-
-    async def _deliver(self, messages: list[JSONRPCMessage]) -> None:
-        for message in messages:
-            if self._has_receiver:
-                try:
-                    await self._read_stream_writer.send(SessionMessage(message))
-                except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                    self._has_receiver = False
-
-    def _report_output(self, text: str) -> None:
-        # Many servers greet on stdout, and it helps to see what a faulty one writes there.
-        for line in text.splitlines():
-            self._report(f"(not a message, on stdout) {line.rstrip()}")
-
-
-async def _read_chunks(pipe: ByteReceiveStream | None) -> AsyncGenerator[bytes]:
-    with contextlib.suppress(*STREAM_END_ERRORS):
-        while pipe is not None:
-            yield await pipe.receive(READ_BYTES)

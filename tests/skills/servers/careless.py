@@ -1,14 +1,17 @@
 """A stdio MCP server that answers a method with the bytes that it is told to write.
 
-Usage: careless.py JSON, an object of methods and texts in Latin-1, where ID stands for the id of
-the request. The methods that it does not name are answered well; an empty text is no answer.
+Usage: careless.py JSON, or @FILE with JSON, an object of methods and texts in Latin-1, where ID
+stands for the id of the request. The methods that it does not name are answered well; an empty
+text is no answer. It notes the methods in file methods.txt.
 """
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
-ANSWERS: dict[str, str] = json.loads(sys.argv[1])
+TEXT = Path(sys.argv[1][1:]).read_text() if sys.argv[1].startswith("@") else sys.argv[1]
+ANSWERS: dict[str, str] = json.loads(TEXT)
 RESULTS: dict[str, Any] = {
     "initialize": {
         "protocolVersion": "2025-06-18",
@@ -25,6 +28,8 @@ RESULTS: dict[str, Any] = {
 def main() -> None:
     for line in sys.stdin:
         message = json.loads(line)
+        with Path("methods.txt").open("a", encoding="utf-8") as notes:
+            notes.write(message["method"] + "\n")
         method, request_id = message["method"], json.dumps(message.get("id"))
         if method == "tools/call" and message["params"]["name"] == "echo":
             answer = None
