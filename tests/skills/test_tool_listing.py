@@ -57,6 +57,8 @@ async def test_a_bad_tool_is_left_out_with_a_warning(
         {"inputSchema": None},
         {"inputSchema": {}},
         {"inputSchema": {"type": ["object", "null"]}},
+        {"inputSchema": {"type": "OBJECT"}},
+        {"inputSchema": {"type": ["dict", "None"]}},
         {"inputSchema": {"type": "object", "properties": {"a": {"type": "nonsense"}}}},
         {"inputSchema": {"type": "object", "required": "a", "$schema": 7}},
         {"annotations": {"readOnlyHint": "perhaps"}},

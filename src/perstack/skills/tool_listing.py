@@ -10,6 +10,7 @@ from mcp.shared.inbound import find_invalid_x_mcp_header
 from mcp.types import CONNECTION_CLOSED, PaginatedRequestParams, Tool, ToolAnnotations
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from perstack.definition.schema_rules import JSON_TYPES
 from perstack.skills.raw_results import object_or_empty, raw_result
 
 MAX_PAGES = 1_000
@@ -128,12 +129,13 @@ def _to_tool(name: str, schema: Fields, fields: Fields) -> Tool:
 
 
 def _type_problem(schema: object) -> str | None:
-    """Why a schema is not one of objects."""
+    """Why a schema is not one of objects, which it may say in other words than the standard's."""
     if not isinstance(schema, dict):
         return f"is {_kind(schema)}, not an object"
     kind = object_or_empty(cast("object", schema)).get("type")
     kinds = cast("list[object]", kind) if isinstance(kind, list) else [kind]
-    return None if kind is None or "object" in kinds else f"is of type {kind!r}, not 'object'"
+    is_other = kinds and all(each in JSON_TYPES and each != "object" for each in kinds)
+    return f"is of type {kind!r}, not 'object'" if is_other else None
 
 
 def _next_cursor(page: Fields) -> str | None:
