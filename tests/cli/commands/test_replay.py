@@ -45,3 +45,16 @@ def test_a_job_of_an_expert_that_is_gone_cannot_be_replayed(here: Stage) -> None
     config.write_text('[experts."b"]\ninstruction = "Work."\n', encoding="utf-8")
     out = here.types("replay", job, *here.files)
     assert (out.code, "Expert 'a' of the job is not defined" in out.stderr) == (2, True)
+
+
+def test_a_branch_with_delegates_of_its_own_comes_again(here: Stage) -> None:
+    here.plays(
+        a=[calls("x", query="go"), done("trunk"), done("branch")],
+        a_x=[done("one"), done("two")],
+    )
+    events = here.runs("a", "q").events
+    stop = next(event for event in events if event["type"] == "stopRunByDelegate")
+    branch = here.runs("--continue-job", stop["jobId"], "--resume-from", stop["id"])
+    assert branch.code == 0
+    again = here.types("replay", stop["jobId"], *here.files)
+    assert again.code == 0, again.stdout + again.stderr
