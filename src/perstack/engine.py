@@ -26,6 +26,7 @@ from perstack.job_start import (
     JOB_REQUEST,
     JobExecution,
     apply_inputs,
+    check_new_ids,
     check_query,
     encode_request,
     foreign_job_error,
@@ -333,6 +334,7 @@ class Engine:
     def _validate(self, request: JobRequest) -> JobRequest:
         request = apply_inputs(self._context, request)
         check_query(request)
+        check_new_ids(request)
         return request
 
     async def _load_request(self, job_id: str, expert_key: str | None) -> JobRequest:

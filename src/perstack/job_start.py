@@ -41,6 +41,8 @@ from perstack.settings import EngineContext
 
 JOB_REQUEST = TypeAdapter(JobRequest)
 
+MAX_ID_CHARACTERS = 255
+
 
 def encode_request(context: EngineContext, request: JobRequest) -> dict[str, Any]:
     """The request as a JSON object without secrets."""
@@ -91,6 +93,23 @@ def check_query(request: JobRequest) -> None:
         )
     if request.job_id is None and not request.query.strip():
         raise ConfigError("The query is empty.", hint="Say what the expert shall do.")
+
+
+def check_new_ids(request: JobRequest) -> None:
+    """Check the ids that a caller gives to a new job or run.
+
+    Raises:
+        ConfigError: One is empty or too long, or has spaces or control characters.
+    """
+    for kind, new_id in (("job", request.new_job_id), ("run", request.new_run_id)):
+        if new_id is None:
+            continue
+        is_fit = 0 < len(new_id) <= MAX_ID_CHARACTERS and new_id.isprintable() and " " not in new_id
+        if not is_fit:
+            raise ConfigError(
+                f"The {kind} id {new_id[:80]!r} cannot be used.",
+                hint=f"An id has 1 to {MAX_ID_CHARACTERS} printable characters without spaces.",
+            )
 
 
 def join_running(job: JobHandle, request: JobRequest) -> JobHandle:

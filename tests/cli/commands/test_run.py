@@ -176,6 +176,26 @@ def test_the_base_skill_is_ready_in_each_run(here: Stage) -> None:
     assert len({event["runId"] for event in ready}) == 2
 
 
+@pytest.mark.parametrize("option", ["--job-id", "--run-id"])
+@pytest.mark.parametrize(
+    "bad", ["", " ", "a b", "a\nb", "\x1b[2J", "x" * 256, "\u202egnp", "\udce9"]
+)
+def test_an_id_that_nobody_could_repeat_is_refused(here: Stage, option: str, bad: str) -> None:
+    here.plays(a=[says("first")])
+    out = here.runs("a", "q", option, bad)
+    assert (out.code, out.stdout) == (2, "")
+    assert "An id has 1 to 255 printable characters without spaces." in out.stderr
+
+
+@pytest.mark.parametrize("good", ["x" * 255, "job.1", "ünïcödé", "2024-01-01T00:00:00Z", "../up"])
+def test_an_id_may_be_anything_else(here: Stage, good: str) -> None:
+    here.plays(a=[says("first")])
+    out = here.runs("a", "q", "--job-id", good, "--run-id", good)
+    assert (out.code, out.events[-1]["jobId"], out.events[-1]["runId"]) == (0, good, good)
+    assert here.logs("--job", good).code == 0
+    assert here.logs("--checkpoint", out.events[-1]["checkpoint"]["id"]).code == 0
+
+
 def test_a_stream_may_repeat_all_that_was_said_with_each_step(here: Stage) -> None:
     replies = [calls("x", query="go"), calls("todo", newTodos=["one"]), says("end")]
     here.plays(a=replies, a_x=[done("child")])
