@@ -156,9 +156,12 @@ def test_a_hopeless_tool_is_left_out_and_named_once(caplog: pytest.LogCaptureFix
 def test_a_tool_is_fitted_once_for_all_requests_of_a_conversation() -> None:
     tools = [ODATA, *described(2)]
 
-    first, second = fit(tools), fit(tools)
+    first = fit(tools)
+    other = fit(tools, "google")
+    second = fit(tools)
 
-    assert all(one is other for one, other in zip(first.tools, second.tools, strict=True))
+    assert all(one is same for one, same in zip(first.tools, second.tools, strict=True))
+    assert not any(one is same for one, same in zip(first.tools, other.tools, strict=True))
 
 
 def test_a_description_is_cut_where_the_provider_takes_no_longer_one() -> None:

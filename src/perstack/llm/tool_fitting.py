@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from logging import getLogger
 
 from perstack.core.messages import ExpertMessage, Message, ToolCallPart
@@ -9,6 +10,7 @@ from perstack.core.tools import ToolDefinition
 from perstack.definition.references import BASE_SKILL
 from perstack.llm.conversions import Conversions
 from perstack.llm.providers.profile import ProviderProfile
+from perstack.llm.providers.tool_limits import ToolLimits
 from perstack.llm.tool_schemas.fitting import UnfitSchemaError, fit_schema
 from perstack.llm.tool_schemas.property_names import replace_names
 from perstack.runtime.ports import Generation, GenerationRequest
@@ -64,7 +66,9 @@ def fit_request(
 
     A tool is fitted once, so it has the same bytes in every request of a conversation.
     """
-    fitted = [each for tool in request.tools if (each := _fit_tool(tool, profile)) is not None]
+    limits = profile.tool_limits
+    fit = _fitting(limits)
+    fitted = [each for tool in request.tools if (each := fit(tool, limits)) is not None]
     shown = _select(fitted, len(request.provider_tools.names), profile)
     sent_names = SentNames(
         {each.sent.name: each.name for each in shown if each.sent.name != each.name},
@@ -80,8 +84,13 @@ def fit_request(
     return replace(request, tools=tuple(each.sent for each in shown), messages=messages), sent_names
 
 
-def _convert_tool(tool: ToolDefinition, profile: ProviderProfile) -> _FittedTool | None:
-    limits = profile.tool_limits
+@cache
+def _fitting(_limits: ToolLimits) -> Conversions[ToolDefinition, ToolLimits, _FittedTool | None]:
+    """Apart for limits that differ, because experts of several providers may share tools."""
+    return Conversions(_convert_tool)
+
+
+def _convert_tool(tool: ToolDefinition, limits: ToolLimits) -> _FittedTool | None:
     try:
         fitted = fit_schema(tool.input_schema, limits)
     except UnfitSchemaError as error:
@@ -102,9 +111,6 @@ def _convert_tool(tool: ToolDefinition, profile: ProviderProfile) -> _FittedTool
         input_schema=fitted.schema,
     )
     return _FittedTool(sent, tool.name, fitted.own_names)
-
-
-_fit_tool = Conversions(_convert_tool)
 
 
 def _select(

@@ -28,7 +28,10 @@ class ToolCatalog:
         for tool in tools:
             name = skill_tool_name(skill_name, tool.name, taken)
             taken.add(name)
-            self.definitions.append(replace(tool, skill_name=skill_name, name=name))
+            is_same = (tool.skill_name, tool.name) == (skill_name, name)
+            # The tools of the base skill are shared by all jobs, and so is what is kept of them.
+            shown = tool if is_same else replace(tool, skill_name=skill_name, name=name)
+            self.definitions.append(shown)
             self.original_names[skill_name, name] = tool.name
 
 
