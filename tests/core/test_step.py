@@ -8,8 +8,8 @@ from perstack.core import events as ev
 from perstack.core.full_wire import to_full_wire
 from perstack.core.history import JobHistory
 from perstack.core.messages import Usage
-from perstack.core.step import StepTracker
-from perstack.core.wire import to_wire
+from perstack.core.step import TELLING_TYPES, TELLING_TYPES_IN_FULL, StepTracker
+from perstack.core.wire import RUN_TYPES, to_wire
 from perstack.runtime.ports import Generation
 from tests.fakes import FakeModel, FakeStore, Reply, call, calls, done, experts, job_context, says
 from tests.runtime.acting import work
@@ -140,6 +140,12 @@ async def test_delegates_stand_for_skills_of_their_calls() -> None:
     ]
     assert {each["skillName"] for each in told} == {"delegate/@a/x"}
     assert {each["skillName"] for each in stop["step"]["partialToolResults"]} == {"@perstack/base"}
+
+
+def test_every_end_and_stop_tells_its_step() -> None:
+    ends = {name for name in RUN_TYPES if name.startswith(("stopRunBy", "completeRun"))}
+    assert ends | {"callDelegate", "callInteractiveTool"} == TELLING_TYPES
+    assert {*RUN_TYPES} > TELLING_TYPES_IN_FULL > TELLING_TYPES
 
 
 async def test_a_failure_tells_its_step() -> None:

@@ -12,7 +12,7 @@ from perstack.core.history import RecordedEvent
 from perstack.core.messages import ExpertMessage, ToolCall, ToolResult, Usage
 
 _BEGINNINGS = frozenset({"startRun", "resumeFromStop", "continueToNextStep"})
-_TELLING = frozenset(
+TELLING_TYPES = frozenset(
     {
         "callDelegate",
         "callInteractiveTool",
@@ -25,7 +25,10 @@ _TELLING = frozenset(
         "stopRunByCancellation",
     }
 )
-_TELLING_IN_FULL = _TELLING | {"finishToolCall", "continueToNextStep"}
+"""The types of event that tell what their step came to."""
+
+TELLING_TYPES_IN_FULL = TELLING_TYPES | {"finishToolCall", "continueToNextStep"}
+"""Those that do so in the full shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ class StepTracker:
     """
 
     def __init__(self, *, is_full: bool = False) -> None:
-        self._telling = _TELLING_IN_FULL if is_full else _TELLING
+        self._telling = TELLING_TYPES_IN_FULL if is_full else TELLING_TYPES
         self._events_by_run: dict[str, list[RecordedEvent]] = {}
 
     def follow(self, event: RunEvent, after: Checkpoint) -> Step | None:
