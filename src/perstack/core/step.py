@@ -3,7 +3,7 @@
 Stored events do not repeat it, and a checkpoint has only what the run needs to go on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from perstack.core.checkpoint import Checkpoint
@@ -78,6 +78,13 @@ class StepTracker:
             self._events_by_run[after.run_id] = [recorded]
         events.append(recorded)
         return _add_up(events) if event.type in self._telling else None
+
+
+def steps_of(history: Iterable[RecordedEvent]) -> dict[str, Step]:
+    """The steps of a job, by the ids of the events that tell them."""
+    tracker = StepTracker()
+    told = ((event.id, tracker.follow(event, after)) for event, after in history)
+    return {event_id: step for event_id, step in told if step is not None}
 
 
 def _add_up(events: Sequence[RecordedEvent]) -> Step:

@@ -9,6 +9,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp_types import INVALID_PARAMS, ReadResourceResult, TextResourceContents
 
+from perstack.core.step import steps_of
 from perstack.core.wire import to_wire
 from perstack.server.handlers.resources import IMMUTABLE_TTL_MS, RESOURCE_NOT_FOUND
 from perstack.server.resources.uris import TEMPLATES
@@ -100,7 +101,9 @@ async def test_events_are_those_of_the_event_stream(tmp_path: Path, mode: Mode) 
         trail = await here.engine.history(job_id)
     assert contents.mime_type == "application/jsonl"
     lines = [json.loads(line) for line in text.splitlines()]
-    assert lines == [to_wire(event, checkpoint) for event, checkpoint in trail]
+    steps = steps_of(trail)
+    assert lines == [to_wire(event, checkpoint, steps.get(event.id)) for event, checkpoint in trail]
+    assert "step" in lines[-1]
     assert lines[0]["type"] == "startRun"
     assert lines[-1]["type"] == "completeRun"
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from perstack.core.checkpoint import Checkpoint, Job
 from perstack.core.elicitation import question_text
 from perstack.core.history import RecordedEvent
+from perstack.core.step import steps_of
 from perstack.core.wire import JsonObject, checkpoint_to_wire, to_wire
 from perstack.jobs import JobView
 from perstack.server.resources.uris import ResourceUri, job_uri
@@ -167,10 +168,11 @@ class _Page:
 
 def events_page(events: RecordedEvents, uri: ResourceUri, limit: int) -> Document:
     """Events in the form of the event stream, one a line."""
+    steps = steps_of(events)
 
     def line(entry: RecordedEvent) -> str:
         event, checkpoint = entry
-        return _event_line(to_wire(event, checkpoint), uri, checkpoint)
+        return _event_line(to_wire(event, checkpoint, steps.get(event.id)), uri, checkpoint)
 
     page = _fit_page(events, uri, limit, line)
     return Document(
