@@ -17,7 +17,11 @@ class LineTooLongError(Exception):
 
 
 async def split_lines(
-    chunks: AsyncIterator[bytes], max_line_bytes: int, *, too_long: Literal["cut", "split", "raise"]
+    chunks: AsyncIterator[bytes],
+    max_line_bytes: int,
+    *,
+    too_long: Literal["cut", "split", "raise"],
+    line: bytearray | None = None,
 ) -> AsyncGenerator[bytes]:
     """The lines of a stream of bytes, without their ends; the last one need not have an end.
 
@@ -25,11 +29,12 @@ async def split_lines(
         chunks: The bytes as they are read.
         max_line_bytes: How long a line may become before its end has been read.
         too_long: Drop the rest of a longer line, yield it in pieces, or raise.
+        line: Holds, between two chunks, what has been read of a line that has not ended.
 
     Raises:
         LineTooLongError: A line is too long, and `too_long` says to raise.
     """
-    line = bytearray()
+    line = bytearray() if line is None else line
     is_cut = False
     async for chunk in chunks:
         *ends, rest = chunk.split(b"\n")

@@ -33,6 +33,10 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+SILENCE = Reply(media_type="none")
+"""No response at all."""
+
+
 @dataclass
 class ScriptedHttp:
     """What the server does and has seen.
@@ -40,6 +44,7 @@ class ScriptedHttp:
     Attributes:
         replies: For methods, and for calls of tool `look`; one after the other, the last for ever.
         origin: Where it is: Streamable HTTP at /mcp, the older transport at /sse.
+        closing: Set at the end.
         events: What goes out over the older transport; `None` ends its stream.
         sessions: The sessions that it knows; without any, another one is given out.
         unknown_session: Its answer to a request of a session that it does not know.
@@ -51,6 +56,7 @@ class ScriptedHttp:
     unknown_session: Reply = Reply(status=404)
     methods: list[str] = field(default_factory=list)
     origin: str = ""
+    closing: threading.Event = field(default_factory=threading.Event)
     events: "queue.Queue[bytes | None]" = field(default_factory=queue.Queue)
 
     def forget_sessions(self) -> None:
@@ -102,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
         known = next(iter(script.sessions), None)
         session = known if is_streamed else self.headers.get("mcp-session-id")
         reply = script.reply_to(message, session)
+        if reply is SILENCE:
+            script.closing.wait()
         body = reply.body.encode() if isinstance(reply.body, str) else reply.body
         body = body.replace(b"ID", json.dumps(message.get("id")).encode())
         if not is_streamed or reply.status >= HTTPStatus.BAD_REQUEST:
@@ -156,6 +164,7 @@ def scripted_http(
     try:
         yield script
     finally:
+        script.closing.set()
         script.events.put(None)
         server.shutdown()
         thread.join()

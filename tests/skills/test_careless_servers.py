@@ -35,6 +35,11 @@ def careless(**answers: str) -> McpStdioSkill:
             False,
         ),
         (
+            '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"unended"}]}}',
+            "unended",
+            False,
+        ),
+        (
             '{"jsonrpc":"2.0","id":ID,"error":{"code":"E","message":"in the past"}}\n',
             "Error calling tool look: E: in the past",
             True,

@@ -8,7 +8,7 @@ from perstack.core.messages import ToolResult
 from perstack.definition.model import McpSseSkill
 from perstack.errors import SkillError
 from tests.skills.harness import Recorder, call, expert, opened
-from tests.skills.scripted_http import Reply, ScriptedHttp, scripted_http
+from tests.skills.scripted_http import SILENCE, Reply, ScriptedHttp, scripted_http
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,10 @@ async def look(server: ScriptedHttp, tmp_path: Path, path: str = "/mcp") -> Tool
         (Reply("", 401, "", {"www-authenticate": 'Bearer error="x"'}), "401 Unauthorized: Bearer"),
         (Reply('{"error":"no_scope"}', 403), '403 Forbidden: {"error":"no_scope"}'),
         (Reply("slow", 429, "text/plain", {"retry-after": "30"}), "slow (Retry-After: 30)"),
-        (Reply("<html><h1>Bad</h1> gateway</html>", 502, "text/html"), "502 Bad Gateway: Bad gat"),
+        (
+            Reply("<html><h1>Bad</h1> gateway</html>", 502, "text/html"),
+            "Bad Gateway: Bad gateway. Whether it took effect is unknown",
+        ),
         (Reply("", 503, ""), "HTTP status 503 Service Unavailable"),
         (Reply("", 599, ""), "HTTP status 599"),
         (
@@ -156,6 +159,18 @@ async def test_an_event_of_the_older_transport_is_repaired_too(
 
     assert text in result.text
     assert result.is_error is is_error
+
+
+async def test_a_server_that_ignores_the_newer_protocol_is_asked_in_the_older(
+    tmp_path: Path,
+) -> None:
+    with scripted_http({"server/discover": [SILENCE]}) as server:
+        tester = expert(plain=remote(server))
+        async with opened(tmp_path, start_seconds=8) as skills:
+            await skills.tools(tester, Recorder())
+            result = await skills.call(tester, call("look"), "key")
+
+    assert result.text == "well"
 
 
 REFUSED = '{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":"%s"}}'

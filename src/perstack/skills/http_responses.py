@@ -24,6 +24,7 @@ from mcp_types import (
 from perstack.json_lines import decode_message, encode_message
 from perstack.skills.message_reader import MessageReader
 from perstack.skills.responses import (
+    CALL_METHOD,
     DISCOVER_METHOD,
     DISCOVER_SECONDS,
     SESSION_LOST,
@@ -162,6 +163,8 @@ async def _read_refusal(
         words = f"{words.rstrip('.')} (HTTP status {status})"
     elif status != HTTPStatus.NOT_FOUND:
         code = INTERNAL_ERROR
+    if response.is_server_error and message.method == CALL_METHOD:
+        words = f"{words}. Whether it took effect is unknown"
     if _is_session_refusal(response, request, message, document, words):
         code = SESSION_LOST
     return _error(message, code, words, data)

@@ -15,7 +15,7 @@ from perstack.skills.open_requests import OpenRequests
 from perstack.skills.responses import Document, find_documents
 
 INCOMPLETE_SECONDS = 0.5
-"""How long the next line of an object that spans several may take."""
+"""How long the next line of an object that spans several may take, or the end of a line."""
 UNASSIGNED_SECONDS = 2.0
 """How long an answer without an id may be taken for a reply to a notification."""
 MAX_INCOMPLETE_CHARACTERS = 16 * 1024 * 1024

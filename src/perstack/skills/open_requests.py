@@ -1,5 +1,6 @@
 """The requests that a server has not answered, and which of them an answer is for."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -94,6 +95,9 @@ class OpenRequests:
         message = to_message(document)
         if message is not None:
             return [message]
+        if request_id is not None and method is not None and "jsonrpc" in document:
+            self._close(request_id)
+            return [unreadable_response(json.dumps(document), request_id), *self._assign()]
         if not is_answer or not _is_certain_answer(document):
             self._report(excerpt(document))
             return []

@@ -12,8 +12,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCMessage, JSONRPCRequest
 
-from perstack.json_lines import LineTooLongError, encode_message, split_lines
-from perstack.skills.message_reader import MessageReader
+from perstack.json_lines import LineTooLongError, encode_message, parse_json, split_lines
+from perstack.skills.message_reader import INCOMPLETE_SECONDS, MessageReader
 from perstack.skills.responses import DISCOVER_METHOD, DISCOVER_SECONDS, unanswered_discovery
 from perstack.skills.subprocesses import STREAM_END_ERRORS, signal_group
 
@@ -91,8 +91,11 @@ class ProcessStreams:
     async def read_stdout(self) -> None:
         """Deliver the messages; without a reader drain them, so that the server can end."""
         try:
-            chunks = self._read_stdout_chunks()
-            async for line in split_lines(chunks, MAX_MESSAGE_BYTES, too_long="raise"):
+            unended = bytearray()
+            chunks = self._read_stdout_chunks(unended)
+            async for line in split_lines(
+                chunks, MAX_MESSAGE_BYTES, too_long="raise", line=unended
+            ):
                 await self._deliver(self._reader.read_line(line))
         except LineTooLongError:
             self._report(f"(a message of more than {MAX_MESSAGE_BYTES} bytes; the server is ended)")
@@ -155,17 +158,24 @@ class ProcessStreams:
         self._read_stream_writer.close()
         self._on_end()
 
-    async def _read_stdout_chunks(self) -> AsyncGenerator[bytes]:
+    async def _read_stdout_chunks(self, unended: bytearray) -> AsyncGenerator[bytes]:
         stdout = self._process.stdout
+        may_end_line = True
         with contextlib.suppress(*STREAM_END_ERRORS):
             while stdout is not None:
-                chunk: bytes | None = None
-                with anyio.move_on_after(self._reader.wait_seconds):
+                is_unended = unended and may_end_line
+                seconds = INCOMPLETE_SECONDS if is_unended else self._reader.wait_seconds
+                chunk = b""
+                with anyio.move_on_after(seconds) as limit:
                     chunk = await stdout.receive(READ_BYTES)
-                if chunk is None:
-                    await self._deliver(self._reader.end_wait())
-                else:
+                may_end_line = not limit.cancelled_caught
+                if may_end_line:
                     yield chunk
+                elif not is_unended:
+                    await self._deliver(self._reader.end_wait())
+                elif parse_json(bytes(unended)) is not None:
+                    # A server that forgets the end of the line waits as we do.
+                    yield b"\n"
 
     async def _deliver(self, messages: list[JSONRPCMessage]) -> None:
         for message in messages:

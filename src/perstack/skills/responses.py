@@ -99,7 +99,7 @@ def to_response(document: Document, request_id: RequestId, method: str) -> JSONR
     """The response to a request, from an object with a `result` or an `error`."""
     error: object = document.get("error")
     result: object = document.get("result")
-    if error is not None or "result" not in document:
+    if error or "result" not in document:
         return _error(request_id, *error_words(error))
     if isinstance(result, dict):
         response = _validate({"jsonrpc": "2.0", "id": request_id, "result": result})
@@ -115,9 +115,10 @@ def to_response(document: Document, request_id: RequestId, method: str) -> JSONR
 
 
 def error_words(error: Any) -> tuple[int, str, object]:
+    if not error:
+        return INTERNAL_ERROR, "an error without words", None
     if not isinstance(error, dict):
-        words = excerpt(error) if error is not None else "an error without words"
-        return INTERNAL_ERROR, words, None
+        return INTERNAL_ERROR, excerpt(error), None
     fields = cast("Document", error)
     code, message, data = fields.get("code"), fields.get("message"), fields.get("data")
     words = message if isinstance(message, str) and message else excerpt(fields)
@@ -132,7 +133,7 @@ def unreadable_response(text: str, request_id: RequestId) -> JSONRPCError:
     """The error that ends a request whose answer is broken."""
     try:
         DECODER.decode(text)
-        reason = "it is not a JSON-RPC response"
+        reason = "it has neither a result nor an error"
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at character {error.pos + 1}"
     except RecursionError:
