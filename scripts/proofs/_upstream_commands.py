@@ -42,7 +42,7 @@ def help_and_version(folder: Path) -> None:
             holds(word in options, f"log --help lacks {word}")
 
 
-@case()
+@case("numbers")
 def wrong_arguments(folder: Path) -> None:
     """Arguments that are missing or wrong are refused before anything runs."""
     with project(folder, DESK, desk=[]) as here:

@@ -27,7 +27,7 @@ def max_steps(folder: Path) -> None:
         same(len(here.model.requests), 2, "generations")
 
 
-@case()
+@case("step-numbers")
 def steps_are_counted_over_delegates(folder: Path) -> None:
     """The steps of delegates count, and have numbers of their own, also side by side."""
     toml = "\n".join(
@@ -42,6 +42,18 @@ def steps_are_counted_over_delegates(folder: Path) -> None:
         ran = here.completes("desk", "Go.", "--max-steps", "4")
         numbers = [each["stepNumber"] for each in ran.of("startGeneration")]
         same(sorted(numbers), [1, 2, 3, 4], "step numbers")
+
+
+@case("additions", "exit-codes")
+def interrupted(folder: Path) -> None:
+    """SIGINT stops a job at once, and it goes on from there."""
+    with project(folder, DESK, desk=[Hang(), done("after all")]) as here:
+        ran = here.interrupt("desk", "Take your time.")
+        same((ran.code, ran.end["type"]), (130, "stopRunByCancellation"), "the end")
+        same(ran.end["checkpoint"]["status"], "stoppedByCancellation", "the status")
+        again = here.completes("--continue-job", ran.job)
+        same((again.types[1], again.end["text"]), ("resumeFromStop", "after all"), "what follows")
+        same(again.end["runId"], ran.end["runId"], "the run")
 
 
 @case()

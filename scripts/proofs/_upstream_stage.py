@@ -1,6 +1,7 @@
 """A folder with definitions, the model that plays them, and the command in front of both."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 from _stage import PERSTACK, ROOT, plain_environment
 from _upstream_shapes import RUNTIME_EVENTS, Json, additions, event_problems, order_problems
 
@@ -144,19 +146,44 @@ class Project:
 
     def run(self, *words: str, stdin: str = "", wire: str = "full") -> Ran:
         """`perstack run`; what it streams in full has to fit the specification."""
-        ran = self.perstack("run", *words, "--wire", wire, stdin=stdin)
-        events = [json.loads(line) for line in ran.stdout.splitlines()]
-        ran = Ran(ran.code, ran.stdout, ran.stderr, events)
+        ran = _streamed(self.perstack("run", *words, "--wire", wire, stdin=stdin))
         if wire == "full":
-            problems = [*event_problems(events, ADDED), *order_problems(events)]
+            problems = [*event_problems(ran.events, ADDED), *order_problems(ran.events)]
             holds(not problems, "; ".join(problems[:3]))
         return ran
+
+    async def _wait_until_asked(self) -> None:
+        with anyio.fail_after(RUN_SECONDS):
+            await self.model.wait_for_requests(1)
+
+    def interrupt(self, *words: str) -> Ran:
+        """A run that gets SIGINT as soon as the model is asked."""
+        process = subprocess.Popen(
+            [*PERSTACK, "run", *words, "--wire", "full"],
+            cwd=self.folder,
+            env=plain_environment(**self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        with process:
+            anyio.run(self._wait_until_asked)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=RUN_SECONDS)
+        return _streamed(Ran(process.returncode, stdout, stderr))
 
     def completes(self, *words: str, stdin: str = "") -> Ran:
         """A run that ends with an answer."""
         ran = self.run(*words, stdin=stdin)
         same((ran.code, ran.events and ran.end["type"]), (0, "completeRun"), ran.stderr[-300:])
         return ran
+
+
+def _streamed(ran: Ran) -> Ran:
+    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    return Ran(ran.code, ran.stdout, ran.stderr, events)
 
 
 def instruction(name: str) -> str:

@@ -126,7 +126,7 @@ def omitted(folder: Path) -> None:
         holds({"first", "place"} <= {*names} and "second" not in names, f"tools: {names}")
 
 
-@case()
+@case("base-always")
 def several_skills(folder: Path) -> None:
     """An expert has the tools of all its skills; two of one name stay apart."""
     toml = expert("desk") + skill("desk", "one") + skill("desk", "two", arguments=("other",))
