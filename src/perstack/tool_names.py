@@ -17,6 +17,7 @@ MAX_TOOL_NAME = 64
 _HASH_DIGITS = 6
 _WIRE_HASH_DIGITS = 8
 _INVALID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
+_WIRE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 _INVALID_PROPERTY_CHARACTER = re.compile(r"[^a-zA-Z0-9_]")
 
 
@@ -63,8 +64,10 @@ def wire_name(name: str) -> str:
     whatever other tools there are.
     """
     sanitized = _sanitize(name)
-    if name and sanitized == name and len(name) <= MAX_TOOL_NAME:
+    if _WIRE_NAME.fullmatch(name):
         return name
+    if not _WIRE_NAME.match(sanitized):
+        sanitized = f"_{sanitized}"
     return _cut_with_hash(sanitized, name, MAX_TOOL_NAME, digits=_WIRE_HASH_DIGITS)
 
 

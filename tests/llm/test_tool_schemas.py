@@ -313,6 +313,23 @@ def test_references_that_multiply_each_other_are_put_in_up_to_a_limit() -> None:
     assert len(json.dumps(shown(schema, provider_profile("google").tool_limits))) < 50_000
 
 
+def _chain(length: int, link: str) -> Schema:
+    definitions: Schema = {
+        f"L{level}": {link: [{"$ref": f"#/$defs/L{level + 1}"}] * 2} for level in range(length)
+    }
+    definitions[f"L{length}"] = {"properties": {"end": [{"type": "string"}]}}
+    return {"type": "object", "anyOf": [{"$ref": "#/$defs/L0"}], "$defs": definitions}
+
+
+@every_provider
+@pytest.mark.parametrize("link", ["anyOf", "allOf", "prefixItems"])
+def test_definitions_that_lead_to_each_other_are_followed_once(
+    limits: ToolLimits, link: str
+) -> None:
+    for length in (40, 5_000):
+        assert refusals(shown(_chain(length, link), limits), limits) == []
+
+
 def test_what_lies_too_deep_is_any_value() -> None:
     deep: Schema = {"type": "string"}
     for _ in range(2_000):

@@ -56,13 +56,15 @@ def fit_schema(schema: Schema, limits: ToolLimits) -> FittedSchema:
 def _used_definitions(schema: Schema, definitions: Mapping[str, Schema]) -> dict[str, Schema]:
     """The definitions that a schema refers to, in their order."""
     used: set[str] = set()
+    pending = [schema]
 
     def note(node: Schema) -> Schema:
         name = str(node.get("$ref", "")).rpartition("/")[2]
         if name in definitions and name not in used:
             used.add(name)
-            note(definitions[name])
+            pending.append(definitions[name])
         return map_subschemas(node, note)
 
-    note(schema)
+    while pending:
+        note(pending.pop())
     return {name: each for name, each in definitions.items() if name in used}

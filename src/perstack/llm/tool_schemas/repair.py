@@ -20,8 +20,9 @@ from perstack.tool_names import wire_name
 MAX_DEPTH = 32
 """Below it any value is allowed."""
 
-MAX_INLINED_REFERENCES = 300
-"""More are taken for any value, where references are put in: they may multiply each other."""
+MAX_REFERENCES = 200
+"""Further definitions are any value; so are further references where they are put in, because they
+may multiply each other."""
 
 _BOOLEAN_SCHEMAS = frozenset({"additionalProperties", "unevaluatedItems", "unevaluatedProperties"})
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
@@ -106,9 +107,11 @@ class SchemaRepair:
         if target is None:
             return {}
         if self._limits.has_references:
+            if reference not in self._names and len(self._names) >= MAX_REFERENCES:
+                return {}
             return {"$ref": f"#/$defs/{self._definition_name(reference)}"}
         self._inlined_references += 1
-        if reference in self._open or self._inlined_references > MAX_INLINED_REFERENCES:
+        if reference in self._open or self._inlined_references > MAX_REFERENCES:
             return {}
         self._open.append(reference)
         inlined = self._repair(target, depth + 1)

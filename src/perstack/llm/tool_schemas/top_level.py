@@ -27,20 +27,22 @@ def flatten_top(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     """
     if not _REPLACED & schema.keys():
         return schema
-    return only_declared_required(_flatten(schema, definitions, frozenset()))
+    return only_declared_required(_flatten(schema, definitions, {}))
 
 
-def _flatten(schema: Schema, definitions: Mapping[str, Schema], opened: frozenset[str]) -> Schema:
+def _flatten(schema: Schema, definitions: Mapping[str, Schema], known: dict[str, Schema]) -> Schema:
+    """The same for any schema; `known` are the definitions that were flattened already."""
     flat = {key: value for key, value in schema.items() if key not in _REPLACED}
     if "$ref" in schema:
         name = str(schema["$ref"]).rpartition("/")[2]
-        if name not in opened:
-            target = _flatten(definitions[name], definitions, opened | {name})
-            flat = _with_base(flat, target)
+        if name not in known:
+            known[name] = {}  # for as long as it leads back to itself
+            known[name] = _flatten(definitions[name], definitions, known)
+        flat = _with_base(flat, known[name])
     for branch in schema.get("allOf", ()):
-        flat = _with_base(flat, _flatten(branch, definitions, opened))
+        flat = _with_base(flat, _flatten(branch, definitions, known))
     for branches in _alternatives(schema):
-        flattened = [_flatten(branch, definitions, opened) for branch in branches]
+        flattened = [_flatten(branch, definitions, known) for branch in branches]
         objects = [each for each in flattened if "object" in (types_of(each) or ("object",))]
         flat = _with_alternatives(flat, objects)
     return flat
