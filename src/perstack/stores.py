@@ -106,3 +106,13 @@ def has_unfinished_jobs(workspace: Path, since_ms: int) -> bool:
     from perstack.store.sqlite import has_unfinished_jobs  # noqa: PLC0415 - as above
 
     return has_unfinished_jobs(store_path(workspace), since_ms)
+
+
+def may_have_job(workspace: Path, *, job_id: str | None = None, run_id: str | None = None) -> bool:
+    """Whether the store of a workspace has a job of this id, with a run of this id, or any at all.
+
+    Opens nothing for writing. Of a store that cannot be read it is assumed.
+    """
+    from perstack.store.sqlite import may_have_job  # noqa: PLC0415 - as above
+
+    return may_have_job(store_path(workspace), job_id=job_id, run_id=run_id)

@@ -1,5 +1,6 @@
 """What the store of a workspace knows about its jobs, read without definitions and without keys."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,11 +13,11 @@ from perstack.core.events import RunEvent, parse_checkpoint_id
 from perstack.core.history import JobHistory, RecordedEvent
 from perstack.core.machine import IllegalTransitionError
 from perstack.definition.loader import find_config
-from perstack.errors import DefinitionError, NotFoundError, StoreError
+from perstack.errors import DefinitionError, NotFoundError, StoreError, job_not_found
 from perstack.jobs import JobView, build_view
 from perstack.runtime.ports import Clock, JobRecord
 from perstack.runtime.start_plan import query_of_run
-from perstack.stores import StoreAdmin, open_store, sqlite_url, store_path
+from perstack.stores import StoreAdmin, may_have_job, open_store, sqlite_url, store_path
 
 NO_LIMIT = 2**31
 """The `limit` of a list of all jobs."""
@@ -114,29 +115,68 @@ class JobLogReader:
         )
 
 
-def find_store(options: Namespace) -> Path:
-    """The store of the workspace.
+def find_store(options: Namespace, selector: JobSelector | None = None) -> Path:
+    """The store of the workspace that has the selected job, or any job.
 
     Without a workspace: that of the current folder, else that beside the definition file.
 
     Args:
         options: With `workspace` and `config`.
+        selector: What is looked for; else any job.
 
     Raises:
-        NotFoundError: No job has run there.
+        NoJobError: No job has run there.
+        NotFoundError: What is looked for is in no store.
     """
-    folders: list[Path] = [options.workspace or Path.cwd()]
-    if options.workspace is None:
-        with suppress(DefinitionError):
-            folders.append(find_config(options.config, Path.cwd()).parent)
+    selector = selector or JobSelector()
+    folders = _store_folders(options)
+    run_id = selector.target_run_id
     for folder in folders:
-        path = store_path(folder.resolve())
-        if path.is_file():
-            return path
-    raise NotFoundError(
-        f"No data found: no job has run in {folders[0].resolve()}.",
-        hint="Give the folder that the experts worked in with --workspace.",
-    )
+        if may_have_job(folder, job_id=selector.job_id, run_id=run_id):
+            return store_path(folder)
+    places = " and ".join(str(folder) for folder in folders)
+    if not any(may_have_job(folder) for folder in folders):
+        raise NoJobError(
+            f"No data found: no job has run in {places}.",
+            hint="Give the folder that the experts worked in with --workspace.",
+        )
+    hint = f"Looked in {places}; --workspace names another folder."
+    if selector.job_id is not None:
+        raise NotFoundError(job_not_found(selector.job_id).message, hint=hint)
+    raise NotFoundError(_run_not_found(selector).message, hint=hint)
+
+
+class NoJobError(NotFoundError):
+    """No job has run where one was looked for."""
+
+
+def require_job(options: Namespace, job_id: str | None) -> None:
+    """Check that the workspace in which a job would be continued has it, or has any.
+
+    Raises:
+        NotFoundError: It does not. Where the job is, is told if it is in a place that is known.
+    """
+    workspace, *others = _store_folders(options)
+    if may_have_job(workspace, job_id=job_id):
+        return
+    elsewhere = next((each for each in others if may_have_job(each, job_id=job_id)), None)
+    if elsewhere is not None:
+        hint = f"There is one in {elsewhere}: give --workspace {shlex.quote(str(elsewhere))}."
+    else:
+        hint = "Give the folder that the experts worked in with --workspace."
+    if job_id is None:
+        raise NotFoundError(f"No checkpoint found: no job has run in {workspace}.", hint=hint)
+    raise NotFoundError(job_not_found(job_id).message, hint=f"Looked in {workspace}. {hint}")
+
+
+def _store_folders(options: Namespace) -> list[Path]:
+    """The workspaces whose stores are looked in, that of a new job first."""
+    if options.workspace is not None:
+        return [options.workspace.resolve()]
+    folders = [Path.cwd().resolve()]
+    with suppress(DefinitionError):
+        folders.append(find_config(options.config, Path.cwd()).parent.resolve())
+    return list(dict.fromkeys(folders))
 
 
 async def find_job(store: StoreAdmin, job_id: str | None) -> Job:
@@ -169,8 +209,7 @@ async def find_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) 
     job_id = await store.job_of_run(run_id)
     if job_id is not None:
         return JobLogReader(store, storage, job_id)
-    kind = "Run" if selector.checkpoint_id is None else "Checkpoint"
-    raise _not_found(kind, selector.checkpoint_id or run_id, "in any job of this workspace")
+    raise _run_not_found(selector)
 
 
 async def read_job_log(store: StoreAdmin, storage: Path, selector: JobSelector) -> JobLog:
@@ -205,6 +244,12 @@ def check_selector(job_log: JobLog, selector: JobSelector) -> None:
         raise _not_found("Checkpoint", checkpoint_id, f"in run {run_id}")
 
 
+def _run_not_found(selector: JobSelector) -> NotFoundError:
+    if selector.checkpoint_id is not None:
+        return _not_found("Checkpoint", selector.checkpoint_id, "in any job")
+    return _not_found("Run", selector.run_id or "", "in any job")
+
+
 def _not_found(kind: Literal["Run", "Checkpoint"], name: str, where: str) -> NotFoundError:
     hints = {
         "Run": "perstack log --jobs lists the jobs, perstack log --job ID shows the runs of one.",
@@ -220,10 +265,9 @@ async def load_events(options: Namespace, *job_ids: str | None) -> list[tuple[Ru
         NotFoundError: There is no such job, or none at all.
         StoreError: The store cannot be read.
     """
-    storage = find_store(options)
     events_by_job: list[tuple[RunEvent, ...]] = []
-    async with open_store(sqlite_url(storage)) as store:
-        for job_id in job_ids:
+    for job_id in job_ids:
+        async with open_store(sqlite_url(find_store(options, JobSelector(job_id=job_id)))) as store:
             _, events = await store.events(job_id or (await find_job(store, None)).id)
             events_by_job.append(events)
     return events_by_job

@@ -43,6 +43,20 @@ def has_unfinished_jobs(path: Path, since_ms: int) -> bool:
         return False
 
 
+def may_have_job(path: Path, *, job_id: str | None, run_id: str | None) -> bool:
+    """Whether a store has a job of this id, with a run of this id, or any at all.
+
+    Opens nothing for writing. Of a file that cannot be read it is assumed.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return statements_read.has_job(connection, job_id, run_id)
+    except sqlite3.Error:
+        return True
+
+
 class SqliteStore:
     """Satisfies the `Store` port. Made by `open_sqlite_store`."""
 

@@ -33,6 +33,8 @@ SELECT_UNFINISHED = f"""
     FROM ({UNFINISHED} UNION ALL {PENDING}) LEFT JOIN leases USING (job_id)
     GROUP BY job_id ORDER BY started_at DESC, ref DESC
 """  # noqa: S608 - constants
+SELECT_JOB_ID = "SELECT id FROM jobs WHERE id = :id"
+SELECT_REQUEST_ID = "SELECT job_id FROM requests WHERE job_id = :id"
 # The plus sign keeps SQLite from walking over the events of all other jobs by position.
 SELECT_EVENTS = """
     SELECT events.position, runs.id, runs.expert_key, events.step_number, events.sequence,
@@ -61,6 +63,20 @@ def load(connection: sqlite3.Connection, lease_policy: LeasePolicy, job_id: str)
     finally:
         connection.execute("COMMIT")
     return JobRecord(job_from_row(row, lease_policy), group_by_run(stored))
+
+
+def has_job(connection: sqlite3.Connection, job_id: str | None, run_id: str | None) -> bool:
+    """Whether there is a job of this id, accepted ones included, else one with a run of this id.
+
+    Without either id, whether there is any job.
+    """
+    if job_id is not None:
+        statement = f"{SELECT_JOB_ID} UNION {SELECT_REQUEST_ID}"
+    elif run_id is not None:
+        statement = "SELECT id FROM runs WHERE id = :id"
+    else:
+        statement = "SELECT id FROM jobs LIMIT 1"
+    return connection.execute(statement, {"id": job_id or run_id}).fetchone() is not None
 
 
 def events(

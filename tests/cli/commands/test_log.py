@@ -70,15 +70,15 @@ def test_a_job_may_be_named(here: Stage) -> None:
     ("words", "said"),
     [
         (["--job", "nowhere"], "There is no job nowhere."),
-        (["--run", "nowhere"], "Run nowhere not found in any job of this workspace."),
-        (["--checkpoint", "nowhere-3"], "Checkpoint nowhere-3 not found in any job of this"),
-        (["--checkpoint", "nowhere"], "Checkpoint nowhere not found in any job of this"),
+        (["--run", "nowhere"], "Run nowhere not found in any job."),
+        (["--checkpoint", "nowhere-3"], "Checkpoint nowhere-3 not found in any job."),
+        (["--checkpoint", "nowhere"], "Checkpoint nowhere not found in any job."),
         (["--job", "JOB", "--run", "nowhere"], "Run nowhere not found in job JOB."),
         (["--job", "JOB", "--checkpoint", "no-1"], "Checkpoint no-1 not found in job JOB."),
         (["--checkpoint", "RUN-999"], "Checkpoint RUN-999 not found in job JOB."),
         (["--checkpoint", "RUN-x"], "Checkpoint RUN-x not found in job JOB."),
         (["--run", "CHILD", "--checkpoint", "RUN-2"], "Checkpoint RUN-2 not found in run CHILD."),
-        (["--follow", "--run", "nowhere"], "Run nowhere not found in any job of this workspace."),
+        (["--follow", "--run", "nowhere"], "Run nowhere not found in any job."),
         (["--follow", "--job", "JOB", "--run", "no"], "Run no not found in job JOB."),
     ],
 )
@@ -211,9 +211,38 @@ def test_a_list_of_jobs_has_no_events_to_choose_from(here: Stage, words: tuple[s
 
 def test_a_workspace_without_jobs_has_no_data_and_stays_as_it_was(here: Stage) -> None:
     out = here.logs()
-    assert (out.code, out.stdout) == (2, "")
-    assert "No data found" in out.stderr
+    assert (out.code, out.stdout) == (
+        0,
+        f"No data found: no job has run in {here.folder}.\n",
+    )
+    assert "--workspace" in out.stderr
     assert not (here.folder / "perstack").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "stdout"),
+    [
+        (["--jobs"], "No data found: no job has run in FOLDER.\n"),
+        (["--summary"], "No data found: no job has run in FOLDER.\n"),
+        (["--follow"], "No data found: no job has run in FOLDER.\n"),
+        (["--json"], '{"job": null, "events": []}\n'),
+        (["--jobs", "--json"], "[]\n"),
+        (["--follow", "--json"], ""),
+    ],
+)
+@pytest.mark.parametrize("has_store", [True, False])
+def test_nothing_to_show_is_no_failure_and_said_in_the_form_that_is_asked_for(
+    here: Stage, words: list[str], stdout: str, *, has_store: bool
+) -> None:
+    if has_store:
+        anyio.run(empty_store, here.folder)
+    out = here.logs(*words)
+    assert (out.code, out.stdout) == (0, stdout.replace("FOLDER", str(here.folder)))
+
+
+async def empty_store(folder: Path) -> None:
+    async with open_store(sqlite_url(store_path(folder))):
+        pass
 
 
 def test_jobs_are_listed_newest_first(here: Stage) -> None:

@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 
 from perstack.cli.args import add_store_arguments, add_wire_argument
-from perstack.cli.job_log import NO_LIMIT, find_job, find_store
+from perstack.cli.job_log import NO_LIMIT, JobSelector, find_job, find_store
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.core.checkpoint import Job
 from perstack.core.events import RunEvent
@@ -41,7 +41,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def execute(options: Namespace, terminal: Terminal) -> int:
     _check_options(options)
-    terminal.write_lines(map(str, anyio.run(_export, find_store(options), options)))
+    storage = find_store(options, JobSelector(job_id=options.job))
+    terminal.write_lines(map(str, anyio.run(_export, storage, options)))
     return EXIT_SUCCESS
 
 

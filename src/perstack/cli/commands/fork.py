@@ -9,7 +9,7 @@ import anyio
 from perstack.cli.args import add_engine_arguments, add_event_filter_argument, read_argument_file
 from perstack.cli.commands.run import run_job
 from perstack.cli.event_loop import run_async
-from perstack.cli.job_log import load_events
+from perstack.cli.job_log import load_events, require_job
 from perstack.cli.run_options import run_options_from
 from perstack.cli.terminal import Terminal
 from perstack.core.events import ResumeFromStop, RunEvent, StartRun, parse_checkpoint_id
@@ -40,6 +40,7 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     job_id, step = _parse_job_and_step(options.place)
     (events,) = anyio.run(load_events, options, job_id)
     expert_key = events[0].stamp.expert_key
+    require_job(options, job_id)
     run_options = run_options_from(options)
     request = JobRequest(
         query=options.query,

@@ -18,6 +18,7 @@ from perstack.cli.job_log import (
     NO_LIMIT,
     JobLog,
     JobSelector,
+    NoJobError,
     check_selector,
     find_job_log,
     find_store,
@@ -110,9 +111,22 @@ def _add_output_arguments(parser: ArgumentParser) -> None:
 
 def execute(options: Namespace, terminal: Terminal) -> int:
     _check_combination(options)
-    storage = find_store(options)
     view = LogView(options, terminal)
     selector = JobSelector(job_id=options.job, run_id=options.run, checkpoint_id=options.checkpoint)
+    try:
+        storage = find_store(options, selector)
+    except NoJobError as error:
+        if selector != JobSelector():
+            raise
+        view.show_nothing(error)
+        return EXIT_SUCCESS
+    _show(storage, selector, view, options, terminal)
+    return EXIT_SUCCESS
+
+
+def _show(
+    storage: Path, selector: JobSelector, view: LogView, options: Namespace, terminal: Terminal
+) -> None:
     take: int = DEFAULT_TAKE if options.take is None else options.take
     if options.export is not None:
         export = partial(
@@ -132,7 +146,6 @@ def execute(options: Namespace, terminal: Terminal) -> int:
         job_log = anyio.run(_read_job_log, storage, selector)
         event_filter = event_filter_from(options, selector, take)
         view.show_job(job_log, event_filter, _requested_checkpoint(job_log, options))
-    return EXIT_SUCCESS
 
 
 def _check_combination(options: Namespace) -> None:

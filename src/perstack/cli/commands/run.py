@@ -13,6 +13,7 @@ from anyio.abc import TaskStatus
 
 from perstack.cli.event_loop import run_async
 from perstack.cli.event_stream import EventStreamWriter, summary_line
+from perstack.cli.job_log import require_job
 from perstack.cli.run_options import (
     RunOptions,
     add_run_arguments,
@@ -37,6 +38,8 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     check_combination(options)
     run_options = run_options_from(options)
     request = job_request_from(options, terminal)
+    if options.is_for_newest or options.continue_job is not None:
+        require_job(options, options.continue_job)
     if options.verbose:
         logging.basicConfig(
             level=logging.INFO, stream=terminal.stderr, format="%(name)s: %(message)s"

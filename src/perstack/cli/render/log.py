@@ -24,6 +24,7 @@ from perstack.core.messages import (
     UserPart,
 )
 from perstack.core.wire import checkpoint_to_wire, to_wire
+from perstack.errors import PerstackError
 from perstack.models import FrozenModel
 
 Json = dict[str, Any]
@@ -46,6 +47,17 @@ class LogView:
         self._terminal = terminal
         self._is_json: bool = options.json or options.pretty
         self._indent = 2 if options.pretty else None
+
+    def show_nothing(self, reason: PerstackError) -> None:
+        """That there is no job; readers of a stream of events get an empty one."""
+        if self._is_json and self._options.follow:
+            self._terminal.error(reason)
+        elif self._is_json:
+            empty: object = [] if self._options.jobs else {"job": None, "events": []}
+            self._terminal.write_json(empty, indent=self._indent)
+        else:
+            self._terminal.write_line(reason.message)
+            self._terminal.info(f"  {reason.hint}")
 
     def show_jobs(self, jobs: Iterable[Job]) -> None:
         if self._is_json:
