@@ -202,6 +202,7 @@ def test_another_result_that_is_no_object_is_an_error() -> None:
         GOOD.replace("result", "Result"),
         '{"jsonrpc": "2.0", "id": 4, "content": []}',
         '{"jsonrpc": "2.0", "id": 4}',
+        '{"jsonrpc": "2.0", "content": []}',
     ],
 )
 def test_an_answer_that_cannot_be_read_ends_its_call_at_once(line: str) -> None:
@@ -212,7 +213,7 @@ def test_an_answer_that_cannot_be_read_ends_its_call_at_once(line: str) -> None:
     assert request_id == 4
     assert "its answer cannot be read" in words
     assert "whether it took effect is unknown" in words
-    assert line[:27] in words
+    assert line[:16] in words
     assert server.reader.wait_seconds is None
 
 

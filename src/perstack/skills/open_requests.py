@@ -95,14 +95,13 @@ class OpenRequests:
         message = to_message(document)
         if message is not None:
             return [message]
-        if request_id is not None and method is not None and "jsonrpc" in document:
-            self._close(request_id)
-            return [unreadable_response(json.dumps(document), request_id), *self._assign()]
+        if is_answer and method is None and self._was_sent(request_id):
+            # The answer of a call that was cancelled.
+            return []
+        if not is_answer and "jsonrpc" in document and "method" not in document:
+            return self.received_broken(json.dumps(document))
         if not is_answer or not _is_certain_answer(document):
             self._report(excerpt(document))
-            return []
-        if self._was_sent(request_id):
-            # The answer of a call that was cancelled.
             return []
         self._unassigned.append(_UnassignedAnswer(document, frozenset(self._methods)))
         return self._assign()

@@ -158,7 +158,7 @@ def broken_ids(text: str) -> list[RequestId] | None:
     """The ids in a broken line, the likeliest first; `None` if the line is no answer."""
     outcome = BROKEN_OUTCOME.search(text)
     head = text[: outcome.start()] if outcome else text
-    if BROKEN_METHOD.search(head) or not (outcome or '"jsonrpc"' in head):
+    if BROKEN_METHOD.search(head) or not (outcome or '"jsonrpc' in head):
         return None
     before = [_matched_id(match) for match in BROKEN_ID.finditer(head)]
     after = [_matched_id(match) for match in BROKEN_ID.finditer(text, len(head))]
