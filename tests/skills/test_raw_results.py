@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from perstack.definition.model import McpStdioSkill
+from perstack.definition.model import McpSseSkill, McpStdioSkill
 from tests.skills.harness import SERVERS, Recorder, call, expert, opened
+from tests.skills.scripted_http import Reply, scripted_http
 
 pytestmark = pytest.mark.anyio
 
@@ -17,6 +18,7 @@ RAW = McpStdioSkill(
 )
 
 
+@pytest.mark.parametrize("era", [{}, {"is_modern": True}])
 @pytest.mark.parametrize(
     ("result", "text", "is_error"),
     [
@@ -31,9 +33,10 @@ RAW = McpStdioSkill(
     ],
 )
 async def test_a_call_that_took_effect_does_not_look_refused(
-    tmp_path: Path, result: dict[str, Any], text: str, is_error: bool
+    tmp_path: Path, result: dict[str, Any], text: str, is_error: bool, era: dict[str, Any]
 ) -> None:
-    (tmp_path / "raw.json").write_text(json.dumps({"result": result}), encoding="utf-8")
+    facts = json.dumps({"result": result, **era})
+    (tmp_path / "raw.json").write_text(facts, encoding="utf-8")
     tester = expert(raw=RAW)
 
     async with opened(tmp_path) as skills:
@@ -44,3 +47,31 @@ async def test_a_call_that_took_effect_does_not_look_refused(
     assert text in answer.text
     assert answer.is_error is is_error
     assert again == answer
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/sse"])
+async def test_a_result_over_http_is_read_as_it_is(tmp_path: Path, path: str) -> None:
+    result = {"content": [{"type": "text", "text": "saved"}, {"type": "odd"}], "isError": "true"}
+    body = f'{{"jsonrpc": "2.0", "id": ID, "result": {json.dumps(result)}}}'
+    with scripted_http({"look": [Reply(body)]}) as script:
+        skill = McpSseSkill(
+            type="mcpSseSkill", endpoint=f"{script.origin}{path}", allow_private=True
+        )
+        tester = expert(remote=skill)
+        async with opened(tmp_path) as skills:
+            await skills.tools(tester, Recorder())
+            answer = await skills.call(tester, call("look", skill_name="remote"), "key")
+
+    assert answer.text == 'saved\n[content of type odd] {"type": "odd"}'
+    assert answer.is_error
+
+
+async def test_a_long_line_of_stderr_says_how_much_is_left_out(tmp_path: Path) -> None:
+    facts = {"stderr": f"short\n{'x' * 5_000}\n"}
+    (tmp_path / "raw.json").write_text(json.dumps(facts), encoding="utf-8")
+    told = Recorder()
+
+    async with opened(tmp_path) as skills:
+        await skills.tools(expert(raw=RAW), told)
+
+    assert told.lines() == f"short\n{'x' * 2_000} (and 3,000 more characters)"

@@ -139,9 +139,11 @@ async def test_a_server_that_declares_no_tools_may_have_none(
     assert (await listed(tmp_path, capabilities={}, pages=pages))[0] == []
 
 
-async def test_tools_that_change_are_listed_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("era", [{}, {"is_modern": True}])
+async def test_tools_that_change_are_listed_again(tmp_path: Path, era: dict[str, Any]) -> None:
     more = {"": {"tools": [{**LOOK, "name": "extra"}]}}
-    (tmp_path / "raw.json").write_text(json.dumps({"changed_pages": more}), encoding="utf-8")
+    facts = {"changed_pages": more, "capabilities": {"tools": {"listChanged": True}}, **era}
+    (tmp_path / "raw.json").write_text(json.dumps(facts), encoding="utf-8")
     tester = expert(raw=RAW)
 
     async with opened(tmp_path) as skills:
@@ -160,6 +162,23 @@ async def test_tools_that_change_are_listed_again(tmp_path: Path) -> None:
     assert [tool.name for tool in tools if tool.skill_name == "raw"] == ["extra"]
     assert (extra.text, extra.is_error) == ("looked", False)
     assert not old.is_error, "a run that was shown the tool before may still call it"
+
+
+async def test_a_tool_whose_headers_are_wrong_is_left_out_as_the_newer_protocol_demands(
+    tmp_path: Path,
+) -> None:
+    def tool(name: str, header: object) -> dict[str, Any]:
+        properties = {"a": {"type": "string", "x-mcp-header": header}}
+        return {"name": name, "inputSchema": {"type": "object", "properties": properties}}
+
+    tools = [tool("right", "Region"), tool("wrong", "no token"), {**LOOK, "outputSchema": 5}]
+
+    names, warnings = await listed(tmp_path, is_modern=True, pages={"": {"tools": tools}})
+    older = await listed(tmp_path, pages={"": {"tools": tools}})
+
+    assert names == ["right", "look"]
+    assert "'wrong' is left out: its inputSchema property 'a': x-mcp-header" in warnings
+    assert older[0] == ["right", "wrong", "look"]
 
 
 async def test_tools_that_cannot_be_listed_again_stay(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ class ServerConnection:
         self._state_changed = anyio.Event()
         self._transport = transport
         self._client: Client | None = None
+        self._is_slow_start_told = False
         # Set when the server of the current attempt ended, or when the connection is to be closed.
         self._end = anyio.Event()
         self._timeouts = timeouts
@@ -180,14 +181,19 @@ class ServerConnection:
         with anyio.move_on_after(self._timeouts.slow_start_seconds) as wait:
             await self._wait_while_connecting()
         if wait.cancelled_caught:
+            self._tell_slow_start()
+            await self._wait_while_connecting()
+        if self.failure is not None:
+            raise self.failure
+
+    def _tell_slow_start(self) -> None:
+        if not self._is_slow_start_told:
+            self._is_slow_start_told = True
             self._warn(
                 f"still starting after {self._timeouts.slow_start_seconds:g} seconds, of the "
                 f"{self._timeouts.start_seconds:g} that startTimeout allows; a first start may "
                 "have to download the server"
             )
-            await self._wait_while_connecting()
-        if self.failure is not None:
-            raise self.failure
 
     async def _wait_while_connecting(self) -> None:
         while self._state is ConnectionState.CONNECTING:

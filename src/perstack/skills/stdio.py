@@ -150,10 +150,17 @@ class StdioTransport:
         self._has_ignored_discovery = True
 
     def _report_stderr(self, connection: ServerConnection, line: str) -> None:
-        line = self.redactor.redact(line)[:MAX_STDERR_LINE_CHARACTERS]
+        line = _cut_line(self.redactor.redact(line))
         self.stderr_tail.append(line)
         self._stderr_line_count += 1
         if self._stderr_line_count <= MAX_STDERR_LINES:
             connection.on_stderr(line)
         elif self._stderr_line_count == MAX_STDERR_LINES + 1:
             connection.on_stderr(f"(more than {MAX_STDERR_LINES} lines; the rest is not shown)")
+
+
+def _cut_line(line: str) -> str:
+    left_out = len(line) - MAX_STDERR_LINE_CHARACTERS
+    if left_out <= 0:
+        return line
+    return f"{line[:MAX_STDERR_LINE_CHARACTERS]} (and {left_out:,} more characters)"

@@ -1,6 +1,8 @@
 """A stdio MCP server that answers with what the file `raw.json` holds, however wrong it is.
 
 Its keys:
+    is_modern         whether it speaks the protocol of 2026-07-28
+    stderr            what it writes there at first
     capabilities      of the server; `{"tools": {}}` if it is left out
     pages             by cursor, `""` for the first: the result of `tools/list`
     result            of a call
@@ -22,6 +24,10 @@ def send(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+listening: dict[str, Any] = {}
+sys.stderr.write(FACTS.get("stderr", ""))
+sys.stderr.flush()
+
 for line in sys.stdin:
     request = json.loads(line)
     params: dict[str, Any] = request.get("params") or {}
@@ -33,13 +39,27 @@ for line in sys.stdin:
                 "capabilities": FACTS.get("capabilities", {"tools": {}}),
                 "serverInfo": {"name": "raw", "version": "1"},
             }
+        case "server/discover" if "is_modern" in FACTS:
+            result = {
+                "supportedVersions": ["2026-07-28"],
+                "capabilities": FACTS.get("capabilities", {"tools": {}}),
+                "resultType": "complete",
+                "ttlMs": 0,
+                "cacheScope": "private",
+            }
+        case "subscriptions/listen":
+            listening = {"_meta": {"io.modelcontextprotocol/subscriptionId": request["id"]}}
+            accepted = {"notifications": params["notifications"], **listening}
+            send({"method": "notifications/subscriptions/acknowledged", "params": accepted})
+            continue
         case "tools/list":
             result = pages.get(params.get("cursor", ""))
         case "tools/call":
             result = FACTS.get("result", {"content": [{"type": "text", "text": "looked"}]})
             if "changed_pages" in FACTS:
                 pages = FACTS.pop("changed_pages")
-                send({"method": "notifications/tools/list_changed"})
+                changed = {"method": "notifications/tools/list_changed"}
+                send(changed | ({"params": listening} if listening else {}))
         case _:
             pass
     if "id" in request and result is not None:
