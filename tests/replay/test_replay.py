@@ -9,7 +9,15 @@ import pytest
 
 from perstack.core import events as ev
 from perstack.core.history import newest_checkpoints
-from perstack.core.messages import Citation, ImageInlinePart, ProviderPart, Usage
+from perstack.core.messages import (
+    Citation,
+    ImageInlinePart,
+    ProviderPart,
+    ToolCall,
+    ToolResult,
+    Usage,
+    text_result,
+)
 from perstack.definition.model import Definitions
 from perstack.replay import runner
 from perstack.replay.runner import ReplayResult, replay
@@ -139,6 +147,28 @@ async def test_whatever_happened_to_a_job_it_comes_again_as_it_was(
         found = await replay(events, job.definitions)
     assert found.divergence is None
     assert found.matched == len(job.events)
+
+
+async def test_tools_that_changed_on_the_way_come_again_as_they_were() -> None:
+    store, skills = FakeStore(), FakeSkills()
+
+    def change(call_: ToolCall) -> ToolResult:
+        skills.version += 1
+        added = () if skills.version == 2 else (tool("extra"),)
+        skills.tools_of = (*STANDARD_TOOLS, *added)
+        return text_result(call_, call_.tool_name)
+
+    skills.handler = change
+    names = ["extra", "echo", "extra", "extra", "echo", "extra"]
+    replies: list[Reply] = [calls(call(name, f"c{n}")) for n, name in enumerate(names)]
+    model = FakeModel({"a": [*replies, done("over")]})
+
+    end = await work(context_of(TEAM, model, store=store, skills=skills))
+    found = await replay(tuple(store.events_written), TEAM)
+
+    assert end.text == "over"
+    assert [each.tool_name for each in skills.called] == ["echo", "extra", "echo", "extra"]
+    assert found.divergence is None
 
 
 async def test_a_call_whose_effect_was_unknown_is_not_made_again() -> None:

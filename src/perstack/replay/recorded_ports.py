@@ -1,6 +1,6 @@
 """Stand-ins for everything outside a run: each gives what the record has, and does nothing."""
 
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from perstack.definition.model_facts import ModelFacts
 from perstack.definition.verification import Verification
 from perstack.errors import ConfigError, SkillError
 from perstack.replay.recorded_responses import recorded_response
+from perstack.replay.recorded_tools import GenerationTools, tools_at
 from perstack.replay.recording import CURRENT_RUN_ID, Recording
 from perstack.runtime.budget import NOTHING_USED, Shortage
 from perstack.runtime.ports import Deltas, Generation, GenerationRequest, SkillListener
@@ -112,10 +113,16 @@ class RecordedSkills:
     """
 
     def __init__(
-        self, recording: Recording, tools: Mapping[str, tuple[ToolDefinition, ...]]
+        self, recording: Recording, tools: Mapping[str, Sequence[GenerationTools]]
     ) -> None:
         self._recording = recording
         self._tools = tools
+        self._asked = 0
+        self._changing_runs = {
+            run_id
+            for run_id, generations in tools.items()
+            if len({tuple(tool.name for tool in each.tools) for each in generations}) > 1
+        }
 
     async def tools(self, expert: Expert, listener: SkillListener) -> tuple[ToolDefinition, ...]:
         run_id = CURRENT_RUN_ID.get()
@@ -124,10 +131,13 @@ class RecordedSkills:
             return await self._recording.wait_for_end()
         if isinstance(event, ev.StopRunByError) and event.error.name == SkillError.__name__:
             raise SkillError(event.error.message, skill="")
-        return self._tools.get(run_id, ())
+        generation = tools_at(self._tools.get(run_id, ()), event)
+        return () if generation is None else generation.tools
 
     def tools_version(self, expert: Expert) -> int | None:
-        return None
+        # Events that were not flushed yet hide which generation comes next: `tools` finds out.
+        self._asked += 1
+        return self._asked if CURRENT_RUN_ID.get() in self._changing_runs else None
 
     async def call(self, expert: Expert, call: ToolCall, idempotency_key: str) -> ToolResult:
         return await self._recording.wait_for_result(CURRENT_RUN_ID.get(), call.id)

@@ -11,7 +11,6 @@ from perstack.core.activations import ActivationSegment, is_idle, split_into_seg
 from perstack.core.checkpoint import Checkpoint
 from perstack.core.history import JobHistory
 from perstack.core.messages import InstructionMessage, ToolResult
-from perstack.core.tools import ToolDefinition
 from perstack.definition.model import Definitions
 from perstack.errors import UnknownExpertError
 from perstack.redaction import Redactor
@@ -26,7 +25,7 @@ from perstack.replay.recorded_ports import (
     RecordedStepCounter,
 )
 from perstack.replay.recorded_responses import recorded_retry_limit
-from perstack.replay.recorded_tools import tools_by_run
+from perstack.replay.recorded_tools import GenerationTools, tools_by_run
 from perstack.replay.recording import Divergence, Recording
 from perstack.runtime.context import JobContext
 from perstack.runtime.ports import Lease
@@ -109,7 +108,7 @@ class _SegmentReplay:
         self,
         segment: ActivationSegment,
         definitions: Definitions,
-        tools: Mapping[str, tuple[ToolDefinition, ...]],
+        tools: Mapping[str, Sequence[GenerationTools]],
         checkpoints: Mapping[str, Checkpoint],
     ) -> None:
         self.recording = Recording(segment)

@@ -154,7 +154,7 @@ class ServerConnection:
         self._state_changed = anyio.Event()
         self._transport = transport
         self._client: Client | None = None
-        self._is_slow_start_told = False
+        self._is_slow_start_reported = False
         # Set when the server of the current attempt ended, or when the connection is to be closed.
         self._end = anyio.Event()
         self._timeouts = timeouts
@@ -181,14 +181,14 @@ class ServerConnection:
         with anyio.move_on_after(self._timeouts.slow_start_seconds) as wait:
             await self._wait_while_connecting()
         if wait.cancelled_caught:
-            self._tell_slow_start()
+            self._report_slow_start()
             await self._wait_while_connecting()
         if self.failure is not None:
             raise self.failure
 
-    def _tell_slow_start(self) -> None:
-        if not self._is_slow_start_told:
-            self._is_slow_start_told = True
+    def _report_slow_start(self) -> None:
+        if not self._is_slow_start_reported:
+            self._is_slow_start_reported = True
             self._warn(
                 f"still starting after {self._timeouts.slow_start_seconds:g} seconds, of the "
                 f"{self._timeouts.start_seconds:g} that startTimeout allows; a first start may "
