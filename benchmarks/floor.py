@@ -88,12 +88,13 @@ async def open_tool(stack: AsyncExitStack) -> Use:
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("the server has no pipes")
     stdin, stdout = process.stdin, BufferedByteReceiveStream(process.stdout)
-    ids = count(1)
+    ids, turn = count(1), anyio.Lock()
 
     async def request(method: str, params: Json) -> Json:
         message = {"jsonrpc": "2.0", "id": next(ids), "method": method, "params": params}
-        await stdin.send(json.dumps(message).encode() + b"\n")
-        return json.loads(await stdout.receive_until(b"\n", MAX_LINE_BYTES))["result"]
+        async with turn:
+            await stdin.send(json.dumps(message).encode() + b"\n")
+            return json.loads(await stdout.receive_until(b"\n", MAX_LINE_BYTES))["result"]
 
     async def use(name: str, arguments: Json) -> str:
         result = await request("tools/call", {"name": name, "arguments": arguments})

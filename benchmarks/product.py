@@ -33,8 +33,9 @@ async def work(options: dict[str, Any]) -> dict[str, Any]:
     async with open_engine(Settings(config=Path("perstack.toml"), workspace=Path())) as engine:
         if options.get("is_warm"):
             await engine.warm_up()
-            warm = order("warm", steps=1, tool="readTextFile")
-            await carry_out(engine, [], expert_key="reader", query=warm)
+            # As the opponent opens its tool before its time begins.
+            expert, tool = options.get("warm", ("reader", "readTextFile"))
+            await carry_out(engine, [], expert_key=expert, query=order("warm", steps=1, tool=tool))
         before = memory_mib()
         started = time.monotonic()
         async with anyio.create_task_group() as tasks:

@@ -34,6 +34,17 @@ command = {json.dumps(sys.executable)}
 args = [{json.dumps(str(TOOL_SERVER))}]
 pick = ["echo"]
 
+[experts."sharer"]
+description = "Works."
+instruction = "Work."
+
+[experts."sharer".skills."plain"]
+type = "mcpStdioSkill"
+command = {json.dumps(sys.executable)}
+args = [{json.dumps(str(TOOL_SERVER))}]
+scope = "engine"
+pick = ["echo"]
+
 [experts."reader"]
 description = "Reads."
 instruction = "Read."

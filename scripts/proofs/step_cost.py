@@ -8,8 +8,8 @@ from benchmarks import concurrency, first_request, step, stream
 
 PARTS = {
     "a step, everything durable, spans exported": step.measure,
-    "many jobs at once, 200 ms to each answer of the model, one shared tool on both sides (of the"
-    " process itself: perstack starts the servers of skills for each job)": concurrency.measure,
+    "many jobs at once, 200 ms to each answer of the model, which share a tool of the process, or"
+    " one skill server, on both sides": concurrency.measure,
     "a streamed chunk, from the socket to the listener": stream.measure,
     "from the start of a process to its first request": first_request.measure,
 }
