@@ -52,6 +52,9 @@ from perstack.stores import open_store, sqlite_url, store_path
 from perstack.task_groups import unwrap_group
 from perstack.telemetry.setup import configure_telemetry
 
+TOOLS_FOLDER = "tools"
+"""Beside the store: what servers with `lazyInit` offered when they were last started."""
+
 
 class Engine:
     """Starts, continues, reads and cancels the jobs of one workspace."""
@@ -404,7 +407,13 @@ async def _build_context(
     models = ModelCache(_model_factory(settings, overrides, environment), loaded.definitions)
     stack.push_async_callback(models.aclose)
     skills = await stack.enter_async_context(
-        open_engine_skills(workspace=workspace, environment=environment)
+        open_engine_skills(
+            workspace=workspace,
+            environment=environment,
+            tools_folder=None
+            if settings.is_in_memory
+            else store_path(workspace).with_name(TOOLS_FOLDER),
+        )
     )
     context = EngineContext(
         settings=settings,

@@ -16,7 +16,7 @@ from tests.docs.blocks import blocks
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "definition.md").read_text(encoding="utf-8")
 TESTING = (DOCS / "testing.md").read_text(encoding="utf-8")
-UNEXPLAINED = {"key", "lazyInit"}
+UNEXPLAINED = {"key"}
 
 
 @pytest.mark.parametrize(

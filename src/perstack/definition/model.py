@@ -208,7 +208,11 @@ class McpStdioSkill(ToolFilter):
     args: tuple[str, ...] = Field(
         default=(), description="Arguments of the command; instead of packageName."
     )
-    lazy_init: StrictFlag = Field(default=False, description="Connect in the background.")
+    lazy_init: StrictFlag = Field(
+        default=False,
+        description="Start the server at the first call of one of its tools, which are listed once "
+        "and kept.",
+    )
     scope: Literal["job", "engine"] = Field(
         default="job",
         description="Who shares the process: the runs of a job, or all jobs of an engine, for "

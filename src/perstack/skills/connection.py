@@ -25,15 +25,16 @@ from mcp.types import (
     Implementation,
     InputRequiredResult,
     InputResponses,
-    Tool,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
+from perstack.core.tools import ToolDefinition
 from perstack.errors import SkillError
 from perstack.redaction import Redactor
 from perstack.skills.connection_users import ConnectionUser, ConnectionUsers
 from perstack.skills.context import SkillTimeouts
+from perstack.skills.convert import to_tool_definition
 from perstack.skills.elicitation import DECLINE_REASON_KEY, PausableTimeout, ask_user
 from perstack.skills.raw_results import raw_result, with_raw_results
 from perstack.skills.responses import SESSION_LOST, excerpt
@@ -146,7 +147,7 @@ class ServerConnection:
         self.users = ConnectionUsers(starter, is_shared=is_shared)
         self._server_info: dict[str, Any] | None = None
         self.tools_version = tools_version
-        self._tools: tuple[Tool, ...] = ()
+        self._tools: tuple[ToolDefinition, ...] = ()
         self._listed_version = tools_version
         self._listing = anyio.Lock()
         self.failure: SkillError | None = None
@@ -242,19 +243,27 @@ class ServerConnection:
             self._set_state(ConnectionState.CLOSING)
         self._end.set()
 
-    async def tools(self) -> tuple[Tool, ...]:
+    async def tools(self) -> tuple[ToolDefinition, ...]:
         """The tools of the server, which are listed again if it said that they have changed."""
         async with self._listing:
             version, client = self.tools_version, self._client
             if client is not None and version != self._listed_version:
                 try:
                     with anyio.fail_after(self._timeouts.list_seconds):
-                        self._tools = await list_tools(client, self._warn)
+                        self._tools = await self._list_tools(client)
                 except (MCPError, TimeoutError, ValueError) as error:
                     problem = self.describe_error(error)
                     self._warn(f"its tools have changed, and cannot be listed: {problem}")
                 self._listed_version = version
         return self._tools
+
+    def renew_tools_version(self) -> None:
+        """The tools differ from those that were known before the server was started."""
+        self.tools_version = self._listed_version = self.tools_version + 1
+
+    async def _list_tools(self, client: Client) -> tuple[ToolDefinition, ...]:
+        tools = await list_tools(client, self._warn)
+        return tuple(to_tool_definition(self.name, tool) for tool in tools)
 
     def add_user(self, user: ConnectionUser) -> None:
         """A run uses the connection, which is ready."""
@@ -376,6 +385,9 @@ class ServerConnection:
     async def _elicit(self, params: ElicitRequestParams, user: ConnectionUser) -> ElicitResult:
         return await ask_user(user.listener, self.name, params, self._transport.redactor.redact)
 
+    def redact(self, text: str) -> str:
+        return self._transport.redactor.redact(text)
+
     def redact_result(self, text: str) -> str:
         return self._transport.result_redactor.redact(text)
 
@@ -435,7 +447,7 @@ class ServerConnection:
         )
         async with client, anyio.create_task_group() as tasks:
             initialized_at = anyio.current_time()
-            self._tools = await list_tools(client, self._warn)
+            self._tools = await self._list_tools(client)
             listed_at = anyio.current_time()
             self._client = client
             self._scope.deadline = float("inf")

@@ -31,6 +31,9 @@ class ConnectionSet:
     def tools_version(self, server: ServerSpec) -> int | None:
         """A number that changes with the tools of a server; `None` while it is not connected."""
         connection = self._connections.get(server.identity)
+        if server.is_lazy and (connection is None or connection.is_ended):
+            # It is started when it is called, and not to learn whether its tools have changed.
+            return 0 if connection is None else connection.tools_version
         if connection is None or not connection.is_ready:
             return None
         return connection.tools_version
@@ -86,7 +89,12 @@ class ConnectionSet:
             endpoint = http.HttpEndpoint(name, server.skill, context.environment)
             return http.HttpTransport(endpoint)
         server_command = build_command(
-            name, server.skill, context.workspace, context.environment, server.command_line
+            name,
+            server.skill,
+            context.workspace,
+            context.environment,
+            server.command_line,
+            server.folder,
         )
         for variable in server_command.refused_variables:
             listener.stderr(name, f"(the variable {variable} is protected and is not passed on)")

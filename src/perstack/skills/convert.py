@@ -1,7 +1,7 @@
 """Converts tools and results of MCP servers to those of a run."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from mcp.types import Tool
@@ -22,22 +22,6 @@ MAX_ARGUMENT_CHARACTERS = 1_000
 FRAME_FIELDS = frozenset({"_meta", "content", "isError", "resultType", "structuredContent"})
 
 Redact = Callable[[str], str]
-
-
-def filter_tools(
-    tools: Sequence[Tool], pick: Sequence[str], omit: Sequence[str], warn: Callable[[str], None]
-) -> list[Tool]:
-    """The tools without `omit`, then only `pick` if it names any."""
-    available = [tool.name for tool in tools]
-    for key, names in (("pick", pick), ("omit", omit)):
-        unknown = [name for name in names if name not in available]
-        if unknown:
-            warn(
-                f"`{key}` names {', '.join(map(repr, unknown))}, which the server does not offer; "
-                f"it offers {', '.join(map(repr, available)) or 'nothing'}"
-            )
-    allowed = [tool for tool in tools if tool.name not in omit]
-    return [tool for tool in allowed if tool.name in pick] if pick else allowed
 
 
 def to_tool_definition(skill_name: str, tool: Tool) -> ToolDefinition:

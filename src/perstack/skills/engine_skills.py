@@ -10,6 +10,7 @@ import anyio
 from perstack.definition.model import Definitions
 from perstack.runtime.ports import Skills
 from perstack.skills.context import SkillContext, SkillTimeouts, open_context
+from perstack.skills.known_tools import KnownTools
 from perstack.skills.pool import open_skills
 from perstack.skills.server_command import shared_identities
 
@@ -19,17 +20,22 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_engine_skills(
-    *, workspace: Path, environment: Mapping[str, str], timeouts: SkillTimeouts | None = None
+    *,
+    workspace: Path,
+    environment: Mapping[str, str],
+    tools_folder: Path | None = None,
+    timeouts: SkillTimeouts | None = None,
 ) -> AsyncGenerator["EngineSkills"]:
     """The skills of one engine; leaving, after all jobs, ends the processes that they shared.
 
     Args:
         workspace: The folder that experts may touch; also the working folder of the servers.
         environment: Where skills find what they name in `requiredEnv`.
+        tools_folder: Where it is kept what servers with `lazyInit` offer; else in memory.
         timeouts: How long things may take.
     """
     async with open_context(workspace, environment, timeouts or SkillTimeouts()) as context:
-        skills = EngineSkills(context)
+        skills = EngineSkills(context, KnownTools(tools_folder))
         try:
             yield skills
         finally:
@@ -40,8 +46,9 @@ async def open_engine_skills(
 class EngineSkills:
     """Opens the skills of jobs, which share the servers of skills with `scope = "engine"`."""
 
-    def __init__(self, context: SkillContext) -> None:
+    def __init__(self, context: SkillContext, known_tools: KnownTools) -> None:
         self._context = context
+        self._known_tools = known_tools
         self._definitions: Definitions | None = None
         self._identities: frozenset[str] = frozenset()
         self._shared: ConnectionSet | None = None
@@ -60,6 +67,7 @@ class EngineSkills:
                 definitions=definitions,
                 timeouts=context.timeouts,
                 get_shared=self._get_shared,
+                known_tools=self._known_tools,
             ) as skills:
                 yield skills
         finally:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,14 @@ from perstack.runtime.ports import SkillListener, Skills
 from perstack.runtime.tools import name_delegates
 from perstack.skills.builtin.skill import BuiltInSkill
 from perstack.skills.context import SkillContext, SkillTimeouts, open_context
-from perstack.skills.server_command import ServerSpec, is_pinned_base_skill
-from perstack.skills.tool_catalog import ToolCatalog, interactive_tools
+from perstack.skills.known_tools import KnownTools
+from perstack.skills.server_command import (
+    ServerSpec,
+    build_command,
+    is_pinned_base_skill,
+    server_spec,
+)
+from perstack.skills.tool_catalog import ToolCatalog, filter_tools, interactive_tools
 
 if TYPE_CHECKING:
     from perstack.skills.connection_set import ConnectionSet
@@ -40,6 +47,7 @@ async def open_skills(
     definitions: Definitions,
     timeouts: SkillTimeouts | None = None,
     get_shared: "GetConnectionSet | None" = None,
+    known_tools: KnownTools | None = None,
 ) -> AsyncGenerator[Skills]:
     """The pool of skills of one job; leaving closes its connections and ends its processes.
 
@@ -49,9 +57,10 @@ async def open_skills(
         definitions: The definitions that the job started with.
         timeouts: How long things may take.
         get_shared: The connections that the job shares with others; without it there are none.
+        known_tools: What servers with `lazyInit` offer; without it nothing is known of them.
     """
     async with open_context(workspace, environment, timeouts or SkillTimeouts()) as context:
-        pool = SkillPool(context, definitions, get_shared)
+        pool = SkillPool(context, definitions, known_tools or KnownTools(), get_shared)
         try:
             yield pool
         finally:
@@ -63,8 +72,8 @@ async def open_skills(
 class SkillPool:
     """Satisfies the `Skills` port.
 
-    A skill with `lazyInit` is connected like every other: its tools are part of the first request
-    to the model. Skills of type `interactiveSkill` are included for every run; the runtime hides
+    A server with `lazyInit` whose tools are known is connected by the first call of one of them.
+    Skills of type `interactiveSkill` are included for every run; the runtime hides
     them from delegated runs.
     """
 
@@ -72,12 +81,13 @@ class SkillPool:
         self,
         context: SkillContext,
         definitions: Definitions,
+        known_tools: KnownTools,
         get_shared: "GetConnectionSet | None" = None,
     ) -> None:
         self._context = context
+        self._known_tools = known_tools
         self._get_shared = get_shared
         self._definitions = definitions
-        self._base_command = definitions.perstack_base_skill_command
         self._built_in_skill: BuiltInSkill | None = None
         self._connections: ServerConnections | None = None
         self._expert_tools: dict[str, _ExpertTools] = {}
@@ -138,7 +148,7 @@ class SkillPool:
             for name, skill in expert.skills.items()
             if (server := self._server_spec(name, skill, listener)) is not None
         }
-        server_tools = await self._get_connections().open(servers, listener) if servers else {}
+        server_tools = await self._list_tools(servers, listener)
         previous = self._expert_tools.get(expert.key)
         expert_tools = _ExpertTools(expert, listener, servers)
         catalog = expert_tools.catalog
@@ -162,15 +172,52 @@ class SkillPool:
         self._expert_tools[expert.key] = expert_tools
         return expert_tools
 
+    async def _list_tools(
+        self, servers: Mapping[str, ServerSpec], listener: SkillListener
+    ) -> dict[str, list[ToolDefinition]]:
+        listed = {
+            name: tools
+            for name, server in servers.items()
+            if (tools := await self._find_known_tools(name, server)) is not None
+        }
+        unknown = {name: server for name, server in servers.items() if name not in listed}
+        if unknown:
+            listed |= await self._get_connections().open(unknown, listener)
+        return {
+            name: filter_tools(
+                listed[name], server.skill.pick, server.skill.omit, partial(listener.stderr, name)
+            )
+            for name, server in servers.items()
+        }
+
+    async def _find_known_tools(
+        self, name: str, server: ServerSpec
+    ) -> tuple[ToolDefinition, ...] | None:
+        """The tools of a server that is not to be started for them."""
+        if not server.is_lazy or not isinstance(server.skill, McpStdioSkill):
+            return None
+        if self._connections is not None and self._connections.is_connected(server):
+            return None
+        context = self._context
+        command = build_command(
+            name,
+            server.skill,
+            context.workspace,
+            context.environment,
+            server.command_line,
+            server.folder,
+        )
+        return await self._known_tools.get(server, command)
+
     def _server_spec(self, name: str, skill: Skill, listener: SkillListener) -> ServerSpec | None:
         """The server that a skill needs; `None` if it is built in or interactive."""
         if isinstance(skill, InteractiveSkill):
             return None
         if not isinstance(skill, McpStdioSkill):
-            return ServerSpec(skill)
+            return server_spec(skill, self._definitions)
         if skill.is_built_in:
-            if self._base_command is not None:
-                return ServerSpec(skill, command_line=self._base_command)
+            if self._definitions.perstack_base_skill_command is not None:
+                return server_spec(skill, self._definitions)
             if skill.required_env:
                 listener.stderr(name, "(the base skill is built in: its requiredEnv has no effect)")
             return None
@@ -180,7 +227,7 @@ class SkillPool:
                 name, f"({skill.command} was not found: the built-in {BASE_SKILL} stands in)"
             )
             return None
-        return ServerSpec(skill)
+        return server_spec(skill, self._definitions)
 
     def _get_built_in_skill(self) -> BuiltInSkill:
         if self._built_in_skill is None:
@@ -205,7 +252,9 @@ class SkillPool:
 
             own = ConnectionSet(self._context)
             shared = own if self._get_shared is None else self._get_shared()
-            self._connections = ServerConnections(own, shared, self._context.timeouts)
+            self._connections = ServerConnections(
+                own, shared, self._known_tools, self._context.timeouts
+            )
         return self._connections
 
 

@@ -1,10 +1,6 @@
 """The skill servers of one job: its own, and those that it shares with the jobs of its engine."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
-
-from mcp.types import Tool
+from collections.abc import Iterable, Mapping
 
 from perstack.core.messages import ToolCall, ToolResult, text_result
 from perstack.core.tools import ToolDefinition
@@ -14,7 +10,8 @@ from perstack.skills.connection import ConnectionLostError, ServerConnection, Se
 from perstack.skills.connection_set import ConnectionSet
 from perstack.skills.connection_users import ConnectionUser
 from perstack.skills.context import SkillTimeouts
-from perstack.skills.convert import filter_tools, to_tool_definition, to_tool_result
+from perstack.skills.convert import to_tool_result
+from perstack.skills.known_tools import KnownTools
 from perstack.skills.server_command import ServerSpec
 
 
@@ -24,17 +21,25 @@ class ServerConnections:
     Args:
         own: The connections of the job.
         shared: Those of the engine, to the servers of skills with `scope = "engine"`.
+        known_tools: Is told what servers with `lazyInit` offer.
         timeouts: How long things may take.
     """
 
-    def __init__(self, own: ConnectionSet, shared: ConnectionSet, timeouts: SkillTimeouts) -> None:
+    def __init__(
+        self,
+        own: ConnectionSet,
+        shared: ConnectionSet,
+        known_tools: KnownTools,
+        timeouts: SkillTimeouts,
+    ) -> None:
         self._own = own
         self._shared = shared
+        self._known_tools = known_tools
         self._timeouts = timeouts
 
     async def open(
         self, servers: Mapping[str, ServerSpec], listener: SkillListener
-    ) -> dict[str, list[ToolDefinition]]:
+    ) -> dict[str, tuple[ToolDefinition, ...]]:
         """Connect the servers that are not connected yet, concurrently, and return their tools.
 
         Raises:
@@ -51,13 +56,13 @@ class ServerConnections:
             or self._set_of(server).connect(name, server, transports[name], user)
             for name, server in servers.items()
         }
-        for connection in connections.values():
-            await connection.wait_until_ready()
-            connection.add_user(user)
-        return {
-            name: _tool_definitions(name, servers[name], await connection.tools(), listener)
-            for name, connection in connections.items()
-        }
+        for name, connection in connections.items():
+            await self._use(connection, servers[name], user)
+        return {name: await connection.tools() for name, connection in connections.items()}
+
+    def is_connected(self, server: ServerSpec) -> bool:
+        """Whether a server runs, or is being started."""
+        return self._set_of(server).live(server) is not None
 
     def tools_version(self, servers: Iterable[ServerSpec]) -> int | None:
         """A number that changes with the tools of servers; `None` while one is not connected."""
@@ -84,11 +89,13 @@ class ServerConnections:
         try:
             try:
                 connection = self._connection_for(call.skill_name, server, user)
-                result = await _call_once(connection, tool_name, call, idempotency_key, user)
+                await self._use(connection, server, user)
+                result = await connection.call(tool_name, call.args, idempotency_key, user)
             except SessionLostError:
                 # The call was refused, so it took no effect.
                 connection = self._connection_for(call.skill_name, server, user)
-                result = await _call_once(connection, tool_name, call, idempotency_key, user)
+                await self._use(connection, server, user)
+                result = await connection.call(tool_name, call.args, idempotency_key, user)
             return to_tool_result(call, result, connection.redact_result)
         except SkillError as failure:
             return text_result(call, str(failure), is_error=True)
@@ -105,6 +112,16 @@ class ServerConnections:
         """Close the connections of the job, and leave those of the engine."""
         self._shared.release(self)
         await self._own.close()
+
+    async def _use(
+        self, connection: ServerConnection, server: ServerSpec, user: ConnectionUser
+    ) -> None:
+        await connection.wait_until_ready()
+        connection.add_user(user)
+        if server.is_lazy:
+            tools = await connection.tools()
+            if await self._known_tools.put(server, tools, connection.redact):
+                connection.renew_tools_version()
 
     def _set_of(self, server: ServerSpec) -> ConnectionSet:
         return self._shared if server.is_shared else self._own
@@ -125,26 +142,6 @@ class ServerConnections:
             f"{call.tool_name} did not answer within {self._timeouts.call_seconds:g} seconds"
             " and was cancelled. Whether it took effect is unknown: check before you call it again."
         )
-
-
-async def _call_once(
-    connection: ServerConnection,
-    tool_name: str,
-    call: ToolCall,
-    idempotency_key: str,
-    user: ConnectionUser,
-) -> dict[str, Any]:
-    await connection.wait_until_ready()
-    connection.add_user(user)
-    return await connection.call(tool_name, call.args, idempotency_key, user)
-
-
-def _tool_definitions(
-    name: str, server: ServerSpec, tools: Sequence[Tool], listener: SkillListener
-) -> list[ToolDefinition]:
-    warn = partial(listener.stderr, name)
-    allowed = filter_tools(tools, server.skill.pick, server.skill.omit, warn)
-    return [to_tool_definition(name, tool) for tool in allowed]
 
 
 def _disconnected_message(call: ToolCall) -> str:

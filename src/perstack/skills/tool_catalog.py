@@ -1,7 +1,7 @@
 """The tools of one expert, by unique names."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -29,10 +29,29 @@ class ToolCatalog:
             name = skill_tool_name(skill_name, tool.name, taken)
             taken.add(name)
             is_same = (tool.skill_name, tool.name) == (skill_name, name)
-            # The tools of the base skill are shared by all jobs, and so is what is kept of them.
+            # Tools that all jobs share keep what providers are told of them.
             shown = tool if is_same else replace(tool, skill_name=skill_name, name=name)
             self.definitions.append(shown)
             self.original_names[skill_name, name] = tool.name
+
+
+def filter_tools(
+    tools: Sequence[ToolDefinition],
+    pick: Sequence[str],
+    omit: Sequence[str],
+    warn: Callable[[str], None],
+) -> list[ToolDefinition]:
+    """The tools without `omit`, then only `pick` if it names any."""
+    available = [tool.name for tool in tools]
+    for key, names in (("pick", pick), ("omit", omit)):
+        unknown = [name for name in names if name not in available]
+        if unknown:
+            warn(
+                f"`{key}` names {', '.join(map(repr, unknown))}, which the server does not offer; "
+                f"it offers {', '.join(map(repr, available)) or 'nothing'}"
+            )
+    allowed = [tool for tool in tools if tool.name not in omit]
+    return [tool for tool in allowed if tool.name in pick] if pick else allowed
 
 
 def interactive_tools(skill_name: str, skill: InteractiveSkill) -> list[ToolDefinition]:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ DEFINITIONS_BY_NAME: dict[str, ToolDefinition] = {
 }
 
 
+@lru_cache(maxsize=64)
 def select_definitions(
     pick: tuple[str, ...] = (), omit: tuple[str, ...] = ()
 ) -> tuple[ToolDefinition, ...]:
