@@ -282,6 +282,19 @@ def log_document(folder: Path) -> None:
         same((summary["errorCount"], summary["stepRange"]), (0, {"min": 1, "max": 4}), "the rest")
 
 
+@case("no-data")
+def log_without_data(folder: Path) -> None:
+    """Where no job has run, the log says that there is no data, and that is no failure."""
+    with project(folder, DESK, desk=[]) as here:
+        for words in ((), ("--errors",), ("--tools",), ("--summary",), ("--step", "5")):
+            ran = here.perstack("log", *words)
+            same((ran.code, ran.stdout[:13]), (0, "No data found"), " ".join(words))
+        document = json.loads(here.perstack("log", "--json").stdout)
+        same(document, {"job": None, "events": []}, "the document")
+        unknown = here.perstack("log", "--job", "nowhere")
+        holds(unknown.code != 0 and "No data found" in unknown.stderr, unknown.stderr)
+
+
 @case()
 def log_filters(folder: Path) -> None:
     """The log shows what its filters let through, all of them together."""
