@@ -30,7 +30,7 @@ NAME = re.compile(
 )
 PLAIN_VALUE = re.compile(r"""[^\s;&,"']+""")
 QUOTED_VALUE = re.compile(r"""[^"']+""")
-URL_PASSWORD = re.compile(r"(://[^\s/?#:@]*):[^\s/?#@]+@")
+URL_PASSWORD = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -107,19 +107,38 @@ def redact_command_line(words: Sequence[str]) -> tuple[str, ...]:
     Such names are those of options (`--api-key=…`, `--api-key …`), variables (`TOKEN=…`), headers
     (`Authorization: …`) and parameters of URLs (`?key=…`), also inside a word.
     """
-    redacted: list[str] = []
-    is_value = False
-    for word in words:
-        is_option = word.startswith("-")
-        redacted.append(REDACTED if is_value and not is_option else redact_named_values(word))
-        is_value = is_option and _is_secret_option(word.lstrip("-"))
-    return tuple(redacted)
+    return tuple(
+        _cut_out(word, spans) for word, spans in zip(words, _secret_spans(words), strict=True)
+    )
+
+
+def command_line_secrets(words: Sequence[str]) -> list[str]:
+    """What `redact_command_line` leaves out."""
+    pairs = zip(words, _secret_spans(words), strict=True)
+    return [word[start:end] for word, spans in pairs for start, end in spans]
 
 
 def redact_named_values(text: str) -> str:
     """A text without passwords in URLs and without what stands behind secret names."""
-    text = URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
-    pieces: list[str] = []
+    return _cut_out(text, _named_values(text))
+
+
+def _cut_out(text: str, spans: list[tuple[int, int]]) -> str:
+    for start, end in reversed(spans):
+        text = text[:start] + REDACTED + text[end:]
+    return text
+
+
+def _secret_spans(words: Sequence[str]) -> Iterator[list[tuple[int, int]]]:
+    is_value = False
+    for word in words:
+        is_option = word.startswith("-")
+        yield [(0, len(word))] if is_value and not is_option else _named_values(word)
+        is_value = is_option and _is_secret_option(word.lstrip("-"))
+
+
+def _named_values(text: str) -> list[tuple[int, int]]:
+    spans = [match.span(1) for match in URL_PASSWORD.finditer(text)]
     end = 0
     for match in NAME.finditer(text):
         # Behind a blank, only an option has a value.
@@ -130,9 +149,20 @@ def redact_named_values(text: str) -> str:
         value = QUOTED_VALUE if match["quote"] else PLAIN_VALUE
         found = value.match(text, match.end())
         if found and (match["separator"].strip() or not found[0].startswith("-")):
-            pieces += [text[end : match.end()], REDACTED]
             end = len(text) if is_whole else found.end()
-    return "".join(pieces) + text[end:]
+            spans.append((match.end(), end))
+    return _merged(spans)
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _is_secret_option(name: str) -> bool:

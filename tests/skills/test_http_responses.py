@@ -237,4 +237,18 @@ async def test_secrets_in_a_refusal_are_hidden(tmp_path: Path) -> None:
             result = await skills.call(tester, call("look"), "key")
 
     assert "bad key [SERVICE_KEY]" in result.text
-    assert "s3cr3t-value" not in result.text
+
+
+async def test_secrets_written_into_the_definition_are_hidden_in_a_refusal(tmp_path: Path) -> None:
+    refusal = Reply("bad keys s3cr3t-value and t0k3n-value", 401, "text/plain")
+    with scripted_http({"initialize": [refusal]}) as server:
+        skill = remote(server, "/mcp?api_key=s3cr3t-value").model_copy(
+            update={"headers": {"Authorization": "Bearer t0k3n-value"}}
+        )
+        async with opened(tmp_path) as skills:
+            with pytest.raises(SkillError) as caught:
+                await skills.tools(expert(plain=skill), Recorder())
+
+    assert "/mcp?api_key=[redacted]: it answered" in str(caught.value)
+    assert "bad keys [redacted] and [redacted]" in str(caught.value)
+    assert "s3cr3t-value" not in str(caught.value)

@@ -263,7 +263,7 @@ async def test_a_server_that_dies_at_start_is_told_with_its_last_words_but_no_se
     message = str(caught.value)
     assert caught.value.skill == "plain"
     assert "exit code 3" in message
-    assert "bad key [SERVICE_TOKEN]" in message
+    assert "bad key [SERVICE_TOKEN] of" in message
     assert "plain.py complain" in message
     assert "s3cr3t-value" not in message + told.lines()
     assert told.of("failed") == [("failed", "plain", "SkillError")]

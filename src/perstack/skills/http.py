@@ -18,7 +18,12 @@ from mcp_types import JSONRPCMessage
 from perstack.definition.model import McpSseSkill
 from perstack.definition.references import VARIABLE_REFERENCE
 from perstack.errors import SkillError
-from perstack.redaction import Redactor, redact_named_values, secret_variables
+from perstack.redaction import (
+    Redactor,
+    command_line_secrets,
+    redact_named_values,
+    secret_variables,
+)
 from perstack.skills.address_policy import AddressPolicy
 from perstack.skills.connection import ProtocolMode, ServerConnection
 from perstack.skills.http_responses import (
@@ -56,6 +61,8 @@ class HttpEndpoint:
             allowed_domains=skill.allowed_domains,
         )
         self.redactor = Redactor.of_variables(values)
+        written = [f"{header}: {text}" for header, text in skill.headers.items()]
+        self.redactor.add(command_line_secrets([skill.endpoint, *written]))
         self.result_redactor = Redactor.of_variables(secret_variables(values))
         self.error_status: int | None = None
         self.refusal: str | None = None

@@ -14,7 +14,12 @@ import anyio
 from anyio.abc import Process
 
 from perstack.errors import SkillError
-from perstack.redaction import Redactor, redact_command_line, secret_variables
+from perstack.redaction import (
+    Redactor,
+    command_line_secrets,
+    redact_command_line,
+    secret_variables,
+)
 from perstack.skills.connection import ProtocolMode, ServerConnection
 from perstack.skills.handshakes import OlderHandshakes
 from perstack.skills.process_streams import MessageStreams, ProcessStreams
@@ -53,6 +58,7 @@ class StdioTransport:
         self.protocol_mode: ProtocolMode = "legacy" if is_older else "auto"
         variables = server_command.required_variables
         self.redactor = Redactor.of_variables(variables)
+        self.redactor.add(command_line_secrets(server_command.args))
         self.result_redactor = Redactor.of_variables(secret_variables(variables))
         self.spawn_seconds = 0.0
         self.exit_code: int | None = None

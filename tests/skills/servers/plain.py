@@ -131,7 +131,7 @@ def main() -> None:
     if "greet" in OPTIONS:
         sys.stdout.write("Welcome to the plain server!\n")
     if "complain" in OPTIONS:
-        sys.stderr.write(f"bad key {os.environ.get('SERVICE_TOKEN')}\nso I leave\n")
+        sys.stderr.write(f"bad key {os.environ.get('SERVICE_TOKEN')} of {sys.argv}\nso I leave\n")
         sys.exit(3)
     for line in sys.stdin:
         message = json.loads(line)
