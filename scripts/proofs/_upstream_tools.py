@@ -177,6 +177,25 @@ def connected_before_the_model(folder: Path) -> None:
         holds("cross" in ran.one("skillStderr")["message"], "what it says is not told")
 
 
+@case("lazy-by-call")
+def lazy_skills(folder: Path) -> None:
+    """With `lazyInit` a skill whose tools are known is started by the first call of one of them."""
+    toml = expert("desk") + skill("desk", "pair", "lazyInit = true")
+    replies = [done(), done(), calls(("place", {})), done()]
+    with project(folder, toml, desk=replies) as here:
+        here.completes("desk", "Do nothing.")
+        idle = here.completes("desk", "Do nothing once more.")
+        same(idle.of("skillStarting"), [], "what is started without a call")
+        offered = [{*request.tool_names} for request in here.model.requests]
+        holds(offered[0] >= {"first", "second", "place"}, f"tools: {offered[0]}")
+        same(offered[1], offered[0], "tools when they are known")
+        ran = here.completes("desk", "Where?")
+        order = [kind for kind in ran.types if kind in ("callTools", "skillStarting")]
+        same(order[:2], ["callTools", "skillStarting"], "what starts it")
+        ready = [each["skillName"] for each in ran.of("skillConnected")]
+        same(ready, [BASE, "pair"], "what is ready")
+
+
 @case()
 def environment_of_skills(folder: Path) -> None:
     """A skill gets the variables that it requires, and no keys; a missing one is an error."""
