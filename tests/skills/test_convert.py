@@ -107,6 +107,9 @@ def test_base64_is_read_in_each_way_that_it_is_written(written: str) -> None:
         (blob("grüße".encode("utf-16"), mimeType="text/csv"), "grüße"),
         (blob(b"\xef\xbb\xbfa,b", mimeType="text/csv"), "a,b"),
         (blob(b"a = 1", mimeType="application/octet-stream"), "a = 1"),
+        (blob(b"a", mimeType="text/plain; charset=undefined"), "a"),
+        (blob(b"a", mimeType="text/plain; charset=hex"), "a"),
+        (blob(rb"a\ud800", mimeType="text/plain; charset=unicode_escape"), "a\ufffd"),
         (blob(b"gr\xfc\xdfe", mimeType="application/xml"), "gr\ufffd\ufffde"),
     ],
 )
@@ -201,6 +204,14 @@ def test_a_block_of_nothing_is_nothing(nothing: object) -> None:
 )
 def test_content_of_another_form_is_told_as_it_is(result: dict[str, Any], text: str) -> None:
     assert text_of(result) == text
+
+
+def test_json_that_is_nested_too_deep_is_named() -> None:
+    nested: list[Any] = []
+    for _ in range(50_000):
+        nested = [nested]
+
+    assert "nested too deep" in text_of({"structuredContent": nested})
 
 
 def test_an_image_as_models_write_it_is_an_image() -> None:

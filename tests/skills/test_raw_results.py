@@ -30,6 +30,7 @@ RAW = McpStdioSkill(
         ({"content": [{"type": "text", "text": "a"}], "_meta": "odd", "ttlMs": "x"}, "a", False),
         ({"content": [{"type": "text", "text": "a"}], "resultType": 7}, "a", False),
         ({"content": [{"type": "text", "text": "a"}], "resultType": "task"}, "a", False),
+        ({"content": [json.loads("[" * 150 + "7" + "]" * 150)]}, "[[7]]", False),
     ],
 )
 async def test_a_call_that_took_effect_does_not_look_refused(

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from perstack.core.messages import FileInlinePart, ImageInlinePart, ResultPart, TextPart
+from perstack.text import replace_surrogates
 
 MEBIBYTE = 1024 * 1024
 PDF_MIME_TYPE = "application/pdf"
@@ -143,8 +144,8 @@ def _decode_text(data: bytes, kind: str, declared_type: str) -> str | None:
         encodings.append("utf-16")
     for encoding in (*encodings, "utf-8-sig"):
         try:
-            text = data.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
+            text = replace_surrogates(data.decode(encoding))
+        except (UnicodeError, LookupError):
             continue
         if not _BINARY_CHARACTERS.search(text):
             return text

@@ -36,7 +36,7 @@ from perstack.skills.connection_users import ConnectionUser, ConnectionUsers
 from perstack.skills.context import SkillTimeouts
 from perstack.skills.convert import to_tool_definition
 from perstack.skills.elicitation import DECLINE_REASON_KEY, PausableTimeout, ask_user
-from perstack.skills.raw_results import raw_result, with_raw_results
+from perstack.skills.raw_results import RawResults
 from perstack.skills.responses import SESSION_LOST, excerpt
 from perstack.skills.tool_listing import list_tools
 from perstack.task_groups import first_exception
@@ -150,6 +150,7 @@ class ServerConnection:
         self._tools: tuple[ToolDefinition, ...] = ()
         self._listed_version = tools_version
         self._listing = anyio.Lock()
+        self._raw_results = RawResults(self._on_tools_changed)
         self.failure: SkillError | None = None
         self._state = ConnectionState.CONNECTING
         self._state_changed = anyio.Event()
@@ -262,7 +263,7 @@ class ServerConnection:
         self.tools_version = self._listed_version = self.tools_version + 1
 
     async def _list_tools(self, client: Client) -> tuple[ToolDefinition, ...]:
-        tools = await list_tools(client, self._warn)
+        tools = await list_tools(client, self._raw_results, self._warn)
         return tuple(to_tool_definition(self.name, tool) for tool in tools)
 
     def add_user(self, user: ConnectionUser) -> None:
@@ -304,7 +305,7 @@ class ServerConnection:
                 await self._elicit_urls(error, user)
                 continue
             if not isinstance(result, InputRequiredResult):
-                return raw_result(result)
+                return self._raw_results.take(result)
             responses = await self._answer_input_requests(result, user)
             params = params.model_copy(
                 update={"input_responses": responses, "request_state": result.request_state}
@@ -439,7 +440,7 @@ class ServerConnection:
     async def _open(self, connecting: contextlib.ExitStack) -> None:
         started_at = anyio.current_time()
         client = Client(
-            with_raw_results(self._transport.open(self), self._on_tools_changed),
+            self._raw_results.streams(self._transport.open(self)),
             mode=self._transport.protocol_mode,
             cache=None,
             elicitation_callback=self._on_elicitation,

@@ -124,7 +124,12 @@ def _redacted(part: ResultPart, redact: Redact) -> ResultPart:
 
 
 def _to_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "[JSON that is nested too deep to be shown]"
 
 
 def _is_true(value: object) -> bool:

@@ -1,8 +1,8 @@
 """The results of a server as it wrote them.
 
 The SDK refuses the whole result for one part that is not as the protocol has it, and then nothing
-is known of what a call has done. So a result that is read part by part passes through it inside of
-another one, in which nothing can be wrong.
+is known of what a call has done. So of a result that is read part by part it is given a stand-in,
+in which nothing can be wrong.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -15,45 +15,74 @@ from mcp.client import Transport
 from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.message import SessionMessage
 from mcp.types import Result
-from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId
+from mcp_types import (
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+)
 
 RAW_RESULT = "perstack/rawResult"
-CALL, LIST = "tools/call", "tools/list"
+CALL, LIST, CANCELLED = "tools/call", "tools/list", "notifications/cancelled"
 TOOLS_CHANGED = "notifications/tools/list_changed"
 
 Fields = dict[str, Any]
 
 
-def raw_result(result: Result) -> Fields:
-    """What the server wrote in place of this result."""
-    return cast("Fields", (result.meta or {})[RAW_RESULT])
-
-
-@asynccontextmanager
-async def with_raw_results(
-    transport: Transport, on_tools_changed: Callable[[], None]
-) -> AsyncGenerator[tuple["_Inbound", "_Outbound"]]:
-    """The streams of a transport, with raw results for `tools/call` and `tools/list`.
+class RawResults:
+    """The raw results of `tools/call` and `tools/list` on one connection.
 
     Args:
-        transport: Not entered yet.
         on_tools_changed: Called in the order of the messages: before the result of the call that
             made the list change, if the server says so first.
     """
-    async with transport as (read_stream, write_stream):
-        methods: dict[RequestId, str] = {}
-        yield _Inbound(read_stream, methods, on_tools_changed), _Outbound(write_stream, methods)
+
+    def __init__(self, on_tools_changed: Callable[[], None]) -> None:
+        self._on_tools_changed = on_tools_changed
+        self._methods: dict[RequestId, str] = {}
+        self._raw: dict[int, Fields] = {}
+
+    @asynccontextmanager
+    async def streams(self, transport: Transport) -> AsyncGenerator[tuple["_Inbound", "_Outbound"]]:
+        """The streams of a transport, which is not entered yet."""
+        async with transport as (read_stream, write_stream):
+            yield _Inbound(read_stream, self.received), _Outbound(write_stream, self.sent)
+
+    def take(self, result: Result) -> Fields:
+        """What the server wrote in place of a result; to be asked for once."""
+        return self._raw.pop((result.meta or {})[RAW_RESULT])
+
+    def sent(self, message: JSONRPCMessage) -> None:
+        """A message goes to the server."""
+        if isinstance(message, JSONRPCRequest) and message.method in {CALL, LIST}:
+            self._methods[coerce_request_id(message.id)] = message.method
+        elif isinstance(message, JSONRPCNotification) and message.method == CANCELLED:
+            # What was cancelled may never be answered, and nobody takes an answer.
+            cancelled = cast("RequestId", (message.params or {}).get("requestId"))
+            self._methods.pop(coerce_request_id(cancelled), None)
+
+    def received(self, message: JSONRPCMessage) -> JSONRPCMessage:
+        """What the SDK is given for a message of the server."""
+        if isinstance(message, JSONRPCNotification) and message.method == TOOLS_CHANGED:
+            self._on_tools_changed()
+        if not isinstance(message, JSONRPCResponse):
+            return message
+        method = self._methods.pop(coerce_request_id(message.id), None)
+        if method is None or (method == CALL and _asks_for_input(message.result)):
+            return message
+        # Not inside of it: the SDK looks through all of it, and refuses what is nested deep.
+        key = id(message.result)
+        self._raw[key] = message.result
+        return message.model_copy(update={"result": _stand_in(method, message.result, key)})
 
 
 class _Inbound:
     """What comes from the server."""
 
-    def __init__(
-        self, stream: Any, methods: dict[RequestId, str], on_tools_changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, stream: Any, received: Callable[[JSONRPCMessage], JSONRPCMessage]) -> None:
         self._stream = stream
-        self._methods = methods
-        self._on_tools_changed = on_tools_changed
+        self._change = received
 
     @property
     def last_context(self) -> Any:
@@ -87,32 +116,19 @@ class _Inbound:
     def _received(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
         if isinstance(item, Exception):
             return item
-        message = item.message
-        if isinstance(message, JSONRPCNotification) and message.method == TOOLS_CHANGED:
-            self._on_tools_changed()
-        if not isinstance(message, JSONRPCResponse):
-            return item
-        method = self._methods.pop(coerce_request_id(message.id), None)
-        if method is None or (method == CALL and _asks_for_input(message.result)):
-            return item
-        enclosed = _enclose(method, message.result)
-        return replace(item, message=message.model_copy(update={"result": enclosed}))
+        message = self._change(item.message)
+        return item if message is item.message else replace(item, message=message)
 
 
 class _Outbound:
     """What goes to the server."""
 
-    def __init__(self, stream: Any, methods: dict[RequestId, str]) -> None:
+    def __init__(self, stream: Any, sent: Callable[[JSONRPCMessage], None]) -> None:
         self._stream = stream
-        self._methods = methods
+        self._note = sent
 
     async def send(self, item: SessionMessage, /) -> None:
-        message = item.message
-        if isinstance(message, JSONRPCRequest) and message.method in {CALL, LIST}:
-            self._methods[coerce_request_id(message.id)] = message.method
-        elif isinstance(message, JSONRPCNotification) and message.params is not None:
-            # A call that was cancelled may never be answered.
-            self._methods.pop(coerce_request_id(message.params.get("requestId", "")), None)
+        self._note(item.message)
         await self._stream.send(item)
 
     async def aclose(self) -> None:
@@ -135,8 +151,8 @@ def _asks_for_input(result: Fields) -> bool:
     return result.get("resultType") == "input_required"
 
 
-def _enclose(method: str, result: Fields) -> Fields:
-    frame: Fields = {"resultType": "complete", "_meta": {RAW_RESULT: result}}
+def _stand_in(method: str, result: Fields, key: int) -> Fields:
+    frame: Fields = {"resultType": "complete", "_meta": {RAW_RESULT: key}}
     if method == CALL:
         return {**frame, "content": []}
     return {**frame, "tools": _tools_with_headers(result), "ttlMs": 0, "cacheScope": "private"}

@@ -11,7 +11,7 @@ from mcp.types import CONNECTION_CLOSED, PaginatedRequestParams, Tool, ToolAnnot
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from perstack.definition.schema_rules import JSON_TYPES
-from perstack.skills.raw_results import object_or_empty, raw_result
+from perstack.skills.raw_results import RawResults, object_or_empty
 
 MAX_PAGES = 1_000
 UNDECLARED_SECONDS = 5.0
@@ -21,11 +21,12 @@ Fields = dict[str, Any]
 Warn = Callable[[str], None]
 
 
-async def list_tools(client: Client, warn: Warn) -> tuple[Tool, ...]:
+async def list_tools(client: Client, results: RawResults, warn: Warn) -> tuple[Tool, ...]:
     """All tools of a server that can be used, page by page; none if it does not offer any.
 
     Args:
         client: Connected.
+        results: Those of its connection.
         warn: Is told what was left out, and why.
 
     Raises:
@@ -33,10 +34,10 @@ async def list_tools(client: Client, warn: Warn) -> tuple[Tool, ...]:
         ValueError: It answers with something that is no list of tools.
     """
     if client.server_capabilities.tools is not None:
-        return await _list_pages(client, warn)
+        return await _list_pages(client, results, warn)
     with anyio.move_on_after(UNDECLARED_SECONDS):
         try:
-            return await _list_pages(client, warn)
+            return await _list_pages(client, results, warn)
         except MCPError as error:
             if error.code == CONNECTION_CLOSED:
                 raise
@@ -45,14 +46,14 @@ async def list_tools(client: Client, warn: Warn) -> tuple[Tool, ...]:
     return ()
 
 
-async def _list_pages(client: Client, warn: Warn) -> tuple[Tool, ...]:
+async def _list_pages(client: Client, results: RawResults, warn: Warn) -> tuple[Tool, ...]:
     listing = _Listing(warn, is_modern=client.protocol_version in MODERN_PROTOCOL_VERSIONS)
     cursors: set[str] = set()
     cursor: str | None = None
     for number in range(1, MAX_PAGES + 1):
         params = None if cursor is None else PaginatedRequestParams(cursor=cursor)
         try:
-            page = raw_result(await client.session.list_tools(params=params))
+            page = results.take(await client.session.list_tools(params=params))
             listing.add(page)
         except (MCPError, ValueError) as error:
             if number == 1 or (isinstance(error, MCPError) and error.code == CONNECTION_CLOSED):
