@@ -378,7 +378,9 @@ async def open_engine(
     async with AsyncExitStack() as stack:
         stack.enter_context(unwrap_group())
         loaded = loaded or load_definitions(
-            find_config(settings.config, Path.cwd()), strict=settings.is_strict
+            find_config(settings.config, Path.cwd()),
+            strict=settings.is_strict,
+            keep_sound=True,
         )
         context, models = await _build_context(settings, overrides, loaded, stack)
         async with anyio.create_task_group() as tasks:

@@ -403,11 +403,16 @@ def find_expert(context: EngineContext, key: str | None) -> Expert:
     """The expert with this key.
 
     Raises:
-        UnknownExpertError: There is none.
+        UnknownExpertError: There is none, or it is left out for its faults.
     """
     experts = context.loaded.definitions.experts
     if key is not None and key in experts:
         return experts[key]
+    if key is not None and (faults := context.loaded.faults.get(key)):
+        raise UnknownExpertError(
+            f"Expert {key!r} cannot be used: {'; '.join(map(str, faults))}.",
+            hint="Repair the definition file; perstack check shows all of its problems.",
+        )
     expert_keys = ", ".join(experts) or "none"
     raise UnknownExpertError(
         f"Expert {key!r} is not defined.", hint=f"The experts are: {expert_keys}."

@@ -47,13 +47,17 @@ def add_file_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def load_requested_definitions(options: Namespace) -> LoadedDefinitions:
-    """The definition file of `add_file_arguments`.
+def load_requested_definitions(
+    options: Namespace, *, keep_sound: bool = False
+) -> LoadedDefinitions:
+    """The definition file of `add_file_arguments`, also without experts that have errors.
 
     Raises:
         DefinitionError: It cannot be found or accepted.
     """
-    return load_definitions(find_config(options.config, Path.cwd()), strict=options.strict)
+    return load_definitions(
+        find_config(options.config, Path.cwd()), strict=options.strict, keep_sound=keep_sound
+    )
 
 
 def add_workspace_argument(parser: ArgumentParser, default: str) -> None:

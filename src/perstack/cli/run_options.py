@@ -157,7 +157,8 @@ def _take_one_word_as_answer(options: Namespace) -> None:
     word: str | None = options.expert
     if word is None or options.query is not None:
         return
-    if word == STDIN or word not in load_requested_definitions(options).definitions.experts:
+    loaded = load_requested_definitions(options, keep_sound=True)
+    if word == STDIN or (word not in loaded.definitions.experts and word not in loaded.faults):
         options.expert, options.query = None, word
 
 

@@ -4,7 +4,8 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from perstack.definition.diagnostics import (
     InvalidDefinitionError,
     with_positions,
 )
+from perstack.definition.faults import find_faults
 from perstack.definition.icons import load_icons
 from perstack.definition.model import Definitions, Expert
 from perstack.definition.normalize import NormalizedDocument, normalize
@@ -273,20 +275,36 @@ class LoadedDefinitions:
         definitions: Its content.
         warnings: Lint warnings.
         digest: SHA-256 of its bytes, in hexadecimal.
+        faults: What is wrong with the experts that are left out, by their keys.
     """
 
     path: Path
     definitions: Definitions
     warnings: tuple[Diagnostic, ...]
     digest: str
+    faults: Mapping[str, tuple[Diagnostic, ...]] = field(
+        default_factory=dict[str, tuple[Diagnostic, ...]]
+    )
+
+    @property
+    def fault_reports(self) -> tuple[str, ...]:
+        """A sentence for each expert that is left out."""
+        return tuple(
+            f"{'; '.join(map(str, faults))}. Expert {key!r} is left out."
+            for key, faults in self.faults.items()
+        )
 
 
-def load_definitions(path: Path, *, strict: bool = False) -> LoadedDefinitions:
+def load_definitions(
+    path: Path, *, strict: bool = False, keep_sound: bool = False
+) -> LoadedDefinitions:
     """Read and validate a definition file.
 
     Args:
         path: The file.
-        strict: Whether lint warnings, such as an unknown key, are errors.
+        strict: Whether lint warnings, such as an unknown key, are errors, of the whole file.
+        keep_sound: Whether a file is accepted without the experts that have errors, or delegate to
+            one that has, if others remain.
 
     Raises:
         DefinitionError: The file cannot be read.
@@ -305,15 +323,20 @@ def load_definitions(path: Path, *, strict: bool = False) -> LoadedDefinitions:
         errors, lint_issues = [*errors, *lint_issues], []
     positions = KeyPositions(source if errors or lint_issues else "")
     warnings = with_positions(lint_issues, positions, path, normalized.moved_keys)
-    if errors:
-        raise InvalidDefinitionError(
-            path, with_positions(errors, positions, path, normalized.moved_keys), warnings
-        )
+    located = partial(
+        with_positions, positions=positions, path=path, moved_keys=normalized.moved_keys
+    )
+    faults = find_faults(experts, errors) if keep_sound and not strict else None
+    if errors and faults is None:
+        raise InvalidDefinitionError(path, located(errors), warnings)
+    faults = faults or {}
+    sound = {key: expert for key, expert in experts.items() if key not in faults}
     return LoadedDefinitions(
         path=path,
-        definitions=definitions.model_copy(update={"path": path, "experts": experts}),
+        definitions=definitions.model_copy(update={"path": path, "experts": sound}),
         warnings=warnings,
         digest=hashlib.sha256(content).hexdigest(),
+        faults={key: located(each) for key, each in faults.items()},
     )
 
 

@@ -70,9 +70,11 @@ def create_runtime(settings: Settings, server_options: ServerOptions) -> ServerR
     """
     path = find_config(settings.config, Path.cwd())
     file_watch = FileWatch(path)
-    loaded = load_definitions(path, strict=settings.is_strict)
+    loaded = load_definitions(path, strict=settings.is_strict, keep_sound=True)
     for warning in loaded.warnings:
         LOG.warning("%s", warning)
+    for report in loaded.fault_reports:
+        LOG.error("perstack: %s", report)
     settings = replace(settings, home="config", config=loaded.path)
     notifications = NotificationHub()
     engine_factory = TenantEngineFactory(

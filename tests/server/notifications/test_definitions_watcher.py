@@ -21,7 +21,8 @@ pytestmark = pytest.mark.anyio
 PACE = WatchIntervals(poll_seconds=0.005, settle_seconds=0.02)
 FIRST = '[experts."a"]\ninstruction = "Work."\n'
 SECOND = FIRST + '[experts."b"]\ninstruction = "Work too."\n'
-BROKEN = FIRST + '[experts."b"]\ninstruktion = "Work too."\n'
+BROKEN = '# An edit.\n\n[experts."a"]\ninstruktion = "Work."\n'
+PARTLY_BROKEN = FIRST.replace("Work", "Work on") + '[experts."b"]\ninstruktion = "Work too."\n'
 
 
 @dataclass
@@ -113,6 +114,37 @@ async def test_a_broken_edit_leaves_the_set_before_and_is_reported_once(
     assert "perstack.toml:3:" in report
     assert "stay in use" in report
     assert server.reports == 1
+
+
+async def test_an_edit_that_breaks_one_expert_is_used_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    live, server = live_on(tmp_path, SECOND)
+    for _ in range(3):
+        await edit(live, PARTLY_BROKEN)
+    (adopted,) = server.adopted
+    assert adopted.definitions.experts["a"].instruction == "Work on."
+    assert set(live.loaded.definitions.experts) == {"a"}
+    assert server.announced == [({"a", "b"}, {"a"})]
+    (problem,) = live.problems
+    assert problem.startswith("perstack.toml:3:")
+    assert "Expert 'b' is left out" in problem
+    assert [message for message in logged(caplog) if "left out" in message] == [
+        f"perstack: {problem}"
+    ]
+
+    await edit(live, SECOND)
+
+    assert live.problems == ()
+    assert logged(caplog) == [f"perstack: {live.loaded.path} is in order again."]
+    assert server.announced[1:] == [({"a"}, {"a", "b"})]
+
+
+async def test_a_strict_server_takes_an_edit_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    live, server = live_on(tmp_path, SECOND, Settings(is_strict=True))
+    await edit(live, PARTLY_BROKEN)
+    assert (server.adopted, server.announced) == ([], [])
+    assert len(live.problems) > 0
 
 
 async def test_another_mistake_is_another_report(

@@ -95,7 +95,7 @@ def _server_target(options: Namespace) -> ServerTarget:
         return RemoteServer(url=url, token_variable=options.token_env)
     if options.token_env is not None:
         raise ConfigError("--token-env needs --url.", hint="A server that is started wants none.")
-    loaded = load_requested_definitions(options)
+    loaded = load_requested_definitions(options, keep_sound=True)
     path = loaded.path.resolve()
     # The folder in which the client will start the server is not known here.
     provided = load_environment(loaded.definitions.env_path, (path.parent,), {}, must_exist=False)

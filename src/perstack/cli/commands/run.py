@@ -60,7 +60,7 @@ async def run_job(
         PerstackError: It could not be begun, or the store failed.
     """
     async with open_engine(run_options.settings) as engine:
-        for warning in engine.loaded.warnings:
+        for warning in (*engine.loaded.warnings, *engine.loaded.fault_reports):
             terminal.info(f"perstack: {warning}", "yellow")
         if is_for_newest:
             request = replace(request, job_id=await _newest_job_id(engine))

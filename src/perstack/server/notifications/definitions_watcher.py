@@ -1,7 +1,7 @@
 """Reloads the definition file when it is edited, without a restart.
 
-Definitions are replaced as a whole or not at all. While the file is invalid, the previous
-definitions stay in use, and the log says what is wrong.
+While no expert of the file can be used, or what is wrong concerns all of them, the previous
+definitions stay in use; else those of the sound experts are. The log says what is wrong.
 """
 
 from collections.abc import Awaitable, Callable
@@ -49,7 +49,8 @@ class DefinitionsWatcher:
 
     Attributes:
         loaded: The definitions in use.
-        problems: What is wrong with a rejected edit, a sentence each.
+        problems: What is wrong with experts that are left out, or with a rejected edit, a sentence
+            each.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class DefinitionsWatcher:
         intervals: WatchIntervals | None = None,
     ) -> None:
         self.loaded = loaded
-        self.problems: tuple[str, ...] = ()
+        self.problems = loaded.fault_reports
         self._settings = settings
         self._first_env_path = loaded.definitions.env_path
         self._apply = apply
         self._announce = announce
         self._file_watch = file_watch or FileWatch(loaded.path)
         self._intervals = intervals or WatchIntervals()
-        self._reported_error = ""
+        self._reported_error = "\n".join(self.problems)
 
     async def watch(self) -> None:
         """Apply each edit, until cancelled."""
@@ -89,11 +90,16 @@ class DefinitionsWatcher:
 
     async def reload(self) -> None:
         """Read the file and apply its definitions, if they are valid and have changed."""
-        load = partial(load_definitions, self.loaded.path, strict=self._settings.is_strict)
+        load = partial(
+            load_definitions,
+            self.loaded.path,
+            strict=self._settings.is_strict,
+            keep_sound=True,
+        )
         try:
             new = await anyio.to_thread.run_sync(load, abandon_on_cancel=True)
             if new.digest == self.loaded.digest:
-                self._clear_rejection()
+                self._report_faults()
                 return
             _reject_empty(new)
             await self._apply(new)
@@ -104,7 +110,7 @@ class DefinitionsWatcher:
             LOG.exception("The edit of %s could not be taken in.", self.loaded.path)
             return
         old, self.loaded = self.loaded, new
-        self._clear_rejection()
+        self._report_faults()
         for warning in new.warnings:
             if warning not in old.warnings:
                 LOG.warning("%s", warning)
@@ -125,12 +131,19 @@ class DefinitionsWatcher:
         self.problems = (isinstance(error, DefinitionError) and error.problems) or (str(error),)
         self._announce(self.loaded.definitions, self.loaded.definitions)
 
-    def _clear_rejection(self) -> None:
-        if self._reported_error:
+    def _report_faults(self) -> None:
+        """Say what is wrong with the definitions in use, or that nothing is any more."""
+        faults = self.loaded.fault_reports
+        text = "\n".join(faults)
+        if text == self._reported_error:
+            return
+        if faults:
+            LOG.error("perstack: %s", text)
+        else:
             LOG.warning("perstack: %s is in order again.", self.loaded.path)
-            self._reported_error = ""
-            self.problems = ()
-            self._announce(self.loaded.definitions, self.loaded.definitions)
+        self._reported_error = text
+        self.problems = faults
+        self._announce(self.loaded.definitions, self.loaded.definitions)
 
 
 def _reject_empty(new: LoadedDefinitions) -> None:
