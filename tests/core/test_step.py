@@ -148,6 +148,22 @@ def test_every_end_and_stop_tells_its_step() -> None:
     assert {*RUN_TYPES} > TELLING_TYPES_IN_FULL > TELLING_TYPES
 
 
+async def test_results_stand_in_the_order_of_their_calls_whatever_came_first() -> None:
+    replies: dict[str, list[Reply]] = {
+        "a": [calls(call("echo", "c1"), call("echo", "c2"), call("todo", "c3")), done("end")]
+    }
+    events = list(await recorded(replies))
+    first = next(i for i, event in enumerate(events) if event.type == "recordToolResult")
+    one, other = events[first], events[first + 1]
+    events[first : first + 2] = [
+        other.model_copy(update={"stamp": one.stamp}),
+        one.model_copy(update={"stamp": other.stamp}),
+    ]
+    stream = documents(tuple(events))
+    (resolved,) = of_type(stream, "resolveToolResults")
+    assert [each["id"] for each in resolved["toolResults"]] == ["c1", "c2", "c3"]
+
+
 async def test_a_failure_tells_its_step() -> None:
     (*_, stop) = documents(await recorded({"a": [costing(says(""), 2)]}, max_retries=0))
     assert stop["type"] == "stopRunByError"

@@ -294,16 +294,17 @@ def _calls_with_ids(after: Checkpoint, call_ids: Collection[str]) -> list[JsonOb
     return _calls(call for call in after.tool_calls if call.id in call_ids)
 
 
-def _results(results: Iterable[ToolResult], calls: Iterable[ToolCall]) -> list[JsonObject]:
-    """Results of `calls`, which know the kinds of their tools."""
+def _results(results: Iterable[ToolResult], calls: Sequence[ToolCall]) -> list[JsonObject]:
+    """Results of `calls` in their order; the calls know the kinds of their tools."""
     delegate_call_ids = {call.id for call in calls if call.kind == "delegate"}
+    places = {call.id: place for place, call in enumerate(calls)}
     return [
         {
             **_dump(result),
             "skillName": _skill_name(result.skill_name, is_delegate=result.id in delegate_call_ids),
             "result": _parts(result.id, result.result),
         }
-        for result in results
+        for result in sorted(results, key=lambda each: places.get(each.id, len(places)))
     ]
 
 
