@@ -496,6 +496,15 @@ async def test_a_refused_image_is_replaced_by_a_note(
 
 
 @pytest.mark.direct_only
+async def test_images_are_left_out_of_a_request_that_is_too_large(model: OpenModel) -> None:
+    async with model_server([HttpError(413, "Request too large"), Reply("3")]) as server:
+        request = ask(provider(server, "openai"), model="gpt-5", messages=with_media())
+        assert (await model.generate(request, None)).text == "3"
+
+    assert ["iVBORw0KGgo=" in str(each.body) for each in server.requests] == [True, False]
+
+
+@pytest.mark.direct_only
 async def test_what_is_refused_without_images_too_is_refused_for_that_reason(
     model: OpenModel,
 ) -> None:

@@ -77,7 +77,7 @@ DRAIN_SECONDS = 0.1
 
 _CLIENT_MODULE = "perstack.llm.wire.client"
 _UNAUTHORIZED = 401
-_REFUSED_CONTENT = frozenset({400, 415, 422})
+_REFUSED_CONTENT = frozenset({400, 413, 415, 422})
 
 _FRAMINGS: dict[str, Callable[[], Framing]] = {
     "text/event-stream": ServerSentEvents,
