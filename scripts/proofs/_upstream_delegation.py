@@ -16,7 +16,7 @@ from _upstream_stage import (
     says,
 )
 
-from tests.model_server.fault import HttpError
+from tests.model_server.fault import HttpError, Slow
 
 CHAIN = "\n".join(
     [
@@ -99,9 +99,8 @@ def delegated_by(folder: Path) -> None:
 @case()
 def side_by_side(folder: Path) -> None:
     """Delegates of one message run side by side, and answer in the order of their calls."""
-    with project(
-        folder, PAIR, desk=[BOTH, done("5, cba")], sums=[done("5")], words=[done("cba")]
-    ) as here:
+    slow = [Slow(done(text), before_seconds=0.5) for text in ("5", "cba")]
+    with project(folder, PAIR, desk=[BOTH, done("5, cba")], sums=slow[:1], words=slow[1:]) as here:
         ran = here.completes("desk", "Do both.")
         called = ran.one("callDelegate")
         same([each["toolName"] for each in called["toolCalls"]], ["sums", "words"], "calls")
