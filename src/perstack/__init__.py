@@ -6,6 +6,10 @@
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+RUNTIME_VERSION = "1.0.0"
+"""The version of the definition language, which `minRuntimeVersion` is compared with."""
+
 __all__ = [
     "JobRequest",
     "JobView",

@@ -7,6 +7,7 @@ from perstack.runtime.start_plan import JobRequest as JobRequest
 from perstack.settings import Settings as Settings
 
 __version__: str
+RUNTIME_VERSION: str
 __all__ = [
     "JobRequest",
     "JobView",

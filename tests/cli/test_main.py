@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from perstack import __version__
+from perstack import RUNTIME_VERSION, __version__
 from perstack.cli.main import COMMANDS
 from tests.cli.harness import Stage, process, says
 
@@ -20,7 +20,22 @@ print(code, heavy, file=sys.stderr)
 
 def test_the_version_is_told(here: Stage) -> None:
     out = process("--version", cwd=here.folder)
-    assert (out.code, out.stdout) == (0, f"perstack {__version__}\n")
+    assert out.code == 0
+    assert out.stdout == f"perstack {__version__} (runtime version {RUNTIME_VERSION})\n"
+
+
+def test_the_runtime_version_is_the_one_that_files_and_readers_of_events_meet(here: Stage) -> None:
+    here.plays(a=[says("done")])
+    file = here.folder / "perstack.toml"
+    needed = f'minRuntimeVersion = "{RUNTIME_VERSION}"'
+    file.write_text(file.read_text(encoding="utf-8") + needed, encoding="utf-8")
+    first, *_ = here.runs("a", "q").events
+    assert (first["type"], first["runtimeVersion"]) == ("initializeRuntime", RUNTIME_VERSION)
+    later = needed.replace(RUNTIME_VERSION, "99.0.0")
+    file.write_text(file.read_text(encoding="utf-8").replace(needed, later), encoding="utf-8")
+    refused = here.runs("a", "q")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert f"this one is {RUNTIME_VERSION}" in refused.stderr
 
 
 def test_without_a_command_there_is_help_that_names_them_all(here: Stage) -> None:

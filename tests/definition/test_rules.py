@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perstack.definition.references import RUNTIME_VERSION
+from perstack import RUNTIME_VERSION
 from tests.definition.sample import EXPERT, accepted, problems, refused, warnings
 
 

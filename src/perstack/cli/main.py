@@ -10,7 +10,7 @@ from keyword import iskeyword
 from traceback import format_exception
 from typing import Any, Protocol, cast
 
-from perstack import __version__
+from perstack import RUNTIME_VERSION, __version__
 from perstack.cli.terminal import (
     EXIT_CANCELLED,
     EXIT_FAILURE,
@@ -140,7 +140,7 @@ def load_command(name: str) -> Command:
 def build_parser(name: str | None, command: Command | None) -> ArgumentParser:
     """The parser of the command line, with the arguments of one command."""
     parser = ArgumentParser(prog="perstack", description="Experts from a perstack.toml.")
-    version = f"perstack {__version__}"
+    version = f"perstack {__version__} (runtime version {RUNTIME_VERSION})"
     parser.add_argument("-V", "--version", action="version", version=version)
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", parser_class=_InterspersedParser

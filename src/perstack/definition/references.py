@@ -133,9 +133,6 @@ DEFAULT_TOOL_NAMES = (
 VARIABLE_REFERENCE = re.compile(r"\$\{([^}]*)\}")
 """`${NAME}` in a header of a remote skill, replaced by the value of that variable."""
 
-RUNTIME_VERSION = "1.0.0"
-"""The version of the definition language that `minRuntimeVersion` is compared with."""
-
 
 def strip_version(expert_key: str) -> str:
     """The expert's name without the version or tag that a key may end in."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+from perstack import RUNTIME_VERSION
 from perstack.definition.diagnostics import Diagnostic, did_you_mean
 from perstack.definition.expert_tool import schema_or_empty
 from perstack.definition.field_checks import (
@@ -21,7 +22,6 @@ from perstack.definition.model import PROVIDER_SETTINGS, Definitions, Expert
 from perstack.definition.provider_tools import provider_tool_errors
 from perstack.definition.references import (
     EXPERT_KEY_PATTERN,
-    RUNTIME_VERSION,
     RUNTIME_VERSION_PATTERN,
     coordinator_of,
     is_delegate_name,

@@ -8,7 +8,7 @@ from logging import getLogger
 import anyio
 from anyio.abc import ObjectSendStream, TaskGroup
 
-from perstack import __version__
+from perstack import RUNTIME_VERSION
 from perstack.core import events as ev
 from perstack.core.checkpoint import Checkpoint, State
 from perstack.core.history import usage_of_tree
@@ -351,7 +351,7 @@ async def execute_delegate(parent: Run, delegate: DelegateRun) -> Checkpoint | N
 
 def _runtime_details(job: JobContext, run: Run) -> dict[str, object]:
     return {
-        "runtime_version": __version__,
+        "runtime_version": RUNTIME_VERSION,
         "expert_name": run.expert.name,
         "experts": tuple(job.definitions.experts),
         "model": run.choice.model,

@@ -123,7 +123,7 @@ def test_this_program_comes_along_as_a_wheel_that_can_be_installed(tmp_path: Pat
         encoding="utf-8",
         check=True,
     )
-    assert done.stdout.strip() == f"perstack {__version__}"
+    assert done.stdout.startswith(f"perstack {__version__} ")
 
 
 def test_another_wheel_takes_the_place_of_this_program(tmp_path: Path) -> None:

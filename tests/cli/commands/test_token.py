@@ -45,6 +45,12 @@ async def test_it_adds_the_entry_to_a_file_that_others_cannot_read(tmp_path: Pat
         ("--principal", ""),
         ("--principal", "a", "--scope", "run"),
         ("--principal", "a", "--expires", "soon"),
+        ("--principal", "a", "--expires", "2026-02-30"),
+        ("--principal", "a", "--expires", "2020-01-01"),
+        ("--principal", "a", "--expires", "2020-01-01T00:00:00+09:00"),
+        ("--principal", "a", "--expires", "1960-01-01"),
+        ("--principal", "a", "--expires", "0001-01-01"),
+        ("--principal", "a", "--expires", ""),
         ("--principal", "a", "--tokens", "/nowhere/tokens.toml"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
 from perstack.errors import ConfigError
+from perstack.runtime.ports import SystemClock
 from perstack.server.auth.scopes import CANCEL_JOBS, READ_JOBS, RUN, RUN_PREFIX
 
 
@@ -18,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"what it allows: {RUN} (the default), {RUN_PREFIX}EXPERT, {READ_JOBS}, "
         f"{CANCEL_JOBS}; repeatable",
     )
-    parser.add_argument("--expires", metavar="DATE", help="until when, such as 2027-01-01")
+    parser.add_argument("--expires", metavar="DATE", help="until when, such as 2027-01-01, by UTC")
     parser.add_argument(
         "--tokens", type=Path, metavar="FILE", help="add the entry to this file of tokens"
     )
@@ -28,7 +29,13 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     from perstack.server.auth.token_file import check_token_file, format_entry, generate_token  # noqa: PLC0415 - unlike --help, needs the SDK
 
     token = generate_token()
-    entry = format_entry(token, options.principal, tuple(options.scope or (RUN,)), options.expires)
+    entry = format_entry(
+        token,
+        options.principal,
+        tuple(options.scope or (RUN,)),
+        options.expires,
+        now_ms=SystemClock().now_ms(),
+    )
     if options.tokens is None:
         terminal.info("The token; it is not shown again:")
         terminal.write_line(token)

@@ -104,11 +104,13 @@ def generate_token() -> str:
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
-def format_entry(token: str, principal: str, granted: tuple[str, ...], expires: str | None) -> str:
+def format_entry(
+    token: str, principal: str, granted: tuple[str, ...], expires: str | None, *, now_ms: int = 0
+) -> str:
     """The entry of a token for the token file, as TOML.
 
     Raises:
-        ConfigError: The principal, a scope or the date is invalid.
+        ConfigError: The principal, a scope or the date is invalid, or the date has passed.
     """
     lines = [
         "[[token]]",
@@ -119,7 +121,12 @@ def format_entry(token: str, principal: str, granted: tuple[str, ...], expires: 
     if expires is not None:
         lines.append(f"expires = {_toml_string(expires)}")
     text = "\n".join(lines) + "\n"
-    parse_tokens(text.encode())
+    (entry,) = parse_tokens(text.encode())
+    if entry.expires_ms is not None and entry.expires_ms <= now_ms:
+        raise ConfigError(
+            f"--expires {expires} has passed already.",
+            hint="A date alone is its first moment by UTC. Give a later one.",
+        )
     return text
 
 
