@@ -26,8 +26,6 @@ from perstack.job_start import (
     JOB_REQUEST,
     JobExecution,
     apply_inputs,
-    check_new_ids,
-    check_query,
     encode_request,
     foreign_job_error,
     join_running,
@@ -36,6 +34,7 @@ from perstack.job_start import (
 )
 from perstack.jobs import SHUTDOWN_REASON, JobHandle, JobObserver, JobRunner, JobView, build_view
 from perstack.llm.model_factory import ModelCache, open_model
+from perstack.request_checks import check_files, check_new_ids, check_query
 from perstack.runtime.cancellation import (
     mark_cancelled,
     request_remote_cancel,
@@ -338,6 +337,7 @@ class Engine:
         request = apply_inputs(self._context, request)
         check_query(request)
         check_new_ids(request)
+        check_files(self._context.workspace, request.files)
         return request
 
     async def _load_request(self, job_id: str, expert_key: str | None) -> JobRequest:

@@ -14,7 +14,6 @@ from perstack.core.messages import InstructionMessage, TextPart, Usage, UserMess
 from perstack.core.typed_io import declared_arguments, render_query
 from perstack.definition.budget import Budget
 from perstack.definition.model import Expert
-from perstack.definition.references import MAX_QUERY_CHARACTERS
 from perstack.errors import ConfigError, JobStateError, UnknownExpertError
 from perstack.jobs import JobHandle
 from perstack.redaction import Redactor, environment_secrets
@@ -40,8 +39,6 @@ from perstack.runtime.stored_results import StoredResultReader
 from perstack.settings import EngineContext
 
 JOB_REQUEST = TypeAdapter(JobRequest)
-
-MAX_ID_CHARACTERS = 255
 
 
 def encode_request(context: EngineContext, request: JobRequest) -> dict[str, Any]:
@@ -77,39 +74,6 @@ def apply_inputs(context: EngineContext, request: JobRequest) -> JobRequest:
             hint=f"The input of {expert.key} has: {names}.",
         )
     return replace(request, query=query, inputs=None)
-
-
-def check_query(request: JobRequest) -> None:
-    """Check the length of the query.
-
-    Raises:
-        ConfigError: It is too long, or empty for a new job.
-    """
-    length = len(request.query)
-    if length > MAX_QUERY_CHARACTERS:
-        raise ConfigError(
-            f"The query has {length:,} characters; the limit is {MAX_QUERY_CHARACTERS:,}.",
-            hint="Put the material into a file of the workspace and name its path in the query.",
-        )
-    if request.job_id is None and not request.query.strip():
-        raise ConfigError("The query is empty.", hint="Say what the expert shall do.")
-
-
-def check_new_ids(request: JobRequest) -> None:
-    """Check the ids that a caller gives to a new job or run.
-
-    Raises:
-        ConfigError: One is empty or too long, or has spaces or control characters.
-    """
-    for kind, new_id in (("job", request.new_job_id), ("run", request.new_run_id)):
-        if new_id is None:
-            continue
-        is_fit = 0 < len(new_id) <= MAX_ID_CHARACTERS and new_id.isprintable() and " " not in new_id
-        if not is_fit:
-            raise ConfigError(
-                f"The {kind} id {new_id[:80]!r} cannot be used.",
-                hint=f"An id has 1 to {MAX_ID_CHARACTERS} printable characters without spaces.",
-            )
 
 
 def join_running(job: JobHandle, request: JobRequest) -> JobHandle:
@@ -287,7 +251,7 @@ def prepare_new_job(context: EngineContext, job_id: str, request: JobRequest) ->
 
     Raises:
         UnknownExpertError: The expert is not defined.
-        ConfigError: No model can be determined for it.
+        ConfigError: No model can be determined for it, or a key is missing.
     """
     expert = find_expert(context, request.expert_key)
     context.model.choose(expert)
@@ -323,6 +287,7 @@ def prepare_continuation(
 
     Raises:
         UnknownExpertError: Its expert is not defined any more.
+        ConfigError: No model can be determined for it, or a key is missing.
         NotFoundError: It has no such checkpoint.
         JobStateError: The request does not fit the job's state.
     """
@@ -331,6 +296,8 @@ def prepare_continuation(
         raise foreign_job_error(root.job_id, root.expert.key, request.expert_key)
     expert = find_expert(context, root.expert.key)
     start_plan = plan_start(state, request)
+    if not isinstance(start_plan, AlreadyDone):
+        context.model.choose(expert)
     max_steps = _max_steps(context, request)
     query = query_of_run(state.record, root.run_id)
     used = (

@@ -384,7 +384,7 @@ async def test_watchers_see_the_events_and_the_end(tmp_path: Path) -> None:
     [
         (JobRequest(expert_key="nobody", query="q"), UnknownExpertError),
         (JobRequest(expert_key="a", query="  "), ConfigError),
-        (JobRequest(expert_key="a", query="x" * 20_481), ConfigError),
+        (JobRequest(expert_key="a", query="x" * 500_001), ConfigError),
         (JobRequest(job_id="unknownjob", query="q"), NotFoundError),
     ],
 )

@@ -26,6 +26,12 @@ engine_of = partial(engine_on, toml=TOML, is_attended=False)
 REQUEST = JobRequest(expert_key="a", query="the answer?", files=("notes.txt",), max_steps=7)
 
 
+@pytest.fixture(autouse=True)
+def notes(tmp_path: Path) -> None:
+    """The file that the request points to."""
+    (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
+
+
 async def orphans_of(store: MemoryStore) -> list[str]:
     return [orphan.job_id for orphan in await store.orphans(0)]
 

@@ -96,7 +96,7 @@ CASES = (
         1,
         has_blocked_store=True,
     ),
-    Case("a query of a megabyte", GOOD.encode(), ("1,000,000", "20,480", "file"), 2, query=LONG),
+    Case("a query of a megabyte", GOOD.encode(), ("1,000,000", "500,000", "file"), 2, query=LONG),
     Case(
         "an empty query",
         GOOD.encode(),

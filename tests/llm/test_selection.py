@@ -8,13 +8,18 @@ from perstack.definition.model import Definitions, Expert, ModelChoice
 from perstack.errors import ConfigError
 from perstack.llm.model_factory import open_model
 
+KEYS = {
+    f"{name}_API_KEY": "sk-invented"
+    for name in ("ANTHROPIC", "OPENAI", "DEEPSEEK", "GOOGLE_GENERATIVE_AI", "FIREWORKS")
+}
+
 
 def choose(toml: dict[str, Any], *, tier: str | None = None, **overrides: Any) -> ModelChoice:
     expert = Expert.model_validate(
         {"key": "a", "instruction": "Go.", **({"defaultModelTier": tier} if tier else {})}
     )
     definitions = Definitions.model_validate(toml)
-    return open_model(definitions=definitions, environment={}, **overrides).choose(expert)
+    return open_model(definitions=definitions, environment=KEYS, **overrides).choose(expert)
 
 
 def test_without_any_wish_the_providers_middle_model_generates() -> None:

@@ -9,7 +9,6 @@ from typing import cast, get_args
 from perstack.definition.budget import Budget
 from perstack.definition.loader import LoadedDefinitions, find_config, load_definitions
 from perstack.definition.model import ReasoningBudget, ReasoningEffort
-from perstack.errors import ConfigError
 from perstack.settings import Settings
 
 
@@ -165,16 +164,3 @@ def parse_reasoning_budget(text: str) -> ReasoningBudget:
         return int(text)
     efforts = ", ".join(get_args(ReasoningEffort))
     raise ArgumentTypeError(f"{text!r} is neither one of {efforts} nor a number of tokens")
-
-
-def read_argument_file(path: Path | str, flag: str) -> str:
-    """The text of a file that the argument `flag` names.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{flag}: {path} cannot be read: {reason}.") from None

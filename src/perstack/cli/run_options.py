@@ -12,8 +12,8 @@ from perstack.cli.args import (
     add_event_filter_argument,
     engine_settings,
     load_requested_definitions,
-    read_argument_file,
 )
+from perstack.cli.input_text import read_argument_file, read_stdin
 from perstack.cli.terminal import Terminal
 from perstack.core.wire import EVENT_TYPES, STREAMING_TYPES
 from perstack.errors import ConfigError
@@ -168,8 +168,9 @@ def _read_query(options: Namespace, terminal: Terminal) -> str:
     is_needed = options.is_answer or not (is_continuing or options.input is not None)
     # A continued job needs no query, and waiting for one would hang a script.
     if query == STDIN or (query is None and is_needed and not terminal.stdin.isatty()):
-        query = terminal.stdin.read().strip()
-    if is_needed and not query:
+        query = read_stdin(terminal)
+        is_needed = is_needed or options.query == STDIN
+    if is_needed and not (query or "").strip():
         raise ConfigError(
             "Query is required.", hint="Give it after the expert key, or on stdin with -."
         )

@@ -109,7 +109,9 @@ ENVIRONMENT_PATTERN = r"^[a-zA-Z0-9_][a-zA-Z0-9_-]*$"
 
 MAX_NAME_CHARACTERS = 255
 MAX_KEY_CHARACTERS = 511
-MAX_QUERY_CHARACTERS = 20_480
+MAX_QUERY_CHARACTERS = 500_000
+"""About 125,000 tokens: a long diff, and yet less than a usual context window."""
+
 DEFAULT_MAX_TOOL_RESULT_CHARACTERS = 36_000
 """About 9,000 tokens."""
 

@@ -126,7 +126,7 @@ class Model(Protocol):
         Immediate: no network, no heavy import.
 
         Raises:
-            ConfigError: No model can be determined.
+            ConfigError: No model can be determined, or its key or another setting is missing.
         """
         ...
 

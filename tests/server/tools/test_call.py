@@ -162,7 +162,12 @@ async def test_a_checkpoint_begins_a_branch(tmp_path: Path, mode: Mode) -> None:
 
 async def test_files_are_pointed_out_to_the_expert(tmp_path: Path, mode: Mode) -> None:
     model = FakeModel({"reviewer": [says("seen")]})
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text("", encoding="utf-8")
     async with stage(tmp_path, mode, model) as here:
+        missing = await here.call("reviewer", query="look", files=["src/a.py", "src/b.py"])
+        assert missing.is_error
+        assert "File src/b.py does not exist." in texts(missing)[0]
         await here.call("reviewer", query="look", files=["src/a.py"])
     assert "src/a.py" in str(model.requests[0].messages)
 
@@ -193,7 +198,7 @@ async def test_a_failure_is_an_error_that_can_be_read(tmp_path: Path, mode: Mode
         ("reviewer", {}, "query is missing"),
         ("reviewer", {"query": "  "}, "query is empty"),
         ("reviewer", {"query": 5}, "query must be a string"),
-        ("reviewer", {"query": "x" * 20_481}, "20,481 characters"),
+        ("reviewer", {"query": "x" * 500_001}, "500,001 characters"),
         ("reviewer", {"query": "q", "qurey": 1}, "'qurey' is unknown"),
         ("reviewer", {"query": "q", "job_id": "nosuchjob"}, "nosuchjob"),
         ("reviewer", {"query": "q", "checkpoint_id": "c-1"}, "needs the job_id"),

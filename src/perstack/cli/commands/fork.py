@@ -6,9 +6,10 @@ from pathlib import Path
 
 import anyio
 
-from perstack.cli.args import add_engine_arguments, add_event_filter_argument, read_argument_file
+from perstack.cli.args import add_engine_arguments, add_event_filter_argument
 from perstack.cli.commands.run import run_job
 from perstack.cli.event_loop import run_async
+from perstack.cli.input_text import read_argument_file
 from perstack.cli.job_log import load_events, require_job
 from perstack.cli.run_options import run_options_from
 from perstack.cli.terminal import Terminal

@@ -129,6 +129,7 @@ class WireModel:
 
     def choose(self, expert: Expert) -> ModelChoice:
         choice = self._selector.choose(expert)
+        self._connection(choice)
         for fallback in choice.fallbacks:
             self._check_fallback(fallback)
         return choice
