@@ -42,13 +42,13 @@ def file(data: bytes, mime_type: str) -> FileInlinePart:
         (image(b"<svg/>", "image/svg+xml"), {"type": "text", "text": "<svg/>"}),
         (
             image(b"", "image/png"),
-            {"type": "text", "text": "[content: its data of type image/png is empty.]"},
+            {"type": "text", "text": "[attachment: its data of type image/png is empty.]"},
         ),
         (
             file(GZIP, "application/gzip"),
             {
                 "type": "text",
-                "text": "[content: content of type application/gzip, 4 bytes, that the model "
+                "text": "[attachment: content of type application/gzip, 4 bytes, that the model "
                 "cannot be shown.]",
             },
         ),

@@ -4,6 +4,8 @@ import base64
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perstack.core.messages import FileInlinePart, ImageInlinePart, ResultPart, TextPart
 from perstack.redaction import Redactor, secret_variables
@@ -204,6 +206,26 @@ def test_a_block_of_nothing_is_nothing(nothing: object) -> None:
 )
 def test_content_of_another_form_is_told_as_it_is(result: dict[str, Any], text: str) -> None:
     assert text_of(result) == text
+
+
+KEYS = st.sampled_from(
+    ["type", "text", "data", "mimeType", "resource", "uri", "blob", "content", "source", "isError"]
+)
+WORDS = st.sampled_from(["text", "image", "audio", "resource", "resource_link", "odd", "image/png"])
+DATA = st.binary(max_size=20).map(encoded)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS | DATA,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(KEYS, JSON_VALUES) | JSON_VALUES.map(lambda value: {"content": [value]}))
+def test_any_json_is_a_result(result: dict[str, Any]) -> None:
+    converted_result = to_tool_result(call("look"), result, str)
+
+    assert converted_result.result
+    assert converted_result.text.encode().decode() == converted_result.text
 
 
 def test_json_that_is_nested_too_deep_is_named() -> None:

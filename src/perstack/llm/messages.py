@@ -68,7 +68,7 @@ def _file_url_block(part: FileUrlPart, profile: ProviderProfile) -> Block:
 
 def _media_block(declared_type: str, encoded: str, profile: ProviderProfile) -> Block:
     # Also what was stored long ago, by a version that asked less of it, must not be refused.
-    part = media_part(encoded, declared_type, "content", profile.media_rules)
+    part = media_part(encoded, declared_type, "attachment", profile.media_rules)
     if isinstance(part, TextPart):
         return text_block(part.text)
     data_url = f"data:{part.mime_type};base64,{part.encoded_data}"
