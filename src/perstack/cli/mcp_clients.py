@@ -60,11 +60,16 @@ class LocalServer:
         command: The program, by its full path: a desktop client has another PATH than a shell.
         args: Its arguments.
         variables: Names that the experts need and that no `.env` file provides, without values.
+        search_path: The `PATH` for clients that are not started from a shell, if theirs lacks
+            commands of skills.
+        problems: Why skills would not start on this machine, for the user.
     """
 
     command: str
     args: tuple[str, ...]
     variables: tuple[str, ...] = ()
+    search_path: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +108,21 @@ def _entry(
     url_key: str = "url",
     remote_type: str | None = None,
     local_type: str | None = None,
+    has_shell: bool = False,
 ) -> Json:
-    """The usual keys of a server; `reference_format` is the client's syntax for a variable."""
+    """The usual keys of a server; `reference_format` is the client's syntax for a variable.
+
+    A client that is started from a shell has that one's `PATH`.
+    """
     if isinstance(target, RemoteServer):
         type_key = {"type": remote_type} if remote_type else {}
         return {**type_key, url_key: target.url, **_auth_headers(target, reference_format)}
     entry: Json = {"type": local_type} if local_type else {}
     entry |= {"command": target.command, "args": list(target.args)}
-    if target.variables:
-        entry["env"] = _references(target.variables, reference_format)
+    environment = {} if has_shell or target.search_path is None else {"PATH": target.search_path}
+    environment |= _references(target.variables, reference_format)
+    if environment:
+        entry["env"] = environment
     return entry
 
 
@@ -157,7 +168,7 @@ def _claude_desktop(name: str, target: ServerTarget) -> Snippet:
 
 
 def _claude_code(name: str, target: ServerTarget) -> Snippet:
-    entry = _entry(target, "${{{}}}", remote_type="http", local_type="stdio")
+    entry = _entry(target, "${{{}}}", remote_type="http", local_type="stdio", has_shell=True)
     if isinstance(target, RemoteServer):
         words = ["claude", "mcp", "add", "--transport", "http", name, target.url]
         command = shlex.join(words)
@@ -217,7 +228,8 @@ def _codex(name: str, target: ServerTarget) -> Snippet:
 
 
 def _gemini(name: str, target: ServerTarget) -> Snippet:
-    entry = {**_entry(target, "${}", url_key="httpUrl"), "timeout": CALL_TIMEOUT_MS}
+    entry = _entry(target, "${}", url_key="httpUrl", has_shell=True)
+    entry["timeout"] = CALL_TIMEOUT_MS
     return Snippet(text=_mcp_servers_text(name, entry), file="~/.gemini/settings.json")
 
 
@@ -245,6 +257,8 @@ def _goose(name: str, target: ServerTarget) -> Snippet:
         entry |= {"type": "stdio", "cmd": target.command, "args": list(target.args)}
         if target.variables:
             entry["env_keys"] = list(target.variables)
+        if target.search_path is not None:
+            entry["envs"] = {"PATH": target.search_path}
     # YAML takes JSON for a value, which spares a library for one line.
     return Snippet(
         text=f"extensions:\n  {to_json_string(name)}: {json.dumps(entry, ensure_ascii=False)}",

@@ -316,7 +316,11 @@ def load_definitions(
     normalized = normalize(document)
     definitions, errors = _validate(document, normalized)
     experts, icon_issues = load_icons(definitions.experts, path.parent)
-    lint_issues = [*normalized.issues, *lint_warnings(normalized.experts), *icon_issues]
+    lint_issues = [
+        *normalized.issues,
+        *lint_warnings(normalized.top, normalized.experts),
+        *icon_issues,
+    ]
     if not document.get("experts"):
         lint_issues.append(Diagnostic("the file defines no expert", _EXPERT_EXAMPLE))
     if strict:
@@ -338,6 +342,19 @@ def load_definitions(
         digest=hashlib.sha256(content).hexdigest(),
         faults={key: located(each) for key, each in faults.items()},
     )
+
+
+def locate_problems(path: Path, problems: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Problems that were found after a file had been loaded, with their positions in it.
+
+    Raises:
+        DefinitionError: The file cannot be read any more.
+    """
+    if not problems:
+        return ()
+    source = decode_source(read_bytes(path), path)
+    moved_keys = normalize(parse_toml(source, path)).moved_keys
+    return with_positions(problems, KeyPositions(source), path, moved_keys)
 
 
 _EXPERT_EXAMPLE = 'write a table [experts."my-expert"] with description = "…" and instruction = "…"'

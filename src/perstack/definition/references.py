@@ -132,6 +132,19 @@ DEFAULT_TOOL_NAMES = (
     "editTextFile",
 )
 """The tools of the base skill where nothing is picked; `exec` can do what the others do."""
+
+BASE_TOOL_NAMES = (
+    *DEFAULT_TOOL_NAMES,
+    "getFileInfo",
+    "appendTextFile",
+    "moveFile",
+    "deleteFile",
+    "listDirectory",
+    "createDirectory",
+    "deleteDirectory",
+    "healthCheck",
+)
+"""All tools of the base skill."""
 VARIABLE_REFERENCE = re.compile(r"\$\{([^}]*)\}")
 """`${NAME}` in a header of a remote skill, replaced by the value of that variable."""
 

@@ -21,6 +21,8 @@ from perstack.definition.field_checks import (
 from perstack.definition.model import PROVIDER_SETTINGS, Definitions, Expert
 from perstack.definition.provider_tools import provider_tool_errors
 from perstack.definition.references import (
+    BASE_SKILL,
+    BASE_TOOL_NAMES,
     EXPERT_KEY_PATTERN,
     RUNTIME_VERSION_PATTERN,
     coordinator_of,
@@ -92,9 +94,11 @@ def rule_errors(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
     ]
 
 
-def lint_warnings(experts: TomlTable) -> list[Diagnostic]:
+def lint_warnings(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
     """Warnings about what is valid but probably a mistake."""
-    return [issue for rule in _LINTS for issue in rule(experts)]
+    issues = [issue for rule in _LINTS for issue in rule(experts)]
+    # A command of the file's own may serve other tools.
+    return issues if "perstackBaseSkillCommand" in top else [*issues, *_unknown_base_tools(experts)]
 
 
 def _iter_delegations(experts: TomlTable) -> Iterator[tuple[str, int, str, list[str]]]:
@@ -197,6 +201,24 @@ def _ineffective_keys(experts: TomlTable) -> Iterator[Diagnostic]:
             path = ("experts", key, "skills", name, "allowedDomains")
             reason = "has no effect: a program that is started here may reach any host"
             yield Diagnostic(reason, "let the machine or a container limit it", key_path=path)
+
+
+def _unknown_base_tools(experts: TomlTable) -> Iterator[Diagnostic]:
+    """Names that the built-in base skill does not have."""
+    for key, name, skill in _iter_skills(experts):
+        package = skill.get("packageName")
+        words = [package] if package else _list_or_empty(skill.get("args"))
+        if [word for word in words if word not in ("-y", "--yes")] != [BASE_SKILL]:
+            continue
+        for field in ("pick", "omit"):
+            for index, tool in enumerate(_list_or_empty(skill.get(field))):
+                if isinstance(tool, str) and tool not in BASE_TOOL_NAMES:
+                    reason = f"names {tool!r}, which the base skill does not have"
+                    hint = did_you_mean(tool, BASE_TOOL_NAMES) or (
+                        f"it has {', '.join(BASE_TOOL_NAMES)}"
+                    )
+                    path = ("experts", key, "skills", name, field, index)
+                    yield Diagnostic(reason, hint, key_path=path)
 
 
 def _composed_input_schemas(experts: TomlTable) -> Iterator[Diagnostic]:

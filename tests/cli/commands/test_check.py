@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,10 @@ def written(folder: Path, text: str = FILE) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "uvx").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("GIT_USER", "a secret user")
     monkeypatch.delenv("GIT_TOKEN", raising=False)
 
@@ -292,3 +296,115 @@ def test_nothing_heavy_is_loaded_to_check(tmp_path: Path) -> None:
         for name in loaded
         if any(name == one or name.startswith(f"{one}.") for one in FORBIDDEN)
     ] == []
+
+
+SKILLS = """
+[experts.a]
+instruction = "Work."
+
+[experts.a.skills.s]
+type = "mcpStdioSkill"
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ('command = "no-such-command"', "command: the command 'no-such-command' was not found"),
+        ('command = "npx"\npackageName = "x"', "command: the command 'npx' was not found (Install"),
+        ('command = "server.sh"', "Write ./server.sh for the file beside the definition file"),
+        ('command = "./absent.sh"', "absent.sh' was not found"),
+        ('command = "./plain.sh"', "plain.sh' may not be executed (Make it executable"),
+        ('command = "tools"\nargs = ["x"]', "'tools' was not found"),
+        ('command = "./tools"', "tools' is a folder"),
+        ('command = "python3"\nargs = ["absent.py"]', "args: names the file 'absent.py', which"),
+        ('command = "python3"\nargs = ["-u", "./absent.py", "x.py"]', "absent.py', which is not"),
+        ('command = "python3"\nargs = ["run", "tools/absent.mjs"]', "'tools/absent.mjs', which is"),
+    ],
+)
+def test_what_a_skill_needs_and_the_machine_lacks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str, problem: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").touch(mode=0o755)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "server.sh").touch(mode=0o755)
+    (tmp_path / "plain.sh").touch(mode=0o644)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    path = written(tmp_path, SKILLS + fields)
+
+    code, _, told = check("--config", path)
+    strict_code, _, strictly_told = check("--config", path, "--strict")
+
+    assert code == 0
+    assert "warning: perstack.toml:" in told
+    assert problem in told
+    assert strict_code == 2
+    assert problem in strictly_told
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        'command = "./server.sh"',
+        'command = "python3"\nargs = ["server.sh"]',
+        'command = "python3"\nargs = ["./tools/server.py"]',
+        'command = "python3"\nargs = ["-m", "server"]',
+        'command = "python3"\nargs = ["https://example.com/server.ts"]',
+        'command = "npx"\npackageName = "@perstack/base"',
+        'command = "npx"\npackageName = "@perstack/base@0.0.54"',
+    ],
+)
+def test_a_skill_that_starts_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").touch(mode=0o755)
+    (tmp_path / "server.sh").touch(mode=0o755)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "server.py").touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    path = written(tmp_path, SKILLS + fields)
+    monkeypatch.chdir("/")
+
+    code, _, told = check("--config", path, "--strict")
+
+    assert (code, told) == (0, "")
+
+
+def test_the_command_of_the_base_skill_is_looked_for_too(tmp_path: Path) -> None:
+    text = 'perstackBaseSkillCommand = ["./absent"]\n[experts.a]\ninstruction = "Work."\n'
+
+    _, _, told = check("--config", written(tmp_path, text))
+
+    assert "perstack.toml:1:1: perstackBaseSkillCommand: the command" in told
+
+
+def test_tools_that_the_base_skill_does_not_have_are_told(tmp_path: Path) -> None:
+    text = """
+[experts.a]
+instruction = "Work."
+[experts.a.skills."@perstack/base"]
+type = "mcpStdioSkill"
+command = "npx"
+args = ["-y", "@perstack/base"]
+pick = ["exec", "readTextfile"]
+omit = ["think"]
+"""
+    path = written(tmp_path, text)
+
+    code, _, told = check("--config", path)
+
+    assert code == 0
+    assert "pick[1]: names 'readTextfile', which the base skill does not have" in told
+    assert 'did you mean "readTextFile"?' in told
+    assert "omit[0]: names 'think'" in told
+    assert check("--config", path, "--strict")[0] == 2
+
+
+def test_another_server_of_the_base_skill_may_have_any_tools(tmp_path: Path) -> None:
+    own = f'perstackBaseSkillCommand = ["{sys.executable}"]\n'
+    skill = 'type = "mcpStdioSkill"\ncommand = "npx"\npackageName = "@perstack/base"\n'
+    text = f'{own}[experts.a]\ninstruction = "x"\n[experts.a.skills."@perstack/base"]\n{skill}'
+
+    assert check("--config", written(tmp_path, text + 'pick = ["think"]'), "--strict")[0] == 0

@@ -15,7 +15,7 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 
-from perstack.cli.commands.mcp_config import own_command
+from perstack.cli.commands.mcp_config import DESKTOP_PATH, needed_search_path, own_command
 from perstack.cli.main import main
 from perstack.cli.mcp_clients import CLIENTS
 from perstack.cli.terminal import Terminal
@@ -227,3 +227,69 @@ def test_what_is_printed_starts_a_server(tmp_path: Path) -> None:
             return [tool.name for tool in (await client.list_tools()).tools]
 
     assert anyio.run(names)[0] == "helper"
+
+
+DESKTOP_CLIENTS = ("claude-desktop", "cursor", "vscode", "goose", "json")
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with programs that is on the `PATH`, as those of version managers are."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in ("uvx", "uv"):
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return folder
+
+
+@pytest.mark.parametrize("client", DESKTOP_CLIENTS)
+def test_a_desktop_client_is_told_where_the_commands_of_skills_are(
+    client: str, config: Path, programs: Path
+) -> None:
+    code, out, told = printed(client, "--config", config)
+
+    assert code == 0
+    assert f'"PATH": "{programs}{os.pathsep}/usr/local/bin' in out
+    assert "warning" not in told
+
+
+@pytest.mark.parametrize("client", sorted(CLIENTS.keys() - set(DESKTOP_CLIENTS)))
+@pytest.mark.usefixtures("programs")
+def test_a_client_of_the_shell_has_the_path_of_the_shell(client: str, config: Path) -> None:
+    assert "PATH" not in printed(client, "--config", config)[1]
+
+
+def test_no_path_is_written_where_every_client_finds_the_commands(
+    config: Path, programs: Path
+) -> None:
+    config.write_text(FILE.replace('"uvx"', '"sh"'), encoding="utf-8")
+
+    assert "PATH" not in printed("claude-desktop", "--config", config)[1]
+    assert programs.is_dir()
+
+
+def test_folders_are_named_once_and_node_goes_with_npx(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, names in ((one, ("npx", "uvx")), (two, ("node",))):
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch(mode=0o755)
+
+    found = needed_search_path(
+        ("npx", "uvx", "npx", "./server.sh", "absent"), f"{one}{os.pathsep}{two}"
+    )
+
+    assert found == os.pathsep.join((str(one), str(two), DESKTOP_PATH))
+
+
+def test_a_command_that_is_not_found_at_all_is_a_warning(
+    config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    code, out, told = printed("claude-desktop", "--config", config)
+
+    assert code == 0
+    assert "PATH" not in out
+    assert "the command 'uvx' was not found (Install uv" in told

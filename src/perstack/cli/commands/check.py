@@ -16,6 +16,7 @@ from perstack.definition.loader import (
     find_config,
     load_definitions,
     load_environment,
+    locate_problems,
 )
 from perstack.errors import DefinitionError, PerstackError
 from perstack.expert_tools import (
@@ -30,6 +31,7 @@ from perstack.model_resolution import (
     ModelResolution,
     resolve_models,
 )
+from perstack.skill_checks import skill_problems
 
 Json = dict[str, Any]
 
@@ -50,13 +52,18 @@ def execute(options: Namespace, terminal: Terminal) -> int:
             os.environ,
             must_exist=bool(options.env_path),
         )
+        problems = locate_problems(
+            path, skill_problems(loaded.definitions, environment, (Path.cwd(),))
+        )
+        if problems and options.strict:
+            raise InvalidDefinitionError(path, problems)
     except PerstackError as error:
         if not options.json and not isinstance(error, DefinitionError):
             raise
         return _report_rejection(error, options, terminal)
     toolsets = expert_toolsets(loaded.definitions, environment)
     resolution = resolve_models(loaded.definitions, environment)
-    warnings = (*loaded.warnings, *resolution.problems)
+    warnings = (*loaded.warnings, *problems, *resolution.problems)
     if options.json:
         terminal.write_json(_report_document(loaded, toolsets, resolution, warnings))
     else:

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from shutil import which
 
@@ -19,15 +20,21 @@ from perstack.cli.mcp_clients import (
     Snippet,
 )
 from perstack.cli.terminal import EXIT_SUCCESS, Terminal
-from perstack.definition.loader import load_environment
+from perstack.definition.loader import load_environment, locate_problems
 from perstack.errors import ConfigError
 from perstack.model_resolution import needed_variables
+from perstack.skill_checks import server_commands, skill_problems
 
 REGISTRY = "registry"
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
 NAMESPACE_PATTERN = re.compile(r"[a-z0-9]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 UVX_CACHE_MARKER = f"{os.sep}archive-v"
 """In the path of an environment that uvx made for one command, and may remove at any time."""
+
+DESKTOP_PATH = os.pathsep.join(("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"))
+"""About what a client has that is not started from a shell; some have less."""
+
+NEEDED_BESIDE = {"npx": ("node",), "npm": ("node",), "pnpm": ("node",), "uvx": ("uv",)}
 
 DESCRIPTION = "Experts declared in a perstack.toml, as MCP tools whose work is never lost."
 
@@ -75,13 +82,16 @@ def execute(options: Namespace, terminal: Terminal) -> int:
     if options.client == REGISTRY:
         terminal.write_json(_registry_entry(options.namespace, options.url))
         return EXIT_SUCCESS
-    snippet = CLIENTS[options.client].to_snippet(options.name, _server_target(options))
+    target = _server_target(options)
+    snippet = CLIENTS[options.client].to_snippet(options.name, target)
     if options.link:
         terminal.write_line(_install_link(snippet, options.client))
         return EXIT_SUCCESS
     terminal.write_line(snippet.text)
     for note in _notes(snippet):
         terminal.info(note, "dim")
+    for problem in target.problems if isinstance(target, LocalServer) else ():
+        terminal.info(f"warning: {problem}", "yellow")
     return EXIT_SUCCESS
 
 
@@ -100,13 +110,34 @@ def _server_target(options: Namespace) -> ServerTarget:
     # The folder in which the client will start the server is not known here.
     provided = load_environment(loaded.definitions.env_path, (path.parent,), {}, must_exist=False)
     command, *prefix = own_command(sys.executable, which("uvx"))
+    problems = locate_problems(path, skill_problems(loaded.definitions, os.environ, ()))
+    commands = server_commands(loaded.definitions)
     return LocalServer(
         command=command,
         args=(*prefix, "serve", "--config", str(path), *options.serve),
         variables=tuple(
             name for name in needed_variables(loaded.definitions, provided) if name not in provided
         ),
+        search_path=needed_search_path(commands, os.environ.get("PATH", "")),
+        problems=tuple(map(str, problems)),
     )
+
+
+def needed_search_path(commands: Iterable[str], search_path: str) -> str | None:
+    """The `PATH` with which commands are found; `None` if that of every client has them.
+
+    Args:
+        commands: What skills start.
+        search_path: The present `PATH`.
+    """
+    folders: dict[str, None] = {}
+    for command in commands:
+        # What npx starts, and npx itself, are scripts that look for node.
+        for program in (command, *NEEDED_BESIDE.get(command, ())):
+            found = None if "/" in program else which(program, path=search_path)
+            if found is not None and found != which(program, path=DESKTOP_PATH):
+                folders[str(Path(found).absolute().parent)] = None
+    return os.pathsep.join((*folders, DESKTOP_PATH)) if folders else None
 
 
 def own_command(executable: str, uvx: str | None) -> list[str]:
