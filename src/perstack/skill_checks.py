@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from perstack.definition.diagnostics import Diagnostic
+from perstack.definition.field_checks import PACKAGE_RUNNERS
 from perstack.definition.model import Definitions, McpStdioSkill
 from perstack.definition.skill_paths import resolve_paths
 from perstack.skills.server_command import (
@@ -17,6 +18,9 @@ from perstack.skills.server_command import (
 SCRIPT_SUFFIXES = frozenset(
     {".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".sh", ".rb", ".php", ".pl", ".jar"}
 )
+
+CODE_OPTIONS = frozenset({"-c", "-e", "--eval", "-m"})
+"""What follows is a program or a module, and no file."""
 
 
 def skill_problems(
@@ -72,14 +76,25 @@ def _server_problems(
     program = find_program(resolved[0], search_path, folder, folder)
     if isinstance(program, ProgramProblem):
         yield Diagnostic(program.reason, program.hint.rstrip("."), key_path=command_path)
-    script = next((word for word in resolved[1:] if Path(word).suffix in SCRIPT_SUFFIXES), None)
-    if script is None or "://" in script or script.startswith("-"):
-        return
-    if not any(_is_there(place / script) for place in (folder, *workspaces)):
+    script = _script(words[0], resolved[1:])
+    # Such as that of uv --directory.
+    named = (folder / word for word in resolved[1:])
+    if script and not any(_is_there(each / script) for each in (folder, *workspaces, *named)):
         argument_path = keys if server.command_line is not None else (*keys, "args")
         reason = f"names the file {script!r}, which is not there"
         hint = "a relative path begins at the folder of the definition file"
         yield Diagnostic(reason, hint, key_path=argument_path)
+
+
+def _script(command: str, arguments: Sequence[str]) -> str | None:
+    """The file that an interpreter is to run, as far as its name tells."""
+    for word in arguments:
+        if word in CODE_OPTIONS:
+            return None
+        if Path(word).suffix in SCRIPT_SUFFIXES and not word.startswith("-") and "://" not in word:
+            # A runner of packages may know a command of this name.
+            return None if command in PACKAGE_RUNNERS and not Path(word).is_absolute() else word
+    return None
 
 
 def _is_there(path: Path) -> bool:

@@ -97,8 +97,10 @@ def rule_errors(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
 def lint_warnings(top: TomlTable, experts: TomlTable) -> list[Diagnostic]:
     """Warnings about what is valid but probably a mistake."""
     issues = [issue for rule in _LINTS for issue in rule(experts)]
-    # A command of the file's own may serve other tools.
-    return issues if "perstackBaseSkillCommand" in top else [*issues, *_unknown_base_tools(experts)]
+    if "perstackBaseSkillCommand" in top:
+        # It may serve other tools, and is a process.
+        return issues
+    return [*issues, *_unknown_base_tools(experts), *_ineffective_base_keys(experts)]
 
 
 def _iter_delegations(experts: TomlTable) -> Iterator[tuple[str, int, str, list[str]]]:
@@ -205,11 +207,7 @@ def _ineffective_keys(experts: TomlTable) -> Iterator[Diagnostic]:
 
 def _unknown_base_tools(experts: TomlTable) -> Iterator[Diagnostic]:
     """Names that the built-in base skill does not have."""
-    for key, name, skill in _iter_skills(experts):
-        package = skill.get("packageName")
-        words = [package] if package else _list_or_empty(skill.get("args"))
-        if [word for word in words if word not in ("-y", "--yes")] != [BASE_SKILL]:
-            continue
+    for key, name, skill in _iter_base_skills(experts):
         for field in ("pick", "omit"):
             for index, tool in enumerate(_list_or_empty(skill.get(field))):
                 if isinstance(tool, str) and tool not in BASE_TOOL_NAMES:
@@ -303,6 +301,25 @@ def _string_headers(table: TomlTable) -> dict[str, str]:
 
 def _prefix_headers(errors: list[Diagnostic]) -> list[Diagnostic]:
     return [error.within("headers") for error in errors]
+
+
+def _ineffective_base_keys(experts: TomlTable) -> Iterator[Diagnostic]:
+    """What is about a process, which the built-in base skill does not have."""
+    for key, name, skill in _iter_base_skills(experts):
+        for field, value in (("lazyInit", True), ("scope", "engine")):
+            if skill.get(field) == value:
+                path = ("experts", key, "skills", name, field)
+                yield Diagnostic(
+                    "has no effect: the base skill is built in", "remove it", key_path=path
+                )
+
+
+def _iter_base_skills(experts: TomlTable) -> Iterator[tuple[str, str, TomlTable]]:
+    for key, name, skill in _iter_skills(experts):
+        package = skill.get("packageName")
+        words = [package] if package else _list_or_empty(skill.get("args"))
+        if [word for word in words if word not in ("-y", "--yes")] == [BASE_SKILL]:
+            yield key, name, skill
 
 
 def _iter_skills(experts: TomlTable) -> Iterator[tuple[str, str, TomlTable]]:

@@ -350,6 +350,9 @@ def test_what_a_skill_needs_and_the_machine_lacks_is_told(
         'command = "python3"\nargs = ["server.sh"]',
         'command = "python3"\nargs = ["./tools/server.py"]',
         'command = "python3"\nargs = ["-m", "server"]',
+        'command = "python3"\nargs = ["-c", "import absent.py"]',
+        'command = "python3"\nargs = ["--directory", "./tools", "run", "server.py"]',
+        'command = "npx"\nargs = ["chart.js"]',
         'command = "python3"\nargs = ["https://example.com/server.ts"]',
         'command = "npx"\npackageName = "@perstack/base"',
         'command = "npx"\npackageName = "@perstack/base@0.0.54"',
@@ -359,7 +362,8 @@ def test_a_skill_that_starts_is_no_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: str
 ) -> None:
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python3").touch(mode=0o755)
+    for program in ("python3", "npx"):
+        (tmp_path / "bin" / program).touch(mode=0o755)
     (tmp_path / "server.sh").touch(mode=0o755)
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "server.py").touch()
@@ -408,3 +412,14 @@ def test_another_server_of_the_base_skill_may_have_any_tools(tmp_path: Path) -> 
     text = f'{own}[experts.a]\ninstruction = "x"\n[experts.a.skills."@perstack/base"]\n{skill}'
 
     assert check("--config", written(tmp_path, text + 'pick = ["think"]'), "--strict")[0] == 0
+
+
+def test_what_is_about_a_process_has_no_effect_on_the_built_in_skill(tmp_path: Path) -> None:
+    skill = 'type = "mcpStdioSkill"\ncommand = "npx"\npackageName = "@perstack/base"\n'
+    text = f'[experts.a]\ninstruction = "x"\n[experts.a.skills."@perstack/base"]\n{skill}'
+
+    for key in ("lazyInit = true", 'scope = "engine"'):
+        _, _, told = check("--config", written(tmp_path, f"{text}{key}"))
+        assert f"{key.split()[0]}: has no effect: the base skill is built in" in told
+    for key in ("lazyInit = false", 'scope = "job"'):
+        assert check("--config", written(tmp_path, f"{text}{key}"))[2] == ""
