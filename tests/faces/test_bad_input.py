@@ -67,6 +67,7 @@ CASES = (
         b'[experts."@a/review"]\ninstruction = "x"\n',
         ("perstack.toml:3:", "@a/revew", "did you mean", "@a/review"),
         2,
+        says_to_clients=("Unknown tool 'a'",),
     ),
     Case("unknown expert", GOOD.encode(), ("'b'", "The experts are: a"), 2, expert="b"),
     Case("missing key", OPENAI.encode(), ("OPENAI_API_KEY is not set", ".env"), 2),
@@ -106,7 +107,7 @@ CASES = (
         says_to_clients=("query is empty",),
     ),
 )
-STARTS_A_SERVER = {"unknown expert", "a query of a megabyte", "an empty query"}
+STARTS_A_SERVER = {"unknown delegate", "unknown expert", "a query of a megabyte", "an empty query"}
 RUN_TIME = {
     "missing key",
     "a skill whose program is missing",
