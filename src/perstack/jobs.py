@@ -213,22 +213,38 @@ class JobHandle:
         Raises:
             PerstackError: The job could not be begun, or its store failed.
         """
+        self._raise_failure()
+        if self.stopped.is_set():
+            return self.final_view()
+        current = build_view(self.checkpoints, query=self.query, status="running")
+        return replace(current, questions=self.open_questions)
+
+    def final_view(self) -> JobView:
+        """The state in which the job has stopped, though its servers may still be ending.
+
+        Raises:
+            PerstackError: As for `view`.
+        """
+        self._raise_failure()
+        return build_view(self.checkpoints, query=self.query)
+
+    def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
         if not self.checkpoints:
             raise JobStateError(f"Job {self.job_id} was stopped before it began.")
-        if self.stopped.is_set():
-            return build_view(self.checkpoints, query=self.query)
-        current = build_view(self.checkpoints, query=self.query, status="running")
-        return replace(current, questions=self.open_questions)
 
     @property
     def is_ending(self) -> bool:
         """Whether only cleanup is left: the job was cancelled, or its root run has stopped."""
+        return self.scope.cancel_called or self.has_end
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the root run has stopped, durably."""
         # Before its first event, a continued job has the checkpoints of its last activation.
         root = newest_root(self.checkpoints) if self.began.is_set() else None
-        has_end = root is not None and JOB_STATUS_OF[root.status] != "running"
-        return self.scope.cancel_called or has_end
+        return root is not None and JOB_STATUS_OF[root.status] != "running"
 
     @property
     def is_shut_down(self) -> bool:

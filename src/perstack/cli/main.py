@@ -2,7 +2,9 @@
 
 import gc
 import os
+import signal
 import sys
+import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -45,6 +47,11 @@ COMMANDS = {
 `perstack.cli.commands.<name>` is its module, with `_` for `-`, and behind a keyword of Python.
 """
 
+TIDYING_COMMANDS = frozenset({"bundle", "demo", "export", "log", "replay", "test"})
+"""Those that put something in order when Ctrl-C raises an exception.
+
+The others handle signals themselves, or leave nothing behind when the process just ends.
+"""
 
 GC_THRESHOLDS = 20_000, 20, 100
 """For a process that is perstack's alone.
@@ -101,6 +108,8 @@ def _parse_and_execute(words: list[str], terminal: Terminal) -> int:
     if command is None:
         terminal.write(parser.format_help())
         return EXIT_SUCCESS
+    if name in TIDYING_COMMANDS and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return _execute_command(command, options, terminal)
 
 

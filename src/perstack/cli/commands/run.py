@@ -29,6 +29,10 @@ from perstack.runtime.start_plan import JobRequest
 
 ImmediateExit = Callable[[int], object]
 
+POLL_SECONDS = 0.1
+CLOSE_SECONDS = 0.4
+"""For the servers of a cancelled job to end by themselves."""
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser)
@@ -74,11 +78,28 @@ async def run_job(
                     event_writer.write_until_closed,
                     lambda: job.cancel("nobody reads the events any more"),
                 )
-                await job.stopped.wait()
+                await _wait_for_end(job)
                 event_writer.close()
                 await event_writer.finished.wait()
                 tasks.cancel_scope.cancel()
-        view = job.view()
+        if not job.stopped.is_set():
+            # The guard of their process group ends the servers that go on.
+            os._exit(_report_end(job, run_options, terminal))
+    return _report_end(job, run_options, terminal)
+
+
+async def _wait_for_end(job: JobHandle) -> None:
+    """Wait until the job has stopped, or only servers are left that do not end on request."""
+    while not job.stopped.is_set():
+        is_closing = job.scope.cancel_called and job.has_end
+        with anyio.move_on_after(CLOSE_SECONDS if is_closing else POLL_SECONDS):
+            await job.stopped.wait()
+        if is_closing:
+            return
+
+
+def _report_end(job: JobHandle, run_options: RunOptions, terminal: Terminal) -> int:
+    view = job.final_view()
     terminal.info(f"perstack: {summary_line(view, run_options.repeated_options)}")
     failure = view.checkpoint.error
     return exit_code_for_status(view.job.status, failure.name if failure else None)

@@ -31,16 +31,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(options: Namespace, terminal: Terminal) -> int:
-    # Loaded here, so that wrong arguments and --help need not wait for the protocol's SDK.
-    from perstack.server.transports.shutdown import force_exit_if_blocked  # noqa: PLC0415 - see above
-
+    # The rest is loaded later, so that wrong arguments and --help need not wait for the SDK.
     check_transport(options)
     with audit_log_from(options):
         if options.http is None:
             _serve_stdio(options, terminal)
         else:
             _serve_http(options, terminal)
-    force_exit_if_blocked(EXIT_SUCCESS)
     return EXIT_SUCCESS
 
 

@@ -1,17 +1,12 @@
-"""How a server process ends: signals, HTTP requests in flight, and threads that block the exit."""
+"""How a server ends: signals, and HTTP requests in flight."""
 
-import logging
-import os
 import signal
-import sys
 import threading
-from contextlib import suppress
 
 import anyio
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-THREAD_JOIN_SECONDS = 0.1
 SHUTTING_DOWN_MESSAGE = "The server is shutting down.\n"
 
 
@@ -22,25 +17,6 @@ async def wait_for_signal() -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             return
-
-
-def force_exit_if_blocked(code: int) -> None:
-    """Exit now if a non-daemon thread would block the interpreter's exit; else return.
-
-    A worker thread that imports the model library cannot be interrupted, and the interpreter would
-    wait seconds for it. Call this when everything is closed and only the exit code is left.
-    """
-    current = threading.current_thread()
-    for thread in threading.enumerate():
-        if thread is current or thread.daemon:
-            continue
-        thread.join(THREAD_JOIN_SECONDS)
-        if thread.is_alive():
-            logging.shutdown()
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
-            os._exit(code)
 
 
 class InFlightRequests:

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import sys, threading, time
-from perstack.server.transports.shutdown import force_exit_if_blocked
+from perstack.cli.process_end import force_exit_if_blocked
 threading.Thread(target=time.sleep, args=({seconds},), daemon={daemon}).start()
 print("said", flush=False)
 force_exit_if_blocked(3)
