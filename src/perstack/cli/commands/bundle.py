@@ -33,7 +33,7 @@ ENTRY_POINT_SOURCE = '''"""Starts perstack on the definition of this bundle."""
 import sys
 from pathlib import Path
 
-from perstack.__main__ import main
+from perstack.cli.main import main
 
 DEFINITION = Path(__file__).parents[1] / "experts" / "perstack.toml"
 
