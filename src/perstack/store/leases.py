@@ -2,13 +2,14 @@
 
 import os
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from perstack.errors import JobStateError, LeaseLostError
-from perstack.runtime.ports import Lease
+from perstack.runtime.ports import Lease, SystemClock
 
 LEASE_SECONDS = 15.0
 
@@ -22,6 +23,44 @@ class WallClock(Protocol):
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvenClock:
+    """A clock that no correction of the machine's clock moves and that stands while it sleeps.
+
+    All processes that use a store must have the same offset: else one would take a lease for
+    expired that another has just renewed.
+
+    Attributes:
+        offset_ms: What time since boot is added to, in milliseconds since the epoch.
+    """
+
+    offset_ms: int
+
+    @classmethod
+    def beginning_at(cls, now_ms: int) -> "EvenClock":
+        return cls(now_ms - _monotonic_ms())
+
+    def now_ms(self) -> int:
+        return self.offset_ms + _monotonic_ms()
+
+
+def even_clock(clock: WallClock, offset_of: Callable[[int], int] | None = None) -> WallClock:
+    """The clock for leases: another one than the machine's, which may jump.
+
+    Args:
+        clock: The machine's; any other is taken as it is.
+        offset_of: Replaces the offset by the one that is common to all processes.
+    """
+    if not isinstance(clock, SystemClock):
+        return clock
+    beginning = EvenClock.beginning_at(clock.now_ms())
+    return beginning if offset_of is None else EvenClock(offset_of(beginning.offset_ms))
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +177,18 @@ def _parse_owner(owner: str) -> tuple[str, str, str]:
 def _host_id() -> str:
     # Two containers may share a host name, and process ids mean nothing across their border or
     # across a reboot; where the kernel says which is which, the name includes it.
-    boot_id = _read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
     try:
         pid_namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
     except OSError:
         pid_namespace = ""
     return "/".join(
-        part for part in (platform.node().replace(":", "-"), boot_id, pid_namespace) if part
+        part for part in (platform.node().replace(":", "-"), boot_id(), pid_namespace) if part
     )
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from others; empty where the system does not say."""
+    return _read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
 
 
 def _process_start_time(pid: int) -> str | None:

@@ -14,6 +14,7 @@ from perstack.store.leases import (
     LeaseRecord,
     WallClock,
     current_owner,
+    even_clock,
     process_is_alive,
 )
 from perstack.store.projection import JobProjection, apply_events, group_by_run, with_interrupted
@@ -47,7 +48,9 @@ class MemoryStore:
         clock: WallClock | None = None,
         is_alive: IsAlive = process_is_alive,
     ) -> None:
-        self._lease_policy = LeasePolicy(owner or current_owner(), clock or SystemClock(), is_alive)
+        self._lease_policy = LeasePolicy(
+            owner or current_owner(), even_clock(clock or SystemClock()), is_alive
+        )
         self._data = _Data()
 
     def as_owner(self, owner: str) -> "MemoryStore":

@@ -22,7 +22,9 @@ from perstack.store.leases import (
     IsAlive,
     LeasePolicy,
     WallClock,
+    boot_id,
     current_owner,
+    even_clock,
     process_is_alive,
 )
 
@@ -259,6 +261,17 @@ class SqliteStore:
             raise store_error(error, self._path) from error
 
 
+def _lease_clock(connection: sqlite3.Connection, path: Path, clock: WallClock) -> WallClock:
+    boot = boot_id()
+    if not boot:
+        # Processes could not tell whether an offset in the store is one of this boot.
+        return clock
+    try:
+        return even_clock(clock, partial(statements_write.clock_offset, connection, boot))
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+
+
 @asynccontextmanager
 async def open_sqlite_store(
     path: Path,
@@ -278,11 +291,14 @@ async def open_sqlite_store(
     Raises:
         StoreError: It cannot be opened, or a newer version of perstack made it.
     """
-    lease_policy = LeasePolicy(owner or current_owner(), clock or SystemClock(), is_alive)
     writing_connection, reading_connection = await anyio.to_thread.run_sync(open_connections, path)
     committer = GroupCommitter(writing_connection, path)
     reader_limiter = anyio.CapacityLimiter(1)
     try:
+        lease_clock = await anyio.to_thread.run_sync(
+            _lease_clock, writing_connection, path, clock or SystemClock()
+        )
+        lease_policy = LeasePolicy(owner or current_owner(), lease_clock, is_alive)
         yield SqliteStore(path, lease_policy, committer, reading_connection, reader_limiter)
     finally:
         await committer.close()

@@ -101,6 +101,19 @@ def submit_request(
     )
 
 
+def clock_offset(connection: sqlite3.Connection, boot: str, proposed_ms: int) -> int:
+    """The offset of the even clock in this boot of the machine: the first one that is proposed."""
+    key = f"clock_offset/{boot}"
+    select = "SELECT value FROM meta WHERE key = ?"
+    row = connection.execute(select, (key,)).fetchone()
+    if row is None:
+        connection.execute(
+            "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (key, proposed_ms)
+        )
+        row = connection.execute(select, (key,)).fetchone()
+    return int(row[0])
+
+
 def acquire(
     connection: sqlite3.Connection,
     lease_policy: LeasePolicy,
