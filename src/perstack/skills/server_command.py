@@ -237,7 +237,7 @@ def required_values(
         raise SkillError(
             f"Skill {name!r} requires environment variable{plural} {', '.join(missing)}.",
             skill=name,
-            hint="Set it in the environment or in the .env file next to perstack.toml.",
+            hint="Set it in the environment or in .env, here or beside perstack.toml.",
         )
     return {variable: environment[variable] for variable in required_env}
 
