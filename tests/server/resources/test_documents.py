@@ -115,3 +115,13 @@ async def test_a_limit_beyond_what_is_allowed_means_what_is_allowed(tmp_path: Pa
     assert len(every.text.splitlines()) == len(trail)
     assert len(least.text.splitlines()) == 1
     assert (behind.text, behind.next_uri) == ("", None)
+
+
+async def test_a_list_of_jobs_shows_the_beginning_of_a_long_query(tmp_path: Path) -> None:
+    async with stage(tmp_path, "auto", FakeModel({"reviewer": [done("Fine.")]})) as here:
+        job_id = facts(await here.call("reviewer", query="look " * 50_000))["job_id"]
+        for uri in ("perstack://jobs", f"perstack://jobs/{job_id}"):
+            text = (await read(here, uri)).text
+            assert len(text) < 5_000
+            assert "look look" in text
+            assert "(249,999 characters)" in text

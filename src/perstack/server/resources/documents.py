@@ -83,7 +83,7 @@ def listing_entry(job: Job) -> JobEntry:
         job_id=job.id,
         expert=job.coordinator_expert_key,
         status=PUBLIC_STATUS[job.status],
-        query=replace_surrogates(job.query),
+        query=replace_surrogates(_shorten_value(job.query)),
         updated_at=iso_timestamp(job.updated_at),
     )
 
@@ -94,7 +94,7 @@ def job_fields(job: Job) -> JsonObject:
         "job_id": job.id,
         "expert": job.coordinator_expert_key,
         "status": PUBLIC_STATUS[job.status],
-        "query": job.query,
+        "query": _shorten_value(job.query),
         "steps": job.total_steps,
         "started_at": iso_timestamp(job.started_at),
         "updated_at": iso_timestamp(job.updated_at),
