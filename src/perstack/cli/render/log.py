@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from perstack.cli.event_filter import EventCounts, EventFilter, SelectedEvent
-from perstack.cli.formatting import format_timestamp, format_usage, shorten
+from perstack.cli.formatting import format_count, format_timestamp, format_usage, shorten
 from perstack.cli.job_log import JobLog
 from perstack.cli.job_tree import tree_lines
 from perstack.cli.render.events import event_lines
@@ -212,7 +212,7 @@ def count_lines(counts: EventCounts) -> Iterator[str]:
 def job_line(job: Job) -> str:
     return (
         f"{job.id}  {format_timestamp(job.started_at)}  {job.status:<24}"
-        f"  {job.coordinator_expert_key}  {job.total_steps} steps"
+        f"  {job.coordinator_expert_key}  {format_count(job.total_steps, 'step')}"
         f"  {shorten(job.query, MAX_QUERY_CHARACTERS)}"
     )
 
