@@ -8,7 +8,7 @@ would hide a mistake: unknown keywords are refused, and references stay within t
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from perstack.definition.diagnostics import Diagnostic, did_you_mean
@@ -299,13 +299,17 @@ def _reference_errors(schema: TomlTable) -> Iterator[Diagnostic]:
                 "must have 1 to 64 letters, digits, _, - and . only", key_path=("$defs", name)
             )
     targets, repeated = _reference_targets(names)
+
+    def in_place(name: str) -> list[str]:
+        return _in_place_references(names[name], targets)
+
     for name in repeated:
         yield Diagnostic("stands twice", key_path=("$defs", name, "$anchor"))
     for target, at in _iter_references(schema, ()):
         if target not in targets:
             hint = did_you_mean(target, targets)
             yield Diagnostic("points to nothing in $defs", hint, key_path=(*at, "$ref"))
-        elif at[:1] == ("$defs",) and _is_circular(str(at[1]), names, targets):
+        elif at[:1] == ("$defs",) and leads_to_itself(str(at[1]), in_place):
             yield Diagnostic("leads back to itself without an end", key_path=(*at, "$ref"))
 
 
@@ -338,17 +342,17 @@ def _iter_references(value: object, at: SchemaPath) -> Iterator[tuple[str, Schem
                 yield from _iter_references(inner, (*at, keyword, index))
 
 
-def _is_circular(name: str, names: TomlTable, targets: dict[str, str]) -> bool:
-    """Whether a definition refers to itself by in-place references alone."""
+def leads_to_itself(name: str, followed_by: Callable[[str], Iterable[str]]) -> bool:
+    """Whether following a definition to those that apply in its place leads back to it."""
     seen: set[str] = set()
-    pending = _in_place_references(names[name], targets)
+    pending = [*followed_by(name)]
     while pending:
         target = pending.pop()
         if target == name:
             return True
         if target not in seen:
             seen.add(target)
-            pending += _in_place_references(names[target], targets)
+            pending += followed_by(target)
     return False
 
 

@@ -15,7 +15,7 @@ from perstack.core.messages import (
     tool_result,
 )
 from perstack.core.tools import ToolDefinition
-from perstack.skills.raw_results import object_or_empty
+from perstack.models import table_or_empty
 
 MAX_ARGUMENT_CHARACTERS = 1_000
 # Those of the protocol's frame: of a result without content, the others are what the server said.
@@ -67,7 +67,7 @@ def _content_parts(content: object) -> Iterator[ResultPart]:
 
 def _block_parts(block: dict[str, Any]) -> Iterator[ResultPart]:
     resource = block.get("resource")
-    source = object_or_empty(block.get("source"))
+    source = table_or_empty(block.get("source"))
     match block:
         case {"type": "image", "data": str(data)}:
             yield media_part(data, _mime_type(block), "image")

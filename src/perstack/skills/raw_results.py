@@ -23,6 +23,8 @@ from mcp_types import (
     RequestId,
 )
 
+from perstack.models import table_or_empty
+
 RAW_RESULT = "perstack/rawResult"
 CALL, LIST, CANCELLED = "tools/call", "tools/list", "notifications/cancelled"
 TOOLS_CHANGED = "notifications/tools/list_changed"
@@ -77,11 +79,33 @@ class RawResults:
         return message.model_copy(update={"result": _stand_in(method, message.result, key)})
 
 
-class _Inbound:
+class _Wrapped:
+    """A stream of a transport, opened and closed with it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
+
+
+class _Inbound(_Wrapped):
     """What comes from the server."""
 
     def __init__(self, stream: Any, received: Callable[[JSONRPCMessage], JSONRPCMessage]) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._change = received
 
     @property
@@ -92,26 +116,11 @@ class _Inbound:
     async def receive(self) -> SessionMessage | Exception:
         return self._received(await self._stream.receive())
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
         return self._received(await self._stream.__anext__())
-
-    async def __aenter__(self) -> Self:
-        await self._stream.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool | None:
-        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
 
     def _received(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
         if isinstance(item, Exception):
@@ -120,31 +129,16 @@ class _Inbound:
         return item if message is item.message else replace(item, message=message)
 
 
-class _Outbound:
+class _Outbound(_Wrapped):
     """What goes to the server."""
 
     def __init__(self, stream: Any, sent: Callable[[JSONRPCMessage], None]) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._note = sent
 
     async def send(self, item: SessionMessage, /) -> None:
         self._note(item.message)
         await self._stream.send(item)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self._stream.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool | None:
-        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
 
 
 def _asks_for_input(result: Fields) -> bool:
@@ -158,20 +152,13 @@ def _stand_in(method: str, result: Fields, key: int) -> Fields:
     return {**frame, "tools": _tools_with_headers(result), "ttlMs": 0, "cacheScope": "private"}
 
 
-def object_or_empty(value: object) -> Fields:
-    """A value that should be a JSON object; an empty one if it is something else."""
-    return cast("Fields", value) if isinstance(value, dict) else {}
-
-
 def _tools_with_headers(result: Fields) -> list[Fields]:
     """What the SDK must know of the tools: which of their arguments are sent as headers, too."""
     tools = result.get("tools")
     named: list[Fields] = []
-    for tool in map(
-        object_or_empty, cast("list[object]", tools) if isinstance(tools, list) else ()
-    ):
-        properties = object_or_empty(object_or_empty(tool.get("inputSchema")).get("properties"))
-        schemas = {name: object_or_empty(each) for name, each in properties.items()}
+    for tool in map(table_or_empty, cast("list[object]", tools) if isinstance(tools, list) else ()):
+        properties = table_or_empty(table_or_empty(tool.get("inputSchema")).get("properties"))
+        schemas = {name: table_or_empty(each) for name, each in properties.items()}
         if schemas and isinstance(tool.get("name"), str):
             schema = {"type": "object", "properties": schemas}
             named.append({"name": tool["name"], "inputSchema": schema})

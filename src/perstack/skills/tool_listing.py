@@ -11,7 +11,8 @@ from mcp.types import CONNECTION_CLOSED, PaginatedRequestParams, Tool, ToolAnnot
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from perstack.definition.schema_rules import JSON_TYPES
-from perstack.skills.raw_results import RawResults, object_or_empty
+from perstack.models import table_or_empty
+from perstack.skills.raw_results import RawResults
 
 MAX_PAGES = 1_000
 UNDECLARED_SECONDS = 5.0
@@ -90,7 +91,7 @@ class _Listing:
             self._add_tool(raw_tool)
 
     def _add_tool(self, raw_tool: object) -> None:
-        fields = object_or_empty(raw_tool)
+        fields = table_or_empty(raw_tool)
         name = fields.get("name")
         if not isinstance(name, str) or not name.strip():
             self._warn(f"a tool without a name is left out: {repr(raw_tool)[:80]}")
@@ -103,7 +104,7 @@ class _Listing:
         output_schema = fields.get("outputSchema")
         if output_schema is not None and (problem := _type_problem(output_schema)) is not None:
             self._warn(f"the outputSchema of the tool {name!r} {problem}; it is ignored")
-        tool = _to_tool(name, object_or_empty(schema), fields)
+        tool = _to_tool(name, table_or_empty(schema), fields)
         if self.tools.setdefault(name, tool) != tool:
             self._warn(f"there is more than one tool {name!r}; the first is used")
 
@@ -116,7 +117,7 @@ class _Listing:
 
 
 def _to_tool(name: str, schema: Fields, fields: Fields) -> Tool:
-    hints = object_or_empty(fields.get("annotations"))
+    hints = table_or_empty(fields.get("annotations"))
     return Tool(
         name=name,
         title=_text(fields.get("title")),
@@ -133,7 +134,7 @@ def _type_problem(schema: object) -> str | None:
     """Why a schema is not one of objects, which it may say in other words than the standard's."""
     if not isinstance(schema, dict):
         return f"is {_kind(schema)}, not an object"
-    kind = object_or_empty(cast("object", schema)).get("type")
+    kind = table_or_empty(cast("object", schema)).get("type")
     kinds = cast("list[object]", kind) if isinstance(kind, list) else [kind]
     is_other = kinds and all(each in JSON_TYPES and each != "object" for each in kinds)
     return f"is of type {kind!r}, not 'object'" if is_other else None

@@ -100,7 +100,6 @@ class GroupCommitter:
     def _run(self) -> None:
         while batch := self._next_batch():
             with self._turn:
-                self._set_waiting(is_waiting=True)
                 self._commit(batch)
             try:
                 anyio.from_thread.run_sync(_set_done, batch, token=self._loop_token)
@@ -152,6 +151,7 @@ class GroupCommitter:
         started_at = time.monotonic()
         try:
             if not self._connection.in_transaction:
+                self._set_waiting(is_waiting=True)
                 begin_immediate(self._connection)
             for task in batch:
                 self._run_in_savepoint(task)

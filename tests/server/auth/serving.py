@@ -3,10 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import anyio
 import httpx2
 from mcp import Client
 from mcp.client.sse import sse_client
@@ -17,11 +15,11 @@ from perstack.server.auth.provider import BearerAuth
 from perstack.server.auth.token_file import TokenFileVerifier, format_entry
 from perstack.server.bootstrap import ServerOptions
 from perstack.server.tenants.folders import TenantSettings
-from perstack.server.transports.http import HttpOptions, serve_http
-from perstack.server.transports.sockets import HostPort
+from perstack.server.transports.http import HttpOptions
 from perstack.settings import Settings
 from tests.server.harness import Mode
 from tests.server.telling import Told
+from tests.server.transports.in_process import ANY_PORT, listening
 
 TOML = """
 [provider]
@@ -120,24 +118,8 @@ async def serving(
     config = folder / "perstack.toml"
     config.write_text(TOML, encoding="utf-8")
     (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
-    urls: list[str] = []
-    listening, end = anyio.Event(), anyio.Event()
-
-    def told(url: str) -> None:
-        urls.append(url)
-        listening.set()
-
-    serve = partial(
-        serve_http,
-        settings or Settings(config=config, environment={}),
-        offer or ServerOptions(tenant_settings=TenantSettings()),
-        HttpOptions(address=HostPort("127.0.0.1", 0), has_sse=True, auth=auth),
-        told,
-        until=end.wait,
-    )
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
-        with anyio.fail_after(30):
-            await listening.wait()
-        yield Place(folder, urls[0].removesuffix("/mcp"))
-        end.set()
+    settings = settings or Settings(config=config, environment={})
+    offer = offer or ServerOptions(tenant_settings=TenantSettings())
+    options = HttpOptions(address=ANY_PORT, has_sse=True, auth=auth)
+    async with listening(settings, offer, options) as origin:
+        yield Place(folder, origin)

@@ -47,26 +47,37 @@ class Place:
 
 
 @asynccontextmanager
-async def serving(folder: Path, options: HttpOptions = LOCAL) -> AsyncGenerator[Place]:
-    """A server in this process, which ends with the context."""
-    config = folder / "perstack.toml"
-    config.write_text(TOML, encoding="utf-8")
-    (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
+async def listening(
+    settings: Settings, server_options: ServerOptions, options: HttpOptions
+) -> AsyncGenerator[str]:
+    """A server in this process, which ends with the context, by its origin."""
     urls: list[str] = []
-    listening, end = anyio.Event(), anyio.Event()
+    is_listening, end = anyio.Event(), anyio.Event()
 
     def told(url: str) -> None:
         urls.append(url)
-        listening.set()
+        is_listening.set()
 
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            partial(serve_http, settings, server_options, options, told, until=end.wait)
+        )
+        with anyio.fail_after(30):
+            await is_listening.wait()
+        yield urls[0].removesuffix("/mcp")
+        end.set()
+
+
+@asynccontextmanager
+async def serving(folder: Path, options: HttpOptions = LOCAL) -> AsyncGenerator[Place]:
+    """A server of two experts."""
+    config = folder / "perstack.toml"
+    config.write_text(TOML, encoding="utf-8")
+    (folder / "script.toml").write_text(SCRIPT, encoding="utf-8")
     settings = Settings(config=config, environment={})
     with anyio.fail_after(30):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(
-                partial(serve_http, settings, ServerOptions(), options, told, until=end.wait)
-            )
-            await listening.wait()
-            origin = urls[0].removesuffix("/mcp")
-            async with httpx2.AsyncClient(base_url=origin, timeout=30) as http:
-                yield Place(origin, http)
-            end.set()
+        async with (
+            listening(settings, ServerOptions(), options) as origin,
+            httpx2.AsyncClient(base_url=origin, timeout=30) as http,
+        ):
+            yield Place(origin, http)

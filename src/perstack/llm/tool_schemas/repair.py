@@ -4,6 +4,7 @@ import re
 from typing import cast
 from urllib.parse import unquote
 
+from perstack.definition.schema_rules import leads_to_itself
 from perstack.llm.providers.tool_limits import ToolLimits
 from perstack.llm.tool_schemas.drafts import to_current_draft
 from perstack.llm.tool_schemas.keywords import (
@@ -56,7 +57,7 @@ class SchemaRepair:
                 self.definitions[self._names[reference]] = self._repair(target, 0)
             pending = [each for each, name in self._names.items() if name not in self.definitions]
         for name in self.definitions:
-            if self._is_circular(name):
+            if leads_to_itself(name, self._in_place_definitions):
                 self.definitions[name] = {}
         return repaired
 
@@ -127,18 +128,8 @@ class SchemaRepair:
             self._names[reference] = name
         return self._names[reference]
 
-    def _is_circular(self, name: str) -> bool:
-        """Whether a definition leads back to itself for the same value, so without an end."""
-        seen: set[str] = set()
-        pending = _in_place_definitions(self.definitions[name])
-        while pending:
-            target = pending.pop()
-            if target == name:
-                return True
-            if target not in seen:
-                seen.add(target)
-                pending += _in_place_definitions(self.definitions[target])
-        return False
+    def _in_place_definitions(self, name: str) -> list[str]:
+        return _in_place_definitions(self.definitions[name])
 
 
 def find_target(root: Schema, reference: str) -> object:
